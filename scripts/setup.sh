@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Installs what mouthpiece needs to build, run and test. Idempotent: says what it does, quick when nothing is missing.
+#
+#   scripts/setup.sh            what `scripts/run.sh` needs
+#   scripts/setup.sh --test     the same and a browser for the tests
+#
+# libtorch (CPU) comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
+# MOUTHPIECE_CACHE moves that cache. `.deps/` in the clone only holds links into it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+torch_version=2.11.0
+cache="${MOUTHPIECE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mouthpiece}"
+libtorch="$cache/libtorch-$torch_version-cpu"
+want_tests=no
+for argument in "$@"; do
+  case "$argument" in
+    --test) want_tests=yes ;;
+    *) echo "setup.sh: unknown argument '$argument' (known: --test)" >&2; exit 2 ;;
+  esac
+done
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+install_debian_packages() {
+  local packages=(pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-0
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
+    gstreamer1.0-nice espeak-ng python3 python3-pip g++ unzip)
+  [ "$want_tests" = yes ] && packages+=(chromium)
+  # A tool that is there by other means (another Python, say) is not installed a second time.
+  local missing=() package
+  for package in "${packages[@]}"; do
+    case "$package" in
+      python3 | g++ | unzip) command -v "$package" >/dev/null && continue ;;
+      python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
+      chromium) command -v chromium >/dev/null && continue ;;
+    esac
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  if ! command -v apt-get >/dev/null; then
+    say "missing: ${missing[*]}; this script installs Debian packages only, install their like by hand"
+    exit 1
+  fi
+  say "installing Debian packages: ${missing[*]}"
+  local root=()
+  [ "$(id -u)" = 0 ] || root=(sudo)
+  "${root[@]}" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# The `torch` wheel's libtorch.so wants CUDA; a linker script in its place lets the CPU libraries stand alone.
+install_libtorch() {
+  [ -f "$libtorch/build-version" ] && return
+  say "installing libtorch $torch_version (CPU) into $libtorch: about 550 MB to download"
+  local tmp
+  tmp=$(mktemp -d)
+  # shellcheck disable=SC2064
+  trap "rm -rf '$tmp'" EXIT
+  local wheel=(python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$tmp")
+  "${wheel[@]}" --python-version 3.11 --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 "torch==$torch_version"
+  "${wheel[@]}" --platform manylinux_2_25_x86_64 --platform manylinux2014_x86_64 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
+  mkdir -p "$tmp/unpacked" "$tmp/libtorch/lib" "$cache"
+  unzip -q "$tmp"/torch-*.whl 'torch/lib/libtorch_cpu.so' 'torch/lib/libc10.so' 'torch/lib/libgomp*.so*' 'torch/include/*' -d "$tmp/unpacked"
+  unzip -q -o "$tmp"/nvidia_cuda_runtime-*.whl '*/lib/libcudart.so.13' -d "$tmp/unpacked"
+  unzip -q -o "$tmp"/nvidia_cuda_cupti-*.whl '*/lib/libcupti.so.13' -d "$tmp/unpacked"
+  find "$tmp/unpacked" -name '*.so*' -type f -exec mv {} "$tmp/libtorch/lib/" \;
+  mv "$tmp/unpacked/torch/include" "$tmp/libtorch/include"
+  echo 'INPUT(libtorch_cpu.so)' >"$tmp/libtorch/lib/libtorch.so"
+  echo "$torch_version" >"$tmp/libtorch/build-version"
+  rm -rf "$libtorch"
+  mv "$tmp/libtorch" "$libtorch"
+}
+
+# GStreamer's WebRTC library without its -dev package, which would pull in half a gigabyte of OpenCV.
+link_dependencies() {
+  mkdir -p .deps/lib
+  [ "$(readlink .deps/libtorch || true)" = "$libtorch" ] || ln -sfn "$libtorch" .deps/libtorch
+  local webrtc
+  webrtc=$(ldconfig -p | awk '/libgstwebrtc-1\.0\.so\.0 /{print $NF; exit}')
+  if [ -z "$webrtc" ]; then
+    say "libgstwebrtc-1.0.so.0 not found: is libgstreamer-plugins-bad1.0-0 installed?"
+    exit 1
+  fi
+  [ "$(readlink .deps/lib/libgstwebrtc-1.0.so || true)" = "$webrtc" ] || ln -sfn "$webrtc" .deps/lib/libgstwebrtc-1.0.so
+}
+
+if ! command -v cargo >/dev/null; then
+  say "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
+  exit 1
+fi
+install_debian_packages
+install_libtorch
+link_dependencies
+say "everything is in place"

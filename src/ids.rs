@@ -1,0 +1,116 @@
+//! Identifiers that travel with work: avatar, session, viewer, utterance.
+//!
+//! In here: newtypes, their text form on the wire and in logs, and what makes an avatar id acceptable.
+//! Not in here: looking anything up by them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Name of an avatar, also the name of its folder: 1 to 64 of `a-z 0-9 _ -`, starting with a letter or digit.
+///
+/// The narrow alphabet is what keeps an id from a URL or a command line inside the avatars' folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AvatarId(String);
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("avatar id {given:?} is not valid: use 1 to 64 of a-z, 0-9, '_' and '-', starting with a letter or digit")]
+pub struct InvalidAvatarId {
+    pub given: String,
+}
+
+impl AvatarId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AvatarId {
+    type Err = InvalidAvatarId;
+
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+        let starts_well = given.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if starts_well && given.len() <= 64 && given.bytes().all(allowed) {
+            Ok(Self(given.to_owned()))
+        } else {
+            // The id may come from a URL of any length; the error must not carry all of it into logs.
+            Err(InvalidAvatarId { given: given.chars().take(80).collect() })
+        }
+    }
+}
+
+impl fmt::Display for AvatarId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+macro_rules! counted_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The next one of this process; never the same twice.
+            pub fn next() -> Self {
+                static NEXT: AtomicU64 = AtomicU64::new(1);
+                Self(NEXT.fetch_add(1, Ordering::Relaxed))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, concat!($prefix, "-{}"), self.0)
+            }
+        }
+    };
+}
+
+counted_id!(
+    /// One conversation with one avatar: its dialogue, playout and publish pipeline.
+    SessionId,
+    "s"
+);
+counted_id!(
+    /// One WebRTC peer watching a session.
+    ViewerId,
+    "v"
+);
+counted_id!(
+    /// One thing the avatar says from start to end; what an interruption cancels.
+    UtteranceId,
+    "u"
+);
+counted_id!(
+    /// A run of speech frames without a gap (a sentence): the unit that playout schedules.
+    SegmentId,
+    "g"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_avatar_id_cannot_leave_its_folder() {
+        for bad in ["", "../demo", "a/b", "a\\b", ".hidden", "-x", "Anna", "a b", "a\0", "ä", &"a".repeat(65)] {
+            assert!(bad.parse::<AvatarId>().is_err(), "{bad:?} was accepted");
+        }
+        for good in ["demo", "anna-2", "0_x"] {
+            assert_eq!(good.parse::<AvatarId>().unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn an_invalid_id_is_quoted_in_part_only() {
+        let error = "x/".repeat(10_000).parse::<AvatarId>().unwrap_err();
+        assert!(error.to_string().len() < 300);
+    }
+
+    #[test]
+    fn ids_are_never_handed_out_twice() {
+        assert_ne!(UtteranceId::next(), UtteranceId::next());
+    }
+}

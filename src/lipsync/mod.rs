@@ -1,0 +1,60 @@
+//! Speech becomes pictures of a mouth.
+//!
+//! In here: the trait between the engine and the network, and the plain data that crosses it.
+//! `musetalk` is the network and the only home of libtorch; `engine` is the thread that owns it; `window` says
+//! which audio a frame needs. Not in here: pasting the mouth into a frame (`compose`).
+
+pub mod musetalk;
+
+use std::sync::Arc;
+
+/// What the network needs to draw a run of consecutive frames of one segment of speech.
+#[derive(Clone, Debug)]
+pub struct MouthBatch {
+    /// Which avatar, by the handle that [`LipSync::add_avatar`] gave.
+    pub avatar: AvatarHandle,
+    /// The avatar's own frame behind each mouth, one for each frame to draw.
+    pub poses: Vec<usize>,
+    /// 16 kHz mono, -1.0 to 1.0: everything of the segment's audio that the first to the last frame may hear.
+    pub audio: Arc<[f32]>,
+    /// Where, in samples from the start of `audio`, the first frame to draw begins; 640 samples on begins the second.
+    /// Sound before the start and after the end of `audio` is silence.
+    pub first_frame_at: usize,
+}
+
+/// An avatar that the engine has prepared; an index, so cheap to send along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AvatarHandle(pub usize);
+
+/// One generated crop, 8-bit RGB, rows from the top without padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MouthFrame {
+    pub width: u32,
+    pub height: u32,
+    pub rgb: Vec<u8>,
+}
+
+/// A network that draws mouths. Built, used and dropped on the engine thread, so it need not be `Send`.
+pub trait LipSync {
+    /// Keeps an avatar's latents (`[frames, channels, height, width]`, from its folder) ready.
+    fn add_avatar(&mut self, latents: &std::path::Path) -> Result<AvatarHandle, LipSyncError>;
+
+    /// Draws one crop for each of `batch.poses`.
+    fn infer(&mut self, batch: &MouthBatch) -> Result<Vec<MouthFrame>, LipSyncError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LipSyncError {
+    #[error("model file {path}: {problem}")]
+    Model { path: String, problem: String },
+    #[error(
+        "weights {path} do not fit the configuration: missing {missing:?}, unexpected {unexpected:?}, of another shape {misshapen:?}"
+    )]
+    Weights { path: String, missing: Vec<String>, unexpected: Vec<String>, misshapen: Vec<String> },
+    #[error("model configuration {field}: {problem}")]
+    Config { field: String, problem: String },
+    #[error("avatar latents {path}: {problem}")]
+    Latents { path: String, problem: String },
+    #[error("inference: {0}")]
+    Torch(#[from] tch::TchError),
+}

@@ -1,0 +1,1 @@
+//! Frames and sound leave over WebRTC. The only home of GStreamer.

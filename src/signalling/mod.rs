@@ -1,0 +1,187 @@
+//! All WebSocket and HTTP: the wire protocol, a pure session state machine, sockets and the page.
+//!
+//! In here: what a connection may ask of the rest of the server, as traits. Not in here: media, speech.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::sync::mpsc;
+
+use crate::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A trickled ICE candidate, as RTCIceCandidateInit of the W3C's WebRTC API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceCandidate {
+    pub candidate: String,
+    pub sdp_mid: Option<String>,
+    pub sdp_m_line_index: Option<u32>,
+    pub username_fragment: Option<String>,
+}
+
+/// What a viewer's peer connection reports; sent with `try_send` from callbacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// A candidate of ours for the browser; `None` after the last one.
+    Candidate(Option<IceCandidate>),
+    Connected,
+    /// ICE or DTLS failed or the peer went away; the viewer is to be dropped.
+    Closed {
+        reason: String,
+    },
+}
+
+/// One WebRTC peer as a connection sees it. Dropping it closes the peer and frees what it held.
+pub trait Peer: Send {
+    fn id(&self) -> ViewerId;
+    /// Our answer, holding the host candidates already.
+    fn answer(&self) -> &str;
+    fn add_candidate(&self, candidate: &IceCandidate);
+}
+
+/// What a connection may ask of the session it belongs to. Implemented by the server, faked in tests.
+pub trait Session: Send + Sync {
+    fn id(&self) -> SessionId;
+    fn avatar(&self) -> AvatarInfo;
+    /// STUN and TURN servers for the page's RTCPeerConnection, as its `iceServers` member.
+    fn ice_servers(&self) -> Vec<IceServer>;
+    /// Answers an offer that may hold anything at all; refused before webrtcbin sees it if it cannot be served.
+    fn open_peer(
+        &self,
+        offer: String,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>>;
+    /// Queues a turn. Fails at once if the queue is full or there is nothing to say.
+    fn submit(&self, command: Command) -> Result<(), SubmitError>;
+}
+
+/// How a connection finds or opens its session.
+pub trait Sessions: Send + Sync {
+    /// `avatar`: another than the server's own; `name`: a shared session to join or open.
+    /// `notices` gets everything the session tells its viewers.
+    fn join(
+        &self,
+        avatar: Option<AvatarId>,
+        name: Option<String>,
+        notices: mpsc::Sender<Notice>,
+    ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AvatarInfo {
+    pub id: AvatarId,
+    pub width: u32,
+    pub height: u32,
+    pub fps: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IceServer {
+    pub urls: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub credential: Option<String>,
+}
+
+/// A turn or a piece of one, from a client to its session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// A user's turn: the dialogue replies and the reply is spoken.
+    Text {
+        content: String,
+        id: Option<String>,
+    },
+    /// Say exactly this.
+    Speak {
+        content: String,
+        id: Option<String>,
+    },
+    Interrupt,
+    AudioStart {
+        sample_rate: u32,
+    },
+    /// 16-bit mono at the announced rate.
+    Audio(Vec<i16>),
+    AudioEnd,
+}
+
+/// What a session tells every viewer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// A piece of the reply, shown at once; `id` is the client's own for the turn.
+    Text {
+        content: String,
+        utterance: UtteranceId,
+        id: Option<String>,
+        is_final: bool,
+    },
+    SpeechStarted {
+        utterance: UtteranceId,
+        id: Option<String>,
+    },
+    SpeechEnded {
+        utterance: UtteranceId,
+        id: Option<String>,
+        interrupted: bool,
+        spoken_ms: u64,
+        text_spoken: String,
+    },
+    Error {
+        code: ErrorCode,
+        message: String,
+        fatal: bool,
+    },
+}
+
+/// The `code` of an `error` message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    BadJson,
+    UnknownType,
+    BadMessage,
+    MessageTooLong,
+    TooManyMessages,
+    OfferWithoutMedia,
+    OfferNotReceivable,
+    NoCommonCodec,
+    BadSdp,
+    BadCandidate,
+    TooManyCandidates,
+    NegotiationFailed,
+    PeerFailed,
+    NothingToSay,
+    TextTooLong,
+    Busy,
+    AudioNotStarted,
+    BadAudio,
+    UnknownAvatar,
+    BadSessionName,
+    SpeechFailed,
+    LipSyncFailed,
+    ServerFull,
+    ShuttingDown,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct OpenPeerError {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct SubmitError {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct JoinError {
+    pub code: ErrorCode,
+    pub message: String,
+}

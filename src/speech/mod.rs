@@ -1,0 +1,73 @@
+//! Text becomes sound: sentences, a synthesiser behind a small trait, and resampling.
+//!
+//! In here: the types that the rest of the server sees of speech. `sentence` cuts text into speakable pieces,
+//! `tts` holds the synthesisers, `resample` makes 16 kHz for the network and 48 kHz for Opus.
+//! Not in here: frames and scheduling (`lipsync`, `playout`). Runs on: tokio tasks.
+
+pub mod resample;
+pub mod sentence;
+pub mod tts;
+
+use tokio::sync::mpsc;
+
+/// A piece of mono speech as a synthesiser or a client delivered it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PcmChunk {
+    /// -1.0 to 1.0
+    pub samples: Vec<f32>,
+    /// Samples a second, the same in every chunk of a stream.
+    pub sample_rate: u32,
+}
+
+/// How an avatar speaks; the `[voice]` table of its manifest.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Voice {
+    /// Which synthesiser: `espeak-ng`.
+    pub engine: String,
+    /// BCP 47 tag, such as `en-us` or `cmn`.
+    pub language: String,
+    /// The engine's name for the voice or voice variant, such as `f3`; the language's default voice if empty.
+    #[serde(default)]
+    pub name: String,
+    /// Words a minute, 80 to 450.
+    #[serde(default = "Voice::default_rate")]
+    pub rate: u32,
+    /// 0 to 99, 50 is the voice's own.
+    #[serde(default = "Voice::default_pitch")]
+    pub pitch: u32,
+}
+
+impl Voice {
+    const fn default_rate() -> u32 {
+        165
+    }
+
+    const fn default_pitch() -> u32 {
+        50
+    }
+}
+
+/// Pieces of one spoken sentence, in order. The stream ends when the sender is dropped; dropping the receiver
+/// cancels the synthesis. Bounded, so a synthesiser that is faster than its reader waits.
+pub type PcmStream = mpsc::Receiver<Result<PcmChunk, SpeechError>>;
+
+/// Speaks one sentence at a time. Dropping the stream stops the work behind it.
+pub trait Tts: Send + Sync {
+    /// Starts speaking `text`; the first piece should come while the rest is still being made.
+    fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpeechError {
+    #[error("{program} did not start ({source}): install it, on Debian with `apt-get install {program}`")]
+    ProgramMissing { program: &'static str, source: std::io::Error },
+    #[error("{program} ended with {status} while speaking: {stderr}")]
+    ProgramFailed { program: &'static str, status: String, stderr: String },
+    #[error("{program} wrote no usable audio: {problem}")]
+    BadAudio { program: &'static str, problem: String },
+    #[error("voice engine {name:?} is not known; known: espeak-ng")]
+    UnknownEngine { name: String },
+    #[error("cannot resample {from} Hz to {to} Hz: {problem}")]
+    Resample { from: u32, to: u32, problem: String },
+}
