@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Name of an avatar, also the name of its folder: 1 to 64 of `a-z 0-9 _ -`, starting with a letter or digit.
 ///
 /// The narrow alphabet is what keeps an id from a URL or a command line inside the avatars' folder.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AvatarId(String);
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -37,6 +38,20 @@ impl FromStr for AvatarId {
             // The id may come from a URL of any length; the error must not carry all of it into logs.
             Err(InvalidAvatarId { given: given.chars().take(80).collect() })
         }
+    }
+}
+
+impl TryFrom<String> for AvatarId {
+    type Error = InvalidAvatarId;
+
+    fn try_from(given: String) -> Result<Self, Self::Error> {
+        given.parse()
+    }
+}
+
+impl From<AvatarId> for String {
+    fn from(id: AvatarId) -> Self {
+        id.0
     }
 }
 

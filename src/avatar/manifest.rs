@@ -1,0 +1,100 @@
+//! `avatar.toml`: who an avatar is, how large, which model draws its mouth, how it speaks.
+
+use std::path::Path;
+
+use super::AvatarError;
+use super::cycle::CycleKind;
+use crate::ids::AvatarId;
+use crate::speech::Voice;
+use crate::timeline::FPS;
+
+/// The manifest of an avatar's folder.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The same as the folder's name.
+    pub id: AvatarId,
+    /// What people call it.
+    pub name: String,
+    /// Folder of the model under `models/`, such as `demo`.
+    pub model: String,
+    /// Pixels; even.
+    pub width: u32,
+    /// Pixels; even.
+    pub height: u32,
+    /// Always 25 today.
+    pub fps: u32,
+    pub cycle: CycleKind,
+    /// First and one past the last row of the latent that the mask shows; the decoder skips the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_rows: Option<[i64; 2]>,
+    /// Under which terms the pictures may be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    pub voice: Voice,
+}
+
+impl Manifest {
+    pub fn load(path: &Path) -> Result<Self, AvatarError> {
+        let text = std::fs::read_to_string(path).map_err(|error| AvatarError::file(path, error))?;
+        let manifest: Self = toml::from_str(&text).map_err(|error| AvatarError::file(path, error))?;
+        manifest.validate().map_err(|problem| AvatarError::file(path, problem))?;
+        Ok(manifest)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        if self.model.parse::<AvatarId>().is_err() {
+            return Err(format!("model {:?} is not the name of a model folder", self.model));
+        }
+        for (field, value) in [("width", self.width), ("height", self.height)] {
+            if !(64..=2048).contains(&value) || value % 2 == 1 {
+                return Err(format!("{field} is {value}, must be even and 64 to 2048"));
+            }
+        }
+        if self.fps != FPS {
+            return Err(format!("fps is {}, must be {FPS}", self.fps));
+        }
+        if let Some([first, end]) = self.decode_rows
+            && !(0 <= first && first < end)
+        {
+            return Err(format!("decode_rows is [{first}, {end}], must be [first, one past the last]"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "id = \"a\"\nname = \"A\"\nmodel = \"demo\"\nwidth = 512\nheight = 512\nfps = 25\ncycle = \"ping_pong\"\n\
+                        [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n";
+
+    fn load(text: &str) -> Result<Manifest, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Manifest::load(file.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_left_out_of_the_voice_has_defaults() {
+        let manifest = load(GOOD).unwrap();
+        assert_eq!((manifest.voice.rate, manifest.voice.pitch), (165, 50));
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        for (from, to, named) in [
+            ("fps = 25", "fps = 30", "fps"),
+            ("width = 512", "width = 511", "width"),
+            ("model = \"demo\"", "model = \"../demo\"", "model"),
+            ("id = \"a\"", "id = \"A\"", "avatar id"),
+            ("cycle = \"ping_pong\"", "cycle = \"spiral\"", "spiral"),
+            ("name = \"A\"", "nmae = \"A\"", "nmae"),
+            ("fps = 25", "fps = 25\ndecode_rows = [9, 4]", "decode_rows"),
+        ] {
+            let error = load(&GOOD.replace(from, to)).unwrap_err();
+            assert!(error.contains(named), "{to}: {error}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! An avatar's prepared material: its manifest, its own frames, where the mouth goes and through which mask.
+//!
+//! In here: loading and validating one folder into memory. Not in here: libtorch (the latents are only pointed to),
+//! pasting (`compose`), preparing an avatar from a video or a drawing (`demo`).
+//! Runs on: whoever loads it, at start-up; afterwards it is read-only and shared.
+
+pub mod cycle;
+pub mod manifest;
+pub mod store;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::compose::color;
+use crate::playout::I420Frame;
+
+pub use cycle::Cycle;
+pub use manifest::Manifest;
+pub use store::AvatarStore;
+
+/// Frames of one avatar are kept in memory; this bounds what a folder may ask for (1000 frames of 512x512 are 400 MB).
+const MAX_FRAMES: usize = 3000;
+
+/// Where the generated crop lies in a frame, in pixels; may reach outside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CropBox {
+    pub x: i32,
+    pub y: i32,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// How opaque each pixel of the crop is when it is pasted, 0 to 255.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    pub width: u32,
+    pub height: u32,
+    pub alpha: Vec<u8>,
+}
+
+/// One of the avatar's own frames.
+#[derive(Clone, Debug)]
+pub struct AvatarFrame {
+    /// Ready for the encoder; idle pairs carry this very picture.
+    pub picture: Arc<I420Frame>,
+    pub crop: CropBox,
+    /// The part that a mouth is pasted into, even-aligned so that it covers whole chroma samples.
+    pub region: Region,
+}
+
+/// A rectangle of a frame in RGB; all four of its numbers are even and it lies inside the frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+    pub rgb: Vec<u8>,
+}
+
+/// An avatar in memory.
+#[derive(Clone, Debug)]
+pub struct Avatar {
+    pub manifest: Manifest,
+    pub frames: Vec<AvatarFrame>,
+    pub mask: Mask,
+    pub cycle: Cycle,
+    /// `latents.safetensors`, read by the engine.
+    pub latents: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AvatarError {
+    #[error("avatar {id:?} does not exist in {folder}; there is: {available}")]
+    Unknown { id: String, folder: String, available: String },
+    #[error(transparent)]
+    InvalidId(#[from] crate::ids::InvalidAvatarId),
+    #[error("{path}: {problem}")]
+    BadFile { path: String, problem: String },
+}
+
+impl AvatarError {
+    fn file(path: &Path, problem: impl std::fmt::Display) -> Self {
+        Self::BadFile { path: path.display().to_string(), problem: problem.to_string() }
+    }
+}
+
+impl Avatar {
+    /// Reads a prepared folder: `avatar.toml`, `frames/0000.png`.., `boxes.json`, `mask.png`, `latents.safetensors`.
+    pub fn load(folder: &Path) -> Result<Self, AvatarError> {
+        let manifest = Manifest::load(&folder.join("avatar.toml"))?;
+        let mask = load_mask(&folder.join("mask.png"))?;
+        let boxes = load_boxes(&folder.join("boxes.json"))?;
+        let mut frames = Vec::with_capacity(boxes.len());
+        for (index, crop) in boxes.iter().enumerate() {
+            let path = folder.join("frames").join(format!("{index:04}.png"));
+            frames.push(load_frame(&path, &manifest, *crop, &mask)?);
+        }
+        let latents = folder.join("latents.safetensors");
+        if !latents.is_file() {
+            return Err(AvatarError::file(&latents, "is missing; prepare the avatar again"));
+        }
+        let cycle = Cycle::new(manifest.cycle, frames.len());
+        Ok(Self { manifest, frames, mask, cycle, latents })
+    }
+
+    /// The avatar's own frame at a place in its endless cycle.
+    pub fn frame(&self, pose: u64) -> &AvatarFrame {
+        &self.frames[self.cycle.frame(pose)]
+    }
+}
+
+fn load_boxes(path: &Path) -> Result<Vec<CropBox>, AvatarError> {
+    let text = std::fs::read(path).map_err(|error| AvatarError::file(path, error))?;
+    let boxes: Vec<CropBox> = serde_json::from_slice(&text).map_err(|error| AvatarError::file(path, error))?;
+    if boxes.is_empty() || boxes.len() > MAX_FRAMES {
+        return Err(AvatarError::file(path, format!("has {} boxes, must have 1 to {MAX_FRAMES}", boxes.len())));
+    }
+    for (index, crop) in boxes.iter().enumerate() {
+        if !(1..=4096).contains(&crop.width) || !(1..=4096).contains(&crop.height) {
+            return Err(AvatarError::file(path, format!("box {index} is {}x{}", crop.width, crop.height)));
+        }
+    }
+    Ok(boxes)
+}
+
+fn open_png(path: &Path) -> Result<image::DynamicImage, AvatarError> {
+    let mut reader = image::ImageReader::open(path).map_err(|error| AvatarError::file(path, error))?;
+    reader.set_format(image::ImageFormat::Png);
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(4096);
+    limits.max_image_height = Some(4096);
+    reader.limits(limits);
+    reader.decode().map_err(|error| AvatarError::file(path, error))
+}
+
+fn load_mask(path: &Path) -> Result<Mask, AvatarError> {
+    let image = open_png(path)?.into_luma8();
+    let mask = Mask { width: image.width(), height: image.height(), alpha: image.into_raw() };
+    if mask.bounds().is_none() {
+        return Err(AvatarError::file(path, "is all black, so no mouth would ever be pasted"));
+    }
+    Ok(mask)
+}
+
+fn load_frame(path: &Path, manifest: &Manifest, crop: CropBox, mask: &Mask) -> Result<AvatarFrame, AvatarError> {
+    let image = open_png(path)?.into_rgb8();
+    let size = (image.width(), image.height());
+    let wanted = (manifest.width, manifest.height);
+    if size != wanted {
+        let problem = format!("is {}x{}, but avatar.toml says {}x{}", size.0, size.1, wanted.0, wanted.1);
+        return Err(AvatarError::file(path, problem));
+    }
+    let rgb = image.into_raw();
+    let region = mask_region(&rgb, wanted, crop, mask)
+        .ok_or_else(|| AvatarError::file(path, format!("its mouth box {crop:?} lies outside the frame")))?;
+    let picture = Arc::new(color::rgb_to_i420(&rgb, wanted.0, wanted.1));
+    Ok(AvatarFrame { picture, crop, region })
+}
+
+/// The part of the frame under the mask's opaque pixels, grown to even coordinates and cut at the frame's edge.
+fn mask_region(rgb: &[u8], frame: (u32, u32), crop: CropBox, mask: &Mask) -> Option<Region> {
+    let bounds = mask.bounds()?;
+    // The mask is laid over the crop's box, whatever the size of either.
+    let place = |at: u32, origin: i32, length: u32, mask_length: u32, end: u32| {
+        let position = i64::from(origin) + i64::from(at) * i64::from(length) / i64::from(mask_length);
+        u32::try_from(position.clamp(0, i64::from(end))).unwrap_or(end)
+    };
+    let across = |at| place(at, crop.x, crop.width, mask.width, frame.0);
+    let down = |at| place(at, crop.y, crop.height, mask.height, frame.1);
+    let (x, y) = (across(bounds.left) & !1, down(bounds.top) & !1);
+    let (end_x, end_y) = ((across(bounds.right) + 1) & !1, (down(bounds.bottom) + 1) & !1);
+    if end_x <= x || end_y <= y {
+        return None;
+    }
+    let (width, height) = (end_x - x, end_y - y);
+    let mut part = Vec::with_capacity((width * height * 3) as usize);
+    for row in y..end_y {
+        let start = ((row * frame.0 + x) * 3) as usize;
+        part.extend_from_slice(&rgb[start..start + (width * 3) as usize]);
+    }
+    Some(Region { x, y, width, height, rgb: part })
+}
+
+/// A rectangle of pixels; `right` and `bottom` are one past the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub left: u32,
+    pub top: u32,
+    pub right: u32,
+    pub bottom: u32,
+}
+
+impl Mask {
+    /// The rectangle of what is not fully transparent, if anything is.
+    pub fn bounds(&self) -> Option<Bounds> {
+        let mut bounds: Option<Bounds> = None;
+        for (row, alphas) in (0u32..).zip(self.alpha.chunks_exact(self.width as usize)) {
+            for (column, _) in (0u32..).zip(alphas).filter(|(_, alpha)| **alpha > 0) {
+                let known = bounds.get_or_insert(Bounds { left: column, top: row, right: column + 1, bottom: row + 1 });
+                known.left = known.left.min(column);
+                known.right = known.right.max(column + 1);
+                known.bottom = row + 1;
+            }
+        }
+        bounds
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixture {
+    //! A folder of four grey 64x64 frames with a 32x32 mouth box, for tests of what reads avatars.
+
+    use super::*;
+
+    pub(crate) const SIZE: u32 = 64;
+
+    pub(crate) fn write(folder: &Path) {
+        std::fs::create_dir_all(folder.join("frames")).unwrap();
+        std::fs::write(
+            folder.join("avatar.toml"),
+            "id = \"tiny\"\nname = \"Tiny\"\nmodel = \"demo\"\nwidth = 64\nheight = 64\nfps = 25\ncycle = \"loop\"\n\
+             [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n",
+        )
+        .unwrap();
+        let boxes: Vec<CropBox> =
+            (0..4).map(|at| CropBox { x: 16 + 2 * (at % 2), y: 20, width: 32, height: 32 }).collect();
+        std::fs::write(folder.join("boxes.json"), serde_json::to_vec(&boxes).unwrap()).unwrap();
+        for index in 0..4u8 {
+            let image =
+                image::RgbImage::from_fn(SIZE, SIZE, |x, y| image::Rgb([index * 40, (x * 4) as u8, (y * 4) as u8]));
+            image.save(folder.join(format!("frames/{index:04}.png"))).unwrap();
+        }
+        let mask = image::GrayImage::from_fn(32, 32, |x, y| {
+            image::Luma([if (5..25).contains(&x) && (9..24).contains(&y) { 255 } else { 0 }])
+        });
+        mask.save(folder.join("mask.png")).unwrap();
+        std::fs::write(folder.join("latents.safetensors"), b"").unwrap();
+    }
+
+    pub(crate) fn avatar() -> Avatar {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path());
+        Avatar::load(folder.path()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prepared_folder_loads_with_even_regions_under_the_mask() {
+        let avatar = fixture::avatar();
+        assert_eq!(avatar.frames.len(), 4);
+        let region = &avatar.frames[0].region;
+        assert_eq!((region.x, region.y, region.width, region.height), (20, 28, 22, 16));
+        assert_eq!(&region.rgb[..3], &[0, 80, 112]);
+        assert_eq!(avatar.frame(6).crop, avatar.frames[2].crop);
+    }
+
+    #[test]
+    fn a_frame_of_another_size_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fixture::write(folder.path());
+        image::RgbImage::new(16, 32).save(folder.path().join("frames/0002.png")).unwrap();
+        let error = Avatar::load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("0002.png") && error.contains("16x32") && error.contains("64x64"), "{error}");
+    }
+
+    #[test]
+    fn every_missing_file_is_named() {
+        for name in ["avatar.toml", "boxes.json", "mask.png", "latents.safetensors", "frames/0003.png"] {
+            let folder = tempfile::tempdir().unwrap();
+            fixture::write(folder.path());
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+            let error = Avatar::load(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(name), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_mask_that_pastes_nothing_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fixture::write(folder.path());
+        image::GrayImage::new(16, 16).save(folder.path().join("mask.png")).unwrap();
+        assert!(Avatar::load(folder.path()).unwrap_err().to_string().contains("mask.png"));
+    }
+}

@@ -1,0 +1,139 @@
+//! Every counter and histogram of the server, with its buckets and its help text.
+//!
+//! In here: names, one small function for each thing that is counted, and the Prometheus text of it all.
+//! The recorder is the one allowed global: crates we use record into it as well.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::playout::schedule::Kind;
+
+/// Seconds, around the 40 ms that a frame may take.
+const FRAME_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06, 0.08, 0.12, 0.2, 0.5];
+/// Seconds, for what a viewer waits for.
+const WAIT_BUCKETS: &[f64] = &[0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0];
+
+const COMPOSE: &str = "mouthpiece_compose_seconds";
+const INFER: &str = "mouthpiece_infer_seconds";
+const INFER_FRAME: &str = "mouthpiece_infer_frame_seconds";
+const ENGINE_WAIT: &str = "mouthpiece_engine_wait_seconds";
+const ENGINE_SKIPPED: &str = "mouthpiece_engine_skipped_total";
+const TICK_LATE: &str = "mouthpiece_playout_tick_late_seconds";
+const TICKS_SKIPPED: &str = "mouthpiece_playout_ticks_skipped_total";
+const PAIRS: &str = "mouthpiece_pairs_total";
+const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
+const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
+const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
+const FIRST_AUDIO: &str = "mouthpiece_text_to_first_audio_seconds";
+const FIRST_FRAME: &str = "mouthpiece_text_to_first_frame_seconds";
+const FIRST_PACKET: &str = "mouthpiece_text_to_first_packet_seconds";
+const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
+const UTTERANCES: &str = "mouthpiece_utterances_total";
+const SESSIONS: &str = "mouthpiece_sessions";
+
+/// Installs the recorder of this process; once.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for name in [COMPOSE, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
+    }
+    for name in [FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), WAIT_BUCKETS)?;
+    }
+    let handle = builder.install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_histogram!(COMPOSE, "Pasting a mouth into a frame and converting it");
+    describe_histogram!(INFER, "One batch of mouths through the network, by batch size");
+    describe_histogram!(INFER_FRAME, "The same for each frame of the batch");
+    describe_histogram!(ENGINE_WAIT, "How long a batch waited for the engine");
+    describe_counter!(ENGINE_SKIPPED, "Batches cancelled before the engine reached them");
+    describe_histogram!(TICK_LATE, "How late a playout tick came");
+    describe_counter!(TICKS_SKIPPED, "Ticks given up after the process stood still");
+    describe_counter!(
+        PAIRS,
+        "Pairs of a frame and its sound, by what they showed: idle, held, mouth, own, repeated, starved"
+    );
+    describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
+    describe_counter!(POSE_JUMPS, "Segments that began at another pose than the idle loop had reached");
+    describe_counter!(EVENTS_DROPPED, "Notices that found a session's or viewer's queue full");
+    describe_histogram!(FIRST_AUDIO, "From a turn's arrival to the first sound of the synthesiser");
+    describe_histogram!(FIRST_FRAME, "From a turn's arrival to its first lip-synced frame entering the encoder");
+    describe_histogram!(FIRST_PACKET, "From a turn's arrival to the first encoded packet of it");
+    describe_histogram!(INTERRUPT, "From an interruption to the first pair without speech");
+    describe_counter!(UTTERANCES, "Utterances by how they ended: spoken, interrupted, failed");
+    describe_gauge!(SESSIONS, "Sessions now");
+}
+
+pub fn compose_took(time: Duration) {
+    histogram!(COMPOSE).record(time);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a batch has at most 16 frames")]
+pub fn inferred(frames: usize, time: Duration) {
+    histogram!(INFER, "batch" => frames.to_string()).record(time);
+    histogram!(INFER_FRAME).record(time.as_secs_f64() / frames.max(1) as f64);
+}
+
+pub fn engine_waited(time: Duration) {
+    histogram!(ENGINE_WAIT).record(time);
+}
+
+pub fn engine_skipped() {
+    counter!(ENGINE_SKIPPED).increment(1);
+}
+
+pub fn tick_late(by: Duration) {
+    histogram!(TICK_LATE).record(by);
+}
+
+pub fn ticks_skipped(count: u64) {
+    counter!(TICKS_SKIPPED).increment(count);
+}
+
+pub fn pair_pushed(kind: Kind) {
+    counter!(PAIRS, "shows" => kind.as_str()).increment(1);
+}
+
+pub fn mouth_late() {
+    counter!(MOUTHS_LATE).increment(1);
+}
+
+pub fn pose_jumped() {
+    counter!(POSE_JUMPS).increment(1);
+}
+
+pub fn event_dropped() {
+    counter!(EVENTS_DROPPED).increment(1);
+}
+
+pub fn first_audio(after: Duration) {
+    histogram!(FIRST_AUDIO).record(after);
+}
+
+pub fn first_frame(after: Duration) {
+    histogram!(FIRST_FRAME).record(after);
+}
+
+pub fn first_packet(after: Duration) {
+    histogram!(FIRST_PACKET).record(after);
+}
+
+pub fn interrupted(after: Duration) {
+    histogram!(INTERRUPT).record(after);
+}
+
+/// `how` is `spoken`, `interrupted` or `failed`.
+pub fn utterance_ended(how: &'static str) {
+    counter!(UTTERANCES, "how" => how).increment(1);
+}
+
+pub fn sessions(now: usize) {
+    gauge!(SESSIONS).set(u32::try_from(now).unwrap_or(u32::MAX));
+}

@@ -1,0 +1,278 @@
+//! The real-time loop: every 40 ms one pair of a frame and its sound leaves for each session.
+//!
+//! In here: the playout thread, its clock, and what goes in and out of it. `schedule` decides what a session shows
+//! at a tick and is pure. Not in here: inference, pixels, GStreamer objects.
+//! Runs on: its own OS thread, "playout", one for all sessions. Nothing it calls may block longer than a frame.
+
+pub mod schedule;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc as blocking;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::avatar::Avatar;
+use crate::ids::{SegmentId, SessionId, UtteranceId};
+use crate::timeline::{FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Timeline};
+use schedule::Schedule;
+
+/// Commands of one session waiting for the next tick: a frame takes two and 16 frames are in the air at most.
+const COMMANDS: usize = 256;
+/// Sessions opening and closing within one tick.
+const CONTROLS: usize = 64;
+/// Ticks that are made up for after a stall. Beyond a second, the time is skipped: a burst of a minute of idle pairs
+/// after a suspended laptop wakes would only delay what is said next.
+const MAX_CATCH_UP: u64 = 25;
+
+/// A finished picture: planar YUV 4:2:0, BT.601 limited range, rows without padding. `width` and `height` are even.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct I420Frame {
+    pub width: u32,
+    pub height: u32,
+    /// Y (`width * height`), then U, then V (a quarter of that each).
+    pub data: Vec<u8>,
+}
+
+/// The sound of one frame: 40 ms of 48 kHz mono.
+pub type FrameAudio = Box<[i16; PLAYOUT_SAMPLES_PER_FRAME]>;
+
+/// One unit of media: a frame and the exact 40 ms of sound that belong to it.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Frames since the session began; presentation time is this over the frame rate.
+    pub index: FrameIndex,
+    /// `Arc`, since idle frames are the avatar's own and shared by all sessions.
+    pub frame: Arc<I420Frame>,
+    /// `None` is silence.
+    pub audio: Option<FrameAudio>,
+    /// Whose speech this is; `None` while idle.
+    pub utterance: Option<UtteranceId>,
+}
+
+/// Where pairs go. Called on the playout thread, so it must not block.
+pub trait PairSink: Send {
+    fn push(&mut self, pair: Pair);
+}
+
+/// Speech on its way to playout, in order of its frames.
+#[derive(Debug)]
+pub enum Command {
+    /// A segment is being made; its frames were drawn for the poses from `start_pose` on.
+    Begin { segment: SegmentId, utterance: UtteranceId, start_pose: u64, cancelled: CancellationToken },
+    /// The next frame of a segment: its sound, and whether the avatar's own frame is its picture (silence) or a
+    /// mouth follows. The permit bounds how far ahead of the picture on screen the engine works.
+    Frame { segment: SegmentId, audio: FrameAudio, own: bool, permit: OwnedSemaphorePermit },
+    /// The picture of a frame announced before.
+    Mouth { segment: SegmentId, index: u64, picture: Arc<I420Frame> },
+    /// All frames of the segment were announced.
+    EndSegment { segment: SegmentId },
+    /// All segments of the utterance have begun.
+    EndUtterance { utterance: UtteranceId, cancelled: CancellationToken },
+}
+
+/// What playout tells a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The first pair of the utterance left.
+    Started { utterance: UtteranceId, at: Instant },
+    /// The first generated mouth of the utterance left.
+    FirstMouth { utterance: UtteranceId, at: Instant },
+    /// The utterance is over; `frames` of it were heard. `at` is when the first pair without it left.
+    Ended { utterance: UtteranceId, frames: u64, interrupted: bool, at: Instant },
+}
+
+/// Where the idle loop of a session stands, for whoever draws mouths onto its coming frames.
+#[derive(Debug, Default)]
+pub struct PoseClock {
+    next_pose: AtomicU64,
+    next_tick: AtomicU64,
+}
+
+impl PoseClock {
+    /// The pose of the first tick that is at least `delay` after `now`.
+    pub fn pose_after(&self, now: MediaTime, delay: Duration) -> u64 {
+        let pose = self.next_pose.load(Ordering::Acquire);
+        let until_tick = MediaTime::from_nanos(self.next_tick.load(Ordering::Acquire)).since(now);
+        let late = delay.saturating_sub(until_tick);
+        let frame = crate::timeline::FRAME_DURATION.as_nanos();
+        pose + u64::try_from(late.as_nanos().div_ceil(frame)).unwrap_or(0)
+    }
+
+    fn publish(&self, next_pose: u64, next_tick: MediaTime) {
+        self.next_pose.store(next_pose, Ordering::Release);
+        self.next_tick.store(next_tick.nanos(), Ordering::Release);
+    }
+}
+
+/// Media time as the playout thread reads it: nanoseconds of the monotonic clock since the loop began.
+#[derive(Clone, Copy, Debug)]
+pub struct PlayoutClock(Instant);
+
+impl PlayoutClock {
+    pub fn now(&self) -> MediaTime {
+        MediaTime::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+struct Running {
+    id: SessionId,
+    schedule: Schedule,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    sink: Box<dyn PairSink>,
+    clock: Arc<PoseClock>,
+    /// Tick of the loop at which this session's pair 0 left.
+    first_tick: Option<u64>,
+}
+
+enum Control {
+    Add(Box<Running>),
+    Remove(SessionId, oneshot::Sender<Box<dyn PairSink>>),
+}
+
+/// A way to the playout thread.
+#[derive(Clone)]
+pub struct Playout {
+    control: blocking::SyncSender<Control>,
+    clock: PlayoutClock,
+}
+
+/// Owns the thread; it ends when the last [`Playout`] is dropped.
+pub struct PlayoutThread(JoinHandle<()>);
+
+/// One session's way in; commands are taken at the next tick.
+pub struct SessionPlayout {
+    pub commands: mpsc::Sender<Command>,
+    pub pose: Arc<PoseClock>,
+    pub clock: PlayoutClock,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the playout thread has ended")]
+pub struct PlayoutEnded;
+
+impl Playout {
+    pub fn spawn() -> std::io::Result<(Self, PlayoutThread)> {
+        let (control, controls) = blocking::sync_channel(CONTROLS);
+        let clock = PlayoutClock(Instant::now());
+        let thread = std::thread::Builder::new().name("playout".into()).spawn(move || run(&controls, clock))?;
+        Ok((Self { control, clock }, PlayoutThread(thread)))
+    }
+
+    /// Starts a session: from the next tick on it gets a pair every 40 ms, idle until it is told to speak.
+    /// Events that find `events` full are dropped and counted.
+    pub fn add(
+        &self,
+        id: SessionId,
+        avatar: Arc<Avatar>,
+        sink: Box<dyn PairSink>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<SessionPlayout, PlayoutEnded> {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let pose = Arc::new(PoseClock::default());
+        let running = Running {
+            id,
+            schedule: Schedule::new(avatar),
+            commands,
+            events,
+            sink,
+            clock: Arc::clone(&pose),
+            first_tick: None,
+        };
+        // Full only if 64 sessions open within one tick; the thread empties it within 40 ms.
+        self.control.send(Control::Add(Box::new(running))).map_err(|_| PlayoutEnded)?;
+        Ok(SessionPlayout { commands: sender, pose, clock: self.clock })
+    }
+
+    /// Stops a session and gives its sink back. After this no pair of it leaves.
+    pub async fn remove(&self, id: SessionId) -> Option<Box<dyn PairSink>> {
+        let (reply, sink) = oneshot::channel();
+        self.control.try_send(Control::Remove(id, reply)).ok()?;
+        sink.await.ok()
+    }
+}
+
+impl PlayoutThread {
+    /// Waits for the thread. True if it ended without a panic.
+    pub fn join(self) -> bool {
+        self.0.join().is_ok()
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+fn run(controls: &blocking::Receiver<Control>, clock: PlayoutClock) {
+    let timeline = Timeline::playout(MediaTime::default());
+    let mut sessions: Vec<Running> = Vec::new();
+    let mut next_tick = 0u64;
+    loop {
+        let wait = timeline.video_pts(FrameIndex(next_tick)).since(clock.now());
+        match controls.recv_timeout(wait) {
+            Ok(Control::Add(session)) => {
+                session.clock.publish(0, timeline.video_pts(FrameIndex(next_tick)));
+                sessions.push(*session);
+                continue;
+            }
+            Ok(Control::Remove(id, reply)) => {
+                if let Some(at) = sessions.iter().position(|session| session.id == id) {
+                    // Nobody waits for the sink if the session's owner was itself dropped.
+                    let _ = reply.send(sessions.swap_remove(at).sink);
+                }
+                continue;
+            }
+            Err(blocking::RecvTimeoutError::Timeout) => {}
+            Err(blocking::RecvTimeoutError::Disconnected) => return,
+        }
+        let now = clock.now();
+        let Some(FrameIndex(due)) = timeline.frame_due(now) else { continue };
+        if due < next_tick {
+            continue;
+        }
+        crate::metrics::tick_late(now.since(timeline.video_pts(FrameIndex(next_tick))));
+        let missed = due - next_tick;
+        if missed > MAX_CATCH_UP {
+            crate::metrics::ticks_skipped(missed);
+            tracing::warn!(ticks = missed, "playout stood still; the time is skipped");
+            next_tick = due;
+        }
+        while next_tick <= due {
+            let following = timeline.video_pts(FrameIndex(next_tick + 1));
+            for session in &mut sessions {
+                session.tick(next_tick, following);
+            }
+            next_tick += 1;
+        }
+    }
+}
+
+impl Running {
+    fn tick(&mut self, tick: u64, following: MediaTime) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.schedule.apply(command);
+        }
+        let index = FrameIndex(tick - *self.first_tick.get_or_insert(tick));
+        let shown = self.schedule.tick();
+        self.clock.publish(self.schedule.next_pose(), following);
+        self.sink.push(Pair { index, frame: shown.frame, audio: shown.audio, utterance: shown.utterance });
+        crate::metrics::pair_pushed(shown.kind);
+        let at = Instant::now();
+        for change in self.schedule.take_changes() {
+            let event = match change {
+                schedule::Change::Started(utterance) => Event::Started { utterance, at },
+                schedule::Change::FirstMouth(utterance) => Event::FirstMouth { utterance, at },
+                schedule::Change::Ended { utterance, frames, interrupted } => {
+                    Event::Ended { utterance, frames, interrupted, at }
+                }
+            };
+            if self.events.try_send(event).is_err() {
+                crate::metrics::event_dropped();
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What one session shows and sounds at each tick. Pure: no clock, no thread; a tick is a call.
+//!
+//! The rules:
+//! - Idle, the avatar's own frames pass, one a tick. The place in their endless cycle is the *pose*.
+//! - A segment of speech was drawn for given poses. Idle runs up to its first pose and, if the first mouth is not
+//!   there yet, the head rests there until it is (at most [`MAX_HOLD`] ticks), so it never jumps.
+//! - Once a segment runs, its sound runs. A mouth that is late is not waited for: the last picture stands once more
+//!   and the late one is dropped when it comes. So lateness shows in a count, never as drift.
+//! - If the sound itself is not there, silence and the last pose are shown and the segment goes on where it stood.
+//! - A cancelled utterance vanishes before the tick that follows the cancellation.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::{Command, FrameAudio, I420Frame};
+use crate::avatar::Avatar;
+use crate::ids::{SegmentId, UtteranceId};
+
+/// Ticks (400 ms) that the head rests for speech that is late. Beyond, standing still looks worse than a small jump.
+pub const MAX_HOLD: u32 = 10;
+
+/// What a pair was made of; a label in the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The avatar's own frame and silence.
+    Idle,
+    /// As idle, with the head resting for speech that is about to come.
+    Held,
+    /// Speech with a mouth drawn for it.
+    Mouth,
+    /// A silent stretch of speech, showing the avatar's own frame.
+    Own,
+    /// Speech whose mouth came too late: the last picture again.
+    Repeated,
+    /// A running segment had no sound to play.
+    Starved,
+}
+
+impl Kind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Held => "held",
+            Self::Mouth => "mouth",
+            Self::Own => "own",
+            Self::Repeated => "repeated",
+            Self::Starved => "starved",
+        }
+    }
+}
+
+/// The outcome of a tick.
+pub struct Shown {
+    pub frame: Arc<I420Frame>,
+    pub audio: Option<FrameAudio>,
+    pub utterance: Option<UtteranceId>,
+    pub kind: Kind,
+}
+
+/// What changed for an utterance at a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Started(UtteranceId),
+    FirstMouth(UtteranceId),
+    Ended { utterance: UtteranceId, frames: u64, interrupted: bool },
+}
+
+struct SpeechFrame {
+    audio: FrameAudio,
+    own: bool,
+    picture: Option<Arc<I420Frame>>,
+    /// Given back when the frame is shown or dropped.
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Segment {
+    id: SegmentId,
+    utterance: UtteranceId,
+    cancelled: CancellationToken,
+    start_pose: u64,
+    /// Frames already shown; the index of `frames[0]`.
+    shown: u64,
+    frames: VecDeque<SpeechFrame>,
+    running: bool,
+    complete: bool,
+}
+
+enum Item {
+    Segment(Segment),
+    UtteranceEnd { utterance: UtteranceId, cancelled: CancellationToken },
+}
+
+/// The utterance that was last heard.
+struct Speaking {
+    utterance: UtteranceId,
+    cancelled: CancellationToken,
+    frames: u64,
+    mouth_seen: bool,
+}
+
+/// One session's queue of speech and its place in the idle loop.
+pub struct Schedule {
+    avatar: Arc<Avatar>,
+    /// The pose of the next tick.
+    pose: u64,
+    held: u32,
+    last: Arc<I420Frame>,
+    queue: VecDeque<Item>,
+    speaking: Option<Speaking>,
+    changes: Vec<Change>,
+}
+
+impl Schedule {
+    pub fn new(avatar: Arc<Avatar>) -> Self {
+        let last = Arc::clone(&avatar.frame(0).picture);
+        Self { avatar, pose: 0, held: 0, last, queue: VecDeque::new(), speaking: None, changes: Vec::new() }
+    }
+
+    /// The pose that the next tick would show if nothing is said.
+    pub fn next_pose(&self) -> u64 {
+        self.pose
+    }
+
+    /// What happened since the last call.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Takes a command in; what belongs to a segment that is gone (cancelled) is dropped.
+    pub fn apply(&mut self, command: Command) {
+        match command {
+            Command::Begin { segment, utterance, start_pose, cancelled } => {
+                if !cancelled.is_cancelled() {
+                    self.queue.push_back(Item::Segment(Segment {
+                        id: segment,
+                        utterance,
+                        cancelled,
+                        start_pose,
+                        shown: 0,
+                        frames: VecDeque::new(),
+                        running: false,
+                        complete: false,
+                    }));
+                }
+            }
+            Command::Frame { segment, audio, own, permit } => {
+                if let Some(segment) = self.segment(segment) {
+                    segment.frames.push_back(SpeechFrame { audio, own, picture: None, _permit: permit });
+                }
+            }
+            Command::Mouth { segment, index, picture } => {
+                if let Some(segment) = self.segment(segment) {
+                    let place = index.checked_sub(segment.shown).and_then(|at| usize::try_from(at).ok());
+                    if let Some(frame) = place.and_then(|at| segment.frames.get_mut(at)) {
+                        frame.picture = Some(picture);
+                    } else {
+                        crate::metrics::mouth_late();
+                    }
+                }
+            }
+            Command::EndSegment { segment } => {
+                if let Some(segment) = self.segment(segment) {
+                    segment.complete = true;
+                }
+            }
+            Command::EndUtterance { utterance, cancelled } => {
+                if !cancelled.is_cancelled() {
+                    self.queue.push_back(Item::UtteranceEnd { utterance, cancelled });
+                }
+            }
+        }
+    }
+
+    fn segment(&mut self, id: SegmentId) -> Option<&mut Segment> {
+        self.queue.iter_mut().find_map(|item| match item {
+            Item::Segment(segment) if segment.id == id => Some(segment),
+            _ => None,
+        })
+    }
+
+    /// Decides what leaves now.
+    pub fn tick(&mut self) -> Shown {
+        self.drop_cancelled();
+        self.drop_played();
+        let Some(Item::Segment(segment)) = self.queue.front_mut() else {
+            return self.idle(Kind::Idle);
+        };
+        if !segment.running {
+            let ready = segment.frames.front().is_some_and(|first| first.own || first.picture.is_some());
+            if self.pose < segment.start_pose || (!ready && self.held >= MAX_HOLD) {
+                return self.idle(Kind::Idle);
+            }
+            if !ready {
+                return self.hold(Kind::Held);
+            }
+            if self.pose != segment.start_pose {
+                crate::metrics::pose_jumped();
+            }
+            segment.running = true;
+        }
+        self.speak()
+    }
+
+    fn speak(&mut self) -> Shown {
+        let Some(Item::Segment(segment)) = self.queue.front_mut() else {
+            return self.idle(Kind::Idle);
+        };
+        let pose = segment.start_pose + segment.shown;
+        let utterance = segment.utterance;
+        let cancelled = segment.cancelled.clone();
+        let Some(frame) = segment.frames.pop_front() else {
+            return if self.held < MAX_HOLD { self.hold(Kind::Starved) } else { self.idle(Kind::Starved) };
+        };
+        segment.shown += 1;
+        self.held = 0;
+        self.pose = pose + 1;
+        let (picture, kind) = match frame.picture {
+            _ if frame.own => (Arc::clone(&self.avatar.frame(pose).picture), Kind::Own),
+            Some(picture) => (picture, Kind::Mouth),
+            None => (Arc::clone(&self.last), Kind::Repeated),
+        };
+        self.last = Arc::clone(&picture);
+        self.count_heard(utterance, &cancelled, kind == Kind::Mouth);
+        Shown { frame: picture, audio: Some(frame.audio), utterance: Some(utterance), kind }
+    }
+
+    fn count_heard(&mut self, utterance: UtteranceId, cancelled: &CancellationToken, mouth: bool) {
+        if self.speaking.as_ref().is_none_or(|speaking| speaking.utterance != utterance) {
+            self.changes.push(Change::Started(utterance));
+            self.speaking = Some(Speaking { utterance, cancelled: cancelled.clone(), frames: 0, mouth_seen: false });
+        }
+        if let Some(speaking) = &mut self.speaking {
+            speaking.frames += 1;
+            if mouth && !speaking.mouth_seen {
+                speaking.mouth_seen = true;
+                self.changes.push(Change::FirstMouth(utterance));
+            }
+        }
+    }
+
+    /// The avatar's own next frame.
+    fn idle(&mut self, kind: Kind) -> Shown {
+        let frame = Arc::clone(&self.avatar.frame(self.pose).picture);
+        self.pose += 1;
+        if kind == Kind::Idle && self.queue.is_empty() {
+            self.held = 0;
+        }
+        self.last = Arc::clone(&frame);
+        Shown { frame, audio: None, utterance: None, kind }
+    }
+
+    /// The avatar's own frame of the last tick once more, lips shut.
+    fn hold(&mut self, kind: Kind) -> Shown {
+        self.held += 1;
+        let frame = Arc::clone(&self.avatar.frame(self.pose.saturating_sub(1)).picture);
+        self.last = Arc::clone(&frame);
+        Shown { frame, audio: None, utterance: None, kind }
+    }
+
+    fn drop_cancelled(&mut self) {
+        self.queue.retain(|item| match item {
+            Item::Segment(segment) => !segment.cancelled.is_cancelled(),
+            Item::UtteranceEnd { cancelled, .. } => !cancelled.is_cancelled(),
+        });
+        if let Some(speaking) = self.speaking.take_if(|speaking| speaking.cancelled.is_cancelled()) {
+            self.held = 0;
+            self.changes.push(Change::Ended {
+                utterance: speaking.utterance,
+                frames: speaking.frames,
+                interrupted: true,
+            });
+        }
+    }
+
+    /// Takes finished segments and the ends of utterances off the front of the queue.
+    fn drop_played(&mut self) {
+        loop {
+            match self.queue.front() {
+                Some(Item::Segment(segment)) if segment.complete && segment.frames.is_empty() => {
+                    self.queue.pop_front();
+                }
+                Some(Item::UtteranceEnd { utterance, .. }) => {
+                    let utterance = *utterance;
+                    self.queue.pop_front();
+                    if let Some(speaking) = self.speaking.take_if(|speaking| speaking.utterance == utterance) {
+                        self.changes.push(Change::Ended { utterance, frames: speaking.frames, interrupted: false });
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
