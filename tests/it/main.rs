@@ -1,1 +1,6 @@
+//! One binary for all integration tests, so that they link once.
 
+// Clippy's own exemption for tests covers test functions only, not the helpers beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+
+mod network;

@@ -1,1 +1,33 @@
 //! MuseTalk's network in libtorch: mel, audio encoder, positional encoding, UNet, autoencoder. The only home of `tch`.
+//!
+//! One struct for each Python module and paths equal to the checkpoints' names, so that weights of diffusers and
+//! transformers load as they are. Sizes come from a [`ModelConfig`] alone: the demo model and the full one are the same
+//! code, and the code that trains is the code that serves. Runs on whichever thread owns the model.
+
+pub mod attention;
+pub mod audio;
+pub mod config;
+pub mod layers;
+pub mod mel;
+pub mod model;
+pub mod positional_encoding;
+pub mod resnet;
+pub mod tiny_vae;
+pub mod unet;
+pub mod vae;
+pub mod weights;
+pub mod whisper;
+
+pub use config::ModelConfig;
+pub use mel::log_mel;
+pub use model::MuseTalk;
+pub use positional_encoding::positional_encoding;
+pub use tiny_vae::{TinyVaeDecoder, TinyVaeEncoder};
+pub use unet::Unet;
+pub use vae::AutoencoderKl;
+pub use weights::{load_safetensors, save_safetensors};
+pub use whisper::WhisperEncoder;
+
+use super::LipSyncError;
+
+type Result<T> = std::result::Result<T, LipSyncError>;

@@ -1,0 +1,140 @@
+//! The layers that every part is built of: convolution, linear, the norms.
+//!
+//! They differ from `tch::nn`'s in that nothing panics: a bad shape comes back as an error and the engine lives on.
+//! Not in here: anything with a name of its own in the checkpoint beyond `weight` and `bias`.
+
+use tch::{Tensor, nn};
+
+use super::Result;
+
+/// Weights start as PyTorch starts them: uniform within 1/sqrt(fan-in).
+fn uniform(p: &nn::Path<'_>, name: &str, dims: &[i64], fan_in: i64) -> Result<Tensor> {
+    // Not cast: sizes are checked to be small, and this is exact.
+    let bound = 1.0 / f64::from(i32::try_from(fan_in).unwrap_or(i32::MAX)).sqrt();
+    Ok(p.f_var(name, dims, nn::Init::Uniform { lo: -bound, up: bound })?)
+}
+
+/// A 2-D convolution with a square kernel.
+#[derive(Debug)]
+pub struct Conv2d {
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv2d {
+    /// Stride 1, keeping the size, with a bias.
+    pub fn new(p: nn::Path<'_>, inputs: i64, outputs: i64, kernel: i64) -> Result<Self> {
+        Self::with(p, inputs, outputs, kernel, 1, kernel / 2, true)
+    }
+
+    pub fn with(
+        p: nn::Path<'_>,
+        inputs: i64,
+        outputs: i64,
+        kernel: i64,
+        stride: i64,
+        padding: i64,
+        bias: bool,
+    ) -> Result<Self> {
+        let fan_in = inputs * kernel * kernel;
+        let weight = uniform(&p, "weight", &[outputs, inputs, kernel, kernel], fan_in)?;
+        let bias = if bias { Some(uniform(&p, "bias", &[outputs], fan_in)?) } else { None };
+        Ok(Self { weight, bias, stride, padding })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        Ok(x.f_conv2d(&self.weight, self.bias.as_ref(), stride, padding, [1, 1], 1)?)
+    }
+}
+
+#[derive(Debug)]
+pub struct Conv1d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv1d {
+    pub fn new(p: nn::Path<'_>, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Result<Self> {
+        let fan_in = inputs * kernel;
+        let weight = uniform(&p, "weight", &[outputs, inputs, kernel], fan_in)?;
+        Ok(Self { weight, bias: uniform(&p, "bias", &[outputs], fan_in)?, stride, padding: kernel / 2 })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_conv1d(&self.weight, Some(&self.bias), [self.stride], [self.padding], [1], 1)?)
+    }
+}
+
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    pub fn new(p: nn::Path<'_>, inputs: i64, outputs: i64) -> Result<Self> {
+        let bias = Some(uniform(&p, "bias", &[outputs], inputs)?);
+        Ok(Self { bias, ..Self::without_bias(p, inputs, outputs)? })
+    }
+
+    pub fn without_bias(p: nn::Path<'_>, inputs: i64, outputs: i64) -> Result<Self> {
+        Ok(Self { weight: uniform(&p, "weight", &[outputs, inputs], inputs)?, bias: None })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+}
+
+#[derive(Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
+    eps: f64,
+}
+
+impl GroupNorm {
+    pub fn new(p: nn::Path<'_>, groups: i64, channels: i64, eps: f64) -> Result<Self> {
+        let (weight, bias) = (p.f_ones("weight", &[channels])?, p.f_zeros("bias", &[channels])?);
+        Ok(Self { weight, bias, groups, eps })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, false)?)
+    }
+}
+
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    size: i64,
+}
+
+impl LayerNorm {
+    /// All of this network's layer norms have epsilon 1e-5.
+    pub fn new(p: nn::Path<'_>, size: i64) -> Result<Self> {
+        Ok(Self { weight: p.f_ones("weight", &[size])?, bias: p.f_zeros("bias", &[size])?, size })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_layer_norm([self.size], Some(&self.weight), Some(&self.bias), 1e-5, false)?)
+    }
+}
+
+/// Nearest-neighbour doubling, the only upsampling these networks have.
+pub fn upsample_nearest(x: &Tensor, factor: i64) -> Result<Tensor> {
+    let (_, _, height, width) = x.size4()?;
+    Ok(x.f_upsample_nearest2d([height * factor, width * factor], None, None)?)
+}
+
+/// The same values with channels innermost in memory, which is what the CPU's convolutions are quick on.
+pub fn channels_last(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+}

@@ -1,0 +1,196 @@
+//! A whole model, loaded and ready to draw: the [`LipSync`] that the engine runs.
+//!
+//! Runs on the engine's thread and never panics: everything libtorch refuses comes back as an error.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor, nn};
+
+use super::Result;
+use super::audio::AudioFrontEnd;
+use super::config::{AutoencoderConfig, ModelConfig};
+use super::layers::channels_last;
+use super::tiny_vae::TinyVaeDecoder;
+use super::unet::Unet;
+use super::vae::{AutoencoderKlDecoder, current_name};
+use super::weights::{Mapping, load_safetensors, read_safetensors, use_channels_last};
+use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthBatch, MouthFrame};
+
+/// The half of the autoencoder that serving needs, of either kind.
+#[derive(Debug)]
+pub enum Decoder {
+    Kl(Box<AutoencoderKlDecoder>),
+    Tiny(TinyVaeDecoder),
+}
+
+impl Decoder {
+    /// `p` is the path of `autoencoder`.
+    pub fn new(p: &nn::Path<'_>, config: &AutoencoderConfig) -> Result<Self> {
+        match config {
+            AutoencoderConfig::Kl(kl) => Ok(Self::Kl(Box::new(AutoencoderKlDecoder::new(p, kl)?))),
+            AutoencoderConfig::Tiny(tiny) => Ok(Self::Tiny(TinyVaeDecoder::new(&(p / "decoder"), tiny)?)),
+        }
+    }
+
+    /// The part of the picture that belongs to `rows` rows of the latent; see [`TinyVaeDecoder::decode_rows`]. The KL
+    /// decoder's norms and attention see the whole latent, so it decodes all of it.
+    pub fn decode_rows(&self, latent: &Tensor, first: i64, rows: i64) -> Result<Tensor> {
+        match self {
+            Self::Tiny(tiny) => tiny.decode_rows(latent, first, rows),
+            Self::Kl(kl) => {
+                let picture = kl.decode(latent)?;
+                let scale = picture.size4()?.2 / latent.size4()?.2;
+                Ok(picture.f_narrow(2, first * scale, rows * scale)?)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Avatar {
+    path: String,
+    /// `[frames, in_channels, height, width]`
+    latents: Tensor,
+}
+
+#[derive(Debug)]
+pub struct MuseTalk {
+    config: ModelConfig,
+    device: Device,
+    audio: AudioFrontEnd,
+    unet: Unet,
+    decoder: Decoder,
+    /// Per channel, `[1, channels, 1, 1]`: what turns the UNet's latent into the autoencoder's.
+    latent_std: Tensor,
+    latent_mean: Tensor,
+    avatars: Vec<Avatar>,
+}
+
+impl MuseTalk {
+    /// Loads `config.json` and `model.safetensors` of a model's folder; `threads` is libtorch's, for this process.
+    pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
+        tch::set_num_threads(threads.max(1));
+        let config = ModelConfig::load(&folder.join("config.json"))?;
+        Self::with_weights(config, &folder.join("model.safetensors"), device)
+    }
+
+    /// The model that `config` describes with the weights of one safetensors file.
+    pub fn with_weights(config: ModelConfig, weights: &Path, device: Device) -> Result<Self> {
+        config.validate()?;
+        let mut store = nn::VarStore::new(device);
+        let root = store.root();
+        let audio = AudioFrontEnd::new(&(&root / "audio_encoder"), &config)?;
+        let mut unet = Unet::new(&(&root / "unet"), &config.unet)?;
+        let decoder = Decoder::new(&(&root / "autoencoder"), &config.autoencoder)?;
+        // A checkpoint may keep what training and avatar preparation need beside what serving needs.
+        let ignored = ["autoencoder.encoder.", "autoencoder.quant_conv.", "helper_head."];
+        load_safetensors(&store, weights, Mapping { ignored: &ignored, rename: current_name, prefix: "" })?;
+        store.freeze();
+        use_channels_last(&store)?;
+        unet.fold_time()?;
+        let channels = config.autoencoder.latent_channels();
+        let per_channel = |values: &Option<Vec<f32>>, default: f64| -> Result<Tensor> {
+            let values = match values {
+                Some(values) => Tensor::f_from_slice(values)?,
+                None => Tensor::f_full([channels], default, (Kind::Float, Device::Cpu))?,
+            };
+            Ok(values.f_view([1, channels, 1, 1])?.f_to_device(device)?)
+        };
+        // The mean counts in the autoencoder's unscaled latents, so only the deviation carries the scaling factor.
+        let latent_std = per_channel(&config.latent_std, 1.0)?.f_div_scalar(config.autoencoder.scaling_factor())?;
+        let latent_mean = per_channel(&config.latent_mean, 0.0)?;
+        Ok(Self { config, device, audio, unet, decoder, latent_std, latent_mean, avatars: Vec::new() })
+    }
+
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The latent of the talking face, as the autoencoder wants it: `sample` is `[batch, in_channels, h, w]`.
+    pub fn generate(&self, sample: &Tensor, tokens: &Tensor) -> Result<Tensor> {
+        let mut latent = self.unet.forward(sample, tokens)?;
+        if self.config.residual {
+            let channels = self.config.unet.out_channels;
+            latent = latent.f_add(&sample.f_narrow(1, self.config.unet.in_channels - channels, channels)?)?;
+        }
+        Ok(latent.f_mul(&self.latent_std)?.f_add(&self.latent_mean)?)
+    }
+
+    /// Draws frames that one audio window serves.
+    fn draw(&mut self, avatar: usize, poses: &[usize], batch: &MouthBatch, at: i64) -> Result<Vec<MouthFrame>> {
+        let frames = i64::try_from(poses.len()).unwrap_or(i64::MAX);
+        let tokens = self.audio.tokens(&batch.audio, at, frames)?;
+        let poses: Vec<i64> = poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
+        let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
+        let sample = channels_last(&self.avatars[avatar].latents.f_index_select(0, &index)?)?;
+        let latent = self.generate(&sample, &tokens)?;
+        let [first, end] = self.config.decode_rows.unwrap_or([0, self.config.latent_size()]);
+        let picture = self.decoder.decode_rows(&latent, first, end - first)?;
+        self.to_frames(&picture, first)
+    }
+
+    /// -1 to 1 into 8 bits, rounded half to even; rows that were not decoded are black.
+    fn to_frames(&self, picture: &Tensor, first: i64) -> Result<Vec<MouthFrame>> {
+        let levels = picture.f_mul_scalar(127.5)?.f_add_scalar(127.5)?.f_clamp(0.0, 255.0)?.f_round()?;
+        let bytes = levels.f_permute([0, 2, 3, 1])?.f_to_kind(Kind::Uint8)?.f_contiguous()?.f_to_device(Device::Cpu)?;
+        let (frames, rows, columns, channels) = bytes.size4()?;
+        let size = self.config.crop_size;
+        let scale = self.config.autoencoder.scale();
+        let (before, drawn) = (first * scale * columns * channels, rows * columns * channels);
+        let to_usize = |value: i64| usize::try_from(value).unwrap_or(0);
+        let mut drawing = Vec::with_capacity(to_usize(frames));
+        for index in 0..frames {
+            let mut rgb = vec![0; to_usize(size * columns * channels)];
+            if let Some(target) = rgb.get_mut(to_usize(before)..to_usize(before + drawn)) {
+                bytes.f_get(index)?.f_copy_data_u8(target, to_usize(drawn))?;
+            }
+            let side = u32::try_from(size).unwrap_or(0);
+            drawing.push(MouthFrame { width: side, height: side, rgb });
+        }
+        Ok(drawing)
+    }
+}
+
+impl LipSync for MuseTalk {
+    fn add_avatar(&mut self, latents: &Path) -> Result<AvatarHandle> {
+        let path = latents.display().to_string();
+        let wrong = |problem: String| LipSyncError::Latents { path: path.clone(), problem };
+        let tensors = read_safetensors(latents).map_err(|error| wrong(error.to_string()))?;
+        let found = tensors.into_iter().find(|(name, _)| name == "latents");
+        let (_, tensor) = found.ok_or_else(|| wrong("has no tensor named \"latents\"".to_owned()))?;
+        let (size, channels) = (self.config.latent_size(), self.config.unet.in_channels);
+        let shape = tensor.size();
+        if shape.len() != 4 || shape[0] < 1 || shape[1..] != [channels, size, size] {
+            return Err(wrong(format!("are {shape:?}, the model wants [frames, {channels}, {size}, {size}]")));
+        }
+        if !matches!(tensor.kind(), Kind::Half | Kind::Float) {
+            return Err(wrong(format!("are of type {:?}, not 16- or 32-bit floats", tensor.kind())));
+        }
+        let latents = tensor.f_to_kind(Kind::Float)?.f_to_device(self.device)?;
+        self.avatars.push(Avatar { path, latents });
+        Ok(AvatarHandle(self.avatars.len() - 1))
+    }
+
+    fn infer(&mut self, batch: &MouthBatch) -> Result<Vec<MouthFrame>> {
+        let handle = batch.avatar.0;
+        let Some(avatar) = self.avatars.get(handle) else {
+            let problem = format!("avatar {handle} was never added, there are {}", self.avatars.len());
+            return Err(LipSyncError::Latents { path: String::new(), problem });
+        };
+        let poses = avatar.latents.size4()?.0;
+        if let Some(pose) = batch.poses.iter().find(|&&pose| i64::try_from(pose).is_ok_and(|pose| pose >= poses)) {
+            let problem = format!("pose {pose} was asked for, the avatar has {poses}");
+            return Err(LipSyncError::Latents { path: avatar.path.clone(), problem });
+        }
+        let most = usize::try_from(self.audio.most_frames()).unwrap_or(1);
+        let frame_samples = self.config.mel.sample_rate / 25;
+        let mut at = i64::try_from(batch.first_frame_at).unwrap_or(i64::MAX / 2);
+        let mut drawn = Vec::with_capacity(batch.poses.len());
+        let _no_grad = tch::no_grad_guard();
+        for poses in batch.poses.chunks(most) {
+            drawn.extend(self.draw(handle, poses, batch, at)?);
+            at += frame_samples * i64::try_from(poses.len()).unwrap_or(0);
+        }
+        Ok(drawn)
+    }
+}
