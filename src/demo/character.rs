@@ -86,13 +86,13 @@ fn draw(size: u32, origin: (u32, u32), pose: &Pose, mouth: &MouthShape) -> Vec<u
 /// pixels that stay still.
 pub fn paste_mask() -> Vec<u8> {
     // A rounded box |x|^6 + |y|^6 about the middle of what moves. It must reach 0 four pixels before the border.
-    let (centre_x, centre_y, radius_x, radius_y) = (63.5, 64.5, 60.0, 59.0);
+    let (centre_x, centre_y, radius_x, radius_y) = (63.5, 64.5, 60.0, 53.5);
     let mut mask = Vec::with_capacity(CROP_SIZE as usize * CROP_SIZE as usize);
     for y in (0_u8..).take(CROP_SIZE as usize) {
         for x in (0_u8..).take(CROP_SIZE as usize) {
             let (dx, dy) = ((f32::from(x) - centre_x) / radius_x, (f32::from(y) - centre_y) / radius_y);
             let distance = (dx.powi(6) + dy.powi(6)).powf(1.0 / 6.0);
-            mask.push(canvas::to_u8(255.0 * canvas::smoothstep(1.0, 0.89, distance)));
+            mask.push(canvas::to_u8(255.0 * canvas::smoothstep(1.0, 0.86, distance)));
         }
     }
     mask

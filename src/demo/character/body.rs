@@ -10,15 +10,11 @@ use super::pose::Pose;
 pub fn draw_background(canvas: &mut Canvas) {
     canvas.set_layer(Transform::identity());
     let frame = Shape::at(0.0, 0.0).line(512.0, 0.0).line(512.0, 512.0).line(0.0, 512.0).close();
-    let wall = [(0.0, ink::WALL_LIGHT), (0.45, ink::WALL), (1.0, ink::WALL_DARK)];
-    canvas.fill(&frame, &Fill::Radial([210.0, 170.0, 400.0, 430.0], &wall));
-    for (x, y, r, strength) in
-        [(84.0, 120.0, 74.0, 0.20), (430.0, 96.0, 52.0, 0.16), (452.0, 300.0, 88.0, 0.12), (50.0, 330.0, 44.0, 0.12)]
-    {
-        let light =
-            [(0.0, ink::WHITE.alpha(strength)), (0.7, ink::WHITE.alpha(strength * 0.8)), (1.0, ink::WHITE.alpha(0.0))];
-        canvas.fill(&Shape::ellipse(x, y, r, r), &Fill::Radial([x, y, r, r], &light));
-    }
+    let wall = [(0.0, ink::WALL_LIGHT.mix(ink::WALL, 0.55)), (0.35, ink::WALL), (1.0, ink::WALL_DARK)];
+    canvas.fill(&frame, &Fill::Linear([0.0, 0.0, 0.0, 512.0], &wall));
+    // Light from the upper left, on the wall behind the head.
+    let glow = [(0.0, ink::WHITE.alpha(0.55)), (0.5, ink::WHITE.alpha(0.2)), (1.0, ink::WHITE.alpha(0.0))];
+    canvas.fill(&frame, &Fill::Radial([190.0, 170.0, 250.0, 230.0], &glow));
 }
 
 /// `drop`: how far the chin has dropped, for its shadow.
@@ -59,7 +55,7 @@ fn draw_clothes(canvas: &mut Canvas, pose: &Pose) {
         .close();
     canvas.soft(&knit, ink::HAIR_DEEP.alpha(0.25), 4, None);
     let wool = [(0.0, ink::KNIT_LIGHT), (0.5, ink::KNIT), (1.0, ink::KNIT_DARK)];
-    canvas.fill(&knit, &Fill::Radial([x(-50.0), 420.0, 260.0, 170.0], &wool));
+    canvas.fill(&knit, &Fill::Linear([x(-80.0), 420.0, x(90.0), 620.0], &wool));
     for (a, b, c, width, color) in [
         ((-150.0, 470.0), (-128.0, 492.0), (-132.0, 530.0), 9.0, ink::KNIT_DARK.alpha(0.4)),
         ((150.0, 470.0), (128.0, 492.0), (132.0, 530.0), 9.0, ink::KNIT_DARK.alpha(0.5)),

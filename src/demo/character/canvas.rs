@@ -12,7 +12,7 @@ use tiny_skia::{
 pub struct Rgba(pub u8, pub u8, pub u8, pub f32);
 
 impl Rgba {
-    pub fn alpha(self, alpha: f32) -> Rgba {
+    pub const fn alpha(self, alpha: f32) -> Rgba {
         Rgba(self.0, self.1, self.2, alpha)
     }
 

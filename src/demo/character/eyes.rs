@@ -24,7 +24,7 @@ fn draw_eye(canvas: &mut Canvas, pose: &Pose, side: f32) {
     let inner = p(-22.0, 4.5);
     let outer = lid((23.5, -2.0), (23.0, 1.5));
     let (up1, up2) = (lid((-15.0, -12.5), (-13.0, 10.5)), lid((10.0, -21.0), (11.0, 13.0)));
-    let (low1, low2) = (p(17.0, 11.0), p(-9.0, 14.0));
+    let (low1, low2) = (p(17.0, 9.6), p(-9.0, 12.6));
 
     // The socket is a little darker than the cheek.
     let (x, y) = p(1.0, -8.0);
@@ -66,25 +66,29 @@ fn draw_eye(canvas: &mut Canvas, pose: &Pose, side: f32) {
     }
 
     // Lower lid: a fine line that fades inwards.
-    let lower = Shape::tapered(p(23.0, 0.0), p(8.0, 16.2), p(-17.0, 8.5), 1.5, 0.3);
+    let lower = Shape::tapered(p(23.0, 0.0), p(8.0, 14.6), p(-17.0, 8.0), 1.5, 0.3);
     canvas.fill(&lower, &Fill::Flat(ink::HAIR_DARK.alpha(0.5)));
-    let pouch = Shape::tapered(p(18.0, 12.5), p(2.0, 18.5), p(-16.0, 13.0), 2.4, 0.5);
+    let pouch = Shape::tapered(p(18.0, 11.5), p(2.0, 17.5), p(-16.0, 12.5), 2.6, 0.5);
     canvas.fill(&pouch, &Fill::Flat(ink::SKIN_SHADE.alpha(0.4)));
 
     // Upper lash line, thickest outside, with a short wing.
-    let wing = lid((30.0, -8.5), (30.0, 4.0));
-    let (back2, back1) = (lid((12.0, -25.6), (12.5, 9.8)), lid((-15.5, -15.4), (-13.0, 7.6)));
+    let wing = lid((30.0, -8.5), (26.5, 1.2));
+    let (back2, back1) = (lid((12.0, -25.6), (12.5, 8.2)), lid((-15.5, -15.4), (-13.0, 6.2)));
     let lash = Shape::at(inner.0, inner.1 - 0.4)
         .curve(up1, up2, outer)
         .line(wing.0, wing.1)
         .curve(back2, back1, (inner.0, inner.1 - 0.8))
         .close();
     canvas.fill(&lash, &Fill::Flat(ink::LASH));
-    for (from, to) in [((25.0, -4.5), (33.0, -13.5)), ((20.0, -9.0), (27.5, -18.5)), ((13.5, -13.0), (19.0, -22.0))] {
-        let root = lid(from, (from.0, 6.2 - (from.0 - 13.5) * 0.32));
-        let end = lid(to, (to.0 + 1.0, 14.0 - (from.0 - 13.5) * 0.5));
-        let bend = (lerp(root.0, end.0, 0.6) + side * 1.6, lerp(root.1, end.1, 0.35) + 1.0 * (1.0 - shut));
-        canvas.fill(&Shape::tapered(root, bend, end, 2.6, 0.3), &Fill::Flat(ink::LASH));
+    // Root and tip of each lash, first of the open eye, then of the closed one.
+    for [root, tip, shut_root, shut_tip] in [
+        [(25.0, -4.5), (33.0, -13.5), (21.0, 0.8), (28.0, 4.6)],
+        [(20.0, -9.0), (27.5, -18.5), (16.5, 4.4), (22.5, 9.6)],
+        [(13.5, -13.0), (19.0, -22.0), (11.5, 6.8), (15.5, 12.6)],
+    ] {
+        let (root, tip) = (lid(root, shut_root), lid(tip, shut_tip));
+        let bend = (lerp(root.0, tip.0, 0.6) + side * 1.6 * (1.0 - shut), lerp(root.1, tip.1, lerp(0.35, 0.6, shut)));
+        canvas.fill(&Shape::tapered(root, bend, tip, 2.6, lerp(0.3, 0.14, shut)), &Fill::Flat(ink::LASH));
     }
     let crease = Shape::tapered(
         lid((-17.0, -9.0), (-17.0, -3.5)),
@@ -111,7 +115,7 @@ fn draw_brow(canvas: &mut Canvas, pose: &Pose, side: f32) {
         &brow,
         &Fill::Linear(
             [start, 0.0, end.0, 0.0],
-            &[(0.0, ink::BROW.alpha(0.62)), (0.4, ink::BROW.alpha(0.95)), (1.0, ink::BROW)],
+            &[(0.0, ink::BROW.alpha(0.3)), (0.3, ink::BROW.alpha(0.9)), (1.0, ink::BROW)],
         ),
     );
 }

@@ -1,8 +1,8 @@
 //! Hair of the demo character: a bob with a side parting, behind the head and in front of it.
 
-use tiny_skia::Path;
+use tiny_skia::{Mask, Path};
 
-use super::canvas::{Canvas, Fill, Shape};
+use super::canvas::{Canvas, Fill, Rgba, Shape};
 use super::head::{MIDDLE, face};
 use super::palette as ink;
 use super::pose::Pose;
@@ -41,17 +41,54 @@ pub fn draw_back(canvas: &mut Canvas, pose: &Pose) {
     if !canvas.lies_within(CALM) {
         canvas.soft(&back, ink::WALL_DARK.mix(ink::HAIR_DEEP, 0.35).alpha(0.35), 5, None);
     }
-    let tone = [(0.0, ink::HAIR_DARK), (0.5, ink::HAIR_DEEP), (1.0, ink::HAIR_DARK)];
+    let tone = [(0.0, ink::HAIR_DARK), (0.25, ink::HAIR_DEEP), (0.75, ink::HAIR_DEEP), (1.0, ink::HAIR_DARK)];
     canvas.fill(&back, &Fill::Linear([MIDDLE - 142.0, 0.0, MIDDLE + 142.0, 0.0], &tone));
+    if canvas.lies_within(CALM) {
+        return;
+    }
+    let Some(clip) = canvas.clip(&back) else { return };
     for side in [-1.0, 1.0] {
-        let p = |x: f32, y: f32| (MIDDLE + side * x, y);
-        for (a, b, c, width, color) in [
-            (p(116.0, 190.0), p(142.0, 300.0), p(112.0, 398.0), 15.0, ink::HAIR.alpha(0.75)),
-            (p(124.0, 200.0), p(150.0, 310.0), p(126.0, 390.0), 6.0, ink::HAIR_LIGHT.alpha(0.5)),
-            (p(104.0, 250.0), p(122.0, 330.0), p(88.0, 402.0), 12.0, ink::HAIR.alpha(0.5)),
-        ] {
-            canvas.fill(&Shape::tapered(a, b, c, width, 0.5), &Fill::Flat(color));
-        }
+        strands(canvas, &clip, side, &BACK_STRANDS);
+    }
+}
+
+/// A strand: start, bend and end as offsets from the middle of the head, width, colour.
+type Strand = ((f32, f32), (f32, f32), (f32, f32), f32, Rgba);
+
+/// Ends lie beyond the hair's outline, which cuts them.
+const BACK_STRANDS: [Strand; 5] = [
+    ((108.0, 200.0), (146.0, 320.0), (74.0, 440.0), 24.0, ink::HAIR.alpha(0.55)),
+    ((122.0, 190.0), (158.0, 320.0), (104.0, 440.0), 11.0, ink::HAIR_LIGHT.alpha(0.4)),
+    ((102.0, 240.0), (124.0, 340.0), (56.0, 436.0), 9.0, ink::HAIR.alpha(0.5)),
+    ((116.0, 230.0), (148.0, 330.0), (92.0, 440.0), 4.0, ink::HAIR_DEEP.alpha(0.5)),
+    ((128.0, 210.0), (160.0, 330.0), (116.0, 430.0), 4.0, ink::HAIR_DEEP.alpha(0.4)),
+];
+const SWEEP_STRANDS: [Strand; 12] = [
+    ((24.0, 76.0), (-66.0, 96.0), (-116.0, 250.0), 28.0, ink::HAIR_LIGHT.alpha(0.34)),
+    ((27.0, 86.0), (-40.0, 122.0), (-100.0, 206.0), 12.0, ink::HAIR_LIGHT.alpha(0.42)),
+    ((20.0, 66.0), (-84.0, 74.0), (-126.0, 230.0), 9.0, ink::HAIR_LIGHT.alpha(0.32)),
+    ((29.0, 92.0), (-8.0, 140.0), (-86.0, 194.0), 8.0, ink::HAIR_DARK.alpha(0.5)),
+    ((27.0, 80.0), (-54.0, 106.0), (-108.0, 226.0), 4.0, ink::HAIR_DARK.alpha(0.4)),
+    ((25.0, 72.0), (-78.0, 92.0), (-122.0, 250.0), 3.5, ink::HAIR_DARK.alpha(0.4)),
+    ((10.0, 59.0), (-104.0, 66.0), (-132.0, 230.0), 7.0, ink::HAIR_DARK.alpha(0.45)),
+    ((-104.0, 190.0), (-94.0, 290.0), (-92.0, 430.0), 11.0, ink::HAIR_DARK.alpha(0.5)),
+    ((-112.0, 210.0), (-104.0, 300.0), (-112.0, 430.0), 13.0, ink::HAIR_LIGHT.alpha(0.36)),
+    ((-122.0, 200.0), (-116.0, 300.0), (-130.0, 430.0), 5.0, ink::HAIR_DARK.alpha(0.45)),
+    ((-128.0, 210.0), (-126.0, 300.0), (-146.0, 410.0), 8.0, ink::HAIR_LIGHT.alpha(0.26)),
+    ((-108.0, 200.0), (-100.0, 300.0), (-102.0, 430.0), 3.0, ink::HAIR_DEEP.alpha(0.4)),
+];
+const TUCK_STRANDS: [Strand; 5] = [
+    ((34.0, 84.0), (86.0, 106.0), (112.0, 236.0), 18.0, ink::HAIR_LIGHT.alpha(0.36)),
+    ((34.0, 92.0), (78.0, 130.0), (100.0, 222.0), 7.0, ink::HAIR_LIGHT.alpha(0.44)),
+    ((32.0, 98.0), (62.0, 144.0), (96.0, 218.0), 5.0, ink::HAIR_DARK.alpha(0.45)),
+    ((24.0, 68.0), (108.0, 92.0), (126.0, 250.0), 8.0, ink::HAIR_DARK.alpha(0.4)),
+    ((34.0, 80.0), (94.0, 108.0), (118.0, 240.0), 3.5, ink::HAIR_DARK.alpha(0.4)),
+];
+
+fn strands(canvas: &mut Canvas, clip: &Mask, side: f32, strands: &[Strand]) {
+    let at = |(x, y): (f32, f32)| (MIDDLE + side * x, y);
+    for &(a, b, c, width, color) in strands {
+        canvas.fill_in(&Shape::tapered(at(a), at(b), at(c), width, 0.5), &Fill::Flat(color), Some(clip));
     }
 }
 
@@ -60,12 +97,12 @@ fn sweep() -> Option<Path> {
     let x = |x: f32| MIDDLE + x;
     Shape::at(x(30.0), 98.0)
         .curve((x(14.0), 138.0), (x(-34.0), 172.0), (x(-76.0), 192.0))
-        .curve((x(-92.0), 204.0), (x(-94.0), 240.0), (x(-92.0), 276.0))
-        .curve((x(-90.0), 310.0), (x(-86.0), 350.0), (x(-104.0), 384.0))
-        .curve((x(-128.0), 380.0), (x(-142.0), 350.0), (x(-138.0), 310.0))
-        .curve((x(-132.0), 260.0), (x(-136.0), 220.0), (x(-132.0), 176.0))
-        .curve((x(-126.0), 110.0), (x(-74.0), 58.0), (x(2.0), 58.0))
-        .curve((x(20.0), 60.0), (x(34.0), 74.0), (x(30.0), 98.0))
+        .curve((x(-92.0), 204.0), (x(-96.0), 236.0), (x(-94.0), 272.0))
+        .curve((x(-92.0), 316.0), (x(-102.0), 366.0), (x(-88.0), 415.0))
+        .curve((x(-112.0), 421.0), (x(-148.0), 406.0), (x(-145.0), 356.0))
+        .curve((x(-143.0), 310.0), (x(-132.0), 270.0), (x(-133.0), 216.0))
+        .curve((x(-134.0), 106.0), (x(-80.0), 56.0), (x(2.0), 57.0))
+        .curve((x(20.0), 59.0), (x(34.0), 74.0), (x(30.0), 98.0))
         .close()
 }
 
@@ -100,33 +137,18 @@ pub fn draw_front(canvas: &mut Canvas, pose: &Pose, drop: f32) {
     canvas.fill(&tuck, &Fill::Radial([x(58.0), 96.0, 120.0, 190.0], &tone));
     canvas.fill(&sweep, &Fill::Radial([x(-50.0), 104.0, 150.0, 280.0], &tone));
 
+    let shine = ink::HAIR_LIGHT.mix(ink::WHITE, 0.2).alpha(0.4);
     if let Some(clip) = canvas.clip(&sweep) {
-        for (a, b, c, width, color) in [
-            ((24.0, 76.0), (-60.0, 100.0), (-112.0, 230.0), 26.0, ink::HAIR_LIGHT.alpha(0.4)),
-            ((26.0, 84.0), (-40.0, 120.0), (-96.0, 196.0), 12.0, ink::HAIR_LIGHT.alpha(0.5)),
-            ((20.0, 68.0), (-80.0, 80.0), (-124.0, 210.0), 9.0, ink::HAIR_LIGHT.alpha(0.35)),
-            ((28.0, 92.0), (-10.0, 140.0), (-84.0, 190.0), 7.0, ink::HAIR_DARK.alpha(0.55)),
-            ((26.0, 80.0), (-54.0, 108.0), (-104.0, 214.0), 4.0, ink::HAIR_DARK.alpha(0.4)),
-            ((8.0, 60.0), (-96.0, 72.0), (-130.0, 210.0), 7.0, ink::HAIR_DARK.alpha(0.5)),
-            ((-100.0, 210.0), (-96.0, 290.0), (-108.0, 376.0), 9.0, ink::HAIR_DARK.alpha(0.5)),
-            ((-118.0, 210.0), (-110.0, 290.0), (-116.0, 376.0), 10.0, ink::HAIR_LIGHT.alpha(0.42)),
-            ((-130.0, 220.0), (-124.0, 290.0), (-130.0, 360.0), 5.0, ink::HAIR_DARK.alpha(0.5)),
-        ] {
-            let [a, b, c] = [a, b, c].map(|(px, py)| (x(px), py));
-            canvas.fill_in(&Shape::tapered(a, b, c, width, 0.5), &Fill::Flat(color), Some(&clip));
-        }
+        strands(canvas, &clip, 1.0, &SWEEP_STRANDS);
+        let band = Shape::tapered((x(-122.0), 196.0), (x(-88.0), 104.0), (x(14.0), 88.0), 20.0, 0.55);
+        canvas.soft(&band, shine, 4, Some(&clip));
+        let lock = Shape::tapered((x(-116.0), 250.0), (x(-110.0), 310.0), (x(-122.0), 372.0), 12.0, 0.5);
+        canvas.soft(&lock, shine.alpha(0.3), 3, Some(&clip));
     }
     if let Some(clip) = canvas.clip(&tuck) {
-        for (a, b, c, width, color) in [
-            ((34.0, 84.0), (84.0, 110.0), (110.0, 222.0), 18.0, ink::HAIR_LIGHT.alpha(0.42)),
-            ((34.0, 92.0), (76.0, 130.0), (98.0, 214.0), 6.0, ink::HAIR_LIGHT.alpha(0.5)),
-            ((32.0, 96.0), (60.0, 140.0), (96.0, 216.0), 5.0, ink::HAIR_DARK.alpha(0.5)),
-            ((24.0, 70.0), (104.0, 100.0), (122.0, 230.0), 8.0, ink::HAIR_DARK.alpha(0.45)),
-            ((34.0, 80.0), (92.0, 110.0), (116.0, 230.0), 3.5, ink::HAIR_DARK.alpha(0.4)),
-        ] {
-            let [a, b, c] = [a, b, c].map(|(px, py)| (x(px), py));
-            canvas.fill_in(&Shape::tapered(a, b, c, width, 0.5), &Fill::Flat(color), Some(&clip));
-        }
+        strands(canvas, &clip, 1.0, &TUCK_STRANDS);
+        let band = Shape::tapered((x(38.0), 94.0), (x(92.0), 110.0), (x(118.0), 186.0), 16.0, 0.5);
+        canvas.soft(&band, shine, 4, Some(&clip));
     }
     // The parting.
     let parting = Shape::tapered((x(6.0), 59.0), (x(26.0), 70.0), (x(30.0), 100.0), 3.4, 0.5);

@@ -17,8 +17,8 @@ const CHIN: f32 = 358.0;
 fn jaw_line(shape: Shape, drop: f32, shift: f32) -> Shape {
     let chin = CHIN + drop + shift;
     let (hinge_x, hinge_y) = (HINGE.0, HINGE.1 + shift);
-    let near = hinge_y + 10.5 + 0.55 * drop;
-    let wide = 20.0 + 0.35 * drop;
+    let near = hinge_y + 10.5 + 0.4 * drop;
+    let wide = 20.0 + 0.1 * drop;
     shape.curve((MIDDLE - hinge_x + 13.0, near), (MIDDLE - wide, chin), (MIDDLE, chin)).curve(
         (MIDDLE + wide, chin),
         (MIDDLE + hinge_x - 13.0, near),
@@ -74,9 +74,9 @@ pub fn draw_face(canvas: &mut Canvas, pose: &Pose, drop: f32) {
         let (x, y) = (MIDDLE + side * 62.0, 279.0);
         let blush = [(0.0, ink::BLUSH.alpha(0.42)), (0.4, ink::BLUSH.alpha(0.27)), (1.0, ink::BLUSH.alpha(0.0))];
         canvas.fill(&face, &Fill::Radial([x, y, 38.0, 27.0], &blush));
-        let (x, y) = (MIDDLE + side * 58.0, 262.0);
-        let light = [(0.0, ink::SKIN_LIGHT.alpha(0.55)), (1.0, ink::SKIN_LIGHT.alpha(0.0))];
-        canvas.fill(&face, &Fill::Radial([x, y, 26.0, 10.0], &light));
+        let (x, y) = (MIDDLE + side * 56.0, 256.0);
+        let light = [(0.0, ink::SKIN_LIGHT.alpha(0.35)), (1.0, ink::SKIN_LIGHT.alpha(0.0))];
+        canvas.fill(&face, &Fill::Radial([x, y, 28.0, 12.0], &light));
     }
     let (x, y) = (MIDDLE, 345.0 + drop * 0.9);
     let light = [(0.0, ink::SKIN_LIGHT.alpha(0.45)), (1.0, ink::SKIN_LIGHT.alpha(0.0))];
@@ -87,15 +87,15 @@ pub fn draw_face(canvas: &mut Canvas, pose: &Pose, drop: f32) {
 fn draw_nose(canvas: &mut Canvas) {
     let x = |x: f32| MIDDLE + x;
     let shade = ink::SKIN_DEEP;
-    // The side away from the light, from the brow down to the wing.
-    let side = Shape::at(x(13.0), 212.0)
-        .curve((x(6.0), 226.0), (x(8.0), 250.0), (x(15.0), 271.0))
-        .curve((x(11.0), 266.0), (x(4.0), 250.0), (x(4.0), 236.0))
-        .curve((x(4.0), 224.0), (x(7.0), 214.0), (x(13.0), 212.0))
-        .close();
-    canvas.fill(&side, &Fill::Linear([0.0, 210.0, 0.0, 274.0], &[(0.0, shade.alpha(0.3)), (1.0, shade.alpha(0.05))]));
-    let bridge = [(0.0, ink::SKIN_LIGHT.alpha(0.0)), (0.5, ink::WHITE.alpha(0.32)), (1.0, ink::SKIN_LIGHT.alpha(0.0))];
-    canvas.fill(&Shape::ellipse(x(-1.0), 244.0, 4.6, 28.0), &Fill::Linear([x(-5.0), 0.0, x(3.6), 0.0], &bridge));
+    // The bridge: light along it, shade on the side away from the light and in the corner of the eye.
+    for (px, py, rx, ry, strength) in
+        [(9.0, 250.0, 9.0, 34.0, 0.17), (15.0, 222.0, 12.0, 20.0, 0.15), (-15.0, 222.0, 11.0, 18.0, 0.10)]
+    {
+        let soft = [(0.0, shade.alpha(strength)), (0.5, shade.alpha(strength * 0.5)), (1.0, shade.alpha(0.0))];
+        canvas.fill(&Shape::ellipse(x(px), py, rx, ry), &Fill::Radial([x(px), py, rx, ry], &soft));
+    }
+    let bridge = [(0.0, ink::WHITE.alpha(0.3)), (0.5, ink::WHITE.alpha(0.13)), (1.0, ink::WHITE.alpha(0.0))];
+    canvas.fill(&Shape::ellipse(x(-2.0), 244.0, 6.0, 30.0), &Fill::Radial([x(-2.0), 248.0, 6.0, 30.0], &bridge));
     // Under the tip.
     let under = [(0.0, shade.alpha(0.42)), (0.5, shade.alpha(0.2)), (1.0, shade.alpha(0.0))];
     canvas.fill(&Shape::ellipse(x(0.0), 286.0, 19.0, 8.0), &Fill::Radial([x(0.0), 286.0, 19.0, 8.0], &under));
@@ -105,8 +105,8 @@ fn draw_nose(canvas: &mut Canvas) {
     for s in [-1.0, 1.0] {
         let nostril = Shape::tapered((x(s * 3.5), 284.2), (x(s * 8.0), 280.4), (x(s * 12.5), 283.4), 3.2, 0.55);
         canvas.fill(&nostril, &Fill::Flat(ink::SKIN_DEEP.mix(ink::HAIR_DEEP, 0.35).alpha(0.8)));
-        let wing = Shape::tapered((x(s * 13.0), 284.0), (x(s * 18.5), 281.0), (x(s * 15.5), 272.5), 1.8, 0.4);
-        canvas.fill(&wing, &Fill::Flat(shade.alpha(0.55)));
+        let wing = Shape::tapered((x(s * 13.0), 284.0), (x(s * 18.5), 281.0), (x(s * 15.8), 273.5), 2.0, 0.35);
+        canvas.fill(&wing, &Fill::Flat(shade.alpha(0.42)));
     }
     let glint = [(0.0, ink::WHITE.alpha(0.6)), (1.0, ink::WHITE.alpha(0.0))];
     canvas.fill(&Shape::ellipse(x(-2.0), 270.0, 5.0, 4.0), &Fill::Radial([x(-2.0), 270.0, 5.0, 4.0], &glint));

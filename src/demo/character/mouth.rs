@@ -59,14 +59,14 @@ impl Geometry {
         Geometry {
             half,
             inner: half - 2.0 - 1.6 * smoothstep(0.0, 12.0, gap),
-            corner: -4.4 - 1.0 * wide + 4.0 * round + 0.16 * gap + 1.6 * press,
+            corner: -5.2 - 0.8 * wide + 4.8 * round + 0.16 * gap + 2.0 * press,
             upper: seam - lift,
             lower: seam - lift + gap,
-            upper_lip: (8.6 - 1.4 * wide + 2.0 * round - 0.05 * gap) * (1.0 - 0.42 * press),
+            upper_lip: (9.8 - 1.4 * wide + 2.0 * round - 0.05 * gap) * (1.0 - 0.42 * press),
             lower_lip: (10.4 - 1.2 * wide + 1.6 * round - 0.07 * gap) * (1.0 - 0.4 * press) * (1.0 - 0.34 * bite),
             round,
             gap,
-            jaw: 0.5 * (gap - lift) + 1.2 * open - 1.2 * bite - 0.6 * press,
+            jaw: 0.43 * (gap - lift) + 1.2 * open - 1.2 * bite - 0.6 * press,
             shape,
         }
     }
@@ -116,7 +116,7 @@ impl Geometry {
     fn upper_lip(&self) -> Option<Path> {
         let top = self.upper - self.upper_lip;
         let bow = lerp(7.5, 5.0, self.round);
-        let dip = 2.0 * (1.0 - 0.5 * self.shape.press);
+        let dip = 2.3 * (1.0 - 0.5 * self.shape.press);
         let half = self.half;
         // Where the lip leaves the corner, it rises towards the bow in a hollow curve.
         let hollow = |side: f32| {
@@ -165,6 +165,8 @@ impl Geometry {
     pub fn draw(&self, canvas: &mut Canvas) {
         self.draw_surroundings(canvas);
         let opening = self.opening();
+        // Lips and opening meet in one curve; without a ground under it, the skin would shine through as a pale fringe.
+        canvas.stroke_in(&opening, &Fill::Flat(ink::LIP_SEAM), 1.8, None);
         if let Some(clip) = canvas.clip(&opening) {
             self.draw_inside(canvas, &opening, &clip);
         }
