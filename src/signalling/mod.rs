@@ -2,6 +2,15 @@
 //!
 //! In here: what a connection may ask of the rest of the server, as traits. Not in here: media, speech.
 
+pub mod connection;
+pub mod handshake;
+mod limits;
+pub mod listener;
+pub mod protocol;
+pub mod session;
+pub mod socket;
+
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -163,6 +172,13 @@ pub enum ErrorCode {
     LipSyncFailed,
     ServerFull,
     ShuttingDown,
+}
+
+impl fmt::Display for ErrorCode {
+    /// As on the wire.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        serde::Serialize::serialize(self, formatter)
+    }
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

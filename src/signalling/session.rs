@@ -1,0 +1,533 @@
+//! What one client may do when: the signalling of one socket as a pure state machine.
+//!
+//! In here: offers and the peer they lead to, candidates that come early, turns, the client's own audio, limits.
+//! Not in here: sockets (`connection`), a clock (time since the socket opened is an argument), peers and speech.
+//! Runs on: the task of its socket. Inputs go in, outputs come out in the order in which they are to be carried out;
+//! so any fault of a client can be replayed as a list of inputs.
+
+use std::time::Duration;
+
+use super::limits::{
+    ANSWER_TIMEOUT, CANDIDATE_BYTES, CANDIDATES_PER_OFFER, CONNECT_TIMEOUT, HELD_CANDIDATES, ID_CHARACTERS,
+    IGNORED_BEFORE_CLOSE, SAMPLE_RATES, TEXT_CHARACTERS, Taken, TokenBucket, audio_frames, messages, offers,
+};
+use super::protocol::{CandidateInit, ClientMessage, MAX_MESSAGE_BYTES, ServerMessage};
+use super::{Command, ErrorCode, IceCandidate, Notice, OpenPeerError, PeerEvent, SubmitError};
+
+/// Which of a socket's offers something belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OfferNumber(u64);
+
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A text frame, whatever it holds.
+    Text(&'a str),
+    /// A binary frame, whatever it holds.
+    Binary(&'a [u8]),
+    /// What came cannot be read as frames; nothing more can be read from the socket.
+    Unreadable(Unreadable),
+    /// What became of `Output::OpenPeer`: the answer.
+    PeerOpened {
+        offer: OfferNumber,
+        answer: Result<String, OpenPeerError>,
+    },
+    /// To be given in only after `PeerOpened`: a browser cannot use candidates before the answer.
+    PeerEvent {
+        offer: OfferNumber,
+        event: PeerEvent,
+    },
+    Notice(Notice),
+    /// The session did not take a command.
+    Refused {
+        turn: Turn,
+        error: SubmitError,
+    },
+    /// The session is gone and will send no more notices.
+    SessionEnded,
+    /// About once a second.
+    Tick,
+    /// The server is going down.
+    Shutdown,
+    /// The client is gone.
+    Disconnected,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    TooLong { bytes: usize },
+    NotUtf8,
+    Violation { reason: String },
+}
+
+/// Whether a command belongs to a turn of text or to the client's own audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Text,
+    AudioStart,
+    Audio,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    Send(ServerMessage),
+    /// Drop the peer, and the opening of one.
+    ClosePeer,
+    OpenPeer {
+        offer: OfferNumber,
+        sdp: String,
+    },
+    AddCandidate(IceCandidate),
+    Submit(Turn, Command),
+    /// Close the socket; nothing comes after this.
+    Close(CloseReason),
+}
+
+/// Status codes of RFC 6455, section 7.4.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    GoingAway,
+    ProtocolViolation,
+    NotUtf8,
+    Policy,
+    TooLong,
+    SessionFailed,
+}
+
+impl CloseReason {
+    pub fn status(self) -> u16 {
+        match self {
+            Self::GoingAway => 1001,
+            Self::ProtocolViolation => 1002,
+            Self::NotUtf8 => 1007,
+            Self::Policy => 1008,
+            Self::TooLong => 1009,
+            Self::SessionFailed => 1011,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum PeerState {
+    None,
+    /// The offer is with the session.
+    Opening {
+        since: Duration,
+    },
+    /// Answered; ICE and DTLS are under way.
+    Connecting {
+        since: Duration,
+    },
+    Connected,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum AudioState {
+    Off,
+    On,
+    /// The session did not take all of it; the rest would be speech with holes and is dropped.
+    Refused {
+        started: bool,
+    },
+}
+
+/// The signalling of one socket.
+#[derive(Debug)]
+pub struct SignallingSession {
+    /// The latest offer.
+    offer: OfferNumber,
+    peer: PeerState,
+    /// Candidates that came before the peer they are for.
+    held: Vec<IceCandidate>,
+    /// Candidates taken since the latest offer, held ones included.
+    candidates: usize,
+    too_many_candidates_told: bool,
+    audio: AudioState,
+    messages: TokenBucket,
+    offers: TokenBucket,
+    audio_frames: TokenBucket,
+    ignored: u32,
+    received: Option<&'static str>,
+    closed: bool,
+}
+
+impl Default for SignallingSession {
+    fn default() -> Self {
+        Self {
+            offer: OfferNumber::default(),
+            peer: PeerState::None,
+            held: Vec::new(),
+            candidates: 0,
+            too_many_candidates_told: false,
+            audio: AudioState::Off,
+            messages: messages(),
+            offers: offers(),
+            audio_frames: audio_frames(),
+            ignored: 0,
+            received: None,
+            closed: false,
+        }
+    }
+}
+
+impl SignallingSession {
+    /// Takes one input at `now`, the time since the socket opened, and appends what is to be done about it.
+    pub fn handle(&mut self, now: Duration, input: Input<'_>, out: &mut Vec<Output>) {
+        if self.closed {
+            return;
+        }
+        match input {
+            Input::Text(text) => self.text_frame(now, text, out),
+            Input::Binary(bytes) => self.binary_frame(now, bytes, out),
+            Input::Unreadable(unreadable) => self.unreadable(unreadable, out),
+            Input::PeerOpened { offer, answer } => self.peer_opened(now, offer, answer, out),
+            Input::PeerEvent { offer, event } => self.peer_event(offer, event, out),
+            Input::Notice(Notice::Error { code, message, fatal: true }) => {
+                let reason = match code {
+                    ErrorCode::ShuttingDown => CloseReason::GoingAway,
+                    _ => CloseReason::SessionFailed,
+                };
+                self.fatal(code, message, reason, out);
+            }
+            Input::Notice(notice) => out.push(Output::Send(notice.into())),
+            Input::Refused { turn, error } => self.refused(turn, error, out),
+            Input::SessionEnded => {
+                let message = "the session has ended: connect again for a new one";
+                self.fatal(ErrorCode::ShuttingDown, message, CloseReason::GoingAway, out);
+            }
+            Input::Tick => self.tick(now, out),
+            Input::Shutdown => {
+                let message = "the server is shutting down: connect again in a while";
+                self.fatal(ErrorCode::ShuttingDown, message, CloseReason::GoingAway, out);
+            }
+            Input::Disconnected => self.release(out),
+        }
+    }
+
+    /// The type of the message that the last input held, for metrics; once.
+    pub fn take_received(&mut self) -> Option<&'static str> {
+        self.received.take()
+    }
+
+    fn text_frame(&mut self, now: Duration, text: &str, out: &mut Vec<Output>) {
+        if text.len() > MAX_MESSAGE_BYTES {
+            return self.if_in_rate(now, out, |_, out| out.push(message_too_long(text.len())));
+        }
+        let message = ClientMessage::parse(text);
+        self.received = Some(message.as_ref().map_or("unreadable", ClientMessage::kind));
+        match message {
+            // Candidates come in bursts and have limits of their own.
+            Ok(ClientMessage::WebrtcIceCandidate { candidate }) => self.candidate(candidate, out),
+            Ok(message) => self.if_in_rate(now, out, |session, out| session.message(now, message, out)),
+            Err(error) => self.if_in_rate(now, out, |_, out| out.push(told(error.code(), error.to_string()))),
+        }
+    }
+
+    fn message(&mut self, now: Duration, message: ClientMessage, out: &mut Vec<Output>) {
+        match message {
+            ClientMessage::WebrtcOffer { sdp } => self.new_offer(now, sdp, out),
+            ClientMessage::WebrtcIceCandidate { candidate } => self.candidate(candidate, out),
+            ClientMessage::Text { content, id } => match check_turn("text", &content, id.as_deref()) {
+                Ok(()) => out.push(Output::Submit(Turn::Text, Command::Text { content, id })),
+                Err(error) => out.push(error),
+            },
+            ClientMessage::Speak { content, id } => match check_turn("speak", &content, id.as_deref()) {
+                Ok(()) => out.push(Output::Submit(Turn::Text, Command::Speak { content, id })),
+                Err(error) => out.push(error),
+            },
+            ClientMessage::Interrupt {} => out.push(Output::Submit(Turn::Text, Command::Interrupt)),
+            ClientMessage::AudioStart { sample_rate } => self.audio_start(sample_rate, out),
+            ClientMessage::AudioEnd {} => self.audio_end(out),
+            ClientMessage::Ping(fields) => out.push(Output::Send(ServerMessage::Pong(fields))),
+        }
+    }
+
+    fn new_offer(&mut self, now: Duration, sdp: String, out: &mut Vec<Output>) {
+        match self.offers.take(now) {
+            Taken::Yes => {}
+            Taken::Refused | Taken::RefusedAgain => {
+                let message = "webrtc_offer: too many offers, this one is ignored: wait 2 s between offers";
+                out.push(told(ErrorCode::TooManyMessages, message));
+                return self.ignore(out);
+            }
+        }
+        if !matches!(self.peer, PeerState::None) {
+            // The old peer goes first, so that a client never holds two; its candidates are of no use to the new one.
+            out.push(Output::ClosePeer);
+            self.held.clear();
+        }
+        self.offer = OfferNumber(self.offer.0 + 1);
+        self.peer = PeerState::Opening { since: now };
+        self.candidates = self.held.len();
+        self.too_many_candidates_told = false;
+        out.push(Output::OpenPeer { offer: self.offer, sdp });
+    }
+
+    fn candidate(&mut self, candidate: Option<CandidateInit>, out: &mut Vec<Output>) {
+        // Null and the empty line both say that there are no more; webrtcbin needs no telling.
+        let Some(candidate) = candidate.filter(|candidate| !candidate.candidate.is_empty()) else {
+            return;
+        };
+        let waiting = matches!(self.peer, PeerState::None | PeerState::Opening { .. });
+        if self.candidates >= CANDIDATES_PER_OFFER || (waiting && self.held.len() >= HELD_CANDIDATES) {
+            if !std::mem::replace(&mut self.too_many_candidates_told, true) {
+                let message = format!(
+                    "webrtc_ice_candidate: too many candidates, the rest is ignored: at most {HELD_CANDIDATES} before \
+                     the answer and {CANDIDATES_PER_OFFER} for one offer are taken"
+                );
+                out.push(told(ErrorCode::TooManyCandidates, message));
+            }
+            return self.ignore(out);
+        }
+        self.candidates += 1;
+        if let Err(fault) = check_candidate(&candidate) {
+            out.push(told(ErrorCode::BadCandidate, format!("webrtc_ice_candidate: {fault}")));
+        } else if waiting {
+            self.held.push(candidate.into());
+        } else {
+            out.push(Output::AddCandidate(candidate.into()));
+        }
+    }
+
+    fn peer_opened(
+        &mut self,
+        now: Duration,
+        offer: OfferNumber,
+        answer: Result<String, OpenPeerError>,
+        out: &mut Vec<Output>,
+    ) {
+        if offer != self.offer || !matches!(self.peer, PeerState::Opening { .. }) {
+            return;
+        }
+        match answer {
+            Ok(sdp) => {
+                self.peer = PeerState::Connecting { since: now };
+                out.push(Output::Send(ServerMessage::WebrtcAnswer { sdp }));
+                out.extend(self.held.drain(..).map(Output::AddCandidate));
+            }
+            Err(error) => {
+                self.no_peer();
+                out.push(told(error.code, error.message));
+            }
+        }
+    }
+
+    fn peer_event(&mut self, offer: OfferNumber, event: PeerEvent, out: &mut Vec<Output>) {
+        if offer != self.offer || !matches!(self.peer, PeerState::Connecting { .. } | PeerState::Connected) {
+            return;
+        }
+        match event {
+            PeerEvent::Candidate(candidate) => {
+                let candidate = candidate.map(CandidateInit::from);
+                out.push(Output::Send(ServerMessage::WebrtcIceCandidate { candidate }));
+            }
+            PeerEvent::Connected => self.peer = PeerState::Connected,
+            PeerEvent::Closed { reason } => {
+                self.no_peer();
+                out.push(Output::ClosePeer);
+                let message = format!("the WebRTC peer is closed ({reason}): send another webrtc_offer to go on");
+                out.push(told(ErrorCode::PeerFailed, message));
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Duration, out: &mut Vec<Output>) {
+        let message = match self.peer {
+            PeerState::Opening { since } if now.saturating_sub(since) >= ANSWER_TIMEOUT => {
+                format!("webrtc_offer: no answer within {} s: offer again", ANSWER_TIMEOUT.as_secs())
+            }
+            PeerState::Connecting { since } if now.saturating_sub(since) >= CONNECT_TIMEOUT => format!(
+                "the WebRTC peer did not connect within {} s of the answer: a firewall that lets no UDP through needs a \
+                 TURN server (--turn)",
+                CONNECT_TIMEOUT.as_secs()
+            ),
+            _ => return,
+        };
+        self.no_peer();
+        out.push(Output::ClosePeer);
+        out.push(told(ErrorCode::NegotiationFailed, message));
+    }
+
+    fn audio_start(&mut self, sample_rate: u32, out: &mut Vec<Output>) {
+        if self.audio == AudioState::On {
+            let message = "audio_start: the audio before it is not ended: send audio_end first";
+            out.push(told(ErrorCode::BadAudio, message));
+        } else if SAMPLE_RATES.contains(&sample_rate) {
+            self.audio = AudioState::On;
+            out.push(Output::Submit(Turn::AudioStart, Command::AudioStart { sample_rate }));
+        } else {
+            let message = format!(
+                "audio_start.sample_rate: {sample_rate} Hz is not supported: use {} to {} Hz",
+                SAMPLE_RATES.start(),
+                SAMPLE_RATES.end()
+            );
+            out.push(told(ErrorCode::BadAudio, message));
+        }
+    }
+
+    fn audio_end(&mut self, out: &mut Vec<Output>) {
+        match std::mem::replace(&mut self.audio, AudioState::Off) {
+            AudioState::On | AudioState::Refused { started: true } => {
+                out.push(Output::Submit(Turn::Text, Command::AudioEnd));
+            }
+            AudioState::Refused { started: false } => {}
+            AudioState::Off => {
+                out.push(told(
+                    ErrorCode::AudioNotStarted,
+                    "audio_end: there is no audio to end: send audio_start first",
+                ));
+            }
+        }
+    }
+
+    fn binary_frame(&mut self, now: Duration, bytes: &[u8], out: &mut Vec<Output>) {
+        self.received = Some("audio");
+        let (samples, rest) = bytes.as_chunks::<2>();
+        let fault = if bytes.len() > MAX_MESSAGE_BYTES {
+            message_too_long(bytes.len())
+        } else if self.audio == AudioState::Off {
+            let message =
+                "a binary frame is audio, and no audio is under way: send audio_start with its sample_rate first";
+            told(ErrorCode::AudioNotStarted, message)
+        } else if !rest.is_empty() {
+            let message = format!(
+                "a binary frame of {} bytes holds half a sample: send 16-bit little-endian mono PCM, 2 bytes a sample",
+                bytes.len()
+            );
+            told(ErrorCode::BadAudio, message)
+        } else {
+            return match self.audio_frames.take(now) {
+                Taken::Yes if self.audio == AudioState::On && !samples.is_empty() => {
+                    let samples = samples.iter().map(|sample| i16::from_le_bytes(*sample)).collect();
+                    out.push(Output::Submit(Turn::Audio, Command::Audio(samples)));
+                }
+                Taken::Yes => {}
+                taken => self.too_many(taken, out),
+            };
+        };
+        self.if_in_rate(now, out, |_, out| out.push(fault));
+    }
+
+    fn refused(&mut self, turn: Turn, error: SubmitError, out: &mut Vec<Output>) {
+        match turn {
+            Turn::Text => {}
+            Turn::AudioStart => self.audio = AudioState::Refused { started: false },
+            Turn::Audio => self.audio = AudioState::Refused { started: true },
+        }
+        out.push(told(error.code, error.message));
+    }
+
+    fn unreadable(&mut self, unreadable: Unreadable, out: &mut Vec<Output>) {
+        match unreadable {
+            Unreadable::TooLong { bytes } => {
+                let message =
+                    format!("a message of {bytes} bytes is not even read: at most {MAX_MESSAGE_BYTES} bytes are");
+                self.fatal(ErrorCode::MessageTooLong, message, CloseReason::TooLong, out);
+            }
+            Unreadable::NotUtf8 => {
+                let message = "the message is not UTF-8: send text frames of JSON in UTF-8, and audio as binary frames";
+                self.fatal(ErrorCode::BadJson, message, CloseReason::NotUtf8, out);
+            }
+            Unreadable::Violation { reason } => {
+                let message = format!("what came is not a WebSocket frame ({reason}): RFC 6455 says what is");
+                self.fatal(ErrorCode::BadMessage, message, CloseReason::ProtocolViolation, out);
+            }
+        }
+    }
+
+    /// Carries out `then` unless this client has sent more messages than it may.
+    fn if_in_rate(&mut self, now: Duration, out: &mut Vec<Output>, then: impl FnOnce(&mut Self, &mut Vec<Output>)) {
+        match self.messages.take(now) {
+            Taken::Yes => then(self, out),
+            taken => self.too_many(taken, out),
+        }
+    }
+
+    fn too_many(&mut self, taken: Taken, out: &mut Vec<Output>) {
+        if taken == Taken::Refused {
+            let message = "too many messages, some are ignored: wait a second and send fewer";
+            out.push(told(ErrorCode::TooManyMessages, message));
+        }
+        self.ignore(out);
+    }
+
+    fn ignore(&mut self, out: &mut Vec<Output>) {
+        self.ignored += 1;
+        if self.ignored >= IGNORED_BEFORE_CLOSE {
+            let message = format!("{} messages over the limits were sent on this socket: it is closed", self.ignored);
+            self.fatal(ErrorCode::TooManyMessages, message, CloseReason::Policy, out);
+        }
+    }
+
+    fn fatal(&mut self, code: ErrorCode, message: impl Into<String>, reason: CloseReason, out: &mut Vec<Output>) {
+        out.push(Output::Send(ServerMessage::fatal(code, message)));
+        self.release(out);
+        out.push(Output::Close(reason));
+    }
+
+    /// Lets go of the peer, and of audio that nobody would end any more.
+    fn release(&mut self, out: &mut Vec<Output>) {
+        self.closed = true;
+        self.held.clear();
+        if !matches!(std::mem::replace(&mut self.peer, PeerState::None), PeerState::None) {
+            out.push(Output::ClosePeer);
+        }
+        if matches!(self.audio, AudioState::On | AudioState::Refused { started: true }) {
+            out.push(Output::Submit(Turn::Text, Command::AudioEnd));
+        }
+    }
+
+    fn no_peer(&mut self) {
+        self.peer = PeerState::None;
+        self.held.clear();
+        self.candidates = 0;
+        self.too_many_candidates_told = false;
+    }
+}
+
+fn told(code: ErrorCode, message: impl Into<String>) -> Output {
+    Output::Send(ServerMessage::error(code, message))
+}
+
+fn message_too_long(bytes: usize) -> Output {
+    let message = format!(
+        "a message of {bytes} bytes is ignored: at most {MAX_MESSAGE_BYTES} bytes are taken, send it in smaller parts"
+    );
+    told(ErrorCode::MessageTooLong, message)
+}
+
+fn check_turn(kind: &str, content: &str, id: Option<&str>) -> Result<(), Output> {
+    let characters = content.chars().count();
+    if characters > TEXT_CHARACTERS {
+        let message = format!(
+            "{kind}.content: {characters} characters are too many: at most {TEXT_CHARACTERS} are spoken in one turn"
+        );
+        return Err(told(ErrorCode::TextTooLong, message));
+    }
+    if content.chars().all(|character| character.is_whitespace() || character.is_control()) {
+        let message = format!("{kind}.content: there is nothing to say in it: send at least one word");
+        return Err(told(ErrorCode::NothingToSay, message));
+    }
+    if id.is_some_and(|id| id.chars().count() > ID_CHARACTERS) {
+        let message = format!("{kind}.id: it is too long: at most {ID_CHARACTERS} characters are taken");
+        return Err(told(ErrorCode::BadMessage, message));
+    }
+    Ok(())
+}
+
+/// What RTCPeerConnection itself would refuse, and what could not be one line of SDP.
+fn check_candidate(candidate: &CandidateInit) -> Result<(), &'static str> {
+    if candidate.candidate.len() > CANDIDATE_BYTES {
+        return Err("candidate.candidate is too long to be a candidate");
+    }
+    if !candidate.candidate.starts_with("candidate:") || candidate.candidate.contains(char::is_control) {
+        return Err("candidate.candidate is not one line that starts with \"candidate:\"");
+    }
+    if candidate.sdp_mid.is_none() && candidate.sdp_m_line_index.is_none() {
+        return Err("candidate has neither sdpMid nor sdpMLineIndex: one must say which m= line it is for");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

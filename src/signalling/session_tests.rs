@@ -1,0 +1,480 @@
+//! Tests of the signalling of one socket, as lists of inputs and what comes of them.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::ids::UtteranceId;
+
+/// A client and its signalling, with a clock that only the test moves.
+#[derive(Default)]
+struct Client {
+    signalling: SignallingSession,
+    now: Duration,
+}
+
+impl Client {
+    fn give(&mut self, input: Input<'_>) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.signalling.handle(self.now, input, &mut out);
+        out
+    }
+
+    fn says(&mut self, message: serde_json::Value) -> Vec<Output> {
+        self.give(Input::Text(&message.to_string()))
+    }
+
+    fn offers(&mut self) -> Vec<Output> {
+        self.says(json!({"type": "webrtc_offer", "sdp": "v=0"}))
+    }
+
+    fn sends_candidate(&mut self, number: usize) -> Vec<Output> {
+        self.says(json!({"type": "webrtc_ice_candidate", "candidate": {"candidate": line(number), "sdpMid": "0"}}))
+    }
+
+    fn speaks(&mut self, content: &str) -> Vec<Output> {
+        self.says(json!({"type": "speak", "content": content}))
+    }
+
+    fn is_answered(&mut self, offer: u64) -> Vec<Output> {
+        self.give(Input::PeerOpened { offer: OfferNumber(offer), answer: Ok("v=0 answer".to_owned()) })
+    }
+
+    fn peer_says(&mut self, offer: u64, event: PeerEvent) -> Vec<Output> {
+        self.give(Input::PeerEvent { offer: OfferNumber(offer), event })
+    }
+
+    /// Still served as on the first day.
+    fn assert_served(&mut self) {
+        self.now += Duration::from_secs(60);
+        assert_eq!(self.speaks("Hello."), [Output::Submit(Turn::Text, speak("Hello."))]);
+    }
+}
+
+fn line(number: usize) -> String {
+    format!("candidate:{number} 1 UDP 2122 10.0.0.1 5000 typ host")
+}
+
+fn candidate(number: usize) -> IceCandidate {
+    let sdp_mid = Some("0".to_owned());
+    IceCandidate { candidate: line(number), sdp_mid, sdp_m_line_index: None, username_fragment: None }
+}
+
+fn speak(content: &str) -> Command {
+    Command::Speak { content: content.to_owned(), id: None }
+}
+
+fn open(offer: u64) -> Output {
+    Output::OpenPeer { offer: OfferNumber(offer), sdp: "v=0".to_owned() }
+}
+
+fn answer() -> Output {
+    Output::Send(ServerMessage::WebrtcAnswer { sdp: "v=0 answer".to_owned() })
+}
+
+/// The error that is the only output.
+#[track_caller]
+fn the_error(out: &[Output]) -> (ErrorCode, &str) {
+    match out {
+        [Output::Send(ServerMessage::Error { code, message, fatal: false })] => (*code, message),
+        other => panic!("not one error: {other:?}"),
+    }
+}
+
+#[test]
+fn an_offer_is_answered_and_candidates_flow_both_ways() {
+    let mut client = Client::default();
+    assert_eq!(client.offers(), [open(1)]);
+    assert_eq!(client.is_answered(1), [answer()]);
+    assert_eq!(client.sends_candidate(1), [Output::AddCandidate(candidate(1))]);
+    let sent = |candidate| [Output::Send(ServerMessage::WebrtcIceCandidate { candidate })];
+    assert_eq!(client.peer_says(1, PeerEvent::Candidate(Some(candidate(2)))), sent(Some(candidate(2).into())));
+    assert_eq!(client.peer_says(1, PeerEvent::Candidate(None)), sent(None));
+    assert_eq!(client.peer_says(1, PeerEvent::Connected), []);
+}
+
+#[test]
+fn candidates_before_the_answer_are_held_until_the_peer_exists() {
+    let mut client = Client::default();
+    client.offers();
+    assert_eq!(client.sends_candidate(1), []);
+    assert_eq!(client.sends_candidate(2), []);
+    let expected = [answer(), Output::AddCandidate(candidate(1)), Output::AddCandidate(candidate(2))];
+    assert_eq!(client.is_answered(1), expected);
+}
+
+#[test]
+fn candidates_before_the_offer_are_held_for_it() {
+    let mut client = Client::default();
+    assert_eq!(client.sends_candidate(1), []);
+    assert_eq!(client.offers(), [open(1)]);
+    assert_eq!(client.is_answered(1), [answer(), Output::AddCandidate(candidate(1))]);
+}
+
+#[test]
+fn no_more_than_64_candidates_are_held() {
+    let mut client = Client::default();
+    for number in 0..HELD_CANDIDATES {
+        assert_eq!(client.sends_candidate(number), []);
+    }
+    assert_eq!(the_error(&client.sends_candidate(64)).0, ErrorCode::TooManyCandidates);
+    client.offers();
+    assert_eq!(client.is_answered(1).len(), 1 + HELD_CANDIDATES);
+    client.assert_served();
+}
+
+#[test]
+fn ten_thousand_candidates_are_one_error_and_the_socket_stays() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    let out: Vec<Output> = (0..10_000).flat_map(|number| client.sends_candidate(number)).collect();
+    let added = out.iter().filter(|output| matches!(output, Output::AddCandidate(_))).count();
+    assert_eq!(added, CANDIDATES_PER_OFFER);
+    let errors: Vec<&Output> = out.iter().filter(|output| matches!(output, Output::Send(_))).collect();
+    assert!(
+        matches!(
+            errors[..],
+            [Output::Send(ServerMessage::Error { code: ErrorCode::TooManyCandidates, fatal: false, .. })]
+        ),
+        "{errors:?}"
+    );
+    client.assert_served();
+    assert_eq!(client.offers(), [Output::ClosePeer, open(2)], "a new offer starts afresh");
+    client.is_answered(2);
+    assert_eq!(client.sends_candidate(1), [Output::AddCandidate(candidate(1))]);
+}
+
+#[test]
+fn a_client_that_floods_on_is_closed_with_a_fatal_error() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    let out: Vec<Output> = (0..30_000).flat_map(|number| client.sends_candidate(number)).collect();
+    let end = &out[out.len() - 3..];
+    assert!(
+        matches!(
+            end,
+            [
+                Output::Send(ServerMessage::Error { code: ErrorCode::TooManyMessages, fatal: true, .. }),
+                Output::ClosePeer,
+                Output::Close(CloseReason::Policy)
+            ]
+        ),
+        "{end:?}"
+    );
+    assert_eq!(client.speaks("Hello?"), [], "nothing is done for a closed socket");
+}
+
+#[test]
+fn the_last_candidate_adds_nothing() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    assert_eq!(client.says(json!({"type": "webrtc_ice_candidate", "candidate": null})), []);
+    assert_eq!(client.says(json!({"type": "webrtc_ice_candidate", "candidate": {"candidate": "", "sdpMid": "0"}})), []);
+}
+
+#[test]
+fn what_cannot_be_a_candidate_never_reaches_the_peer() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    for bad in [
+        json!({"candidate": "candidate:1 1 UDP"}),
+        json!({"candidate": "hello", "sdpMid": "0"}),
+        json!({"candidate": "candidate:1\r\na=setup:active", "sdpMid": "0"}),
+        json!({"candidate": format!("candidate:{}", "1".repeat(5000)), "sdpMid": "0"}),
+    ] {
+        let out = client.says(json!({"type": "webrtc_ice_candidate", "candidate": bad}));
+        assert_eq!(the_error(&out).0, ErrorCode::BadCandidate, "{bad}");
+    }
+}
+
+#[test]
+fn a_second_offer_replaces_the_peer_and_the_old_one_goes_first() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    client.peer_says(1, PeerEvent::Connected);
+    assert_eq!(client.offers(), [Output::ClosePeer, open(2)]);
+    assert_eq!(client.is_answered(2), [answer()]);
+}
+
+#[test]
+fn a_late_answer_to_a_replaced_offer_is_ignored() {
+    let mut client = Client::default();
+    client.offers();
+    client.sends_candidate(1);
+    assert_eq!(client.offers(), [Output::ClosePeer, open(2)]);
+    assert_eq!(client.is_answered(1), []);
+    assert_eq!(client.peer_says(1, PeerEvent::Candidate(Some(candidate(9)))), []);
+    let error = OpenPeerError { code: ErrorCode::BadSdp, message: "late".to_owned() };
+    assert_eq!(client.give(Input::PeerOpened { offer: OfferNumber(1), answer: Err(error) }), []);
+    assert_eq!(client.is_answered(2), [answer()], "and its candidates are not for the new peer");
+    let closed = PeerEvent::Closed { reason: "late".to_owned() };
+    assert_eq!(client.peer_says(1, closed), []);
+}
+
+#[test]
+fn an_offer_that_is_refused_is_an_error_and_the_next_one_is_served() {
+    let mut client = Client::default();
+    client.offers();
+    let error = OpenPeerError { code: ErrorCode::OfferWithoutMedia, message: "no m= line".to_owned() };
+    let out = client.give(Input::PeerOpened { offer: OfferNumber(1), answer: Err(error) });
+    assert_eq!(the_error(&out), (ErrorCode::OfferWithoutMedia, "no m= line"));
+    assert_eq!(client.offers(), [open(2)], "there is no peer to close");
+}
+
+#[test]
+fn offers_in_a_loop_are_refused_until_the_client_rests() {
+    let mut client = Client::default();
+    let opened = (0..50).filter(|_| client.offers().contains(&Output::ClosePeer)).count();
+    assert!(opened < 10, "{opened} peers were opened");
+    assert_eq!(the_error(&client.offers()).0, ErrorCode::TooManyMessages);
+    client.now += Duration::from_secs(3);
+    assert!(matches!(client.offers()[..], [Output::ClosePeer, Output::OpenPeer { .. }]));
+}
+
+#[test]
+fn a_peer_that_fails_is_dropped_and_the_client_is_told() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    let out = client.peer_says(1, PeerEvent::Closed { reason: "ICE failed".to_owned() });
+    assert_eq!(out[0], Output::ClosePeer);
+    let (code, message) = the_error(&out[1..]);
+    assert_eq!(code, ErrorCode::PeerFailed);
+    assert!(message.contains("ICE failed"));
+    client.assert_served();
+}
+
+#[test]
+fn a_negotiation_that_leads_nowhere_ends() {
+    let mut client = Client::default();
+    client.offers();
+    client.now += ANSWER_TIMEOUT - Duration::from_millis(1);
+    assert_eq!(client.give(Input::Tick), []);
+    client.now += Duration::from_millis(1);
+    let out = client.give(Input::Tick);
+    assert_eq!(out[0], Output::ClosePeer);
+    assert_eq!(the_error(&out[1..]).0, ErrorCode::NegotiationFailed);
+    assert_eq!(client.give(Input::Tick), []);
+
+    assert_eq!(client.offers(), [open(2)]);
+    client.is_answered(2);
+    client.now += CONNECT_TIMEOUT;
+    let out = client.give(Input::Tick);
+    assert_eq!(out[0], Output::ClosePeer);
+    assert_eq!(the_error(&out[1..]).0, ErrorCode::NegotiationFailed);
+}
+
+#[test]
+fn a_peer_that_is_connected_stays_for_hours() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    client.peer_says(1, PeerEvent::Connected);
+    client.now += Duration::from_secs(36_000);
+    assert_eq!(client.give(Input::Tick), []);
+}
+
+#[test]
+fn turns_reach_the_session_as_they_came() {
+    let mut client = Client::default();
+    let text = Command::Text { content: "😀 hi\u{7}".to_owned(), id: Some("a".to_owned()) };
+    let out = client.says(json!({"type": "text", "content": "😀 hi\u{7}", "id": "a"}));
+    assert_eq!(out, [Output::Submit(Turn::Text, text)]);
+    assert_eq!(client.speaks("Hello."), [Output::Submit(Turn::Text, speak("Hello."))]);
+    assert_eq!(client.says(json!({"type": "interrupt"})), [Output::Submit(Turn::Text, Command::Interrupt)]);
+}
+
+#[test]
+fn a_turn_without_anything_to_say_is_an_error() {
+    let mut client = Client::default();
+    for empty in ["", " \n\t", "\u{0}\u{7}\u{1b}", "\u{3000}"] {
+        assert_eq!(the_error(&client.speaks(empty)).0, ErrorCode::NothingToSay, "{empty:?}");
+    }
+    client.assert_served();
+}
+
+#[test]
+fn a_turn_that_is_too_long_is_an_error_with_the_limit() {
+    let mut client = Client::default();
+    let out = client.speaks(&"é".repeat(TEXT_CHARACTERS));
+    assert!(matches!(out[..], [Output::Submit(..)]), "the limit is in characters");
+    let out = client.speaks(&"a".repeat(TEXT_CHARACTERS + 1));
+    let (code, message) = the_error(&out);
+    assert_eq!(code, ErrorCode::TextTooLong);
+    assert!(message.contains("10000"), "{message}");
+    let out = client.speaks(&"a".repeat(100_000));
+    let (code, message) = the_error(&out);
+    assert_eq!(code, ErrorCode::MessageTooLong);
+    assert!(message.contains("65536"), "{message}");
+    let out = client.says(json!({"type": "speak", "content": "a", "id": "i".repeat(ID_CHARACTERS + 1)}));
+    assert_eq!(the_error(&out).0, ErrorCode::BadMessage);
+    client.assert_served();
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_the_socket_stays() {
+    let mut client = Client::default();
+    assert_eq!(the_error(&client.give(Input::Text("hello"))).0, ErrorCode::BadJson);
+    assert_eq!(the_error(&client.says(json!({"type": "dance"}))).0, ErrorCode::UnknownType);
+    assert_eq!(the_error(&client.says(json!({"type": "speak", "content": 1}))).0, ErrorCode::BadMessage);
+    client.assert_served();
+}
+
+#[test]
+fn too_many_messages_are_told_once_and_ignored() {
+    let mut client = Client::default();
+    let out: Vec<Output> = (0..1_000).flat_map(|_| client.says(json!({"type": "ping"}))).collect();
+    let pongs = out.iter().filter(|output| matches!(output, Output::Send(ServerMessage::Pong(_)))).count();
+    assert_eq!((pongs, out.len()), (100, 101));
+    assert_eq!(the_error(&out[100..]).0, ErrorCode::TooManyMessages);
+    client.assert_served();
+}
+
+#[test]
+fn bytes_that_are_no_messages_are_answered_no_more_often_than_messages() {
+    let mut client = Client::default();
+    let out: Vec<Output> = (0..1_000).flat_map(|_| client.give(Input::Text("\u{fffd}"))).collect();
+    assert_eq!(out.len(), 101);
+    client.assert_served();
+}
+
+#[test]
+fn audio_reaches_the_session_between_its_start_and_its_end() {
+    let mut client = Client::default();
+    let start = Command::AudioStart { sample_rate: 16_000 };
+    let out = client.says(json!({"type": "audio_start", "sample_rate": 16_000}));
+    assert_eq!(out, [Output::Submit(Turn::AudioStart, start)]);
+    let out = client.give(Input::Binary(&[0x01, 0x00, 0xff, 0xff, 0x00, 0x80]));
+    assert_eq!(out, [Output::Submit(Turn::Audio, Command::Audio(vec![1, -1, i16::MIN]))]);
+    assert_eq!(client.give(Input::Binary(&[])), []);
+    assert_eq!(client.says(json!({"type": "audio_end"})), [Output::Submit(Turn::Text, Command::AudioEnd)]);
+    assert_eq!(the_error(&client.says(json!({"type": "audio_end"}))).0, ErrorCode::AudioNotStarted);
+}
+
+#[test]
+fn audio_that_makes_no_sense_is_an_error() {
+    let mut client = Client::default();
+    assert_eq!(the_error(&client.give(Input::Binary(&[1, 2]))).0, ErrorCode::AudioNotStarted);
+    for rate in [0, 7_999, 48_001, u32::MAX] {
+        let out = client.says(json!({"type": "audio_start", "sample_rate": rate}));
+        assert_eq!(the_error(&out).0, ErrorCode::BadAudio);
+    }
+    assert_eq!(the_error(&client.give(Input::Binary(&[1, 2]))).0, ErrorCode::AudioNotStarted);
+    client.says(json!({"type": "audio_start", "sample_rate": 8_000}));
+    assert_eq!(the_error(&client.give(Input::Binary(&[1, 2, 3]))).0, ErrorCode::BadAudio);
+    assert_eq!(the_error(&client.give(Input::Binary(&[0; 65_538]))).0, ErrorCode::MessageTooLong);
+    let out = client.says(json!({"type": "audio_start", "sample_rate": 8_000}));
+    assert_eq!(the_error(&out).0, ErrorCode::BadAudio);
+    client.assert_served();
+}
+
+#[test]
+fn audio_that_the_session_does_not_take_is_told_once_and_still_ended() {
+    let mut client = Client::default();
+    let busy = || SubmitError { code: ErrorCode::Busy, message: "the queue is full".to_owned() };
+    client.says(json!({"type": "audio_start", "sample_rate": 16_000}));
+    client.give(Input::Binary(&[0; 640]));
+    let out = client.give(Input::Refused { turn: Turn::Audio, error: busy() });
+    assert_eq!(the_error(&out).0, ErrorCode::Busy);
+    assert_eq!(client.give(Input::Binary(&[0; 640])), [], "the rest would be speech with a hole");
+    assert_eq!(client.says(json!({"type": "audio_end"})), [Output::Submit(Turn::Text, Command::AudioEnd)]);
+
+    client.says(json!({"type": "audio_start", "sample_rate": 16_000}));
+    client.give(Input::Refused { turn: Turn::AudioStart, error: busy() });
+    assert_eq!(client.give(Input::Binary(&[0; 640])), []);
+    assert_eq!(client.says(json!({"type": "audio_end"})), [], "what never began needs no end");
+}
+
+#[test]
+fn a_client_that_goes_leaves_no_peer_and_no_open_audio() {
+    let mut client = Client::default();
+    client.offers();
+    client.says(json!({"type": "audio_start", "sample_rate": 16_000}));
+    let expected = [Output::ClosePeer, Output::Submit(Turn::Text, Command::AudioEnd)];
+    assert_eq!(client.give(Input::Disconnected), expected);
+    assert_eq!(client.give(Input::Tick), []);
+    assert_eq!(client.is_answered(1), []);
+}
+
+#[test]
+fn notices_are_forwarded_and_a_fatal_one_closes() {
+    let mut client = Client::default();
+    let utterance = UtteranceId::next();
+    let out = client.give(Input::Notice(Notice::SpeechStarted { utterance, id: None }));
+    assert!(matches!(out[..], [Output::Send(ServerMessage::SpeechStarted { .. })]));
+    let notice = |fatal| Notice::Error { code: ErrorCode::LipSyncFailed, message: "m".to_owned(), fatal };
+    assert_eq!(the_error(&client.give(Input::Notice(notice(false)))).0, ErrorCode::LipSyncFailed);
+    client.assert_served();
+    let out = client.give(Input::Notice(notice(true)));
+    assert!(matches!(out[..], [Output::Send(_), Output::Close(CloseReason::SessionFailed)]), "{out:?}");
+}
+
+#[test]
+fn an_end_from_outside_is_told_before_the_socket_closes() {
+    for (input, code, reason) in [
+        (Input::Shutdown, ErrorCode::ShuttingDown, CloseReason::GoingAway),
+        (Input::SessionEnded, ErrorCode::ShuttingDown, CloseReason::GoingAway),
+        (Input::Unreadable(Unreadable::TooLong { bytes: 10_000_000 }), ErrorCode::MessageTooLong, CloseReason::TooLong),
+        (Input::Unreadable(Unreadable::NotUtf8), ErrorCode::BadJson, CloseReason::NotUtf8),
+    ] {
+        let mut client = Client::default();
+        client.offers();
+        match &client.give(input)[..] {
+            [
+                Output::Send(ServerMessage::Error { code: told, fatal: true, .. }),
+                Output::ClosePeer,
+                Output::Close(closed),
+            ] => assert_eq!((*told, *closed), (code, reason)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+proptest! {
+    /// Whatever a client and a peer do in whatever order: a peer is opened only where none is, candidates go only to
+    /// an answered peer, and nothing comes after the close.
+    #[test]
+    fn any_order_of_inputs_keeps_the_rules(inputs in prop::collection::vec((0..12u8, 0..4u64), 0..200)) {
+        let mut client = Client::default();
+        let (mut exists, mut answered, mut closed) = (false, false, false);
+        for (kind, number) in inputs {
+            client.now += Duration::from_millis(number * 700);
+            let out = match kind {
+                0 | 1 => client.offers(),
+                2 | 3 => client.is_answered(number),
+                4 => client.sends_candidate(1),
+                5 => client.peer_says(number, PeerEvent::Connected),
+                6 => client.peer_says(number, PeerEvent::Closed { reason: String::new() }),
+                7 => client.give(Input::Binary(&[1, 2])),
+                8 => client.says(json!({"type": "audio_start", "sample_rate": 16_000})),
+                9 => client.give(Input::Tick),
+                10 => client.speaks("Hello."),
+                _ if number == 3 => client.give(Input::Disconnected),
+                _ => client.says(json!({"type": "audio_end"})),
+            };
+            for output in out {
+                prop_assert!(!closed);
+                match output {
+                    Output::OpenPeer { .. } => {
+                        prop_assert!(!exists);
+                        exists = true;
+                    }
+                    Output::ClosePeer => (exists, answered) = (false, false),
+                    Output::Send(ServerMessage::WebrtcAnswer { .. }) => {
+                        prop_assert!(exists && !answered);
+                        answered = true;
+                    }
+                    // An error without a ClosePeer before it is what a refused offer leads to, which is not among these.
+                    Output::AddCandidate(_) => prop_assert!(answered),
+                    Output::Close(_) => closed = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
