@@ -1,11 +1,12 @@
 //! Text becomes sound: sentences, a synthesiser behind a small trait, and resampling.
 //!
-//! In here: the types that the rest of the server sees of speech. `sentence` cuts text into speakable pieces,
-//! `tts` holds the synthesisers, `resample` makes 16 kHz for the network and 48 kHz for Opus.
+//! In here: the types that the rest of the server sees of speech. `sentence` cuts text into speakable pieces
+//! (`speakable` cleans them), `tts` holds the synthesisers, `resample` makes 16 kHz for the network and 48 kHz for Opus.
 //! Not in here: frames and scheduling (`lipsync`, `playout`). Runs on: tokio tasks.
 
 pub mod resample;
 pub mod sentence;
+mod speakable;
 pub mod tts;
 
 use tokio::sync::mpsc;
@@ -62,10 +63,14 @@ pub trait Tts: Send + Sync {
 pub enum SpeechError {
     #[error("{program} did not start ({source}): install it, on Debian with `apt-get install {program}`")]
     ProgramMissing { program: &'static str, source: std::io::Error },
+    #[error("{program} did not start: {source}")]
+    ProgramNotStarted { program: &'static str, source: std::io::Error },
     #[error("{program} ended with {status} while speaking: {stderr}")]
     ProgramFailed { program: &'static str, status: String, stderr: String },
     #[error("{program} wrote no usable audio: {problem}")]
     BadAudio { program: &'static str, problem: String },
+    #[error("voice {field} {value:?} cannot be spoken with: it must be {expected}")]
+    BadVoice { field: &'static str, value: String, expected: &'static str },
     #[error("voice engine {name:?} is not known; known: espeak-ng")]
     UnknownEngine { name: String },
     #[error("cannot resample {from} Hz to {to} Hz: {problem}")]

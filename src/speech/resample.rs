@@ -185,6 +185,7 @@ pub fn from_i16(sample: i16) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -211,10 +212,10 @@ mod tests {
         let length = (periods.floor() * std::f64::consts::TAU / step).round() as usize;
         let first = samples.len() / 4;
         let (mut sine, mut cosine) = (0.0, 0.0);
-        for n in first..first + length {
+        for (n, sample) in samples.iter().enumerate().skip(first).take(length) {
             let phase = step * n as f64;
-            sine += f64::from(samples[n]) * phase.sin();
-            cosine += f64::from(samples[n]) * phase.cos();
+            sine += f64::from(*sample) * phase.sin();
+            cosine += f64::from(*sample) * phase.cos();
         }
         let scale = 2.0 / length as f64;
         ((sine * scale).hypot(cosine * scale), -cosine.atan2(sine) / step)

@@ -1,0 +1,130 @@
+//! Takes the long silences off both ends of a spoken sentence, as it streams.
+//!
+//! In here: `Trimmer`. Not in here: pauses inside a sentence, which are the voice's rhythm and stay.
+//! Runs on: the task that owns it; it does no input or output.
+
+/// Quieter than this is silence: -50 dB of full scale, far below espeak-ng's softest consonants (about -35 dB).
+const THRESHOLD: f32 = 0.003;
+/// Silence kept before the voice. What comes before is only delay, but a cut right at the onset clicks.
+const LEAD_MS: usize = 60;
+/// Silence kept after the voice. espeak-ng ends a sentence with 200 to 300 ms; with the next sentence right behind,
+/// 150 ms is a pause between two sentences of one speaker, and the mouth closes that much sooner at the end.
+const TAIL_MS: usize = 150;
+/// Longest pause inside a sentence; it also bounds what is held back here.
+const PAUSE_MS: usize = 1_500;
+
+pub(super) struct Trimmer {
+    /// Silence that has not been followed by voice yet.
+    held: Vec<f32>,
+    voiced: bool,
+    lead: usize,
+    tail: usize,
+    pause: usize,
+}
+
+impl Trimmer {
+    pub fn new(sample_rate: u32) -> Self {
+        let samples = |ms: usize| sample_rate as usize * ms / 1_000;
+        Self {
+            held: Vec::new(),
+            voiced: false,
+            lead: samples(LEAD_MS),
+            tail: samples(TAIL_MS),
+            pause: samples(PAUSE_MS),
+        }
+    }
+
+    /// Takes samples and returns those that are certainly wanted.
+    pub fn push(&mut self, samples: &[f32]) -> Vec<f32> {
+        let is_voice = |sample: &f32| sample.abs() > THRESHOLD;
+        let Some(last) = samples.iter().rposition(is_voice) else {
+            self.hold(samples);
+            return Vec::new();
+        };
+        let mut out = std::mem::take(&mut self.held);
+        if !self.voiced {
+            self.voiced = true;
+            let first = samples.iter().position(is_voice).unwrap_or(0);
+            out.extend_from_slice(&samples[..first]);
+            out.drain(..out.len().saturating_sub(self.lead));
+            out.extend_from_slice(&samples[first..=last]);
+        } else {
+            out.extend_from_slice(&samples[..=last]);
+        }
+        self.hold(&samples[last + 1..]);
+        out
+    }
+
+    /// Returns the end of the sentence. Without any voice before it there is nothing worth hearing.
+    pub fn finish(mut self) -> Vec<f32> {
+        if !self.voiced {
+            return Vec::new();
+        }
+        self.held.truncate(self.tail);
+        self.held
+    }
+
+    fn hold(&mut self, silence: &[f32]) {
+        self.held.extend_from_slice(silence);
+        if self.voiced {
+            self.held.truncate(self.pause);
+        } else {
+            let surplus = self.held.len().saturating_sub(self.lead);
+            self.held.drain(..surplus);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u32 = 1_000;
+
+    fn trimmed(samples: &[f32], piece: usize) -> Vec<f32> {
+        let mut trimmer = Trimmer::new(RATE);
+        let mut out = Vec::new();
+        for piece in samples.chunks(piece) {
+            out.extend(trimmer.push(piece));
+        }
+        out.extend(trimmer.finish());
+        out
+    }
+
+    fn sentence(lead: usize, pause: usize, tail: usize) -> Vec<f32> {
+        [vec![0.0; lead], vec![0.5; 100], vec![0.001; pause], vec![-0.5; 100], vec![0.0; tail]].concat()
+    }
+
+    #[test]
+    fn long_ends_are_cut_and_the_pause_inside_stays() {
+        for piece in [1, 7, 64, 10_000] {
+            assert_eq!(trimmed(&sentence(300, 400, 900), piece), sentence(LEAD_MS, 400, TAIL_MS), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn short_ends_stay_as_they_are() {
+        assert_eq!(trimmed(&sentence(12, 0, 30), 64), sentence(12, 0, 30));
+    }
+
+    #[test]
+    fn silence_alone_is_nothing() {
+        assert_eq!(trimmed(&vec![0.0; 100_000], 64), Vec::<f32>::new());
+    }
+
+    #[test]
+    fn voice_is_handed_on_before_the_sentence_ends() {
+        let mut trimmer = Trimmer::new(RATE);
+        assert_eq!(trimmer.push(&[0.0, 0.5, 0.5, 0.0]), [0.0, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn endless_silence_is_not_collected() {
+        let mut trimmer = Trimmer::new(RATE);
+        trimmer.push(&[0.5]);
+        for _ in 0..1_000 {
+            assert!(trimmer.push(&[0.0; 100]).is_empty());
+        }
+        assert_eq!(trimmer.held.len(), PAUSE_MS);
+    }
+}
