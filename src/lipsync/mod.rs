@@ -2,9 +2,12 @@
 //!
 //! In here: the trait between the engine and the network, and the plain data that crosses it.
 //! `musetalk` is the network and the only home of libtorch; `engine` is the thread that owns it; `window` says
-//! which audio a frame needs. Not in here: pasting the mouth into a frame (`compose`).
+//! which audio a frame needs; `driver` takes a stream of speech through all of them to playout. Not in here: pasting the mouth into a frame (`compose`).
 
+pub mod driver;
+pub mod engine;
 pub mod musetalk;
+pub mod window;
 
 use std::sync::Arc;
 
@@ -36,8 +39,13 @@ pub struct MouthFrame {
 
 /// A network that draws mouths. Built, used and dropped on the engine thread, so it need not be `Send`.
 pub trait LipSync {
-    /// Keeps an avatar's latents (`[frames, channels, height, width]`, from its folder) ready.
-    fn add_avatar(&mut self, latents: &std::path::Path) -> Result<AvatarHandle, LipSyncError>;
+    /// Keeps an avatar's latents (`[frames, channels, height, width]`, from its folder) ready. Only `decode_rows`
+    /// (first and one past the last) of each latent need be decoded, all of them if `None`.
+    fn add_avatar(
+        &mut self,
+        latents: &std::path::Path,
+        decode_rows: Option<[i64; 2]>,
+    ) -> Result<AvatarHandle, LipSyncError>;
 
     /// Draws one crop for each of `batch.poses`.
     fn infer(&mut self, batch: &MouthBatch) -> Result<Vec<MouthFrame>, LipSyncError>;

@@ -113,6 +113,11 @@ impl PoseClock {
 pub struct PlayoutClock(Instant);
 
 impl PlayoutClock {
+    /// A clock that reads zero now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
     pub fn now(&self) -> MediaTime {
         MediaTime::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
@@ -158,7 +163,7 @@ pub struct PlayoutEnded;
 impl Playout {
     pub fn spawn() -> std::io::Result<(Self, PlayoutThread)> {
         let (control, controls) = blocking::sync_channel(CONTROLS);
-        let clock = PlayoutClock(Instant::now());
+        let clock = PlayoutClock::start();
         let thread = std::thread::Builder::new().name("playout".into()).spawn(move || run(&controls, clock))?;
         Ok((Self { control, clock }, PlayoutThread(thread)))
     }
@@ -220,7 +225,8 @@ fn run(controls: &blocking::Receiver<Control>, clock: PlayoutClock) {
                 continue;
             }
             Ok(Control::Remove(id, reply)) => {
-                if let Some(at) = sessions.iter().position(|session| session.id == id) {
+                let place = sessions.iter().position(|session| session.id == id);
+                if let Some(at) = place {
                     // Nobody waits for the sink if the session's owner was itself dropped.
                     let _ = reply.send(sessions.swap_remove(at).sink);
                 }

@@ -181,6 +181,14 @@ impl Schedule {
         })
     }
 
+    /// Whether a tick would show the next frame of speech as it was meant, neither late nor starved. For who has no
+    /// clock to keep.
+    pub fn is_whole(&mut self) -> bool {
+        self.drop_played();
+        let Some(Item::Segment(segment)) = self.queue.front() else { return false };
+        segment.frames.front().is_some_and(|frame| frame.own || frame.picture.is_some())
+    }
+
     /// Decides what leaves now.
     pub fn tick(&mut self) -> Shown {
         self.drop_cancelled();

@@ -43,7 +43,7 @@ fn the_demo_model_draws_one_crop_for_each_pose() {
     let config = demo_config();
     let (folder, latents) = random_model(&config);
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
-    let avatar = model.add_avatar(&latents).unwrap();
+    let avatar = model.add_avatar(&latents, None).unwrap();
     let batch = MouthBatch { avatar, poses: vec![0, 1, 2, 1], audio: voice(1.0), first_frame_at: 3200 };
     let frames = model.infer(&batch).unwrap();
     assert_eq!(frames.len(), 4);

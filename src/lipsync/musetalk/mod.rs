@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod audio;
 pub mod config;
+pub mod device;
 pub mod layers;
 pub mod mel;
 pub mod model;
@@ -19,6 +20,7 @@ pub mod weights;
 pub mod whisper;
 
 pub use config::ModelConfig;
+pub use device::{DeviceChoice, find_device};
 pub use mel::log_mel;
 pub use model::MuseTalk;
 pub use positional_encoding::positional_encoding;

@@ -51,6 +51,8 @@ struct Avatar {
     path: String,
     /// `[frames, in_channels, height, width]`
     latents: Tensor,
+    /// First and one past the last latent row that is decoded.
+    decode_rows: [i64; 2],
 }
 
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl MuseTalk {
         let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
         let sample = channels_last(&self.avatars[avatar].latents.f_index_select(0, &index)?)?;
         let latent = self.generate(&sample, &tokens)?;
-        let [first, end] = self.config.decode_rows.unwrap_or([0, self.config.latent_size()]);
+        let [first, end] = self.avatars[avatar].decode_rows;
         let picture = self.decoder.decode_rows(&latent, first, end - first)?;
         self.to_frames(&picture, first)
     }
@@ -152,7 +154,7 @@ impl MuseTalk {
 }
 
 impl LipSync for MuseTalk {
-    fn add_avatar(&mut self, latents: &Path) -> Result<AvatarHandle> {
+    fn add_avatar(&mut self, latents: &Path, decode_rows: Option<[i64; 2]>) -> Result<AvatarHandle> {
         let path = latents.display().to_string();
         let wrong = |problem: String| LipSyncError::Latents { path: path.clone(), problem };
         let tensors = read_safetensors(latents).map_err(|error| wrong(error.to_string()))?;
@@ -167,7 +169,11 @@ impl LipSync for MuseTalk {
             return Err(wrong(format!("are of type {:?}, not 16- or 32-bit floats", tensor.kind())));
         }
         let latents = tensor.f_to_kind(Kind::Float)?.f_to_device(self.device)?;
-        self.avatars.push(Avatar { path, latents });
+        let decode_rows = decode_rows.or(self.config.decode_rows).unwrap_or([0, size]);
+        if !(0 <= decode_rows[0] && decode_rows[0] < decode_rows[1] && decode_rows[1] <= size) {
+            return Err(wrong(format!("have {size} rows, decode_rows of the avatar is {decode_rows:?}")));
+        }
+        self.avatars.push(Avatar { path, latents, decode_rows });
         Ok(AvatarHandle(self.avatars.len() - 1))
     }
 

@@ -1,0 +1,391 @@
+//! Takes one stream of speech through resampling, engine and pasting to playout: one segment at a time.
+//!
+//! In here: what goes to playout when, and how far ahead of the picture on screen the engine works.
+//! Not in here: sentences and synthesis (`speech`), the order of segments on screen (`playout::schedule`).
+//! Runs on: the session's tokio task.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::engine::{Engine, EngineError};
+use super::window::{self, Loudness};
+use super::{AvatarHandle, LipSyncError, MouthBatch, MouthFrame};
+use crate::avatar::Avatar;
+use crate::compose::Composer;
+use crate::ids::{SegmentId, UtteranceId};
+use crate::playout::{Command, FrameAudio, SessionPlayout};
+use crate::speech::resample::{Resampler, to_i16};
+use crate::speech::{PcmStream, SpeechError};
+use crate::timeline::{
+    FRAME_DURATION, LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME,
+};
+
+/// Frames drawn ahead of the screen: 640 ms at 25 fps. Fewer and one slow batch shows; more is work thrown away at
+/// an interruption. It also is all that a session keeps in memory (6 MB at 512x512).
+const FRAMES_AHEAD: usize = 16;
+/// Room between the two halves of a segment's way. With the batch that each half holds, three are at the engine at
+/// most: one being drawn, the next ready so that the engine never idles for us, and one more.
+const BATCHES_BETWEEN: usize = 1;
+/// Longest sound that the network is given: Whisper's 30 s.
+const AUDIO_CONTEXT: usize = LIPSYNC_RATE as usize * 30;
+/// What drawing the first mouth is expected to take before anything was measured.
+const FIRST_MOUTH_GUESS: Duration = Duration::from_millis(50);
+
+/// How a segment went.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Frames handed to playout.
+    pub frames: u64,
+    /// When the synthesiser's first piece arrived.
+    pub first_audio: Option<Instant>,
+    /// Why the avatar's own frames were shown instead of mouths, if they were.
+    pub lip_sync_error: Option<LipSyncError>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    #[error(transparent)]
+    Speech(#[from] SpeechError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the {0} thread has ended")]
+    Ended(&'static str),
+    /// The utterance was interrupted; nothing more of it will be shown.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// One session's way from sound to playout.
+pub struct Driver {
+    engine: Engine,
+    composer: Composer,
+    avatar: Arc<Avatar>,
+    handle: AvatarHandle,
+    playout: SessionPlayout,
+    ahead: Arc<Semaphore>,
+    /// The pose after the last frame of everything sent so far.
+    end_pose: u64,
+    /// Smoothed time from knowing a segment's first frame's sound to having its mouth.
+    first_mouth: Duration,
+}
+
+/// A batch at the engine, in order of frames.
+struct InFlight {
+    segment: SegmentId,
+    first: u64,
+    pose: u64,
+    mouths: oneshot::Receiver<Result<Vec<MouthFrame>, LipSyncError>>,
+    frames: usize,
+    sent: Instant,
+}
+
+impl Driver {
+    pub fn new(
+        engine: Engine,
+        composer: Composer,
+        avatar: Arc<Avatar>,
+        handle: AvatarHandle,
+        playout: SessionPlayout,
+    ) -> Self {
+        Self {
+            engine,
+            composer,
+            avatar,
+            handle,
+            playout,
+            ahead: Arc::new(Semaphore::new(FRAMES_AHEAD)),
+            end_pose: 0,
+            first_mouth: FIRST_MOUTH_GUESS,
+        }
+    }
+
+    /// Speaks one stream. Returns when its last mouth is handed to playout, which is up to [`FRAMES_AHEAD`] frames
+    /// before it is seen. On an error or a cancellation nothing more of the segment is sent.
+    pub async fn speak(
+        &mut self,
+        utterance: UtteranceId,
+        speech: PcmStream,
+        cancelled: &CancellationToken,
+    ) -> Result<Outcome, DriverError> {
+        let outcome = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => Err(DriverError::Cancelled),
+            outcome = self.run(utterance, speech, cancelled) => outcome,
+        };
+        if outcome.is_err() {
+            // What was planned will not be shown, so the next segment starts where the idle loop stands.
+            self.end_pose = 0;
+        }
+        outcome
+    }
+
+    /// Tells playout that no more segments of the utterance come.
+    pub async fn end_utterance(
+        &self,
+        utterance: UtteranceId,
+        cancelled: &CancellationToken,
+    ) -> Result<(), DriverError> {
+        self.playout
+            .commands
+            .send(Command::EndUtterance { utterance, cancelled: cancelled.clone() })
+            .await
+            .map_err(|_| DriverError::Ended("playout"))
+    }
+
+    async fn run(
+        &mut self,
+        utterance: UtteranceId,
+        speech: PcmStream,
+        cancelled: &CancellationToken,
+    ) -> Result<Outcome, DriverError> {
+        let (batches, drawn) = mpsc::channel(BATCHES_BETWEEN);
+        let finisher = Finisher {
+            composer: self.composer.clone(),
+            avatar: Arc::clone(&self.avatar),
+            commands: self.playout.commands.clone(),
+        };
+        let planner = Planner::new(self, utterance, cancelled, batches);
+        let (planned, finished) = tokio::join!(planner.run(speech), finisher.run(drawn));
+        let (planned, finished) = (planned?, finished?);
+        if planned.frames > 0 {
+            self.end_pose = planned.end_pose;
+        }
+        if let Some(took) = finished.first_mouth {
+            self.first_mouth = (self.first_mouth * 3 + took) / 4;
+        }
+        Ok(Outcome { frames: planned.frames, first_audio: planned.first_audio, lip_sync_error: finished.error })
+    }
+}
+
+/// First half of a segment's way: sound in, frames announced to playout, batches to the engine.
+struct Planner<'a> {
+    driver: &'a Driver,
+    segment: SegmentId,
+    utterance: UtteranceId,
+    cancelled: &'a CancellationToken,
+    batches: mpsc::Sender<InFlight>,
+    /// 16 kHz from `dropped` on.
+    heard: Vec<f32>,
+    dropped: usize,
+    /// 48 kHz not yet announced.
+    playout: Vec<f32>,
+    loudness: Loudness,
+    frames: u64,
+    mouths: usize,
+    start_pose: u64,
+    begun: Option<Instant>,
+    first_audio: Option<Instant>,
+}
+
+struct Planned {
+    frames: u64,
+    end_pose: u64,
+    first_audio: Option<Instant>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(
+        driver: &'a Driver,
+        utterance: UtteranceId,
+        cancelled: &'a CancellationToken,
+        batches: mpsc::Sender<InFlight>,
+    ) -> Self {
+        Self {
+            driver,
+            segment: SegmentId::next(),
+            utterance,
+            cancelled,
+            batches,
+            heard: Vec::new(),
+            dropped: 0,
+            playout: Vec::new(),
+            loudness: Loudness::default(),
+            frames: 0,
+            mouths: 0,
+            start_pose: 0,
+            begun: None,
+            first_audio: None,
+        }
+    }
+
+    /// Consumes the planner, and with it the way to the second half, which ends when it has finished what is in
+    /// flight.
+    async fn run(mut self, mut speech: PcmStream) -> Result<Planned, DriverError> {
+        let mut resamplers: Option<(Resampler, Resampler)> = None;
+        while let Some(chunk) = speech.recv().await {
+            let chunk = chunk?;
+            self.first_audio.get_or_insert_with(Instant::now);
+            if resamplers.is_none() {
+                resamplers = Some((
+                    Resampler::new(chunk.sample_rate, LIPSYNC_RATE)?,
+                    Resampler::new(chunk.sample_rate, PLAYOUT_RATE)?,
+                ));
+            }
+            if let Some((to_network, to_playout)) = &mut resamplers {
+                let (network, playout) = (to_network.push(&chunk.samples)?, to_playout.push(&chunk.samples)?);
+                self.take(&network, &playout);
+            }
+            self.plan(false).await?;
+        }
+        if let Some((mut to_network, mut to_playout)) = resamplers {
+            let (network, playout) = (to_network.finish()?, to_playout.finish()?);
+            self.take(&network, &playout);
+        }
+        self.loudness.finish();
+        self.plan(true).await?;
+        if self.begun.is_some() {
+            self.send(Command::EndSegment { segment: self.segment }).await?;
+        }
+        Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames, first_audio: self.first_audio })
+    }
+
+    fn take(&mut self, network: &[f32], playout: &[f32]) {
+        self.heard.extend_from_slice(network);
+        self.loudness.push(network);
+        self.playout.extend_from_slice(playout);
+    }
+
+    /// Announces every frame of which enough is known.
+    async fn plan(&mut self, complete: bool) -> Result<(), DriverError> {
+        let drawable = window::drawable_frames(self.dropped + self.heard.len(), complete);
+        while self.planned() < drawable {
+            self.begin().await?;
+            let first = self.planned();
+            if self.loudness.is_quiet(first) {
+                self.announce(true).await?;
+                continue;
+            }
+            let loud = (first..drawable).take_while(|frame| !self.loudness.is_quiet(*frame)).count();
+            let size = window::batch_size(self.mouths, self.mouths + loud);
+            self.draw(first, size).await?;
+        }
+        Ok(())
+    }
+
+    fn planned(&self) -> usize {
+        usize::try_from(self.frames).unwrap_or(usize::MAX)
+    }
+
+    /// Chooses the pose of the first frame and opens the segment, once.
+    async fn begin(&mut self) -> Result<(), DriverError> {
+        if self.begun.is_some() {
+            return Ok(());
+        }
+        self.begun = Some(Instant::now());
+        let playout = &self.driver.playout;
+        let idle = playout.pose.pose_after(playout.clock.now(), self.driver.first_mouth);
+        // Behind segments that are still to be shown, or where the idle loop will be when the mouth is there.
+        self.start_pose = idle.max(self.driver.end_pose);
+        let (segment, utterance, start_pose) = (self.segment, self.utterance, self.start_pose);
+        self.send(Command::Begin { segment, utterance, start_pose, cancelled: self.cancelled.clone() }).await
+    }
+
+    /// Sends the sound of the next frame once there is room for it.
+    async fn announce(&mut self, own: bool) -> Result<(), DriverError> {
+        let permit = self.permit().await?;
+        let audio = self.next_audio();
+        self.frames += 1;
+        self.send(Command::Frame { segment: self.segment, audio, own, permit }).await
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, DriverError> {
+        // Never closed while the driver lives.
+        Arc::clone(&self.driver.ahead).acquire_owned().await.map_err(|_| DriverError::Ended("session"))
+    }
+
+    /// Announces `size` frames and sends them to the engine together.
+    async fn draw(&mut self, first: usize, size: usize) -> Result<(), DriverError> {
+        let pose = self.start_pose + self.frames;
+        for _ in 0..size {
+            self.announce(false).await?;
+        }
+        self.mouths += size;
+        self.forget_old_audio(first);
+        let batch = MouthBatch {
+            avatar: self.driver.handle,
+            poses: (0..size as u64).map(|at| self.driver.avatar.cycle.frame(pose + at)).collect(),
+            audio: self.heard.as_slice().into(),
+            first_frame_at: first * LIPSYNC_SAMPLES_PER_FRAME - self.dropped,
+        };
+        let since_begin = FRAME_DURATION * u32::try_from(first).unwrap_or(u32::MAX);
+        let sent = Instant::now();
+        let deadline = self.begun.unwrap_or(sent) + since_begin;
+        let mouths = self.driver.engine.draw(batch, deadline, self.cancelled.clone()).await?;
+        let in_flight = InFlight { segment: self.segment, first: first as u64, pose, mouths, frames: size, sent };
+        self.batches.send(in_flight).await.map_err(|_| DriverError::Ended("compose"))
+    }
+
+    /// Keeps the last 30 s before a frame; cut at whole frames so that positions stay exact.
+    fn forget_old_audio(&mut self, frame: usize) {
+        let keep_from = (frame * LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(AUDIO_CONTEXT);
+        // In steps of a second, since what is kept moves down.
+        let step = LIPSYNC_RATE as usize;
+        if keep_from >= self.dropped + step {
+            let drop = (keep_from - self.dropped) / LIPSYNC_SAMPLES_PER_FRAME * LIPSYNC_SAMPLES_PER_FRAME;
+            self.heard.drain(..drop);
+            self.dropped += drop;
+        }
+    }
+
+    /// The next 40 ms; what is missing at the end of the segment is silence.
+    fn next_audio(&mut self) -> FrameAudio {
+        let mut audio = Box::new([0; PLAYOUT_SAMPLES_PER_FRAME]);
+        let known = self.playout.len().min(PLAYOUT_SAMPLES_PER_FRAME);
+        for (out, sample) in audio.iter_mut().zip(self.playout.drain(..known)) {
+            *out = to_i16(sample);
+        }
+        audio
+    }
+
+    async fn send(&self, command: Command) -> Result<(), DriverError> {
+        self.driver.playout.commands.send(command).await.map_err(|_| DriverError::Ended("playout"))
+    }
+}
+
+/// Second half: mouths come back in order, are pasted and sent on.
+struct Finisher {
+    composer: Composer,
+    avatar: Arc<Avatar>,
+    commands: mpsc::Sender<Command>,
+}
+
+#[derive(Default)]
+struct Finished {
+    first_mouth: Option<Duration>,
+    error: Option<LipSyncError>,
+}
+
+impl Finisher {
+    async fn run(self, mut batches: mpsc::Receiver<InFlight>) -> Result<Finished, DriverError> {
+        let mut finished = Finished::default();
+        while let Some(batch) = batches.recv().await {
+            // The engine withdraws only what was cancelled, and ends only with the server.
+            let mouths = match batch.mouths.await.map_err(|_| DriverError::Ended("engine"))? {
+                Ok(mouths) => mouths.into_iter().map(Some).collect(),
+                Err(error) => {
+                    tracing::error!(%error, "the voice goes on without lip-sync");
+                    finished.error = Some(error);
+                    vec![None; batch.frames]
+                }
+            };
+            for (at, mouth) in (0u64..).zip(mouths) {
+                let pose = batch.pose + at;
+                let picture = match mouth {
+                    Some(mouth) => self
+                        .composer
+                        .paste(Arc::clone(&self.avatar), pose, mouth)
+                        .await
+                        .map_err(|_| DriverError::Ended("compose"))?,
+                    None => Arc::clone(&self.avatar.frame(pose).picture),
+                };
+                finished.first_mouth.get_or_insert_with(|| batch.sent.elapsed());
+                let command = Command::Mouth { segment: batch.segment, index: batch.first + at, picture };
+                self.commands.send(command).await.map_err(|_| DriverError::Ended("playout"))?;
+            }
+        }
+        Ok(finished)
+    }
+}

@@ -1,0 +1,130 @@
+//! Which audio a frame needs, which frames need a mouth at all, and how frames are grouped into batches. Pure.
+//!
+//! MuseTalk's window of frame f at 25 fps is rows [2f-4, 2f+6) of the 50 Hz audio features: 80 ms before the frame's
+//! start to 80 ms after its end. The features themselves see a little further (mel and convolutions, about 35 ms).
+
+use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
+
+/// Frames of sound after a frame's own that must be known before it is drawn: 80 ms of window and 40 ms of margin
+/// for the support of the features.
+const LOOK_AHEAD: usize = 3;
+
+/// Loudest root mean square of a frame that counts as silence: -50 dB of full scale, below any vowel and above the
+/// noise of a synthesiser or a decent microphone's gate.
+pub const SILENCE_RMS: f32 = 0.003;
+
+/// Frames around a frame that must be silent too before it shows the avatar's own: the mouth closes through the
+/// network for two frames after the voice ends and opens two frames before it begins.
+const QUIET_AROUND: usize = 2;
+
+/// Sizes of batches. Fixed, so that every one is warmed once and no new shape appears while somebody speaks.
+pub const BATCH_SIZES: [usize; 4] = [1, 2, 4, 8];
+
+/// Number of frames of which everything they need is among the first `samples` of a segment.
+pub fn drawable_frames(samples: usize, complete: bool) -> usize {
+    if complete { frames_of(samples) } else { (samples / LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(LOOK_AHEAD) }
+}
+
+/// Frames that a whole segment fills; the last may be part silence.
+pub fn frames_of(samples: usize) -> usize {
+    samples.div_ceil(LIPSYNC_SAMPLES_PER_FRAME)
+}
+
+/// Size of the next batch: the first mouths of a segment come alone so that they come soon, later ones in larger
+/// batches because those are cheaper for each frame.
+pub fn batch_size(drawn: usize, drawable: usize) -> usize {
+    let wish = match drawn {
+        0..=1 => 1,
+        2..=3 => 2,
+        _ => 4,
+    };
+    BATCH_SIZES.into_iter().rev().find(|size| *size <= wish.min(drawable.saturating_sub(drawn))).unwrap_or(0)
+}
+
+/// Remembers how loud each frame of a segment is.
+#[derive(Debug, Default)]
+pub struct Loudness {
+    /// Root mean square of each whole frame so far.
+    frames: Vec<f32>,
+    square_sum: f32,
+    samples: usize,
+}
+
+impl Loudness {
+    /// Takes in the next samples of the segment (16 kHz).
+    pub fn push(&mut self, samples: &[f32]) {
+        for sample in samples {
+            self.square_sum += sample * sample;
+            self.samples += 1;
+            if self.samples == LIPSYNC_SAMPLES_PER_FRAME {
+                self.finish_frame();
+            }
+        }
+    }
+
+    /// The segment is over: its last frame may be short.
+    pub fn finish(&mut self) {
+        if self.samples > 0 {
+            self.finish_frame();
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "640")]
+    fn finish_frame(&mut self) {
+        self.frames.push((self.square_sum / LIPSYNC_SAMPLES_PER_FRAME as f32).sqrt());
+        (self.square_sum, self.samples) = (0.0, 0);
+    }
+
+    /// Whether a frame and its neighbours are silent, so that it needs no mouth. What lies outside the segment is
+    /// silent; only drawable frames may be asked for.
+    pub fn is_quiet(&self, frame: usize) -> bool {
+        let first = frame.saturating_sub(QUIET_AROUND);
+        self.frames.iter().skip(first).take(frame + QUIET_AROUND + 1 - first).all(|rms| *rms < SILENCE_RMS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_drawable_once_its_whole_window_is_there() {
+        assert_eq!(drawable_frames(0, false), 0);
+        assert_eq!(drawable_frames(4 * 640 - 1, false), 0);
+        assert_eq!(drawable_frames(4 * 640, false), 1);
+        assert_eq!(drawable_frames(641, true), 2);
+        assert_eq!(drawable_frames(0, true), 0);
+    }
+
+    #[test]
+    fn the_first_mouths_come_alone_and_batches_grow() {
+        let mut drawn = 0;
+        let mut sizes = Vec::new();
+        while drawn < 21 {
+            let size = batch_size(drawn, 21);
+            sizes.push(size);
+            drawn += size;
+        }
+        assert_eq!(sizes, [1, 1, 2, 4, 4, 4, 4, 1]);
+        assert_eq!(batch_size(4, 7), 2);
+        assert_eq!(batch_size(5, 5), 0);
+    }
+
+    #[test]
+    fn the_mouth_is_left_alone_from_the_third_frame_after_the_voice() {
+        let mut loudness = Loudness::default();
+        loudness.push(&vec![0.2; 640 * 3]);
+        loudness.push(&vec![0.0; 640 * 5 + 100]);
+        loudness.finish();
+        let quiet: Vec<bool> = (0..9).map(|frame| loudness.is_quiet(frame)).collect();
+        assert_eq!(quiet, [false, false, false, false, false, true, true, true, true]);
+    }
+
+    #[test]
+    fn the_network_draws_the_frames_just_before_the_voice() {
+        let mut loudness = Loudness::default();
+        loudness.push(&vec![0.0; 640 * 5]);
+        loudness.push(&vec![0.2; 640]);
+        assert_eq!((0..5).map(|frame| loudness.is_quiet(frame)).collect::<Vec<_>>(), [true, true, true, false, false]);
+    }
+}
