@@ -63,6 +63,11 @@ pub enum LipSyncError {
     Config { field: String, problem: String },
     #[error("avatar latents {path}: {problem}")]
     Latents { path: String, problem: String },
-    #[error("inference: {0}")]
+    #[error("inference: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
+}
+
+/// libtorch's messages go on with a native stack trace of many lines.
+fn first_line(error: &tch::TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }

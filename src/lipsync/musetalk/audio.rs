@@ -39,8 +39,10 @@ pub fn local_window(frames: i64, rows: i64) -> [i64; 2] {
 pub fn frame_tokens(hidden: &Tensor, start: i64, frames: i64) -> Result<Tensor> {
     let (rows, states, size) = hidden.size3()?;
     let (first, end) = (first_row(0), first_row(frames - 1) + FRAME_ROWS);
-    let (from, to) = (first.max(start), end.min(start + rows).max(first.max(start)));
-    let inside = hidden.f_narrow(0, (from - start).min(rows), to - from)?;
+    // What both have in common, which may be nothing.
+    let from = first.max(start).min(end);
+    let to = end.min(start + rows).max(from);
+    let inside = hidden.f_narrow(0, (from - start).clamp(0, rows), to - from)?;
     // Innermost dimensions first: only rows are added.
     let padded = inside.f_constant_pad_nd([0, 0, 0, 0, from - first, end - to])?;
     let windows = padded.f_unfold(0, FRAME_ROWS, ROW_STEP)?.f_permute([0, 3, 1, 2])?;

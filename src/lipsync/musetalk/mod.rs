@@ -11,6 +11,7 @@ pub mod device;
 pub mod layers;
 pub mod mel;
 pub mod model;
+pub mod picture;
 pub mod positional_encoding;
 pub mod resnet;
 pub mod tiny_vae;

@@ -10,6 +10,7 @@ use super::Result;
 use super::audio::AudioFrontEnd;
 use super::config::{AutoencoderConfig, ModelConfig};
 use super::layers::channels_last;
+use super::picture::to_rgb8;
 use super::tiny_vae::TinyVaeDecoder;
 use super::unet::Unet;
 use super::vae::{AutoencoderKlDecoder, current_name};
@@ -131,10 +132,9 @@ impl MuseTalk {
         self.to_frames(&picture, first)
     }
 
-    /// -1 to 1 into 8 bits, rounded half to even; rows that were not decoded are black.
+    /// Whole crops of the rows from latent row `first` on; rows that were not decoded are black.
     fn to_frames(&self, picture: &Tensor, first: i64) -> Result<Vec<MouthFrame>> {
-        let levels = picture.f_mul_scalar(127.5)?.f_add_scalar(127.5)?.f_clamp(0.0, 255.0)?.f_round()?;
-        let bytes = levels.f_permute([0, 2, 3, 1])?.f_to_kind(Kind::Uint8)?.f_contiguous()?.f_to_device(Device::Cpu)?;
+        let bytes = to_rgb8(picture)?.f_to_device(Device::Cpu)?;
         let (frames, rows, columns, channels) = bytes.size4()?;
         let size = self.config.crop_size;
         let scale = self.config.autoencoder.scale();
@@ -184,7 +184,7 @@ impl LipSync for MuseTalk {
             return Err(LipSyncError::Latents { path: String::new(), problem });
         };
         let poses = avatar.latents.size4()?.0;
-        if let Some(pose) = batch.poses.iter().find(|&&pose| i64::try_from(pose).is_ok_and(|pose| pose >= poses)) {
+        if let Some(pose) = batch.poses.iter().find(|&&pose| i64::try_from(pose).map_or(true, |pose| pose >= poses)) {
             let problem = format!("pose {pose} was asked for, the avatar has {poses}");
             return Err(LipSyncError::Latents { path: avatar.path.clone(), problem });
         }

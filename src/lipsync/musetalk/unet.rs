@@ -148,20 +148,35 @@ impl Unet {
 
     /// `sample` is `[batch, in_channels, height, width]`, `context` the audio, `[batch, tokens, cross_attention_dim]`.
     pub fn forward(&self, sample: &Tensor, context: &Tensor) -> Result<Tensor> {
+        self.forward_probed(sample, context, &mut |_, _| ())
+    }
+
+    /// [`Unet::forward`], showing what comes out of each top-level module to `probe`, by the module's name: the first one
+    /// that differs from another implementation's is where to look.
+    pub fn forward_probed(
+        &self,
+        sample: &Tensor,
+        context: &Tensor,
+        probe: &mut dyn FnMut(&str, &Tensor),
+    ) -> Result<Tensor> {
         // Every resnet applies SiLU to the embedding first, so it is applied once here.
         let time = self.time_embedding.as_ref().map(TimeEmbedding::forward).transpose()?;
         let time = time.map(|time| time.f_silu()).transpose()?;
         let time = time.as_ref();
         let mut x = self.conv_in.forward(sample)?;
+        probe("conv_in", &x);
         let mut skips = vec![x.shallow_clone()];
-        for block in &self.down_blocks {
+        for (index, block) in self.down_blocks.iter().enumerate() {
             x = block.forward(x, context, time, &mut skips)?;
+            probe(&format!("down_blocks.{index}"), &x);
         }
         x = self.mid_resnets[0].forward(&x, time)?;
         x = self.mid_attention.forward(&x, context)?;
         x = self.mid_resnets[1].forward(&x, time)?;
-        for block in &self.up_blocks {
+        probe("mid_block", &x);
+        for (index, block) in self.up_blocks.iter().enumerate() {
             x = block.forward(x, context, time, &mut skips)?;
+            probe(&format!("up_blocks.{index}"), &x);
         }
         self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)
     }
