@@ -1,0 +1,180 @@
+//! Speech with the real espeak-ng, from text to pieces of sound.
+
+use std::path::Path;
+
+use mouthpiece::speech::resample::Resampler;
+use mouthpiece::speech::tts::{espeak, from_voice};
+use mouthpiece::speech::{PcmStream, SpeechError, Tts, Voice};
+
+fn voice(language: &str, name: &str) -> Voice {
+    Voice { engine: espeak::ENGINE.into(), language: language.into(), name: name.into(), rate: 170, pitch: 50 }
+}
+
+async fn listen(mut stream: PcmStream) -> Result<(Vec<f32>, u32), SpeechError> {
+    let (mut samples, mut rate) = (Vec::new(), 0);
+    while let Some(chunk) = stream.recv().await {
+        let chunk = chunk?;
+        rate = chunk.sample_rate;
+        samples.extend(chunk.samples);
+    }
+    Ok((samples, rate))
+}
+
+fn seconds(samples: &[f32], rate: u32) -> f64 {
+    samples.len() as f64 / f64::from(rate)
+}
+
+fn first_voice(samples: &[f32]) -> usize {
+    samples.iter().position(|sample| sample.abs() > 0.01).unwrap()
+}
+
+/// Processes that this one started and that run the program of this name, from `/proc`.
+fn children(program: &str) -> Vec<u32> {
+    let own = std::process::id();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| {
+        // `pid (name) state parent ...`
+        let stat = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).unwrap_or_default();
+        let Some((name, rest)) = stat.split_once(") ") else { return false };
+        name.ends_with(&format!("({program}")) && rest.split(' ').nth(1) == Some(&own.to_string())
+    })
+    .collect()
+}
+
+/// A script that runs espeak-ng under a name of its own, so that tests beside this one do not count.
+fn espeak_called(name: &str) -> (tempfile::TempDir, espeak::Espeak) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join(name);
+    let path = std::env::var_os("PATH").unwrap();
+    let real = std::env::split_paths(&path).map(|folder| folder.join(espeak::ENGINE)).find(|file| file.exists());
+    std::os::unix::fs::symlink(real.expect("espeak-ng is installed"), &program).unwrap();
+    (folder, espeak::Espeak::with_program(program))
+}
+
+#[tokio::test]
+async fn a_sentence_is_spoken_in_pieces_with_short_silence_around_it() {
+    let voice = voice("en-us", "f3");
+    let mut stream = from_voice(&voice).unwrap().speak("Hello, I am your talking avatar.", &voice).unwrap();
+    let (mut pieces, mut samples, mut rate) = (0, Vec::new(), 0);
+    while let Some(chunk) = stream.recv().await {
+        let chunk = chunk.unwrap();
+        assert!(!chunk.samples.is_empty() && chunk.samples.len() * 25 <= chunk.sample_rate as usize, "at most 40 ms");
+        (pieces, rate) = (pieces + 1, chunk.sample_rate);
+        samples.extend(chunk.samples);
+    }
+    assert!(pieces > 20, "{pieces} pieces");
+    let length = seconds(&samples, rate);
+    assert!((1.2..4.0).contains(&length), "{length} s");
+    let lead = first_voice(&samples);
+    let tail = first_voice(&samples.iter().rev().copied().collect::<Vec<_>>());
+    assert!(
+        seconds(&samples[..lead], rate) < 0.1 && seconds(&samples[..tail], rate) < 0.25,
+        "{lead} and {tail} samples"
+    );
+}
+
+#[tokio::test]
+async fn speech_arrives_before_the_program_has_ended() {
+    let (_folder, espeak) = espeak_called("espeak-long");
+    // More than the channel and the pipe hold, so the program cannot have ended before it is listened to.
+    let text = "This sentence goes on and on, and nobody knows where it will end. ".repeat(20);
+    let mut stream = espeak.speak(&text, &voice("en-us", "f3")).unwrap();
+    let first = stream.recv().await.unwrap().unwrap();
+    assert_eq!(children("espeak-long").len(), 1);
+    let (rest, rate) = listen(stream).await.unwrap();
+    assert_eq!(rate, first.sample_rate);
+    assert!(seconds(&rest, rate) > 30.0, "{} s", seconds(&rest, rate));
+    assert_eq!(children("espeak-long"), [0; 0]);
+}
+
+#[tokio::test]
+async fn dropping_the_stream_leaves_no_process() {
+    let (_folder, espeak) = espeak_called("espeak-cut");
+    let text = "This sentence goes on and on, and nobody wants to hear it. ".repeat(20);
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = espeak.speak(&text, &voice("en-us", "f3")).unwrap();
+        stream.recv().await.unwrap().unwrap();
+        streams.push(stream);
+    }
+    assert_eq!(children("espeak-cut").len(), 4);
+    drop(streams);
+    // A zombie still is an entry in /proc, so this also waits for the reaping.
+    let gone = async {
+        while !children("espeak-cut").is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("the processes ended");
+}
+
+#[tokio::test]
+async fn chinese_is_spoken_in_mandarin() {
+    let text = "你好，我是你的数字人。";
+    let (mandarin, rate) = listen(espeak::Espeak::new().speak(text, &voice("cmn", "")).unwrap()).await.unwrap();
+    assert!((1.0..6.0).contains(&seconds(&mandarin, rate)), "{} s", seconds(&mandarin, rate));
+    // Read with English letters and tones as numbers it takes far longer.
+    let (spelled, _) = listen(espeak::Espeak::new().speak(text, &voice("en-us", "")).unwrap()).await.unwrap();
+    assert!(spelled.len() > mandarin.len() * 3 / 2, "{} and {}", spelled.len(), mandarin.len());
+}
+
+#[tokio::test]
+async fn an_unknown_language_is_the_programs_own_error() {
+    let stream = espeak::Espeak::new().speak("Hello.", &voice("xx-nope", "")).unwrap();
+    let error = listen(stream).await.unwrap_err();
+    assert!(matches!(&error, SpeechError::ProgramFailed { .. }), "{error}");
+    assert!(error.to_string().contains("does not exist"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_program_says_how_to_get_it() {
+    let espeak = espeak::Espeak::with_program("espeak-ng-that-is-not-there");
+    let error = espeak.speak("Hello.", &voice("en-us", "f3")).unwrap_err();
+    assert!(matches!(&error, SpeechError::ProgramMissing { .. }), "{error}");
+    assert!(error.to_string().contains("apt-get install espeak-ng"), "{error}");
+}
+
+#[test]
+fn an_unknown_engine_is_named() {
+    let error = from_voice(&Voice { engine: "siri".into(), ..voice("en-us", "") }).err().unwrap();
+    assert!(error.to_string().contains("\"siri\"") && error.to_string().contains("espeak-ng"), "{error}");
+}
+
+#[test]
+fn the_installed_program_tells_its_voices() {
+    let installed = espeak::Installed::probe(espeak::ENGINE).unwrap();
+    assert!(installed.version.starts_with("1."), "{}", installed.version);
+    for known in [voice("en-us", "f3"), voice("cmn", ""), voice("zh-CN", ""), voice("de-DE", "Annie")] {
+        assert_eq!(installed.supports(&known), Ok(()), "{known:?}");
+    }
+    assert!(installed.supports(&voice("en-us", "f99")).is_err());
+}
+
+#[tokio::test]
+async fn both_rates_made_from_one_sentence_are_equally_long() {
+    let voice = voice("en-us", "f3");
+    let mut stream = espeak::Espeak::new().speak("Both rates are made from the same voice.", &voice).unwrap();
+    let mut low = Resampler::new(22_050, 16_000).unwrap();
+    let mut high = Resampler::new(22_050, 48_000).unwrap();
+    let (mut low_samples, mut high_samples) = (Vec::new(), Vec::new());
+    while let Some(chunk) = stream.recv().await {
+        let chunk = chunk.unwrap();
+        assert_eq!(chunk.sample_rate, 22_050);
+        low_samples.extend(low.push(&chunk.samples).unwrap());
+        high_samples.extend(high.push(&chunk.samples).unwrap());
+    }
+    low_samples.extend(low.finish().unwrap());
+    high_samples.extend(high.finish().unwrap());
+    assert!(high_samples.len().abs_diff(low_samples.len() * 3) <= 3, "{} {}", low_samples.len(), high_samples.len());
+    // The same sound at the same time: where one is loud, so is the other.
+    let third: Vec<f32> = high_samples.chunks_exact(3).map(|three| three[0]).collect();
+    let (mut product, mut low_power, mut high_power) = (0.0, 0.0, 0.0);
+    for (a, b) in low_samples.iter().zip(&third) {
+        product += f64::from(a * b);
+        low_power += f64::from(a * a);
+        high_power += f64::from(b * b);
+    }
+    let correlation = product / (low_power * high_power).sqrt();
+    assert!(correlation > 0.95, "{correlation}");
+}
