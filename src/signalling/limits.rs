@@ -1,10 +1,13 @@
-//! How much one client may ask for, and a token bucket to hold it to that.
+//! How much one client may ask for, and what holds it to that.
 //!
-//! In here: the numbers, each with its reason. Not in here: what happens to a client that goes over (`session`), the
+//! In here: the numbers, each with its reason, the checks of content, a token bucket. Not in here: what happens to a client that goes over (`session`), the
 //! longest message (`protocol`), how long a socket may stall (`socket`).
 //! Runs on: whichever task calls it; time is an argument.
 
 use std::time::Duration;
+
+use super::ErrorCode;
+use super::protocol::CandidateInit;
 
 /// Candidates kept until the peer exists. A browser gathers 5 to 20; a host with many networks and TURN servers 40.
 pub const HELD_CANDIDATES: usize = 64;
@@ -47,6 +50,53 @@ pub fn offers() -> TokenBucket {
 /// Binary frames: twice the 100 a second of the shortest usual packets, and a file of minutes at once in long ones.
 pub fn audio_frames() -> TokenBucket {
     TokenBucket::new(400.0, 200.0)
+}
+
+/// What is wrong with something a client sent, as the client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl Fault {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// A turn of `text` or `speak`.
+pub fn check_turn(kind: &str, content: &str, id: Option<&str>) -> Result<(), Fault> {
+    let characters = content.chars().count();
+    if characters > TEXT_CHARACTERS {
+        let message = format!(
+            "{kind}.content: {characters} characters are too many: at most {TEXT_CHARACTERS} are spoken in one turn"
+        );
+        return Err(Fault::new(ErrorCode::TextTooLong, message));
+    }
+    if content.chars().all(|character| character.is_whitespace() || character.is_control()) {
+        let message = format!("{kind}.content: there is nothing to say in it: send at least one word");
+        return Err(Fault::new(ErrorCode::NothingToSay, message));
+    }
+    if id.is_some_and(|id| id.chars().count() > ID_CHARACTERS) {
+        let message = format!("{kind}.id: it is too long: at most {ID_CHARACTERS} characters are taken");
+        return Err(Fault::new(ErrorCode::BadMessage, message));
+    }
+    Ok(())
+}
+
+/// Refuses what RTCPeerConnection itself would refuse, and what could not be one line of SDP.
+pub fn check_candidate(candidate: &CandidateInit) -> Result<(), Fault> {
+    let fault = if candidate.candidate.len() > CANDIDATE_BYTES {
+        "candidate.candidate is too long to be a candidate"
+    } else if !candidate.candidate.starts_with("candidate:") || candidate.candidate.contains(char::is_control) {
+        "candidate.candidate is not one line that starts with \"candidate:\""
+    } else if candidate.sdp_mid.is_none() && candidate.sdp_m_line_index.is_none() {
+        "candidate has neither sdpMid nor sdpMLineIndex: one must say which m= line it is for"
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(ErrorCode::BadCandidate, format!("webrtc_ice_candidate: {fault}")))
 }
 
 /// Lets `burst` through at once and `per_second` in the long run.

@@ -2,6 +2,7 @@
 //!
 //! In here: what a connection may ask of the rest of the server, as traits. Not in here: media, speech.
 
+mod audio;
 pub mod connection;
 pub mod handshake;
 mod limits;

@@ -1,15 +1,17 @@
 //! What one client may do when: the signalling of one socket as a pure state machine.
 //!
-//! In here: offers and the peer they lead to, candidates that come early, turns, the client's own audio, limits.
+//! In here: offers and the peer they lead to, candidates that come early, turns, what happens to a client that goes
+//! over a limit (`limits`).
 //! Not in here: sockets (`connection`), a clock (time since the socket opened is an argument), peers and speech.
 //! Runs on: the task of its socket. Inputs go in, outputs come out in the order in which they are to be carried out;
 //! so any fault of a client can be replayed as a list of inputs.
 
 use std::time::Duration;
 
+use super::audio::ClientAudio;
 use super::limits::{
-    ANSWER_TIMEOUT, CANDIDATE_BYTES, CANDIDATES_PER_OFFER, CONNECT_TIMEOUT, HELD_CANDIDATES, ID_CHARACTERS,
-    IGNORED_BEFORE_CLOSE, SAMPLE_RATES, TEXT_CHARACTERS, Taken, TokenBucket, audio_frames, messages, offers,
+    ANSWER_TIMEOUT, CANDIDATES_PER_OFFER, CONNECT_TIMEOUT, Fault, HELD_CANDIDATES, IGNORED_BEFORE_CLOSE, Taken,
+    TokenBucket, audio_frames, check_candidate, check_turn, messages, offers,
 };
 use super::protocol::{CandidateInit, ClientMessage, MAX_MESSAGE_BYTES, ServerMessage};
 use super::{Command, ErrorCode, IceCandidate, Notice, OpenPeerError, PeerEvent, SubmitError};
@@ -120,16 +122,6 @@ enum PeerState {
     Connected,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum AudioState {
-    Off,
-    On,
-    /// The session did not take all of it; the rest would be speech with holes and is dropped.
-    Refused {
-        started: bool,
-    },
-}
-
 /// The signalling of one socket.
 #[derive(Debug)]
 pub struct SignallingSession {
@@ -141,7 +133,7 @@ pub struct SignallingSession {
     /// Candidates taken since the latest offer, held ones included.
     candidates: usize,
     too_many_candidates_told: bool,
-    audio: AudioState,
+    audio: ClientAudio,
     messages: TokenBucket,
     offers: TokenBucket,
     audio_frames: TokenBucket,
@@ -158,7 +150,7 @@ impl Default for SignallingSession {
             held: Vec::new(),
             candidates: 0,
             too_many_candidates_told: false,
-            audio: AudioState::Off,
+            audio: ClientAudio::default(),
             messages: messages(),
             offers: offers(),
             audio_frames: audio_frames(),
@@ -226,17 +218,21 @@ impl SignallingSession {
         match message {
             ClientMessage::WebrtcOffer { sdp } => self.new_offer(now, sdp, out),
             ClientMessage::WebrtcIceCandidate { candidate } => self.candidate(candidate, out),
-            ClientMessage::Text { content, id } => match check_turn("text", &content, id.as_deref()) {
-                Ok(()) => out.push(Output::Submit(Turn::Text, Command::Text { content, id })),
-                Err(error) => out.push(error),
-            },
-            ClientMessage::Speak { content, id } => match check_turn("speak", &content, id.as_deref()) {
-                Ok(()) => out.push(Output::Submit(Turn::Text, Command::Speak { content, id })),
-                Err(error) => out.push(error),
-            },
+            ClientMessage::Text { content, id } => {
+                let checked = check_turn("text", &content, id.as_deref());
+                out.push(submitted(Turn::Text, checked.map(|()| Command::Text { content, id })));
+            }
+            ClientMessage::Speak { content, id } => {
+                let checked = check_turn("speak", &content, id.as_deref());
+                out.push(submitted(Turn::Text, checked.map(|()| Command::Speak { content, id })));
+            }
             ClientMessage::Interrupt {} => out.push(Output::Submit(Turn::Text, Command::Interrupt)),
-            ClientMessage::AudioStart { sample_rate } => self.audio_start(sample_rate, out),
-            ClientMessage::AudioEnd {} => self.audio_end(out),
+            ClientMessage::AudioStart { sample_rate } => {
+                out.push(submitted(Turn::AudioStart, self.audio.start(sample_rate)));
+            }
+            ClientMessage::AudioEnd {} => {
+                out.extend(self.audio.end().transpose().map(|end| submitted(Turn::Text, end)));
+            }
             ClientMessage::Ping(fields) => out.push(Output::Send(ServerMessage::Pong(fields))),
         }
     }
@@ -280,7 +276,7 @@ impl SignallingSession {
         }
         self.candidates += 1;
         if let Err(fault) = check_candidate(&candidate) {
-            out.push(told(ErrorCode::BadCandidate, format!("webrtc_ice_candidate: {fault}")));
+            out.push(fault.into());
         } else if waiting {
             self.held.push(candidate.into());
         } else {
@@ -347,71 +343,25 @@ impl SignallingSession {
         out.push(told(ErrorCode::NegotiationFailed, message));
     }
 
-    fn audio_start(&mut self, sample_rate: u32, out: &mut Vec<Output>) {
-        if self.audio == AudioState::On {
-            let message = "audio_start: the audio before it is not ended: send audio_end first";
-            out.push(told(ErrorCode::BadAudio, message));
-        } else if SAMPLE_RATES.contains(&sample_rate) {
-            self.audio = AudioState::On;
-            out.push(Output::Submit(Turn::AudioStart, Command::AudioStart { sample_rate }));
-        } else {
-            let message = format!(
-                "audio_start.sample_rate: {sample_rate} Hz is not supported: use {} to {} Hz",
-                SAMPLE_RATES.start(),
-                SAMPLE_RATES.end()
-            );
-            out.push(told(ErrorCode::BadAudio, message));
-        }
-    }
-
-    fn audio_end(&mut self, out: &mut Vec<Output>) {
-        match std::mem::replace(&mut self.audio, AudioState::Off) {
-            AudioState::On | AudioState::Refused { started: true } => {
-                out.push(Output::Submit(Turn::Text, Command::AudioEnd));
-            }
-            AudioState::Refused { started: false } => {}
-            AudioState::Off => {
-                out.push(told(
-                    ErrorCode::AudioNotStarted,
-                    "audio_end: there is no audio to end: send audio_start first",
-                ));
-            }
-        }
-    }
-
     fn binary_frame(&mut self, now: Duration, bytes: &[u8], out: &mut Vec<Output>) {
         self.received = Some("audio");
-        let (samples, rest) = bytes.as_chunks::<2>();
-        let fault = if bytes.len() > MAX_MESSAGE_BYTES {
-            message_too_long(bytes.len())
-        } else if self.audio == AudioState::Off {
-            let message =
-                "a binary frame is audio, and no audio is under way: send audio_start with its sample_rate first";
-            told(ErrorCode::AudioNotStarted, message)
-        } else if !rest.is_empty() {
-            let message = format!(
-                "a binary frame of {} bytes holds half a sample: send 16-bit little-endian mono PCM, 2 bytes a sample",
-                bytes.len()
-            );
-            told(ErrorCode::BadAudio, message)
-        } else {
-            return match self.audio_frames.take(now) {
-                Taken::Yes if self.audio == AudioState::On && !samples.is_empty() => {
-                    let samples = samples.iter().map(|sample| i16::from_le_bytes(*sample)).collect();
-                    out.push(Output::Submit(Turn::Audio, Command::Audio(samples)));
-                }
-                Taken::Yes => {}
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return self.if_in_rate(now, out, |_, out| out.push(message_too_long(bytes.len())));
+        }
+        match self.audio.frame(bytes) {
+            Err(fault) => self.if_in_rate(now, out, |_, out| out.push(fault.into())),
+            Ok(command) => match self.audio_frames.take(now) {
+                Taken::Yes => out.extend(command.map(|command| Output::Submit(Turn::Audio, command))),
                 taken => self.too_many(taken, out),
-            };
-        };
-        self.if_in_rate(now, out, |_, out| out.push(fault));
+            },
+        }
     }
 
     fn refused(&mut self, turn: Turn, error: SubmitError, out: &mut Vec<Output>) {
         match turn {
             Turn::Text => {}
-            Turn::AudioStart => self.audio = AudioState::Refused { started: false },
-            Turn::Audio => self.audio = AudioState::Refused { started: true },
+            Turn::AudioStart => self.audio.refuse(false),
+            Turn::Audio => self.audio.refuse(true),
         }
         out.push(told(error.code, error.message));
     }
@@ -471,9 +421,8 @@ impl SignallingSession {
         if !matches!(std::mem::replace(&mut self.peer, PeerState::None), PeerState::None) {
             out.push(Output::ClosePeer);
         }
-        if matches!(self.audio, AudioState::On | AudioState::Refused { started: true }) {
-            out.push(Output::Submit(Turn::Text, Command::AudioEnd));
-        }
+        let end = self.audio.end().ok().flatten();
+        out.extend(end.map(|end| Output::Submit(Turn::Text, end)));
     }
 
     fn no_peer(&mut self) {
@@ -488,44 +437,22 @@ fn told(code: ErrorCode, message: impl Into<String>) -> Output {
     Output::Send(ServerMessage::error(code, message))
 }
 
+/// A command for the session, or why it cannot be one.
+fn submitted(turn: Turn, command: Result<Command, Fault>) -> Output {
+    command.map_or_else(Output::from, |command| Output::Submit(turn, command))
+}
+
+impl From<Fault> for Output {
+    fn from(fault: Fault) -> Self {
+        told(fault.code, fault.message)
+    }
+}
+
 fn message_too_long(bytes: usize) -> Output {
     let message = format!(
         "a message of {bytes} bytes is ignored: at most {MAX_MESSAGE_BYTES} bytes are taken, send it in smaller parts"
     );
     told(ErrorCode::MessageTooLong, message)
-}
-
-fn check_turn(kind: &str, content: &str, id: Option<&str>) -> Result<(), Output> {
-    let characters = content.chars().count();
-    if characters > TEXT_CHARACTERS {
-        let message = format!(
-            "{kind}.content: {characters} characters are too many: at most {TEXT_CHARACTERS} are spoken in one turn"
-        );
-        return Err(told(ErrorCode::TextTooLong, message));
-    }
-    if content.chars().all(|character| character.is_whitespace() || character.is_control()) {
-        let message = format!("{kind}.content: there is nothing to say in it: send at least one word");
-        return Err(told(ErrorCode::NothingToSay, message));
-    }
-    if id.is_some_and(|id| id.chars().count() > ID_CHARACTERS) {
-        let message = format!("{kind}.id: it is too long: at most {ID_CHARACTERS} characters are taken");
-        return Err(told(ErrorCode::BadMessage, message));
-    }
-    Ok(())
-}
-
-/// What RTCPeerConnection itself would refuse, and what could not be one line of SDP.
-fn check_candidate(candidate: &CandidateInit) -> Result<(), &'static str> {
-    if candidate.candidate.len() > CANDIDATE_BYTES {
-        return Err("candidate.candidate is too long to be a candidate");
-    }
-    if !candidate.candidate.starts_with("candidate:") || candidate.candidate.contains(char::is_control) {
-        return Err("candidate.candidate is not one line that starts with \"candidate:\"");
-    }
-    if candidate.sdp_mid.is_none() && candidate.sdp_m_line_index.is_none() {
-        return Err("candidate has neither sdpMid nor sdpMLineIndex: one must say which m= line it is for");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,3 +6,4 @@
 mod network;
 mod parity;
 mod speech;
+mod signalling;

@@ -1,0 +1,324 @@
+//! A server whose sessions speak at once and in silence, and a client for it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use mouthpiece::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
+use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
+use mouthpiece::signalling::{
+    AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, OpenPeerError, Peer,
+    PeerEvent, Session, Sessions, SubmitError,
+};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for the slowest machine; only a test that would hang for ever gets here.
+const HANG: Duration = Duration::from_secs(30);
+
+/// What the sessions have been asked for, and how many of what they gave are still held.
+#[derive(Default)]
+pub struct Ledger {
+    pub joined: Mutex<Vec<(Option<AvatarId>, Option<String>)>>,
+    pub commands: Mutex<Vec<Command>>,
+    pub candidates: Mutex<Vec<IceCandidate>>,
+    pub offers: AtomicUsize,
+    pub sessions: AtomicUsize,
+    pub peers: AtomicUsize,
+    /// The way to every client that is there.
+    pub notices: Mutex<Vec<mpsc::Sender<Notice>>>,
+    /// The way from every peer that was opened.
+    pub events: Mutex<Vec<mpsc::Sender<PeerEvent>>>,
+}
+
+/// Knows the avatar `demo`, and `slow`, which is never loaded.
+#[derive(Default)]
+pub struct FakeSessions(pub Arc<Ledger>);
+
+struct FakeSession {
+    id: SessionId,
+    notices: mpsc::Sender<Notice>,
+    ledger: Arc<Ledger>,
+}
+
+struct FakePeer {
+    id: ViewerId,
+    answer: String,
+    ledger: Arc<Ledger>,
+}
+
+impl Sessions for FakeSessions {
+    fn join(
+        &self,
+        avatar: Option<AvatarId>,
+        name: Option<String>,
+        notices: mpsc::Sender<Notice>,
+    ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>> {
+        let ledger = Arc::clone(&self.0);
+        Box::pin(async move {
+            match avatar.as_ref().map(AvatarId::as_str) {
+                Some("slow") => std::future::pending().await,
+                None | Some("demo") => {}
+                Some(other) => {
+                    let message = format!("there is no avatar {other:?}: there is demo");
+                    return Err(JoinError { code: ErrorCode::UnknownAvatar, message });
+                }
+            }
+            ledger.joined.lock().unwrap().push((avatar, name));
+            ledger.sessions.fetch_add(1, Ordering::SeqCst);
+            ledger.notices.lock().unwrap().push(notices.clone());
+            Ok(Box::new(FakeSession { id: SessionId::next(), notices, ledger }) as Box<dyn Session>)
+        })
+    }
+}
+
+impl Session for FakeSession {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn avatar(&self) -> AvatarInfo {
+        AvatarInfo { id: "demo".parse().unwrap(), width: 512, height: 512, fps: 25 }
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        vec![IceServer { urls: vec!["stun:stun.example.org".to_owned()], username: None, credential: None }]
+    }
+
+    /// Answers an offer `X` with `answer to X`; one with `never` in it is not answered, one without `m=` refused.
+    fn open_peer(
+        &self,
+        offer: String,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
+        Box::pin(async move {
+            self.ledger.offers.fetch_add(1, Ordering::SeqCst);
+            if offer.contains("never") {
+                return std::future::pending().await;
+            }
+            if !offer.contains("m=") {
+                let message = "the offer has no m= line: add recvonly transceivers".to_owned();
+                return Err(OpenPeerError { code: ErrorCode::OfferWithoutMedia, message });
+            }
+            // Before the answer, as a real peer gathers; it must not reach the client before the answer does.
+            events.try_send(PeerEvent::Candidate(Some(candidate(7)))).unwrap();
+            self.ledger.events.lock().unwrap().push(events);
+            self.ledger.peers.fetch_add(1, Ordering::SeqCst);
+            let answer = format!("answer to {offer}");
+            Ok(Box::new(FakePeer { id: ViewerId::next(), answer, ledger: Arc::clone(&self.ledger) }) as Box<dyn Peer>)
+        })
+    }
+
+    fn submit(&self, command: Command) -> Result<(), SubmitError> {
+        self.ledger.commands.lock().unwrap().push(command.clone());
+        if let Command::Speak { content, id } | Command::Text { content, id } = command {
+            if content == "too much" {
+                return Err(SubmitError { code: ErrorCode::Busy, message: "three turns are waiting".to_owned() });
+            }
+            let utterance = UtteranceId::next();
+            let text_spoken = content.clone();
+            for notice in [
+                Notice::Text { content, utterance, id: id.clone(), is_final: true },
+                Notice::SpeechStarted { utterance, id: id.clone() },
+                Notice::SpeechEnded { utterance, id, interrupted: false, spoken_ms: 40, text_spoken },
+            ] {
+                let _ = self.notices.try_send(notice);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for FakeSession {
+    fn drop(&mut self) {
+        self.ledger.sessions.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Peer for FakePeer {
+    fn id(&self) -> ViewerId {
+        self.id
+    }
+
+    fn answer(&self) -> &str {
+        &self.answer
+    }
+
+    fn add_candidate(&self, candidate: &IceCandidate) {
+        self.ledger.candidates.lock().unwrap().push(candidate.clone());
+    }
+}
+
+impl Drop for FakePeer {
+    fn drop(&mut self) {
+        self.ledger.peers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+pub fn candidate(number: u32) -> IceCandidate {
+    IceCandidate {
+        candidate: format!("candidate:{number} 1 UDP 2122 10.0.0.1 5000 typ host"),
+        sdp_mid: Some("0".to_owned()),
+        sdp_m_line_index: Some(0),
+        username_fragment: None,
+    }
+}
+
+pub fn candidate_message(number: u32) -> Value {
+    json!({"type": "webrtc_ice_candidate", "candidate": {
+        "candidate": candidate(number).candidate, "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": null
+    }})
+}
+
+pub struct TestServer {
+    pub address: std::net::SocketAddr,
+    pub ledger: Arc<Ledger>,
+    pub readiness: watch::Sender<Readiness>,
+    pub shutdown: CancellationToken,
+    serving: JoinHandle<Result<(), SignallingError>>,
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut ListenerOptions)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (readiness, receiver) = watch::channel(Readiness::Ready);
+        let mut options = ListenerOptions {
+            allowed_origins: Vec::new(),
+            max_connections: 16,
+            readiness: receiver,
+            metrics: Arc::new(|| "# the metrics\n".to_owned()),
+            // Most tests stop the server while a client is there that no longer reads.
+            shutdown_grace: Duration::from_millis(50),
+        };
+        change(&mut options);
+        let shutdown = CancellationToken::new();
+        let sessions = FakeSessions::default();
+        let ledger = Arc::clone(&sessions.0);
+        let serving = tokio::spawn(serve(listener, Arc::new(sessions), options, shutdown.clone()));
+        Self { address, ledger, readiness, shutdown, serving }
+    }
+
+    pub async fn connect(&self) -> Client {
+        self.connect_to("/ws").await
+    }
+
+    /// A client that has not read anything yet.
+    pub async fn connect_to(&self, target: &str) -> Client {
+        let url = format!("ws://{}{target}", self.address);
+        Client { stream: tokio_tungstenite::connect_async(url).await.unwrap().0 }
+    }
+
+    /// A client that has been welcomed.
+    pub async fn client(&self) -> Client {
+        let mut client = self.connect().await;
+        assert_eq!(client.next().await["type"], "session");
+        client
+    }
+
+    /// A new client is welcomed, connected and spoken to.
+    pub async fn assert_serves(&self) {
+        let mut client = self.client().await;
+        client.offer("m=video").await;
+        client.assert_served().await;
+        client.stream.close(None).await.unwrap();
+    }
+
+    /// Ends the server and waits for it.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        timeout(HANG, self.serving).await.unwrap().unwrap().unwrap();
+    }
+
+    /// Waits until no client holds anything.
+    pub async fn assert_all_left(&self) {
+        let left = async {
+            while self.ledger.sessions.load(Ordering::SeqCst) + self.ledger.peers.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(HANG, left).await.expect("sessions or peers are still held");
+    }
+}
+
+pub struct Client {
+    pub stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    pub async fn says(&mut self, message: Value) {
+        self.send(Message::text(message.to_string())).await;
+    }
+
+    pub async fn send(&mut self, message: Message) {
+        timeout(HANG, self.stream.send(message)).await.unwrap().unwrap();
+    }
+
+    /// The next message, whatever it is.
+    pub async fn next(&mut self) -> Value {
+        match self.next_frame().await {
+            Some(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
+            other => panic!("not a message: {other:?}"),
+        }
+    }
+
+    async fn next_frame(&mut self) -> Option<Message> {
+        loop {
+            match timeout(HANG, self.stream.next()).await.expect("the server says nothing") {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(frame) => return Some(frame.unwrap()),
+                None => return None,
+            }
+        }
+    }
+
+    /// The next message of a type; others before it are skipped.
+    pub async fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let message = self.next().await;
+            if message["type"] == kind {
+                return message;
+            }
+            assert_ne!(message["type"], "error", "{message}");
+        }
+    }
+
+    /// The error that comes next, with its code.
+    pub async fn next_error(&mut self, code: &str) -> Value {
+        let error = self.next().await;
+        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{error}");
+        error
+    }
+
+    pub async fn offer(&mut self, sdp: &str) {
+        self.says(json!({"type": "webrtc_offer", "sdp": sdp})).await;
+        assert_eq!(self.next_of("webrtc_answer").await["sdp"], format!("answer to {sdp}"));
+    }
+
+    /// This same socket still gets a turn spoken.
+    pub async fn assert_served(&mut self) {
+        self.says(json!({"type": "speak", "content": "Hello.", "id": "probe"})).await;
+        let started = self.next_of("speech_started").await;
+        assert_eq!(started["id"], "probe");
+        assert_eq!(self.next_of("speech_ended").await["text_spoken"], "Hello.");
+    }
+
+    /// The server closes, with this status, and nothing comes before that.
+    pub async fn assert_closed(mut self, status: u16) {
+        match self.next_frame().await {
+            Some(Message::Close(Some(frame))) => assert_eq!(u16::from(frame.code), status),
+            other => panic!("not a close: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The plain HTTP side of the port.
+
+use mouthpiece::signalling::listener::Readiness;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use super::fakes::TestServer;
+
+/// Status, head and body of the response to a request; `lines` are sent as they are.
+async fn request(server: &TestServer, lines: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = format!("{lines}\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_lowercase(), body.to_owned())
+}
+
+async fn get(server: &TestServer, path: &str) -> (u16, String, String) {
+    request(server, &format!("GET {path} HTTP/1.1")).await
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_come_with_their_types_and_a_strict_policy() {
+    let server = TestServer::start().await;
+    for (path, content_type, content) in [
+        ("/", "text/html; charset=utf-8", include_str!("../../../web/index.html")),
+        ("/client.js", "text/javascript; charset=utf-8", include_str!("../../../web/client.js")),
+        ("/app.js", "text/javascript; charset=utf-8", include_str!("../../../web/app.js")),
+        ("/style.css", "text/css; charset=utf-8", include_str!("../../../web/style.css")),
+    ] {
+        let (status, head, body) = get(&server, path).await;
+        assert_eq!((status, body.as_str()), (200, content), "{path}");
+        assert!(head.contains(&format!("content-type: {content_type}\r\n")), "{head}");
+        assert!(head.contains("content-security-policy: default-src 'self';"), "{head}");
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+        assert!(head.contains("referrer-policy: no-referrer"), "{head}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn health_readiness_and_metrics_are_served() {
+    let server = TestServer::start().await;
+    assert_eq!(get(&server, "/healthz").await.0, 200);
+    assert_eq!(get(&server, "/readyz").await.0, 200);
+    server.readiness.send(Readiness::NotReady { reason: "the model is loading".to_owned() }).unwrap();
+    let (status, _, body) = get(&server, "/readyz").await;
+    assert_eq!((status, body.as_str()), (503, "the model is loading\n"));
+    let (status, head, body) = get(&server, "/metrics").await;
+    assert_eq!((status, body.as_str()), (200, "# the metrics\n"));
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let server = TestServer::start().await;
+    for path in ["/nothing", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "/ws/x"] {
+        assert_eq!(get(&server, path).await.0, 404, "{path}");
+    }
+    assert_eq!(request(&server, "POST / HTTP/1.1\r\nContent-Length: 0").await.0, 405);
+    assert_eq!(request(&server, "GARBAGE").await.0, 400);
+    server.assert_serves().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_plain_request_for_the_socket_is_told_to_upgrade() {
+    let server = TestServer::start().await;
+    let (status, head, body) = get(&server, "/ws").await;
+    assert_eq!(status, 426);
+    assert!(head.contains("upgrade: websocket") && head.contains("sec-websocket-version: 13"), "{head}");
+    assert!(body.contains("ws://"), "{body}");
+    server.stop().await;
+}
+
+/// The status that a WebSocket from a page of this origin gets.
+async fn status_for_origin(server: &TestServer, origin: &str) -> u16 {
+    let mut request = format!("ws://{}/ws", server.address).into_client_request().unwrap();
+    request.headers_mut().insert("origin", origin.parse().unwrap());
+    match tokio_tungstenite::connect_async(request).await {
+        Ok((_, response)) => response.status().as_u16(),
+        Err(Error::Http(response)) => response.status().as_u16(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_get_no_socket_unless_they_are_allowed() {
+    let server = TestServer::start().await;
+    assert_eq!(status_for_origin(&server, &format!("http://{}", server.address)).await, 101);
+    assert_eq!(status_for_origin(&server, "https://evil.example").await, 403);
+    server.stop().await;
+    let server = TestServer::with(|options| options.allowed_origins = vec!["https://friend.example".to_owned()]).await;
+    assert_eq!(status_for_origin(&server, "https://friend.example").await, 101);
+    assert_eq!(status_for_origin(&server, "https://evil.example").await, 403);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_server_turns_away_and_takes_again_when_one_leaves() {
+    let server = TestServer::with(|options| options.max_connections = 1).await;
+    let client = server.client().await;
+    let own = format!("http://{}", server.address);
+    assert_eq!(status_for_origin(&server, &own).await, 503);
+    assert_eq!(get(&server, "/healthz").await.0, 200, "the page is still served");
+    drop(client);
+    server.assert_all_left().await;
+    while status_for_origin(&server, &own).await != 101 {}
+    server.stop().await;
+}
