@@ -105,6 +105,7 @@ pub struct UnetConfig {
     /// The number of heads, in spite of its name: diffusers reads this field so and the checkpoints rely on it.
     pub attention_head_dim: i64,
     pub cross_attention_dim: i64,
+    /// Groups of fewer than 8 channels miss libtorch's vector code on the CPU and cost ten times as much.
     #[serde(default = "default_groups")]
     pub norm_num_groups: i64,
     #[serde(default = "default_unet_eps")]

@@ -25,9 +25,10 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = self.conv[0].forward(x)?.f_relu()?;
-        let hidden = self.conv[1].forward(&hidden)?.f_relu()?;
-        Ok(self.conv[2].forward(&hidden)?.f_add(x)?.f_relu()?)
+        // In place on what a convolution or sum has just made; neither needs its result again to find gradients.
+        let hidden = self.conv[0].forward(x)?.f_relu_()?;
+        let hidden = self.conv[1].forward(&hidden)?.f_relu_()?;
+        Ok(self.conv[2].forward(&hidden)?.f_add_(x)?.f_relu_()?)
     }
 }
 
