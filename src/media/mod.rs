@@ -1,1 +1,93 @@
-//! Frames and sound leave over WebRTC. The only home of GStreamer.
+//! Everything that leaves over GStreamer: publish pipelines, viewers, files. The only home of the gstreamer crates.
+//!
+//! In here: pipeline descriptions as text and their contract (`description`), choosing an encoder (`encoder`), one
+//! encode per session (`publisher`), one webrtcbin per viewer (`viewer`), what an SDP offer allows (`offer`), and a
+//! session written to a file (`file`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
+//!
+//! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
+
+mod candidates;
+pub mod description;
+pub mod encoder;
+pub mod file;
+pub mod offer;
+pub mod pipeline;
+pub mod publisher;
+pub mod viewer;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+pub use description::{CheckReport, Description, DescriptionError, PipelineDir, check, list};
+pub use encoder::{EncoderChoice, Selected, select};
+pub use file::FileWriter;
+pub use publisher::{Publisher, PublisherCounters, PublisherSink, VideoFormat};
+pub use viewer::{IceConfig, Viewer, ViewerStats};
+
+/// What a browser decodes and we encode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    H264,
+    Vp8,
+}
+
+impl Codec {
+    /// As SDP and RTP caps spell it.
+    pub const fn encoding_name(self) -> &'static str {
+        match self {
+            Self::H264 => "H264",
+            Self::Vp8 => "VP8",
+        }
+    }
+
+    /// The description of a viewer of this codec.
+    pub const fn viewer_file(self) -> &'static str {
+        match self {
+            Self::H264 => "viewer-h264.launch",
+            Self::Vp8 => "viewer-vp8.launch",
+        }
+    }
+}
+
+/// What the owner of a publisher is told; sent with `try_send` from GStreamer's threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaEvent {
+    /// The publish pipeline stopped: nothing more will be encoded for this session.
+    PublisherFailed { element: String, message: String },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    #[error("GStreamer does not start: {0}; install the packages scripts/setup.sh lists")]
+    Init(#[source] gst::glib::Error),
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+    #[error("encoder {name:?} cannot be used: {reason}")]
+    Encoder { name: String, reason: String },
+    #[error("no encoder can be used: {}", refusals.join("; "))]
+    NoEncoder { refusals: Vec<String> },
+    #[error("pipeline {file} does not start: {reason}")]
+    Start { file: String, reason: String },
+    #[error("cannot write {path}: {reason}")]
+    Write { path: String, reason: String },
+    #[error("frames are {got_width}x{got_height}, the pipeline was built for {width}x{height}")]
+    FrameSize { got_width: u32, got_height: u32, width: u32, height: u32 },
+}
+
+/// Loads GStreamer. Call once before anything else here; a second call does nothing.
+pub fn init() -> Result<(), MediaError> {
+    gst::init().map_err(MediaError::Init)
+}
+
+/// Makes the process's DTLS certificate, so that the first viewer does not wait for it.
+///
+/// It is an RSA key: half a second to a second. Blocks; call from `spawn_blocking` or before listening.
+pub fn warm_up() -> Result<(), MediaError> {
+    let element = gst::ElementFactory::make("dtlsdec").build().map_err(|_| MediaError::Start {
+        file: "dtlsdec".to_owned(),
+        reason: "element dtlsdec is missing: install gstreamer1.0-plugins-bad".to_owned(),
+    })?;
+    let _certificate: Option<String> = element.property("pem");
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! Pipelines as text: reading `*.launch` files, putting values in, parsing them.
+//!
+//! In here: where files come from, comments and placeholders, and turning GStreamer's parse errors into ones that name
+//! file, line and element. What a parsed pipeline must hold is in `contract`. Not in here: running pipelines.
+
+use std::path::{Path, PathBuf};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::candidates::{debian_package, needs_hardware};
+
+mod contract;
+mod report;
+
+pub(super) use contract::codec_of;
+pub use report::{CheckReport, CheckStatus, Fault, check, list};
+
+/// The descriptions the program was built with; used when the pipelines directory does not exist.
+const EMBEDDED: &[(&str, &str)] = &[
+    ("publish-nvh264enc.launch", include_str!("../../pipelines/publish-nvh264enc.launch")),
+    ("publish-x264enc.launch", include_str!("../../pipelines/publish-x264enc.launch")),
+    ("publish-openh264enc.launch", include_str!("../../pipelines/publish-openh264enc.launch")),
+    ("publish-vp8enc.launch", include_str!("../../pipelines/publish-vp8enc.launch")),
+    ("viewer-h264.launch", include_str!("../../pipelines/viewer-h264.launch")),
+    ("viewer-vp8.launch", include_str!("../../pipelines/viewer-vp8.launch")),
+    ("render-mp4.launch", include_str!("../../pipelines/render-mp4.launch")),
+];
+
+/// Names that the code looks up in a parsed pipeline.
+pub mod names {
+    pub const VIDEO: &str = "video";
+    pub const AUDIO: &str = "audio";
+    pub const VIDEO_ENCODER: &str = "video_encoder";
+    pub const VIDEO_OUT: &str = "video_out";
+    pub const AUDIO_OUT: &str = "audio_out";
+    pub const WEBRTC: &str = "webrtc";
+    pub const FILE: &str = "file";
+}
+
+/// Where `*.launch` files are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PipelineDir {
+    Directory(PathBuf),
+    /// The copies inside the program.
+    Embedded,
+}
+
+impl PipelineDir {
+    /// The directory if it exists, else the embedded copies.
+    pub fn find(directory: &Path) -> Self {
+        if directory.is_dir() { Self::Directory(directory.to_owned()) } else { Self::Embedded }
+    }
+
+    /// File names of the descriptions in it, sorted.
+    pub fn files(&self) -> Result<Vec<String>, DescriptionError> {
+        let mut files: Vec<String> = match self {
+            Self::Embedded => EMBEDDED.iter().map(|(file, _)| (*file).to_owned()).collect(),
+            Self::Directory(directory) => {
+                let unreadable = |error: std::io::Error| DescriptionError::Unreadable {
+                    file: directory.display().to_string(),
+                    reason: error.to_string(),
+                };
+                let mut files = Vec::new();
+                for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+                    let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
+                    if name.ends_with(".launch") {
+                        files.push(name);
+                    }
+                }
+                files
+            }
+        };
+        files.sort();
+        Ok(files)
+    }
+
+    pub fn read(&self, file: &str) -> Result<Description, DescriptionError> {
+        match self {
+            Self::Directory(directory) => Description::read(&directory.join(file)),
+            Self::Embedded => {
+                let (_, text) = EMBEDDED.iter().find(|(name, _)| *name == file).ok_or_else(|| {
+                    DescriptionError::Unreadable {
+                        file: file.to_owned(),
+                        reason: format!("no such description is built in; there are {}", embedded_names()),
+                    }
+                })?;
+                Description::new(file, (*text).to_owned())
+            }
+        }
+    }
+}
+
+fn embedded_names() -> String {
+    EMBEDDED.iter().map(|(file, _)| *file).collect::<Vec<_>>().join(", ")
+}
+
+/// What a description is for; the beginning of its file name says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Publish,
+    Viewer,
+    Render,
+}
+
+/// The text of one pipeline, not parsed yet.
+#[derive(Clone, Debug)]
+pub struct Description {
+    file: String,
+    kind: Kind,
+    text: String,
+}
+
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DescriptionError {
+    #[error("pipeline {file} cannot be read: {reason}")]
+    Unreadable { file: String, reason: String },
+    #[error("pipeline {file}: its name must begin with publish-, viewer- or render-, which says what it is for")]
+    UnknownKind { file: String },
+    #[error("pipeline {file}{}: {reason}", at_line(*line))]
+    Syntax { file: String, line: Option<usize>, reason: String },
+    #[error("pipeline {file}{}: no element {element:?}{}", at_line(*line), package_hint(element))]
+    MissingElement { file: String, line: Option<usize>, element: String },
+    #[error("pipeline {file}{}: placeholder {{{name}}} is unknown here; there are {known}", at_line(*line))]
+    UnknownPlaceholder { file: String, line: Option<usize>, name: String, known: String },
+    #[error("pipeline {file}, {element}: {problem}; {fix}")]
+    Contract { file: String, element: String, problem: String, fix: String },
+}
+
+impl DescriptionError {
+    /// Whether it says no more than that this machine lacks a piece of hardware.
+    pub fn is_missing_hardware(&self) -> bool {
+        matches!(self, Self::MissingElement { element, .. } if needs_hardware(element))
+    }
+}
+
+fn at_line(line: Option<usize>) -> String {
+    line.map(|line| format!(", line {line}")).unwrap_or_default()
+}
+
+fn package_hint(element: &str) -> String {
+    match debian_package(element) {
+        Some(package) => format!("; it is in Debian's {package}"),
+        None => "; check the spelling with gst-inspect-1.0".to_owned(),
+    }
+}
+
+/// Values for the placeholders of a description, `{width}` and the like.
+pub type Values<'a> = [(&'a str, String)];
+
+impl Description {
+    pub fn read(path: &Path) -> Result<Self, DescriptionError> {
+        let text = std::fs::read_to_string(path).map_err(|error| DescriptionError::Unreadable {
+            file: path.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        Self::new(&path.display().to_string(), text)
+    }
+
+    /// `file` may be a path; its last part decides what the description is for.
+    pub fn new(file: &str, text: String) -> Result<Self, DescriptionError> {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        let kind = match name.split_once('-').map(|(kind, _)| kind) {
+            Some("publish") => Kind::Publish,
+            Some("viewer") => Kind::Viewer,
+            Some("render") => Kind::Render,
+            _ => return Err(DescriptionError::UnknownKind { file: file.to_owned() }),
+        };
+        Ok(Self { file: file.to_owned(), kind, text })
+    }
+
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Parses the text with its placeholders filled in and checks the contract of its kind.
+    pub fn build(&self, values: &Values<'_>) -> Result<gst::Pipeline, DescriptionError> {
+        let pipeline = self.parse(values)?;
+        contract::check(self, &pipeline, values)?;
+        Ok(pipeline)
+    }
+
+    fn parse(&self, values: &Values<'_>) -> Result<gst::Pipeline, DescriptionError> {
+        let text = self.fill_in(values)?;
+        if text.trim().is_empty() {
+            return Err(self.syntax(None, "the description is empty".to_owned()));
+        }
+        let mut context = gst::ParseContext::new();
+        let parsed = gst::parse::launch_full(&text, Some(&mut context), gst::ParseFlags::FATAL_ERRORS);
+        if let Some(element) = context.missing_elements().into_iter().next() {
+            let line = self.line_of(&element);
+            return Err(DescriptionError::MissingElement { file: self.file.clone(), line, element });
+        }
+        let element = parsed.map_err(|error| {
+            let message = error.message().to_owned();
+            let line = quoted(&message).and_then(|word| self.line_of(word));
+            self.syntax(line, message)
+        })?;
+        match element.downcast::<gst::Pipeline>() {
+            Ok(pipeline) => Ok(pipeline),
+            // A description of a single element parses to that element.
+            Err(element) => {
+                let pipeline = gst::Pipeline::new();
+                pipeline.add(&element).map_err(|error| self.syntax(None, error.to_string()))?;
+                Ok(pipeline)
+            }
+        }
+    }
+
+    /// The text without comments and with `{name}` replaced.
+    fn fill_in(&self, values: &Values<'_>) -> Result<String, DescriptionError> {
+        let mut filled = String::with_capacity(self.text.len());
+        for (number, line) in self.text.lines().enumerate() {
+            let mut rest = without_comment(line);
+            while let Some((before, after)) = rest.split_once('{') {
+                filled.push_str(before);
+                let Some((name, after)) = after.split_once('}') else {
+                    return Err(self.syntax(Some(number + 1), "'{' without '}'".to_owned()));
+                };
+                let Some((_, value)) = values.iter().find(|(known, _)| *known == name) else {
+                    return Err(DescriptionError::UnknownPlaceholder {
+                        file: self.file.clone(),
+                        line: Some(number + 1),
+                        name: name.to_owned(),
+                        known: values.iter().map(|(name, _)| format!("{{{name}}}")).collect::<Vec<_>>().join(" "),
+                    });
+                };
+                filled.push_str(value);
+                rest = after;
+            }
+            filled.push_str(rest);
+            filled.push('\n');
+        }
+        Ok(filled)
+    }
+
+    /// The first line that uses a word, comments aside.
+    fn line_of(&self, word: &str) -> Option<usize> {
+        let is_part = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-');
+        let uses = |line: &str| without_comment(line).split(|character| !is_part(character)).any(|part| part == word);
+        self.text.lines().position(uses).map(|index| index + 1)
+    }
+
+    fn syntax(&self, line: Option<usize>, reason: String) -> DescriptionError {
+        DescriptionError::Syntax { file: self.file.clone(), line, reason }
+    }
+
+    fn contract(&self, element: impl Into<String>, problem: impl Into<String>, fix: impl Into<String>) -> DescriptionError {
+        DescriptionError::Contract {
+            file: self.file.clone(),
+            element: element.into(),
+            problem: problem.into(),
+            fix: fix.into(),
+        }
+    }
+}
+
+/// A line up to its `#`, unless that stands inside double quotes.
+fn without_comment(line: &str) -> &str {
+    let mut quoted = false;
+    for (at, character) in line.char_indices() {
+        match character {
+            '"' => quoted = !quoted,
+            '#' if !quoted => return &line[..at],
+            _ => {}
+        }
+    }
+    line
+}
+
+/// The first word in double quotes, which is what GStreamer's message complains about.
+fn quoted(message: &str) -> Option<&str> {
+    message.split('"').nth(1)
+}
+
+/// Placeholder values of a publish description.
+pub fn publish_values(width: u32, height: u32, fps: u32) -> Vec<(&'static str, String)> {
+    vec![("width", width.to_string()), ("height", height.to_string()), ("fps", fps.to_string())]
+}
+
+/// Placeholder values of a viewer description.
+pub fn viewer_values(video_pt: u8, video_ssrc: u32, audio_pt: u8, audio_ssrc: u32) -> Vec<(&'static str, String)> {
+    vec![
+        ("video_pt", video_pt.to_string()),
+        ("video_ssrc", video_ssrc.to_string()),
+        ("audio_pt", audio_pt.to_string()),
+        ("audio_ssrc", audio_ssrc.to_string()),
+    ]
+}
+
+/// Placeholder values of a render description. The location stands inside double quotes in the text.
+pub fn render_values(width: u32, height: u32, fps: u32, location: &str) -> Vec<(&'static str, String)> {
+    let mut values = publish_values(width, height, fps);
+    values.push(("location", location.replace('\\', "\\\\").replace('"', "\\\"")));
+    values
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! What a parsed description must hold so that the code can use it.
+//!
+//! In here: one check per promise of `pipelines/README.md`, each an error that names the element and what would be
+//! right. Not in here: reading and parsing.
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use crate::media::Codec;
+use super::{Description, DescriptionError, Kind, Values, names};
+
+type Checked = Result<(), DescriptionError>;
+
+pub fn check(description: &Description, pipeline: &gst::Pipeline, values: &Values<'_>) -> Checked {
+    let contract = Contract { description, pipeline, values };
+    match description.kind() {
+        Kind::Publish => contract.publish(),
+        Kind::Viewer => contract.viewer(),
+        Kind::Render => contract.render(),
+    }
+}
+
+/// The codec an encoder's output carries, from what it says it can produce.
+pub fn codec_of(encoder: &gst::Element) -> Option<Codec> {
+    let produced = encoder.static_pad("src")?.pad_template_caps();
+    produced.iter().find_map(|structure| match structure.name().as_str() {
+        "video/x-h264" => Some(Codec::H264),
+        "video/x-vp8" => Some(Codec::Vp8),
+        _ => None,
+    })
+}
+
+struct Contract<'a> {
+    description: &'a Description,
+    pipeline: &'a gst::Pipeline,
+    values: &'a Values<'a>,
+}
+
+impl Contract<'_> {
+    fn publish(&self) -> Checked {
+        self.raw_source(names::VIDEO, &self.video_caps())?;
+        self.raw_source(names::AUDIO, AUDIO_CAPS)?;
+        for name in [names::VIDEO, names::AUDIO] {
+            let source = self.element(name, "appsrc")?;
+            self.property(name, &source, "is-live", "true")?;
+            // One stalled encoder would otherwise stop playout for every session.
+            self.property(name, &source, "block", "false")?;
+            self.property(name, &source, "leaky-type", "downstream")?;
+        }
+        let encoder = self.video_encoder()?;
+        if codec_of(&encoder).is_none() {
+            return Err(self.fault(
+                names::VIDEO_ENCODER,
+                format!("{} makes neither H.264 nor VP8", factory_name(&encoder)),
+                "browsers are served with one of these two: use an encoder for them",
+            ));
+        }
+        self.element(names::VIDEO_OUT, "appsink")?;
+        self.element(names::AUDIO_OUT, "appsink")?;
+        Ok(())
+    }
+
+    fn render(&self) -> Checked {
+        self.raw_source(names::VIDEO, &self.video_caps())?;
+        self.raw_source(names::AUDIO, AUDIO_CAPS)?;
+        for name in [names::VIDEO, names::AUDIO] {
+            // A file must get every frame, so the writer waits for the encoder.
+            self.property(name, &self.element(name, "appsrc")?, "block", "true")?;
+        }
+        self.video_encoder()?;
+        self.element(names::FILE, "filesink")?;
+        Ok(())
+    }
+
+    fn viewer(&self) -> Checked {
+        self.element(names::VIDEO, "appsrc")?;
+        self.element(names::AUDIO, "appsrc")?;
+        let webrtc = self.element(names::WEBRTC, "webrtcbin")?;
+        if gst::ElementFactory::find("nicesrc").is_none() {
+            return Err(DescriptionError::MissingElement {
+                file: self.description.file().to_owned(),
+                line: None,
+                element: "nicesrc".to_owned(),
+            });
+        }
+        self.rtp_input(&webrtc, "video", "video_pt")?;
+        self.rtp_input(&webrtc, "audio", "audio_pt")
+    }
+
+    /// webrtcbin crashes the process on a payload type that the offer holds for another codec: look at what arrives.
+    fn rtp_input(&self, webrtc: &gst::Element, media: &str, placeholder: &str) -> Checked {
+        let wanted = self.values.iter().find(|(name, _)| *name == placeholder).map_or("", |(_, value)| value);
+        let inputs = webrtc.sink_pads();
+        let offered = inputs.iter().filter_map(gst::Pad::peer).map(|peer| peer.query_caps(None));
+        for caps in offered {
+            let Some(structure) = caps.structure(0).filter(|structure| structure.get::<&str>("media") == Ok(media)) else {
+                continue;
+            };
+            return match structure.get::<i32>("payload") {
+                Ok(payload) if payload.to_string() == wanted && structure.has_field("encoding-name") => Ok(()),
+                _ => Err(self.fault(
+                    names::WEBRTC,
+                    format!("its {media} input has caps {structure}, not payload type {{{placeholder}}} of one codec"),
+                    format!(
+                        "put application/x-rtp,media={media},encoding-name=..,payload={{{placeholder}}},.. between the payloader and webrtc."
+                    ),
+                )),
+            };
+        }
+        Err(self.fault(
+            names::WEBRTC,
+            format!("nothing with media={media} in its caps is linked to it"),
+            format!("link a payloader through application/x-rtp,media={media},payload={{{placeholder}}},.. to webrtc."),
+        ))
+    }
+
+    fn video_caps(&self) -> String {
+        let value = |wanted: &str| self.values.iter().find(|(name, _)| *name == wanted).map_or("0", |(_, value)| value);
+        format!(
+            "video/x-raw,format=I420,width={},height={},framerate={}/1,colorimetry=bt601",
+            value("width"),
+            value("height"),
+            value("fps")
+        )
+    }
+
+    fn video_encoder(&self) -> Result<gst::Element, DescriptionError> {
+        let element = self.named(names::VIDEO_ENCODER, "a video encoder")?;
+        let class = element.factory().and_then(|factory| factory.metadata("klass").map(|class| class.to_string()));
+        if class.is_some_and(|class| class.contains("Encoder") && class.contains("Video")) {
+            Ok(element)
+        } else {
+            Err(self.wrong_kind(names::VIDEO_ENCODER, &element, "a video encoder"))
+        }
+    }
+
+    /// An appsrc whose caps are the raw media the code pushes.
+    fn raw_source(&self, name: &str, wanted: &str) -> Checked {
+        let element = self.element(name, "appsrc")?;
+        self.property(name, &element, "format", "time")?;
+        // A raw picture is larger than appsrc's default of 200000 bytes: it would hold one frame and drop the rest.
+        self.property(name, &element, "max-bytes", "0")?;
+        let found = element.property::<Option<gst::Caps>>("caps");
+        let fits = wanted.parse::<gst::Caps>().is_ok_and(|wanted| {
+            found.as_ref().is_some_and(|found| found.is_fixed() && found.is_subset(&wanted))
+        });
+        if fits {
+            return Ok(());
+        }
+        let found = found.map_or_else(|| "no caps".to_owned(), |caps| format!("caps {caps}"));
+        Err(self.fault(name, format!("it has {found}"), format!("it is given {wanted}: write these caps")))
+    }
+
+    fn property(&self, name: &str, element: &gst::Element, property: &str, wanted: &str) -> Checked {
+        let found = element
+            .property_value(property)
+            .serialize()
+            .map_or_else(|_| "?".to_owned(), |value| value.trim_matches('"').to_owned());
+        if found == wanted {
+            return Ok(());
+        }
+        Err(self.fault(name, format!("{property} is {found}"), format!("write {property}={wanted}")))
+    }
+
+    fn element(&self, name: &str, factory: &str) -> Result<gst::Element, DescriptionError> {
+        let element = self.named(name, factory)?;
+        if factory_name(&element) == factory { Ok(element) } else { Err(self.wrong_kind(name, &element, factory)) }
+    }
+
+    fn named(&self, name: &str, kind: &str) -> Result<gst::Element, DescriptionError> {
+        self.pipeline.by_name(name).ok_or_else(|| {
+            self.fault(name, "no element has this name".to_owned(), format!("give {kind} the property name={name}"))
+        })
+    }
+
+    fn wrong_kind(&self, name: &str, element: &gst::Element, wanted: &str) -> DescriptionError {
+        self.fault(name, format!("it is {}", factory_name(element)), format!("this name belongs to {wanted}"))
+    }
+
+    fn fault(&self, name: &str, problem: impl Into<String>, fix: impl Into<String>) -> DescriptionError {
+        self.description.contract(format!("element {name:?}"), problem, fix)
+    }
+}
+
+const AUDIO_CAPS: &str = "audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=1";
+
+fn factory_name(element: &gst::Element) -> String {
+    element.factory().map_or_else(|| "not a plain element".to_owned(), |factory| factory.name().to_string())
+}

@@ -1,0 +1,208 @@
+//! Which encoder to use: the first that exists and really starts, or the one that was asked for.
+//!
+//! In here: trying publish descriptions with a few frames. Not in here: the descriptions' contract.
+//! Runs on: the caller's thread, blocking for up to two seconds per encoder; call before listening.
+
+use std::str::FromStr;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use super::description::{codec_of, names, publish_values};
+use super::pipeline::{OwnedPipeline, Teardown};
+use super::publisher::{app_sink, app_source, audio_buffers, video_buffer};
+use super::{Codec, Description, MediaError, PipelineDir, candidates};
+use crate::playout::I420Frame;
+use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
+
+/// Size of the frames an encoder is tried with.
+const TRIAL_SIZE: u32 = 256;
+/// Enough for an encoder that holds some frames back before the first leaves.
+const TRIAL_FRAMES: u64 = 12;
+/// A hardware encoder may take most of a second to open its device.
+const TRIAL_TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(2);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EncoderChoice {
+    Auto,
+    /// An element's name; its description is `publish-<name>.launch`.
+    Named(String),
+}
+
+impl FromStr for EncoderChoice {
+    type Err = std::convert::Infallible;
+
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        Ok(if given == "auto" { Self::Auto } else { Self::Named(given.to_owned()) })
+    }
+}
+
+/// An encoder that has encoded, and the descriptions that go with it.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    pub encoder: String,
+    pub codec: Codec,
+    pub publish: Description,
+    pub viewer: Description,
+    /// Encoders that were tried before it, each with why it is not used.
+    pub refused: Vec<Refusal>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Refusal {
+    pub encoder: String,
+    pub reason: String,
+}
+
+/// Finds a working encoder. One that is asked for by name is used or is an error, never replaced by another.
+pub fn select(choice: &EncoderChoice, directory: &PipelineDir) -> Result<Selected, MediaError> {
+    match choice {
+        EncoderChoice::Auto => select_first(candidates::AUTO, directory),
+        EncoderChoice::Named(name) => {
+            let selected = attempt(name, directory)
+                .map_err(|error| MediaError::Encoder { name: name.clone(), reason: error.to_string() })?;
+            tracing::info!(encoder = %name, "encoder in use, as asked for");
+            Ok(selected)
+        }
+    }
+}
+
+fn select_first(candidates: &[&str], directory: &PipelineDir) -> Result<Selected, MediaError> {
+    let mut refused = Vec::new();
+    for name in candidates {
+        match attempt(name, directory) {
+            Ok(selected) => {
+                tracing::info!(encoder = %name, "encoder in use");
+                return Ok(Selected { refused, ..selected });
+            }
+            Err(error) => {
+                tracing::info!(encoder = %name, reason = %error, "encoder not used");
+                refused.push(Refusal { encoder: (*name).to_owned(), reason: error.to_string() });
+            }
+        }
+    }
+    let refusals = refused.into_iter().map(|refusal| format!("{}: {}", refusal.encoder, refusal.reason)).collect();
+    Err(MediaError::NoEncoder { refusals })
+}
+
+fn attempt(name: &str, directory: &PipelineDir) -> Result<Selected, MediaError> {
+    // The name becomes part of a file name.
+    if name.is_empty() || !name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_') {
+        return Err(MediaError::Encoder {
+            name: name.to_owned(),
+            reason: "an encoder's name has letters, digits and '_' only".to_owned(),
+        });
+    }
+    let publish = directory.read(&format!("publish-{name}.launch"))?;
+    let codec = try_out(&publish)?;
+    let viewer = directory.read(codec.viewer_file())?;
+    Ok(Selected { encoder: name.to_owned(), codec, publish, viewer, refused: Vec::new() })
+}
+
+/// Runs a publish description until one picture and one packet of sound came out.
+fn try_out(publish: &Description) -> Result<Codec, MediaError> {
+    let teardown = Teardown::default();
+    let pipeline = OwnedPipeline::new(publish.build(&publish_values(TRIAL_SIZE, TRIAL_SIZE, FPS))?, teardown.clone());
+    let failed = |reason: String| MediaError::Start { file: publish.file().to_owned(), reason };
+    let (reports, report) = std::sync::mpsc::sync_channel(1);
+    pipeline.watch(move |message| {
+        let _ = reports.try_send(message);
+    });
+    let encoder = pipeline.gst().by_name(names::VIDEO_ENCODER);
+    let codec = encoder.as_ref().and_then(codec_of).ok_or_else(|| failed("no codec of ours".to_owned()))?;
+    let (video, audio) = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
+    let outputs = [app_sink(&pipeline, names::VIDEO_OUT)?, app_sink(&pipeline, names::AUDIO_OUT)?];
+    // Nothing here is real time: frames go in at once, and all must stay.
+    video.set_max_buffers(0);
+    audio.set_max_time(gst::ClockTime::ZERO);
+    for output in &outputs {
+        output.set_sync(false);
+    }
+    let started = pipeline.gst().set_state(gst::State::Playing);
+    let encoded = started.is_ok() && {
+        push_grey(&video, &audio);
+        outputs.iter().all(|output| output.try_pull_sample(TRIAL_TIMEOUT).is_some())
+    };
+    let told = report.try_recv();
+    drop(pipeline);
+    teardown.wait();
+    match told {
+        Ok(super::pipeline::BusReport::Error { element, message }) => Err(failed(format!("{element}: {message}"))),
+        _ if encoded => Ok(codec),
+        _ => Err(failed(format!("nothing encoded came out within {} s", TRIAL_TIMEOUT.seconds()))),
+    }
+}
+
+fn push_grey(video: &gst_app::AppSrc, audio: &gst_app::AppSrc) {
+    let data = vec![128; (TRIAL_SIZE * TRIAL_SIZE * 3 / 2) as usize];
+    let frame = std::sync::Arc::new(I420Frame { width: TRIAL_SIZE, height: TRIAL_SIZE, data });
+    let timeline = Timeline::playout(MediaTime::default());
+    for index in 0..TRIAL_FRAMES {
+        let at = FrameIndex(index);
+        // A refused buffer shows as an output that stays empty.
+        let _ = video.push_buffer(video_buffer(&frame, at, &timeline));
+        for buffer in audio_buffers(None, at, &timeline) {
+            let _ = audio.push_buffer(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> PipelineDir {
+        super::super::init().unwrap();
+        PipelineDir::Embedded
+    }
+
+    #[test]
+    fn an_encoder_that_is_missing_is_passed_over_and_said_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = include_str!("../../pipelines/publish-x264enc.launch").replace("! x264enc", "! nosuchenc");
+        std::fs::write(directory.path().join("publish-nosuchenc.launch"), text).unwrap();
+        for file in ["publish-vp8enc.launch", "viewer-vp8.launch"] {
+            std::fs::copy(format!("pipelines/{file}"), directory.path().join(file)).unwrap();
+        }
+        super::super::init().unwrap();
+        let selected = select_first(&["nosuchenc", "vp8enc"], &PipelineDir::find(directory.path())).unwrap();
+        assert_eq!((selected.encoder.as_str(), selected.codec), ("vp8enc", Codec::Vp8));
+        assert_eq!(selected.refused.len(), 1);
+        assert!(selected.refused[0].reason.contains("no element \"nosuchenc\""), "{}", selected.refused[0].reason);
+    }
+
+    #[test]
+    fn every_software_encoder_encodes() {
+        for name in candidates::AUTO.iter().filter(|name| !candidates::needs_hardware(name)) {
+            let selected = select(&EncoderChoice::Named((*name).to_owned()), &directory()).unwrap();
+            assert_eq!(selected.encoder, *name);
+        }
+    }
+
+    #[test]
+    fn an_encoder_asked_for_by_name_is_never_replaced() {
+        for name in ["nosuchenc", "../x264enc", ""] {
+            let error = select(&EncoderChoice::Named(name.to_owned()), &directory()).unwrap_err();
+            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_encoder_that_exists_but_does_not_start_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        // x264 refuses pictures that are not the size its level allows only at run time: an impossible profile does it.
+        let text = include_str!("../../pipelines/publish-x264enc.launch")
+            .replace("profile=constrained-baseline", "profile=multiview-high");
+        std::fs::write(directory.path().join("publish-x264enc.launch"), text).unwrap();
+        super::super::init().unwrap();
+        let error = select_first(&["x264enc"], &PipelineDir::find(directory.path())).unwrap_err();
+        assert!(matches!(&error, MediaError::NoEncoder { refusals } if refusals.len() == 1), "{error}");
+    }
+
+    #[test]
+    fn without_any_encoder_each_refusal_is_told() {
+        let error = select_first(&["nosuchenc", "otherenc"], &directory()).unwrap_err().to_string();
+        assert!(error.contains("nosuchenc") && error.contains("otherenc"), "{error}");
+    }
+}

@@ -1,0 +1,166 @@
+//! A session written to a file instead of sent: what `mouthpiece render` uses.
+//!
+//! In here: the render pipeline, fed as fast as it takes pairs. Not in here: where pairs come from.
+//! Runs on: the caller's thread, which waits for the encoder.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use super::description::{names, render_values};
+use super::pipeline::{BusReport, OwnedPipeline, Teardown};
+use super::publisher::{app_source, audio_buffers, video_buffer};
+use super::{MediaError, PipelineDir, VideoFormat};
+use crate::playout::Pair;
+use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
+
+const DESCRIPTION: &str = "render-mp4.launch";
+/// The encoder has a few frames left when the last pair is in, and faststart copies the file once.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An MP4 file being written. Dropping it without `finish` leaves a file that does not play.
+#[derive(Debug)]
+pub struct FileWriter {
+    video: gst_app::AppSrc,
+    audio: gst_app::AppSrc,
+    format: VideoFormat,
+    timeline: Timeline,
+    written: u64,
+    path: String,
+    reports: mpsc::Receiver<BusReport>,
+    pipeline: OwnedPipeline,
+    teardown: Teardown,
+}
+
+impl FileWriter {
+    pub fn create(path: &Path, format: VideoFormat, directory: &PipelineDir) -> Result<Self, MediaError> {
+        let path = path.display().to_string();
+        let failed = |reason: String| MediaError::Write { path: path.clone(), reason };
+        // filesink says only that it could not open the file.
+        std::fs::File::create(&path).map_err(|error| failed(error.to_string()))?;
+        let description = directory.read(DESCRIPTION)?;
+        let built = description.build(&render_values(format.width, format.height, FPS, &path))?;
+        let teardown = Teardown::default();
+        let pipeline = OwnedPipeline::new(built, teardown.clone());
+        let (sender, reports) = mpsc::sync_channel(4);
+        pipeline.watch(move |report| {
+            let _ = sender.try_send(report);
+        });
+        let (video, audio) = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
+        pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
+        let timeline = Timeline::playout(MediaTime::default());
+        Ok(Self { video, audio, format, timeline, written: 0, path, reports, pipeline, teardown })
+    }
+
+    /// Adds a pair after those already written, whatever its index. Waits while the encoder is busy.
+    pub fn write(&mut self, pair: &Pair) -> Result<(), MediaError> {
+        let VideoFormat { width, height } = self.format;
+        if (pair.frame.width, pair.frame.height) != (width, height) {
+            return Err(MediaError::FrameSize {
+                got_width: pair.frame.width,
+                got_height: pair.frame.height,
+                width,
+                height,
+            });
+        }
+        if let Ok(BusReport::Error { element, message }) = self.reports.try_recv() {
+            return Err(self.failed(format!("{element}: {message}")));
+        }
+        let at = FrameIndex(self.written);
+        // Sound first: the muxer waits for both, and the second blocking push must not wait for the first's partner.
+        for buffer in audio_buffers(pair.audio.as_deref(), at, &self.timeline) {
+            self.audio.push_buffer(buffer).map_err(|error| self.failed(error.to_string()))?;
+        }
+        let frame = video_buffer(&pair.frame, at, &self.timeline);
+        self.video.push_buffer(frame).map_err(|error| self.failed(error.to_string()))?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Writes what the encoder still holds and closes the file.
+    pub fn finish(self) -> Result<(), MediaError> {
+        for source in [&self.video, &self.audio] {
+            source.end_of_stream().map_err(|error| self.failed(error.to_string()))?;
+        }
+        let outcome = match self.reports.recv_timeout(FINISH_TIMEOUT) {
+            Ok(BusReport::EndOfStream) => Ok(()),
+            Ok(BusReport::Error { element, message }) => Err(self.failed(format!("{element}: {message}"))),
+            Err(_) => Err(self.failed(format!("it was not finished within {} s", FINISH_TIMEOUT.as_secs()))),
+        };
+        let Self { pipeline, teardown, .. } = self;
+        drop(pipeline);
+        teardown.wait();
+        outcome
+    }
+
+    fn failed(&self, reason: String) -> MediaError {
+        MediaError::Write { path: self.path.clone(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::playout::I420Frame;
+    use crate::timeline::PLAYOUT_SAMPLES_PER_FRAME;
+
+    fn pair(index: u64, width: u32, height: u32) -> Pair {
+        let data = vec![(index * 2) as u8; (width * height * 3 / 2) as usize];
+        let audio = Some(Box::new([(index * 10) as i16; PLAYOUT_SAMPLES_PER_FRAME]));
+        let frame = Arc::new(I420Frame { width, height, data });
+        Pair { index: FrameIndex(1000 + index), frame, audio, utterance: None }
+    }
+
+    #[test]
+    fn a_finished_file_holds_every_pair() {
+        super::super::init().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a \"quoted\" name.mp4");
+        let format = VideoFormat { width: 130, height: 66 };
+        let mut writer = FileWriter::create(&path, format, &PipelineDir::Embedded).unwrap();
+        for index in 0..75 {
+            writer.write(&pair(index, 130, 66)).unwrap();
+        }
+        writer.finish().unwrap();
+
+        let text = "filesrc name=f ! qtdemux name=d d.video_0 ! appsink name=v sync=false d.audio_0 ! appsink name=a sync=false";
+        let reader = gst::parse::launch(text).unwrap().downcast::<gst::Pipeline>().unwrap();
+        reader.by_name("f").unwrap().set_property("location", path.to_str().unwrap());
+        reader.set_state(gst::State::Playing).unwrap();
+        let mut counts = [0; 2];
+        for (name, count) in ["v", "a"].iter().zip(&mut counts) {
+            let sink = reader.by_name(name).unwrap().downcast::<gst_app::AppSink>().unwrap();
+            while sink.try_pull_sample(gst::ClockTime::from_seconds(5)).is_some() {
+                *count += 1;
+            }
+        }
+        reader.set_state(gst::State::Null).unwrap();
+        assert_eq!(counts[0], 75);
+        assert!((150..=152).contains(&counts[1]), "{} Opus packets of 20 ms for 3 s", counts[1]);
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_named() {
+        super::super::init().unwrap();
+        let format = VideoFormat { width: 64, height: 64 };
+        let error = FileWriter::create(Path::new("/nowhere/out.mp4"), format, &PipelineDir::Embedded).unwrap_err();
+        assert!(error.to_string().starts_with("cannot write /nowhere/out.mp4: No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_frame_of_another_size_is_refused() {
+        super::super::init().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let format = VideoFormat { width: 64, height: 64 };
+        let path = directory.path().join("out.mp4");
+        let mut writer = FileWriter::create(&path, format, &PipelineDir::Embedded).unwrap();
+        let error = writer.write(&pair(0, 128, 64)).unwrap_err();
+        assert!(matches!(error, MediaError::FrameSize { got_width: 128, width: 64, .. }), "{error}");
+    }
+}

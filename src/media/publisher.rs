@@ -1,0 +1,365 @@
+//! One session's encode: pairs of frame and sound in, one encoded stream for all its viewers out.
+//!
+//! In here: the publish pipeline, presentation times of what goes into it, key frames on demand. Not in here: when a
+//! pair is due (`playout`), a viewer's own pipeline (`viewer`).
+//! Runs on: `PublisherSink::push` on the playout thread, never blocking; the rest on whoever calls. Encoding is on
+//! GStreamer's threads. Dropping a `Publisher` does not wait; its last teardown thread is joined when the last viewer
+//! is gone too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_utils::StreamProducer;
+use gstreamer_video as gst_video;
+use tokio::sync::mpsc;
+
+use super::description::{names, publish_values};
+use super::pipeline::{BusReport, OwnedPipeline, Teardown};
+use super::{Codec, Description, MediaError, MediaEvent, Selected};
+use crate::playout::{I420Frame, Pair, PairSink};
+use crate::timeline::{FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Samples, Timeline};
+
+/// Opus packets carry 20 ms, so each frame's sound goes in as two buffers: browsers buffer less than with 40 ms.
+const AUDIO_BUFFERS_PER_FRAME: usize = 2;
+const SAMPLES_PER_BUFFER: usize = PLAYOUT_SAMPLES_PER_FRAME / AUDIO_BUFFERS_PER_FRAME;
+const BYTES_PER_BUFFER: usize = SAMPLES_PER_BUFFER * 2;
+/// A key frame is many times a delta frame, and all viewers pay for one that a single viewer asks for.
+const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Size of the frames of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoFormat {
+    pub width: u32,
+    pub height: u32,
+}
+
+/// A running publish pipeline. Cheap to clone; the pipeline ends when the last clone and the last viewer are gone.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+}
+
+/// What viewers take from their publisher.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub video: StreamProducer,
+    pub audio: StreamProducer,
+    pub viewer: Description,
+    pub codec: Codec,
+    pub viewers: AtomicUsize,
+    pub teardown: Teardown,
+    counters: Arc<Counters>,
+    // Declared after the producers, so that they let go of the appsinks first.
+    pipeline: OwnedPipeline,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    pushed: AtomicU64,
+    dropped: AtomicU64,
+    encoded: AtomicU64,
+    encoded_bytes: AtomicU64,
+    key_frames: AtomicU64,
+    key_frame_requests: AtomicU64,
+}
+
+/// Totals since the publisher started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PublisherCounters {
+    /// Pairs handed to the encoder.
+    pub pushed: u64,
+    /// Pairs, or frames of pairs, that the encoder was too slow for or that had the wrong size.
+    pub dropped: u64,
+    pub encoded: u64,
+    pub encoded_bytes: u64,
+    pub key_frames: u64,
+    /// Key frames that viewers asked for; most requests come in bursts and are answered by one.
+    pub key_frame_requests: u64,
+}
+
+impl Publisher {
+    /// Starts the pipeline that was selected. Takes a few milliseconds; no frame is encoded before the first push.
+    pub fn start(
+        selected: &Selected,
+        format: VideoFormat,
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Result<(Self, PublisherSink), MediaError> {
+        let built = selected.publish.build(&publish_values(format.width, format.height, FPS))?;
+        let teardown = Teardown::default();
+        let pipeline = OwnedPipeline::new(built, teardown.clone());
+        let counters = Arc::new(Counters::default());
+        pipeline.watch(move |report| {
+            let event = match report {
+                BusReport::Error { element, message } => MediaEvent::PublisherFailed { element, message },
+                BusReport::EndOfStream => return,
+            };
+            // The owner acts on the first one; when its queue is full it has already been told.
+            let _ = events.try_send(event);
+        });
+
+        // One clock for every publisher and viewer, so that presentation times mean the same everywhere.
+        pipeline.gst().use_clock(Some(&gst::SystemClock::obtain()));
+        // Nothing here waits for anything but its presentation time, so no sink may add what an encoder claims to need.
+        pipeline.gst().set_latency(gst::ClockTime::ZERO);
+        limit_key_frames(&element(&pipeline, names::VIDEO_ENCODER)?, &counters);
+        let video_out = app_sink(&pipeline, names::VIDEO_OUT)?;
+        count_encoded(&video_out, &counters);
+        let video = produce(&video_out);
+        let audio = produce(&app_sink(&pipeline, names::AUDIO_OUT)?);
+        let sink = PublisherSink {
+            video: app_source(&pipeline, names::VIDEO)?,
+            audio: app_source(&pipeline, names::AUDIO)?,
+            counters: Arc::clone(&counters),
+            format,
+            start: None,
+        };
+        pipeline.gst().set_state(gst::State::Playing).map_err(|error| MediaError::Start {
+            file: selected.publish.file().to_owned(),
+            reason: error.to_string(),
+        })?;
+        let shared = Shared {
+            video,
+            audio,
+            viewer: selected.viewer.clone(),
+            codec: selected.codec,
+            viewers: AtomicUsize::new(0),
+            teardown,
+            counters,
+            pipeline,
+        };
+        Ok((Self { shared: Arc::new(shared) }, sink))
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub fn viewer_count(&self) -> usize {
+        self.shared.viewers.load(Ordering::Relaxed)
+    }
+
+    pub fn counters(&self) -> PublisherCounters {
+        let counters = &self.shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PublisherCounters {
+            pushed: read(&counters.pushed),
+            dropped: read(&counters.dropped),
+            encoded: read(&counters.encoded),
+            encoded_bytes: read(&counters.encoded_bytes),
+            key_frames: read(&counters.key_frames),
+            key_frame_requests: read(&counters.key_frame_requests),
+        }
+    }
+
+    /// A handle that waits for the pipelines let go so far, for a shutdown that must leave no thread behind.
+    pub fn teardown(&self) -> Teardown {
+        self.shared.teardown.clone()
+    }
+}
+
+impl Shared {
+    /// Makes a viewer's pipeline tell time as the publisher does.
+    pub fn share_time_with(&self, viewer: &gst::Pipeline) {
+        viewer.use_clock(Some(&gst::SystemClock::obtain()));
+        viewer.set_start_time(gst::ClockTime::NONE);
+        if let Some(base_time) = self.pipeline.gst().base_time() {
+            viewer.set_base_time(base_time);
+        }
+    }
+
+    /// Asks for a key frame for somebody who just joined.
+    pub fn request_key_frame(&self) {
+        if let Some(pad) = self.video.appsink().static_pad("sink") {
+            // Sending the event to the element would take its state lock, which may be held while it starts.
+            pad.push_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
+        }
+    }
+}
+
+/// Where playout pushes a session's pairs.
+#[derive(Debug)]
+pub struct PublisherSink {
+    video: gst_app::AppSrc,
+    audio: gst_app::AppSrc,
+    counters: Arc<Counters>,
+    format: VideoFormat,
+    /// When the first pair was pushed and its index; from then on presentation time follows from the index alone.
+    start: Option<(Timeline, FrameIndex)>,
+}
+
+impl PairSink for PublisherSink {
+    fn push(&mut self, pair: Pair) {
+        if (pair.frame.width, pair.frame.height) != (self.format.width, self.format.height) {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(width = pair.frame.width, height = pair.frame.height, "frame is not of the session's size");
+            return;
+        }
+        let Some((timeline, at)) = self.schedule(pair.index) else {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        // appsrc drops the oldest silently when it is full.
+        if self.video.current_level_buffers() >= self.video.max_buffers() {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        for buffer in audio_buffers(pair.audio.as_deref(), at, &timeline) {
+            // It refuses only while the pipeline stops, and then its end is reported on the bus.
+            let _ = self.audio.push_buffer(buffer);
+        }
+        let _ = self.video.push_buffer(video_buffer(&pair.frame, at, &timeline));
+        self.counters.pushed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl PublisherSink {
+    /// The first pair is presented when it is pushed, every other by its index. `None` if the pipeline has stopped.
+    fn schedule(&mut self, index: FrameIndex) -> Option<(Timeline, FrameIndex)> {
+        let (timeline, first) = match self.start {
+            Some(start) => start,
+            None => {
+                let now = self.video.current_running_time()?.nseconds();
+                *self.start.insert((Timeline::playout(MediaTime::from_nanos(now)), index))
+            }
+        };
+        Some((timeline, FrameIndex(index.0.checked_sub(first.0)?)))
+    }
+}
+
+/// A frame as the encoder takes it, sharing the pixels instead of copying them.
+pub(super) fn video_buffer(frame: &Arc<I420Frame>, at: FrameIndex, timeline: &Timeline) -> gst::Buffer {
+    struct Pixels(Arc<I420Frame>);
+    impl AsRef<[u8]> for Pixels {
+        fn as_ref(&self) -> &[u8] {
+            &self.0.data
+        }
+    }
+
+    let (width, height) = (frame.width, frame.height);
+    let mut buffer = gst::Buffer::from_slice(Pixels(Arc::clone(frame)));
+    if let Some(buffer) = buffer.get_mut() {
+        buffer.set_pts(clock_time(timeline.video_pts(at)));
+        buffer.set_duration(clock_time(MediaTime::from_nanos(duration_nanos(FRAME_DURATION))));
+        let (luma, chroma) = (width as usize * height as usize, (width / 2) as usize * (height / 2) as usize);
+        let (stride, chroma_stride) = (i32::try_from(width).unwrap_or(0), i32::try_from(width / 2).unwrap_or(0));
+        // GStreamer pads rows to a multiple of four unless it is told that these are not.
+        let described = gst_video::VideoMeta::add_full(
+            buffer,
+            gst_video::VideoFrameFlags::empty(),
+            gst_video::VideoFormat::I420,
+            width,
+            height,
+            &[0, luma, luma + chroma],
+            &[stride, chroma_stride, chroma_stride],
+        );
+        if let Err(error) = described {
+            tracing::error!(%error, width, height, "frame layout");
+        }
+    }
+    buffer
+}
+
+/// The sound of a frame, in the pieces that Opus packs; `None` is silence.
+pub(super) fn audio_buffers(
+    audio: Option<&[i16; PLAYOUT_SAMPLES_PER_FRAME]>,
+    at: FrameIndex,
+    timeline: &Timeline,
+) -> [gst::Buffer; AUDIO_BUFFERS_PER_FRAME] {
+    static SILENCE: [u8; BYTES_PER_BUFFER] = [0; BYTES_PER_BUFFER];
+    let first = timeline.first_sample(at).0;
+    std::array::from_fn(|piece| {
+        let start = piece * SAMPLES_PER_BUFFER;
+        let mut buffer = match audio {
+            None => gst::Buffer::from_slice(&SILENCE),
+            Some(samples) => {
+                let piece = &samples[start..start + SAMPLES_PER_BUFFER];
+                gst::Buffer::from_slice(piece.iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>())
+            }
+        };
+        if let Some(buffer) = buffer.get_mut() {
+            let begin = timeline.audio_pts(Samples(first + start as u64));
+            let end = timeline.audio_pts(Samples(first + (start + SAMPLES_PER_BUFFER) as u64));
+            buffer.set_pts(clock_time(begin));
+            buffer.set_duration(clock_time(MediaTime::from_nanos(duration_nanos(end.since(begin)))));
+        }
+        buffer
+    })
+}
+
+fn clock_time(time: MediaTime) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(time.nanos())
+}
+
+fn duration_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Lets at most one key frame request through to the encoder per `KEY_FRAME_INTERVAL`.
+///
+/// A browser that joins asks too, so every join would otherwise cost everybody two. Whoever still waits asks again.
+fn limit_key_frames(encoder: &gst::Element, counters: &Arc<Counters>) {
+    let Some(pad) = encoder.static_pad("src") else { return };
+    let counters = Arc::clone(counters);
+    let started = Instant::now();
+    // Milliseconds after `started`, plus one; zero is never.
+    let last = AtomicU64::new(0);
+    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+        let Some(event) = info.event() else { return gst::PadProbeReturn::Ok };
+        if gst_video::UpstreamForceKeyUnitEvent::parse(event).is_err() {
+            return gst::PadProbeReturn::Ok;
+        }
+        counters.key_frame_requests.fetch_add(1, Ordering::Relaxed);
+        let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let interval = u64::try_from(KEY_FRAME_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        let due = |last: u64| (last == 0 || now.saturating_sub(last) >= interval).then_some(now);
+        match last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due) {
+            Ok(_) => gst::PadProbeReturn::Ok,
+            Err(_) => gst::PadProbeReturn::Drop,
+        }
+    });
+}
+
+fn count_encoded(sink: &gst_app::AppSink, counters: &Arc<Counters>) {
+    let Some(pad) = sink.static_pad("sink") else { return };
+    let counters = Arc::clone(counters);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(buffer) = info.buffer() {
+            counters.encoded.fetch_add(1, Ordering::Relaxed);
+            counters.encoded_bytes.fetch_add(buffer.size() as u64, Ordering::Relaxed);
+            if !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
+                counters.key_frames.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Makes an appsink the source of viewers, keeping the `sync` that the description gave it.
+fn produce(sink: &gst_app::AppSink) -> StreamProducer {
+    let sync = sink.property::<bool>("sync");
+    let producer = StreamProducer::from(sink);
+    sink.set_property("sync", sync);
+    producer
+}
+
+fn element(pipeline: &OwnedPipeline, name: &'static str) -> Result<gst::Element, MediaError> {
+    pipeline.gst().by_name(name).ok_or_else(|| MediaError::Start {
+        file: pipeline.gst().name().to_string(),
+        reason: format!("no element is named {name}"),
+    })
+}
+
+pub(super) fn app_source(pipeline: &OwnedPipeline, name: &'static str) -> Result<gst_app::AppSrc, MediaError> {
+    element(pipeline, name)?.downcast().map_err(|_| wrong_kind(name, "appsrc"))
+}
+
+pub(super) fn app_sink(pipeline: &OwnedPipeline, name: &'static str) -> Result<gst_app::AppSink, MediaError> {
+    element(pipeline, name)?.downcast().map_err(|_| wrong_kind(name, "appsink"))
+}
+
+fn wrong_kind(name: &str, wanted: &str) -> MediaError {
+    MediaError::Start { file: name.to_owned(), reason: format!("it is not an {wanted}") }
+}

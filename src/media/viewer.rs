@@ -1,0 +1,501 @@
+//! One WebRTC peer: its own small pipeline from the session's encoded stream to webrtcbin.
+//!
+//! In here: offer to answer, candidates both ways, joining and leaving the stream. Not in here: whether an offer may be
+//! served (`offer`), the encode (`publisher`), the socket (`signalling`).
+//! Runs on: tokio for negotiation, with building and tearing down on threads that may block. webrtcbin's callbacks hold
+//! senders only. A pipeline of its own means that a viewer's error, stall or end touches nobody else.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_sdp as gst_sdp;
+use gstreamer_utils::{ConsumptionLink, StreamProducer};
+use gstreamer_webrtc as gst_webrtc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::description::{names, viewer_values};
+use super::offer::{self, Plan};
+use super::pipeline::{BusReport, OwnedPipeline};
+use super::publisher::{Shared, app_source};
+use super::{MediaError, Publisher};
+use crate::ids::ViewerId;
+use crate::signalling::{ErrorCode, IceCandidate, OpenPeerError, Peer, PeerEvent};
+
+/// webrtcbin answers a promise in milliseconds, or in a second while it makes the process's first certificate.
+const PROMISE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the answer waits for our host candidates; they are there in a few milliseconds, those from STUN trickle.
+const GATHERING_TIME: Duration = Duration::from_millis(150);
+/// A peer that takes our answer and then never connects is not held for longer than this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// ICE may find another path after a network change; then the viewer goes on.
+const RECONNECT_TIME: Duration = Duration::from_secs(6);
+/// Candidates waiting to be sent; a machine with many addresses has a few dozen, and one lost of so many is no loss.
+const CANDIDATES: usize = 64;
+/// What may wait in front of a viewer that does not send: then it drops to the next key frame, alone.
+const VIEWER_QUEUE: gst::ClockTime = gst::ClockTime::from_mseconds(300);
+/// RFC 8839 candidates are a line; more is no candidate.
+const MAX_CANDIDATE_BYTES: usize = 512;
+
+/// How viewers find a network path to us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IceConfig {
+    /// `stun://host:port`
+    pub stun: Option<String>,
+    /// `turn://user:password@host:port`, also `turns:`
+    pub turn: Option<String>,
+    /// Gather on these addresses only; empty means all but loopback.
+    pub local_addresses: Vec<IpAddr>,
+}
+
+/// A viewer that has its answer. Dropping it closes the peer; its pipeline is freed on a thread of its own.
+#[derive(Debug)]
+pub struct Viewer {
+    id: ViewerId,
+    answer: String,
+    mids: Vec<Option<String>>,
+    connection: Arc<Connection>,
+    pump: tokio::task::JoinHandle<()>,
+}
+
+/// Totals of one viewer and what its RTCP reports say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ViewerStats {
+    /// Encoded frames and packets given to the viewer's pipeline.
+    pub pushed: u64,
+    /// Those it lost because it did not take them in time, or before its first key frame.
+    pub dropped: u64,
+    pub packets_lost: i64,
+    pub round_trip_ms: Option<f64>,
+}
+
+impl Publisher {
+    /// Answers an offer. Nothing reaches webrtcbin unless the offer can be served.
+    pub async fn open_viewer(
+        &self,
+        offer: String,
+        events: mpsc::Sender<PeerEvent>,
+        ice: &IceConfig,
+    ) -> Result<Viewer, OpenPeerError> {
+        Viewer::open(Arc::clone(self.shared()), offer, events, ice.clone()).await
+    }
+}
+
+impl Viewer {
+    async fn open(
+        shared: Arc<Shared>,
+        offer: String,
+        events: mpsc::Sender<PeerEvent>,
+        ice: IceConfig,
+    ) -> Result<Self, OpenPeerError> {
+        let id = ViewerId::next();
+        let plan = offer::plan(&offer, shared.codec)?;
+        let (reports, mut inbox) = reports();
+        let build_plan = plan.clone();
+        // Building loads elements and starts threads.
+        let connection = tokio::task::spawn_blocking(move || Connection::build(shared, &build_plan, &ice, reports))
+            .await
+            .map_err(|error| negotiation_failed(error.to_string()))?
+            .map_err(|error| negotiation_failed(error.to_string()))?;
+        let connection = Arc::new(connection);
+        let mut answer = connection.negotiate(&offer).await?;
+        inbox.gather(&mut answer).await;
+        tracing::debug!(viewer = %id, ?plan, "viewer answered");
+        let pump = tokio::spawn(inbox.run(id, Arc::downgrade(&connection), events));
+        Ok(Self { id, answer, mids: plan.mids, connection, pump })
+    }
+
+    /// Reads the RTCP reports; `None` once the peer is gone.
+    pub async fn stats(&self) -> Option<ViewerStats> {
+        let mut stats = self.connection.counters();
+        let reply = promise(|promise| {
+            self.connection.webrtc.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
+        })
+        .await
+        .ok()??;
+        for (_, value) in reply.iter() {
+            let Ok(report) = value.get::<gst::Structure>() else { continue };
+            if report.get::<gst_webrtc::WebRTCStatsType>("type") != Ok(gst_webrtc::WebRTCStatsType::RemoteInboundRtp) {
+                continue;
+            }
+            stats.packets_lost += report.get::<i32>("packets-lost").map_or(0, i64::from);
+            if let Ok(seconds) = report.get::<f64>("round-trip-time") {
+                stats.round_trip_ms = Some(stats.round_trip_ms.unwrap_or(0.0).max(seconds * 1000.0));
+            }
+        }
+        Some(stats)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pipeline(&self) -> &gst::Pipeline {
+        self.connection.pipeline.gst()
+    }
+}
+
+impl Peer for Viewer {
+    fn id(&self) -> ViewerId {
+        self.id
+    }
+
+    fn answer(&self) -> &str {
+        &self.answer
+    }
+
+    fn add_candidate(&self, candidate: &IceCandidate) {
+        let by_mid = || self.mids.iter().position(|mid| mid.is_some() && *mid == candidate.sdp_mid);
+        let m_line = match candidate.sdp_m_line_index {
+            Some(index) => Some(index).filter(|index| (*index as usize) < self.mids.len()),
+            None => by_mid().and_then(|index| u32::try_from(index).ok()),
+        };
+        // Empty means that no more will come, which webrtcbin need not know.
+        let Some(m_line) = m_line.filter(|_| is_candidate(&candidate.candidate)) else { return };
+        self.connection.webrtc.emit_by_name::<()>("add-ice-candidate", &[&m_line, &candidate.candidate]);
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.pump.abort();
+        self.connection.leave();
+    }
+}
+
+/// One line that libnice can be given: printable, a candidate, with an address instead of a name to look up.
+fn is_candidate(text: &str) -> bool {
+    let is_sane = text.len() <= MAX_CANDIDATE_BYTES && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    let address = text.split(' ').nth(4).unwrap_or_default();
+    is_sane && text.starts_with("candidate:") && (address.parse::<IpAddr>().is_ok() || address.ends_with(".local"))
+}
+
+fn negotiation_failed(message: impl Into<String>) -> OpenPeerError {
+    OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.into() }
+}
+
+/// The pipeline of a viewer and its ties to the publisher.
+#[derive(Debug)]
+struct Connection {
+    /// Present while the viewer takes part in the stream.
+    links: Mutex<Option<Links>>,
+    webrtc: gst::Element,
+    video: gstreamer_app::AppSrc,
+    audio: gstreamer_app::AppSrc,
+    pipeline: OwnedPipeline,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Links {
+    video: ConsumptionLink,
+    audio: ConsumptionLink,
+}
+
+impl Connection {
+    /// Blocks for some milliseconds.
+    fn build(shared: Arc<Shared>, plan: &Plan, ice: &IceConfig, reports: Reports) -> Result<Self, MediaError> {
+        let (video_ssrc, audio_ssrc) = (rand::random::<u32>() | 1, rand::random::<u32>() & !1);
+        let values = viewer_values(plan.video.payload_type, video_ssrc, plan.audio.payload_type, audio_ssrc);
+        let built = shared.viewer.build(&values)?;
+        let pipeline = OwnedPipeline::new(built, shared.teardown.clone());
+        let failed = |reason: String| MediaError::Start { file: shared.viewer.file().to_owned(), reason };
+        let webrtc = pipeline.gst().by_name(names::WEBRTC).ok_or_else(|| failed("no webrtcbin".to_owned()))?;
+        let (video, audio) = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
+        for source in [&video, &audio] {
+            // Live and leaky before it starts; joining does the same again.
+            StreamProducer::configure_consumer(source);
+        }
+        if let Some(stun) = &ice.stun {
+            webrtc.set_property("stun-server", stun);
+        }
+        if let Some(turn) = &ice.turn
+            && !webrtc.emit_by_name::<bool>("add-turn-server", &[turn])
+        {
+            return Err(failed("webrtcbin does not accept the TURN server's address".to_owned()));
+        }
+        let agent = webrtc.property::<gst::glib::Object>("ice-agent");
+        for address in &ice.local_addresses {
+            agent.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]);
+        }
+        retransmit_video(&webrtc);
+        reports.connect(&webrtc);
+        pipeline.watch(move |report| reports.bus(report));
+        shared.share_time_with(pipeline.gst());
+        pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
+        shared.viewers.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { links: Mutex::new(None), webrtc, video, audio, pipeline, shared })
+    }
+
+    async fn negotiate(&self, offer: &str) -> Result<String, OpenPeerError> {
+        let offer = gst_sdp::SDPMessage::parse_buffer(offer.as_bytes())
+            .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, message: error.to_string() })?;
+        let offer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Offer, offer);
+        promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&offer, &promise])).await?;
+        let reply = promise(|promise| {
+            self.webrtc.emit_by_name::<()>("create-answer", &[&None::<gst::Structure>, &promise]);
+        })
+        .await?;
+        let answer = reply
+            .and_then(|reply| reply.get::<gst_webrtc::WebRTCSessionDescription>("answer").ok())
+            .ok_or_else(|| negotiation_failed("webrtcbin made no answer"))?;
+        promise(|promise| self.webrtc.emit_by_name::<()>("set-local-description", &[&answer, &promise])).await?;
+        answer.sdp().as_text().map_err(|error| negotiation_failed(error.to_string()))
+    }
+
+    /// Joins the stream. Only now: what is queued before the connection stands would come as a burst and stay as delay.
+    fn join(&self) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.is_some() {
+            return;
+        }
+        let video = self.shared.video.add_consumer(&self.video);
+        let audio = self.shared.audio.add_consumer(&self.audio);
+        for source in [&self.video, &self.audio] {
+            source.set_max_time(VIEWER_QUEUE);
+        }
+        match (video, audio) {
+            (Ok(video), Ok(audio)) => *links = Some(Links { video, audio }),
+            _ => tracing::error!("a viewer joined the stream twice"),
+        }
+        drop(links);
+        self.shared.request_key_frame();
+    }
+
+    /// Leaves the stream at once, whoever else still holds the connection for a moment.
+    fn leave(&self) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn counters(&self) -> ViewerStats {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |count: fn(&ConsumptionLink) -> u64| {
+            links.as_ref().map_or(0, |links| count(&links.video) + count(&links.audio))
+        };
+        ViewerStats {
+            pushed: sum(ConsumptionLink::pushed),
+            dropped: sum(ConsumptionLink::dropped),
+            ..ViewerStats::default()
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// webrtcbin leaves retransmission off; it has to be on before the answer is made.
+fn retransmit_video(webrtc: &gst::Element) {
+    for pad in webrtc.sink_pads() {
+        let caps = pad.peer().map(|peer| peer.query_caps(None));
+        let media = caps.as_ref().and_then(|caps| caps.structure(0)).and_then(|caps| caps.get::<&str>("media").ok());
+        if media == Some("video") {
+            pad.property::<gst_webrtc::WebRTCRTPTransceiver>("transceiver").set_property("do-nack", true);
+        }
+    }
+}
+
+/// What webrtcbin's and the bus's callbacks hold.
+#[derive(Clone, Debug)]
+struct Reports {
+    candidates: mpsc::Sender<(u32, String)>,
+    state: watch::Sender<gst_webrtc::WebRTCPeerConnectionState>,
+    gathered: watch::Sender<bool>,
+    failure: watch::Sender<Option<String>>,
+}
+
+/// The other ends.
+#[derive(Debug)]
+struct Inbox {
+    candidates: mpsc::Receiver<(u32, String)>,
+    state: watch::Receiver<gst_webrtc::WebRTCPeerConnectionState>,
+    gathered: watch::Receiver<bool>,
+    failure: watch::Receiver<Option<String>>,
+}
+
+fn reports() -> (Reports, Inbox) {
+    let (candidates, candidate_inbox) = mpsc::channel(CANDIDATES);
+    let (state, state_inbox) = watch::channel(gst_webrtc::WebRTCPeerConnectionState::New);
+    let (gathered, gathered_inbox) = watch::channel(false);
+    let (failure, failure_inbox) = watch::channel(None);
+    (
+        Reports { candidates, state, gathered, failure },
+        Inbox { candidates: candidate_inbox, state: state_inbox, gathered: gathered_inbox, failure: failure_inbox },
+    )
+}
+
+impl Reports {
+    fn connect(&self, webrtc: &gst::Element) {
+        let candidates = self.candidates.clone();
+        webrtc.connect("on-ice-candidate", false, move |values| {
+            if let (Some(Ok(m_line)), Some(Ok(text))) =
+                (values.get(1).map(|value| value.get::<u32>()), values.get(2).map(|value| value.get::<String>()))
+            {
+                let _ = candidates.try_send((m_line, text));
+            }
+            None
+        });
+        let gathered = self.gathered.clone();
+        webrtc.connect_notify(Some("ice-gathering-state"), move |webrtc, _| {
+            let state = webrtc.property::<gst_webrtc::WebRTCICEGatheringState>("ice-gathering-state");
+            if state == gst_webrtc::WebRTCICEGatheringState::Complete {
+                gathered.send_replace(true);
+            }
+        });
+        let state = self.state.clone();
+        webrtc.connect_notify(Some("connection-state"), move |webrtc, _| {
+            state.send_replace(webrtc.property("connection-state"));
+        });
+    }
+
+    fn bus(&self, report: BusReport) {
+        match report {
+            // A browser that closes with a data channel open ends its SCTP association with an error. Nothing is lost.
+            BusReport::Error { element, .. } if element.contains("sctp") => {}
+            BusReport::Error { element, message } => {
+                self.failure.send_replace(Some(format!("{element}: {message}")));
+            }
+            BusReport::EndOfStream => {
+                self.failure.send_replace(Some("the session's stream ended".to_owned()));
+            }
+        }
+    }
+}
+
+impl Inbox {
+    /// Puts the candidates found in a short time into the answer, for clients that take none later.
+    async fn gather(&mut self, answer: &mut String) {
+        let complete = tokio::time::timeout(GATHERING_TIME, until_true(&mut self.gathered)).await;
+        let complete = matches!(complete, Ok(Ok(())));
+        let mut found = Vec::new();
+        while let Ok(candidate) = self.candidates.try_recv() {
+            found.push(candidate);
+        }
+        *answer = with_candidates(answer, &found, complete);
+    }
+
+    /// Passes on what webrtcbin reports until the peer is gone.
+    async fn run(mut self, id: ViewerId, connection: Weak<Connection>, events: mpsc::Sender<PeerEvent>) {
+        use gst_webrtc::WebRTCPeerConnectionState as State;
+
+        let mut deadline = Some((Instant::now() + CONNECT_TIMEOUT, "the peer took the answer and never connected"));
+        let mut told_gathered = false;
+        let reason = loop {
+            let at = deadline.map_or_else(|| Instant::now() + CONNECT_TIMEOUT, |(at, _)| at);
+            tokio::select! {
+                biased;
+                Some((m_line, candidate)) = self.candidates.recv() => {
+                    let candidate = IceCandidate {
+                        candidate,
+                        sdp_mid: None,
+                        sdp_m_line_index: Some(m_line),
+                        username_fragment: None,
+                    };
+                    if events.send(PeerEvent::Candidate(Some(candidate))).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(()) = until_true(&mut self.gathered), if !told_gathered => {
+                    told_gathered = true;
+                    if events.send(PeerEvent::Candidate(None)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(()) = self.failure.changed() => {
+                    if let Some(reason) = self.failure.borrow_and_update().clone() {
+                        break reason;
+                    }
+                }
+                Ok(()) = self.state.changed() => {
+                    let state = *self.state.borrow_and_update();
+                    tracing::debug!(viewer = %id, ?state, "peer connection");
+                    match state {
+                        State::Connected => {
+                            deadline = None;
+                            let Some(connection) = connection.upgrade() else { return };
+                            connection.join();
+                            drop(connection);
+                            if events.send(PeerEvent::Connected).await.is_err() {
+                                return;
+                            }
+                        }
+                        State::Disconnected => {
+                            deadline = Some((Instant::now() + RECONNECT_TIME, "the connection was lost"));
+                        }
+                        State::Failed => break "no network path to the peer: ICE or DTLS failed".to_owned(),
+                        State::Closed => break "the peer closed the connection".to_owned(),
+                        _ => {}
+                    }
+                }
+                () = tokio::time::sleep_until(at) => {
+                    if let Some((_, reason)) = deadline {
+                        break reason.to_owned();
+                    }
+                }
+                else => return,
+            }
+        };
+        if let Some(connection) = connection.upgrade() {
+            connection.leave();
+        }
+        // The receiver is gone when the connection that owns this viewer is.
+        let _ = events.send(PeerEvent::Closed { reason }).await;
+    }
+}
+
+async fn until_true(flag: &mut watch::Receiver<bool>) -> Result<(), watch::error::RecvError> {
+    flag.wait_for(|is_true| *is_true).await.map(|_| ())
+}
+
+/// The answer with `a=candidate` lines at the end of their m-sections.
+fn with_candidates(answer: &str, candidates: &[(u32, String)], complete: bool) -> String {
+    let mut sections: Vec<String> = Vec::new();
+    for line in answer.lines() {
+        if line.starts_with("m=") || sections.is_empty() {
+            sections.push(String::new());
+        }
+        if let Some(section) = sections.last_mut() {
+            section.push_str(line);
+            section.push_str("\r\n");
+        }
+    }
+    for (m_line, candidate) in candidates {
+        // Browsers connect to us; a candidate that would connect to them is no use to them.
+        if candidate.contains("tcptype active") {
+            continue;
+        }
+        // Section 0 is the session's own.
+        if let Some(section) = sections.get_mut(*m_line as usize + 1) {
+            section.push_str("a=");
+            section.push_str(candidate.trim_start_matches("a="));
+            section.push_str("\r\n");
+        }
+    }
+    if let Some(section) = sections.get_mut(1).filter(|_| complete) {
+        section.push_str("a=end-of-candidates\r\n");
+    }
+    sections.concat()
+}
+
+/// Runs one of webrtcbin's asynchronous actions.
+async fn promise(action: impl FnOnce(gst::Promise)) -> Result<Option<gst::Structure>, OpenPeerError> {
+    let (sender, receiver) = oneshot::channel();
+    action(gst::Promise::with_change_func(move |reply| {
+        let _ = sender.send(reply.map(|reply| reply.map(gst::StructureRef::to_owned)));
+    }));
+    let reply = tokio::time::timeout(PROMISE_TIMEOUT, receiver)
+        .await
+        .map_err(|_| negotiation_failed(format!("webrtcbin did not answer within {} s", PROMISE_TIMEOUT.as_secs())))?
+        .map_err(|_| negotiation_failed("webrtcbin stopped while it negotiated"))?
+        .map_err(|error| negotiation_failed(format!("webrtcbin: {error:?}")))?;
+    match reply.as_ref().and_then(|reply| reply.get::<gst::glib::Error>("error").ok()) {
+        Some(error) => Err(negotiation_failed(format!("webrtcbin: {error}"))),
+        None => Ok(reply),
+    }
+}
+
+#[cfg(test)]
+mod tests;
