@@ -10,6 +10,7 @@ mod candidates;
 pub mod description;
 pub mod encoder;
 pub mod file;
+pub mod inventory;
 pub mod offer;
 pub mod pipeline;
 pub mod publisher;

@@ -9,6 +9,7 @@ pub mod audio;
 pub mod config;
 pub mod device;
 pub mod layers;
+pub mod libtorch;
 pub mod mel;
 pub mod model;
 pub mod picture;

@@ -1,0 +1,399 @@
+//! `mouthpiece doctor`: looks at everything that `serve` needs and says how to mend what is wrong.
+//!
+//! In here: the checks, each of which tries the real thing (loads the model, runs an encoder, binds the port), and
+//! the report. Not in here: arguments and exit codes (`commands`). Runs on: the caller's thread; it blocks for some
+//! seconds.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use crate::avatar::{AvatarStore, Manifest};
+use crate::config::Folders;
+use crate::ids::AvatarId;
+use crate::lipsync::LipSync;
+use crate::lipsync::musetalk::libtorch::Libtorch;
+use crate::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
+use crate::media::description::CheckStatus;
+use crate::media::inventory::{self, MissingElement};
+use crate::media::{self, EncoderChoice, PipelineDir};
+use crate::speech::tts::espeak;
+use crate::speech::{SpeechError, Voice, tts};
+
+/// What the server would be started with.
+#[derive(Clone, Debug)]
+pub struct DoctorInput {
+    pub folders: Folders,
+    pub avatar: AvatarId,
+    pub listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Whether `serve` has all it needs.
+    pub healthy: bool,
+    /// Of mouthpiece itself.
+    pub version: &'static str,
+    pub checks: Vec<Check>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub status: Status,
+    /// What was seen.
+    pub found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Ok,
+    /// Something is missing that this server does without.
+    Note,
+    /// `serve` would not work.
+    Fault,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, found: found.into(), fix: None }
+    }
+
+    fn note(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, status: Status::Note, found: found.into(), fix: Some(fix.into()) }
+    }
+
+    fn fault(name: &'static str, found: impl ToString, fix: impl Into<String>) -> Self {
+        Self { name, status: Status::Fault, found: found.to_string(), fix: Some(fix.into()) }
+    }
+}
+
+impl Report {
+    fn new(checks: Vec<Check>) -> Self {
+        let healthy = checks.iter().all(|check| check.status != Status::Fault);
+        Self { healthy, version: env!("CARGO_PKG_VERSION"), checks }
+    }
+
+    pub fn is_healthy(&self) -> bool {
+        self.healthy
+    }
+
+    /// The report as a table for people.
+    pub fn write_to(&self, out: &mut impl Write) -> std::io::Result<()> {
+        for check in &self.checks {
+            let status = match check.status {
+                Status::Ok => "ok",
+                Status::Note => "note",
+                Status::Fault => "FAULT",
+            };
+            writeln!(out, "{status:6} {:10} {}", check.name, check.found)?;
+            if let Some(fix) = &check.fix {
+                writeln!(out, "{:17} fix: {fix}", "")?;
+            }
+        }
+        let faults = self.checks.iter().filter(|check| check.status == Status::Fault).count();
+        match faults {
+            0 => writeln!(out, "mouthpiece {} has all it needs", self.version),
+            1 => writeln!(out, "mouthpiece {}: 1 fault", self.version),
+            _ => writeln!(out, "mouthpiece {}: {faults} faults", self.version),
+        }
+    }
+}
+
+/// Checks everything. One fault never hides another, except behind what both need.
+pub fn run(input: &DoctorInput) -> Report {
+    let mut checks = Vec::new();
+    media_checks(&input.folders.pipelines, &mut checks);
+    checks.push(libtorch());
+    let store = AvatarStore::new(&input.folders.avatars);
+    if let Some(manifest) = avatar(&store, &input.avatar, &mut checks) {
+        let latents = input.folders.avatars.join(input.avatar.as_str()).join("latents.safetensors");
+        checks.push(model(&input.folders.models.join(&manifest.model), &latents, &manifest));
+        checks.push(voice(espeak::ENGINE, &manifest.voice));
+    }
+    checks.push(port(input.listen));
+    Report::new(checks)
+}
+
+fn media_checks(pipelines: &Path, checks: &mut Vec<Check>) {
+    if let Err(error) = media::init() {
+        checks.push(Check::fault("gstreamer", error, "run scripts/setup.sh"));
+        return;
+    }
+    checks.push(gstreamer(&inventory::missing_elements()));
+    let directory = PipelineDir::find(pipelines);
+    checks.extend(descriptions(&directory));
+    checks.push(encoder(&directory));
+}
+
+fn gstreamer(missing: &[MissingElement]) -> Check {
+    let version = inventory::version();
+    if missing.is_empty() {
+        return Check::ok("gstreamer", format!("{version} with all elements that WebRTC needs"));
+    }
+    let elements: Vec<&str> = missing.iter().map(|missing| missing.element).collect();
+    let mut packages: Vec<&str> = missing.iter().filter_map(|missing| missing.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let found = format!("{version} without {}", elements.join(", "));
+    let fix = match packages.is_empty() {
+        true => "run scripts/setup.sh".to_owned(),
+        false => format!("run scripts/setup.sh, or on Debian `apt-get install {}`", packages.join(" ")),
+    };
+    Check::fault("gstreamer", found, fix)
+}
+
+fn descriptions(directory: &PipelineDir) -> Vec<Check> {
+    const NAME: &str = "pipelines";
+    let reports = match media::list(directory) {
+        Ok(reports) => reports,
+        Err(error) => return vec![Check::fault(NAME, error, "restore pipelines/ from the repository")],
+    };
+    let faulty = reports.iter().filter(|report| report.status == CheckStatus::Faulty);
+    let mut checks: Vec<Check> = faulty
+        .map(|report| {
+            let message = report.fault.as_ref().map_or(report.file.as_str(), |fault| fault.message.as_str());
+            let fix = format!(
+                "edit {}; pipelines/README.md has the contract, `mouthpiece pipelines check` tries it",
+                report.file
+            );
+            Check::fault(NAME, message, fix)
+        })
+        .collect();
+    let place = match directory {
+        PipelineDir::Directory(path) => format!("in {}", path.display()),
+        PipelineDir::Embedded => "built in".to_owned(),
+    };
+    let fine = reports.iter().filter(|report| report.status == CheckStatus::Ok).count();
+    let unavailable: Vec<&str> = reports
+        .iter()
+        .filter(|report| report.status == CheckStatus::Unavailable)
+        .map(|report| report.file.as_str())
+        .collect();
+    let lacking = match unavailable.is_empty() {
+        true => String::new(),
+        false => format!("; no hardware for {}", unavailable.join(", ")),
+    };
+    checks.insert(0, Check::ok(NAME, format!("{fine} of {} usable, {place}{lacking}", reports.len())));
+    checks
+}
+
+fn encoder(directory: &PipelineDir) -> Check {
+    match media::select(&EncoderChoice::Auto, directory) {
+        Ok(selected) => {
+            let refused: Vec<String> =
+                selected.refused.iter().map(|no| format!("; not {}: {}", no.encoder, no.reason)).collect();
+            let codec = selected.codec.encoding_name();
+            Check::ok("encoder", format!("{} makes {codec}{}", selected.encoder, refused.concat()))
+        }
+        Err(error) => Check::fault("encoder", error, "run scripts/setup.sh; x264enc is in gstreamer1.0-plugins-ugly"),
+    }
+}
+
+fn libtorch() -> Check {
+    let libtorch = Libtorch::in_use();
+    let version = libtorch.version.as_deref().unwrap_or("of unknown version");
+    let place = libtorch.folder.map(|folder| format!(" in {}", folder.display())).unwrap_or_default();
+    match libtorch.gpus {
+        Ok(1) => Check::ok("libtorch", format!("{version}{place}, 1 GPU")),
+        Ok(count) => Check::ok("libtorch", format!("{version}{place}, {count} GPUs")),
+        Err(reason) => {
+            let fix =
+                "none needed for the demo model; for a GPU, build with LIBTORCH at a CUDA libtorch of this version";
+            Check::note("libtorch", format!("{version}{place}, on the CPU: {reason}"), fix)
+        }
+    }
+}
+
+/// The avatar's manifest if its folder is good enough to go on with.
+fn avatar(store: &AvatarStore, id: &AvatarId, checks: &mut Vec<Check>) -> Option<Manifest> {
+    const NAME: &str = "avatar";
+    for other in store.list().iter().filter(|other| *other != id) {
+        if let Err(error) = store.manifest(other) {
+            checks.push(Check::note(NAME, format!("{other} is unusable: {error}"), "mend or remove its folder"));
+        }
+    }
+    let manifest = match store.manifest(id) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            checks.push(Check::fault(NAME, error, "choose another with --avatar; `mouthpiece avatars list` has them"));
+            return None;
+        }
+    };
+    checks.push(match store.load(id) {
+        Ok(avatar) => {
+            let (width, height, frames) = (manifest.width, manifest.height, avatar.frames.len());
+            Check::ok(NAME, format!("{id} ({}), {width}x{height}, {frames} frames", manifest.name))
+        }
+        Err(error) => Check::fault(NAME, error, "restore or prepare the avatar's folder again"),
+    });
+    Some(manifest)
+}
+
+/// Loads the model and gives it the avatar, which finds weights that do not fit the configuration and latents that
+/// do not fit the model.
+fn model(folder: &Path, latents: &Path, manifest: &Manifest) -> Check {
+    const NAME: &str = "model";
+    let loaded = find_device(DeviceChoice::Auto).and_then(|device| {
+        let mut network = MuseTalk::load(folder, device, 1)?;
+        network.add_avatar(latents, manifest.decode_rows)?;
+        Ok(network.config().name.clone())
+    });
+    match loaded {
+        Ok(name) => Check::ok(NAME, format!("{name} from {}", folder.display())),
+        Err(error) => {
+            let fix = format!("restore {}: it holds config.json and model.safetensors", folder.display());
+            Check::fault(NAME, error, fix)
+        }
+    }
+}
+
+fn voice(program: &str, voice: &Voice) -> Check {
+    const NAME: &str = "voice";
+    let in_manifest = "edit [voice] in the avatar's avatar.toml";
+    if let Err(error) = tts::from_voice(voice) {
+        return Check::fault(NAME, error, in_manifest);
+    }
+    match espeak::Installed::probe(program) {
+        Err(error @ SpeechError::ProgramMissing { .. }) => {
+            Check::fault(NAME, error, "run scripts/setup.sh, or on Debian `apt-get install espeak-ng`")
+        }
+        Err(error) => Check::fault(NAME, error, format!("see whether `{program} --version` works in a terminal")),
+        Ok(installed) => match installed.supports(voice) {
+            Ok(()) => {
+                let name = if voice.name.is_empty() { String::new() } else { format!(", variant {}", voice.name) };
+                Check::ok(NAME, format!("espeak-ng {} speaks {}{name}", installed.version, voice.language))
+            }
+            Err(problem) => Check::fault(NAME, problem, in_manifest),
+        },
+    }
+}
+
+fn port(listen: SocketAddr) -> Check {
+    match TcpListener::bind(listen) {
+        Ok(_) => Check::ok("port", format!("{listen} is free")),
+        Err(error) => {
+            let fix = match error.kind() {
+                std::io::ErrorKind::AddrInUse => "stop the other server, or choose another port with --listen",
+                std::io::ErrorKind::PermissionDenied => "choose a port from 1024 on with --listen",
+                _ => "choose an address of this machine with --listen, such as 127.0.0.1:8080",
+            };
+            Check::fault("port", format!("cannot listen on {listen}: {error}"), fix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demo_voice() -> Voice {
+        Voice { engine: "espeak-ng".into(), language: "en-us".into(), name: "f5".into(), rate: 168, pitch: 55 }
+    }
+
+    fn is_fault(check: &Check, found: &str, fix: &str) {
+        assert_eq!(check.status, Status::Fault, "{check:?}");
+        assert!(check.found.contains(found) && check.fix.as_ref().unwrap().contains(fix), "{check:?}");
+    }
+
+    #[test]
+    fn a_taken_port_is_a_fault_and_a_free_one_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        is_fault(&port(address), &address.to_string(), "stop the other server");
+        is_fault(&port("203.0.113.1:8080".parse().unwrap()), "203.0.113.1", "address of this machine");
+        drop(listener);
+        assert_eq!(port(address).status, Status::Ok);
+    }
+
+    #[test]
+    fn each_fault_of_a_voice_has_its_fix() {
+        assert_eq!(voice(espeak::ENGINE, &demo_voice()).status, Status::Ok);
+        is_fault(&voice("espeak-ng-not-there", &demo_voice()), "did not start", "apt-get install espeak-ng");
+        is_fault(&voice("false", &demo_voice()), "exit status: 1", "`false --version`");
+        let other = |change: fn(&mut Voice)| {
+            let mut changed = demo_voice();
+            change(&mut changed);
+            voice(espeak::ENGINE, &changed)
+        };
+        is_fault(&other(|voice| voice.engine = "siri".into()), "\"siri\"", "avatar.toml");
+        is_fault(&other(|voice| voice.name = "f77".into()), "no variant \"f77\"", "avatar.toml");
+        is_fault(&other(|voice| voice.language = "xx".into()), "no language \"xx\"", "avatar.toml");
+    }
+
+    #[test]
+    fn missing_elements_are_named_with_their_packages_once() {
+        let missing = |element| MissingElement { element, package: Some("gstreamer1.0-nice") };
+        is_fault(
+            &gstreamer(&[missing("nicesrc"), missing("nicesink")]),
+            "without nicesrc, nicesink",
+            "install gstreamer1.0-nice`",
+        );
+        assert_eq!(gstreamer(&[]).status, Status::Ok);
+    }
+
+    #[test]
+    fn an_empty_home_gives_faults_and_no_crash() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = |name: &str| folder.path().join(name);
+        let folders = Folders { models: home("models"), avatars: home("models/avatars"), pipelines: home("pipelines") };
+        let input = DoctorInput { folders, avatar: "demo".parse().unwrap(), listen: "127.0.0.1:0".parse().unwrap() };
+        let report = run(&input);
+        assert!(!report.is_healthy());
+        let avatar = report.checks.iter().find(|check| check.name == "avatar").unwrap();
+        is_fault(avatar, "\"demo\"", "--avatar");
+        let encoder = report.checks.iter().find(|check| check.name == "encoder").unwrap();
+        assert_eq!(encoder.status, Status::Ok, "the descriptions built in still work: {encoder:?}");
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_is_a_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        crate::avatar::fixture::write(&folder.path().join("tiny"));
+        let manifest = AvatarStore::new(folder.path()).manifest(&"tiny".parse().unwrap()).unwrap();
+        let check = model(&folder.path().join("none"), &folder.path().join("tiny/latents.safetensors"), &manifest);
+        is_fault(&check, "config.json", "model.safetensors");
+    }
+
+    #[test]
+    fn an_edited_description_with_a_mistake_is_a_fault_that_names_it() {
+        media::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("publish-bad.launch"), "videotestsrc ! no-such-thing ! fakesink").unwrap();
+        let checks = descriptions(&PipelineDir::find(folder.path()));
+        is_fault(&checks[1], "no-such-thing", "publish-bad.launch");
+        assert!(checks[0].found.starts_with("0 of 1 usable"), "{:?}", checks[0]);
+    }
+
+    #[test]
+    fn the_report_reads_the_same_as_table_and_as_json() {
+        let report = Report::new(vec![
+            Check::ok("port", "free"),
+            Check::note("libtorch", "CPU", "none"),
+            Check::fault("voice", "mute", "sing"),
+        ]);
+        let mut table = Vec::new();
+        report.write_to(&mut table).unwrap();
+        let table = String::from_utf8(table).unwrap();
+        assert_eq!(
+            table,
+            format!(
+                "ok     port       free\nnote   libtorch   CPU\n{0:17} fix: none\nFAULT  voice      mute\n{0:17} fix: sing\n\
+                 mouthpiece {1}: 1 fault\n",
+                "",
+                env!("CARGO_PKG_VERSION")
+            )
+        );
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["healthy"], false);
+        assert_eq!(
+            json["checks"][2],
+            serde_json::json!({"name": "voice", "status": "fault", "found": "mute", "fix": "sing"})
+        );
+        assert!(Report::new(report.checks[..2].to_vec()).is_healthy());
+    }
+}
