@@ -16,31 +16,34 @@ const FRAME_BUCKETS: &[f64] =
 /// Seconds, for what a viewer waits for.
 const WAIT_BUCKETS: &[f64] = &[0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0];
 
-const COMPOSE: &str = "mouthpiece_compose_seconds";
+pub(crate) const COMPOSE: &str = "mouthpiece_compose_seconds";
+pub(crate) const ENCODE: &str = "mouthpiece_render_write_seconds";
+pub(crate) const FEATURES: &str = "mouthpiece_features_seconds";
+pub(crate) const TTS_FIRST: &str = "mouthpiece_tts_first_audio_seconds";
 const INFER: &str = "mouthpiece_infer_seconds";
-const INFER_FRAME: &str = "mouthpiece_infer_frame_seconds";
+pub(crate) const INFER_FRAME: &str = "mouthpiece_infer_frame_seconds";
 const ENGINE_WAIT: &str = "mouthpiece_engine_wait_seconds";
 const ENGINE_SKIPPED: &str = "mouthpiece_engine_skipped_total";
-const TICK_LATE: &str = "mouthpiece_playout_tick_late_seconds";
+pub(crate) const TICK_LATE: &str = "mouthpiece_playout_tick_late_seconds";
 const TICKS_SKIPPED: &str = "mouthpiece_playout_ticks_skipped_total";
-const PAIRS: &str = "mouthpiece_pairs_total";
+pub(crate) const PAIRS: &str = "mouthpiece_pairs_total";
 const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
 const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
 const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
-const FIRST_AUDIO: &str = "mouthpiece_text_to_first_audio_seconds";
-const FIRST_FRAME: &str = "mouthpiece_text_to_first_frame_seconds";
+pub(crate) const FIRST_AUDIO: &str = "mouthpiece_text_to_first_audio_seconds";
+pub(crate) const FIRST_FRAME: &str = "mouthpiece_text_to_first_frame_seconds";
 const FIRST_PACKET: &str = "mouthpiece_text_to_first_packet_seconds";
-const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
+pub(crate) const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
 const UTTERANCES: &str = "mouthpiece_utterances_total";
 const SESSIONS: &str = "mouthpiece_sessions";
 
 /// Installs the recorder of this process; once.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    for name in [COMPOSE, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE] {
+    for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
     }
-    for name in [FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT] {
+    for name in [TTS_FIRST, FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), WAIT_BUCKETS)?;
     }
     let handle = builder.install_recorder()?;
@@ -50,6 +53,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 
 fn describe() {
     describe_histogram!(COMPOSE, "Pasting a mouth into a frame and converting it");
+    describe_histogram!(ENCODE, "Writing one pair of a film, encoding included");
+    describe_histogram!(FEATURES, "Mel spectrogram and audio encoder of one batch");
+    describe_histogram!(TTS_FIRST, "What a sentence waited for its first sound");
     describe_histogram!(INFER, "One batch of mouths through the network, by batch size");
     describe_histogram!(INFER_FRAME, "The same for each frame of the batch");
     describe_histogram!(ENGINE_WAIT, "How long a batch waited for the engine");
@@ -73,6 +79,18 @@ fn describe() {
 
 pub fn compose_took(time: Duration) {
     histogram!(COMPOSE).record(time);
+}
+
+pub fn encoded(time: Duration) {
+    histogram!(ENCODE).record(time);
+}
+
+pub fn features_took(time: Duration) {
+    histogram!(FEATURES).record(time);
+}
+
+pub fn tts_first_audio(after: Duration) {
+    histogram!(TTS_FIRST).record(after);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a batch has at most 16 frames")]

@@ -214,10 +214,14 @@ impl<'a> Planner<'a> {
     /// Consumes the planner, and with it the way to the second half, which ends when it has finished what is in
     /// flight.
     async fn run(mut self, mut speech: PcmStream) -> Result<Planned, DriverError> {
+        let asked = Instant::now();
         let mut resamplers: Option<(Resampler, Resampler)> = None;
         while let Some(chunk) = speech.recv().await {
             let chunk = chunk?;
-            self.first_audio.get_or_insert_with(Instant::now);
+            if self.first_audio.is_none() {
+                self.first_audio = Some(Instant::now());
+                crate::metrics::tts_first_audio(asked.elapsed());
+            }
             if resamplers.is_none() {
                 resamplers = Some((
                     Resampler::new(chunk.sample_rate, LIPSYNC_RATE)?,

@@ -79,12 +79,11 @@ impl PipelineDir {
         match self {
             Self::Directory(directory) => Description::read(&directory.join(file)),
             Self::Embedded => {
-                let (_, text) = EMBEDDED.iter().find(|(name, _)| *name == file).ok_or_else(|| {
-                    DescriptionError::Unreadable {
+                let (_, text) =
+                    EMBEDDED.iter().find(|(name, _)| *name == file).ok_or_else(|| DescriptionError::Unreadable {
                         file: file.to_owned(),
                         reason: format!("no such description is built in; there are {}", embedded_names()),
-                    }
-                })?;
+                    })?;
                 Description::new(file, (*text).to_owned())
             }
         }
@@ -250,7 +249,12 @@ impl Description {
         DescriptionError::Syntax { file: self.file.clone(), line, reason }
     }
 
-    fn contract(&self, element: impl Into<String>, problem: impl Into<String>, fix: impl Into<String>) -> DescriptionError {
+    fn contract(
+        &self,
+        element: impl Into<String>,
+        problem: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> DescriptionError {
         DescriptionError::Contract {
             file: self.file.clone(),
             element: element.into(),

@@ -114,9 +114,8 @@ impl<'a> Offer<'a> {
         payload_type: impl Fn(&Media<'a>) -> Option<u8>,
         codec: &str,
     ) -> Result<Track, OpenPeerError> {
-        let receivable = || {
-            self.media.iter().enumerate().filter(|(_, media)| media.kind == kind && self.is_receivable(media))
-        };
+        let receivable =
+            || self.media.iter().enumerate().filter(|(_, media)| media.kind == kind && self.is_receivable(media));
         if receivable().next().is_none() {
             return Err(refuse(
                 ErrorCode::OfferNotReceivable,
@@ -157,13 +156,19 @@ impl<'a> Offer<'a> {
             let Some(media) = self.media.get(track.m_line) else { continue };
             let named = format!("{} m-line {}", media.kind, track.m_line);
             if !media.protocol.ends_with("TLS/RTP/SAVPF") {
-                return Err(bad(format!("{named} is {}: only DTLS-SRTP is served (UDP/TLS/RTP/SAVPF)", media.protocol)));
+                return Err(bad(format!(
+                    "{named} is {}: only DTLS-SRTP is served (UDP/TLS/RTP/SAVPF)",
+                    media.protocol
+                )));
             }
             if !media.attribute("mid").is_some_and(|mid| bundle.contains(&mid)) {
-                return Err(bad(format!("{named} is not in a=group:BUNDLE: use bundlePolicy 'max-bundle' or 'balanced'")));
+                return Err(bad(format!(
+                    "{named} is not in a=group:BUNDLE: use bundlePolicy 'max-bundle' or 'balanced'"
+                )));
             }
             let find = |name: &str| media.attribute(name).or_else(|| attribute(&self.session, name));
-            let long_enough = |name: &str, least: usize| find(name).is_some_and(|value| (least..=256).contains(&value.len()));
+            let long_enough =
+                |name: &str, least: usize| find(name).is_some_and(|value| (least..=256).contains(&value.len()));
             if !long_enough("ice-ufrag", 4) || !long_enough("ice-pwd", 22) {
                 return Err(bad(format!("{named} has no usable a=ice-ufrag and a=ice-pwd")));
             }

@@ -122,7 +122,9 @@ impl MuseTalk {
     /// Draws frames that one audio window serves.
     fn draw(&mut self, avatar: usize, poses: &[usize], batch: &MouthBatch, at: i64) -> Result<Vec<MouthFrame>> {
         let frames = i64::try_from(poses.len()).unwrap_or(i64::MAX);
+        let started = std::time::Instant::now();
         let tokens = self.audio.tokens(&batch.audio, at, frames)?;
+        crate::metrics::features_took(started.elapsed());
         let poses: Vec<i64> = poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
         let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
         let sample = channels_last(&self.avatars[avatar].latents.f_index_select(0, &index)?)?;

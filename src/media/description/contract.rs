@@ -6,8 +6,8 @@
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use crate::media::Codec;
 use super::{Description, DescriptionError, Kind, Values, names};
+use crate::media::Codec;
 
 type Checked = Result<(), DescriptionError>;
 
@@ -93,7 +93,8 @@ impl Contract<'_> {
         let inputs = webrtc.sink_pads();
         let offered = inputs.iter().filter_map(gst::Pad::peer).map(|peer| peer.query_caps(None));
         for caps in offered {
-            let Some(structure) = caps.structure(0).filter(|structure| structure.get::<&str>("media") == Ok(media)) else {
+            let Some(structure) = caps.structure(0).filter(|structure| structure.get::<&str>("media") == Ok(media))
+            else {
                 continue;
             };
             return match structure.get::<i32>("payload") {
@@ -141,9 +142,9 @@ impl Contract<'_> {
         // A raw picture is larger than appsrc's default of 200000 bytes: it would hold one frame and drop the rest.
         self.property(name, &element, "max-bytes", "0")?;
         let found = element.property::<Option<gst::Caps>>("caps");
-        let fits = wanted.parse::<gst::Caps>().is_ok_and(|wanted| {
-            found.as_ref().is_some_and(|found| found.is_fixed() && found.is_subset(&wanted))
-        });
+        let fits = wanted
+            .parse::<gst::Caps>()
+            .is_ok_and(|wanted| found.as_ref().is_some_and(|found| found.is_fixed() && found.is_subset(&wanted)));
         if fits {
             return Ok(());
         }

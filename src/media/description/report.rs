@@ -60,8 +60,7 @@ fn report(file: String, description: Result<Description, DescriptionError>) -> C
     match description.and_then(|description| description.build(&example_values(description.kind()))) {
         Ok(_) => CheckReport { file, status: CheckStatus::Ok, fault: None },
         Err(error) => {
-            let status =
-                if error.is_missing_hardware() { CheckStatus::Unavailable } else { CheckStatus::Faulty };
+            let status = if error.is_missing_hardware() { CheckStatus::Unavailable } else { CheckStatus::Faulty };
             CheckReport { file, status, fault: Some(Fault::from(&error)) }
         }
     }

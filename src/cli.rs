@@ -1,0 +1,190 @@
+//! Arguments exactly as typed. What they mean once resolved is in `config`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Gives a program a face: text or audio in, a lip-synced avatar out over WebRTC, in real time.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub home: Home,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the project's folders are.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Home {
+    /// Folder that holds `models` and `pipelines` [default: the current folder, else where the program was built]
+    #[arg(long, global = true, env = "MOUTHPIECE_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve an avatar: a page on http://LISTEN and a WebSocket on /ws
+    Serve(Serve),
+    /// Speak into a file, faster than real time
+    Render(Render),
+    /// The avatars of this installation
+    #[command(subcommand)]
+    Avatars(Avatars),
+    /// The lip-sync models of this installation
+    #[command(subcommand)]
+    Models(Models),
+    /// The pipeline descriptions that media engineers edit
+    #[command(subcommand)]
+    Pipelines(Pipelines),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Say what is missing or wrong, and how to mend it
+    Doctor(Doctor),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Avatar to speak as; `mouthpiece avatars list` shows them
+    #[arg(long, value_name = "ID")]
+    pub avatar: Option<String>,
+    /// Address and port of the page, the WebSocket and the metrics [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Settings file (TOML); what is typed here wins over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// STUN server given to browsers and used here, such as stun:stun.example.org:3478
+    #[arg(long, value_name = "URL")]
+    pub stun: Option<String>,
+    /// TURN server, such as turn:user:password@turn.example.org:3478
+    #[arg(long, value_name = "URL")]
+    pub turn: Option<String>,
+}
+
+/// What does the work.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Machine {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// auto, or an element of pipelines/publish-*.launch such as x264enc, nvh264enc, openh264enc, vp8enc
+    #[arg(long, value_name = "NAME")]
+    pub encoder: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Render {
+    #[arg(long, value_name = "ID", default_value = "demo")]
+    pub avatar: String,
+    /// Text to speak
+    #[arg(long, value_name = "TEXT", conflicts_with = "audio", required_unless_present = "audio")]
+    pub text: Option<String>,
+    /// Speech to speak with: a WAV file, mono or stereo, 8 to 48 kHz
+    #[arg(long, value_name = "FILE.wav")]
+    pub audio: Option<PathBuf>,
+    /// Where to write the film (MP4)
+    #[arg(long, value_name = "FILE.mp4")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Avatars {
+    /// Names of all avatars
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// One avatar's manifest
+    Show {
+        #[arg(value_name = "ID")]
+        id: String,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Models {
+    /// Models and whether they load
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Pipelines {
+    /// Descriptions that are in use and whether this machine can run them
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Parse descriptions and check them against the contract of pipelines/README.md
+    Check {
+        /// Files to check [default: all of pipelines/]
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Bench {
+    /// Time from text to the first lip-synced frame, from an interruption to silence, and the server's CPU
+    Latency(BenchArgs),
+    /// Frames a second through the network, for each batch size
+    Throughput(BenchArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    #[arg(long, value_name = "ID", default_value = "demo")]
+    pub avatar: String,
+    /// Utterances to measure
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub utterances: u32,
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {
+    #[arg(long, value_name = "ID", default_value = "demo")]
+    pub avatar: String,
+    /// Port that `serve` would use
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn render_wants_text_or_audio() {
+        assert!(Cli::try_parse_from(["mouthpiece", "render", "--out", "a.mp4"]).is_err());
+        assert!(Cli::try_parse_from(["mouthpiece", "render", "--out", "a.mp4", "--text", "Hi"]).is_ok());
+    }
+}

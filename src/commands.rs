@@ -1,0 +1,121 @@
+//! What each subcommand does: the glue between `cli` and the parts, and the exit codes.
+//!
+//! Results go to stdout, logs to stderr.
+
+mod bench;
+mod list;
+mod measure;
+mod render;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::avatar::AvatarError;
+use crate::cli::{Cli, Command, Home, Serve};
+use crate::config::{ConfigError, ServeConfig};
+use crate::media;
+use crate::{metrics, server};
+
+/// Everything has ended by now or never will; the threads left must not meet libtorch's destructors.
+const LAST_RESORT: Duration = Duration::from_secs(4);
+
+/// Wrong use or bad input, as opposed to work that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadInput(String);
+
+/// Logs to stderr; `RUST_LOG` chooses what.
+pub fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,mouthpiece=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Runs a command to its end.
+pub fn run(cli: Cli) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&anyhow::Error::from(error)),
+    };
+    let outcome = runtime.block_on(dispatch(cli));
+    // Tasks that block (a closing pipeline) get their time; nothing may run into the destructors after main.
+    runtime.shutdown_timeout(LAST_RESORT);
+    match outcome {
+        Ok(code) => code,
+        Err(error) => report(&error),
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let home = cli.home;
+    match cli.command {
+        Command::Serve(arguments) => serve(&home, arguments).await,
+        Command::Render(arguments) => render::run(&home, arguments).await,
+        Command::Avatars(command) => list::avatars(&home, command),
+        Command::Models(command) => list::models(&home, command),
+        Command::Pipelines(command) => list::pipelines(&home, command),
+        Command::Bench(command) => bench::run(&home, command).await,
+        Command::Doctor(arguments) => list::doctor(&home, arguments),
+    }
+}
+
+/// One line on stderr, and the exit code that fits the cause.
+fn report(error: &anyhow::Error) -> ExitCode {
+    tracing::debug!(?error, "failed");
+    write_stderr(&format!("mouthpiece: {error:#}\n"));
+    let bad_input = error.chain().any(|cause| {
+        cause.is::<ConfigError>()
+            || cause.is::<AvatarError>()
+            || cause.is::<BadInput>()
+            || cause.is::<media::DescriptionError>()
+            || cause.is::<crate::ids::InvalidAvatarId>()
+    });
+    ExitCode::from(if bad_input { 2 } else { 1 })
+}
+
+fn write_stderr(text: &str) {
+    use std::io::Write;
+    // A closed stderr leaves nobody to tell.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Prints a result; a closed pipe at the other end is not an error of ours.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string(value)?));
+    Ok(())
+}
+
+async fn serve(home: &Home, arguments: Serve) -> anyhow::Result<ExitCode> {
+    let config = ServeConfig::resolve(home, arguments)?;
+    media::init()?;
+    let address = config.listen;
+    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: is another server there? choose another with --listen")
+    })?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let recorder = metrics::install()?;
+    let avatar = config.avatar.clone();
+    let announce = move || print(&format!("{avatar} is at {url}\n"));
+    server::serve(config, listener, move || recorder.render(), announce, asked_to_stop()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Resolves at SIGINT or SIGTERM.
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,108 @@
+//! Reads what `metrics` recorded in this process back as percentiles, for `render` and `bench`.
+
+use std::collections::HashMap;
+
+use metrics_util::MetricKind;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use serde::Serialize;
+
+/// Keeps every value that is recorded, until asked.
+pub(super) struct Recording(Snapshotter);
+
+/// A distribution of durations.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Percentiles {
+    pub count: usize,
+    pub p50_ms: f64,
+    pub p95_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+}
+
+/// What was recorded since the last look: histograms in seconds and counters, by name and labels.
+pub(super) struct Recorded {
+    histograms: HashMap<String, Vec<f64>>,
+    counters: HashMap<(String, String), u64>,
+}
+
+impl Recording {
+    /// Takes the place of the Prometheus recorder in a process that serves nobody.
+    pub(super) fn install() -> anyhow::Result<Self> {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        recorder.install()?;
+        Ok(Self(snapshotter))
+    }
+
+    pub(super) fn take(&self) -> Recorded {
+        let (mut histograms, mut counters): (HashMap<String, Vec<f64>>, HashMap<_, _>) = Default::default();
+        for (key, _, _, value) in self.0.snapshot().into_vec() {
+            let name = key.key().name().to_owned();
+            match (key.kind(), value) {
+                (MetricKind::Histogram, DebugValue::Histogram(values)) => {
+                    histograms.entry(name).or_default().extend(values.into_iter().map(f64::from));
+                }
+                (MetricKind::Counter, DebugValue::Counter(count)) => {
+                    let label = key.key().labels().map(|label| label.value().to_owned()).collect();
+                    counters.insert((name, label), count);
+                }
+                _ => {}
+            }
+        }
+        Recorded { histograms, counters }
+    }
+}
+
+impl Recorded {
+    /// `None` if nothing was recorded under the name.
+    pub(super) fn percentiles(&self, name: &str) -> Option<Percentiles> {
+        Percentiles::of_seconds(self.histograms.get(name)?)
+    }
+
+    /// A counter with one label, zero if it never counted.
+    pub(super) fn count(&self, name: &str, label: &str) -> u64 {
+        self.counters.get(&(name.to_owned(), label.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// The stages of a frame's way, for reports.
+    pub(super) fn stages(&self) -> serde_json::Value {
+        let stage = |name| serde_json::json!(self.percentiles(name));
+        serde_json::json!({
+            "tts": stage(crate::metrics::TTS_FIRST),
+            "features": stage(crate::metrics::FEATURES),
+            "infer": stage(crate::metrics::INFER_FRAME),
+            "compose": stage(crate::metrics::COMPOSE),
+            "encode": stage(crate::metrics::ENCODE),
+        })
+    }
+}
+
+impl Percentiles {
+    /// Nearest-rank percentiles.
+    pub(super) fn of_seconds(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100).clamp(1, sorted.len());
+            (sorted[rank - 1] * 1e5).round() / 100.0
+        };
+        if sorted.is_empty() {
+            return None;
+        }
+        Some(Self { count: sorted.len(), p50_ms: at(50), p95_ms: at(95), p99_ms: at(99), max_ms: at(100) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let values: Vec<f64> = (1..=100).rev().map(|value| f64::from(value) / 1000.0).collect();
+        let found = Percentiles::of_seconds(&values).unwrap();
+        assert_eq!((found.p50_ms, found.p95_ms, found.p99_ms, found.max_ms), (50.0, 95.0, 99.0, 100.0));
+        assert_eq!(Percentiles::of_seconds(&[0.5]).unwrap().p50_ms, 500.0);
+        assert_eq!(Percentiles::of_seconds(&[]), None);
+    }
+}

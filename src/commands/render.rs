@@ -1,0 +1,232 @@
+//! `mouthpiece render`: the same engine, driver and schedule as `serve`, without the clock, into a file.
+//!
+//! The playout thread is not used: its schedule is ticked as soon as the next frame is ready, so nothing is ever
+//! late and every mouth is in the film.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::measure::Recording;
+use super::{BadInput, print, print_json};
+use crate::avatar::AvatarStore;
+use crate::cli::{Home, Render};
+use crate::config::Folders;
+use crate::ids::{AvatarId, UtteranceId};
+use crate::lipsync::driver::{Driver, DriverError, Outcome};
+use crate::media::{self, FileWriter, VideoFormat};
+use crate::playout::schedule::{Kind, Schedule};
+use crate::playout::{Command, Pair, PlayoutClock, PoseClock, SessionPlayout};
+use crate::server::{self, Works};
+use crate::speech::sentence::{SentenceSplitter, speakable};
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, tts};
+use crate::timeline::FrameIndex;
+
+/// Idle frames after the last word, so that a film does not end on an open mouth.
+const TAIL_FRAMES: u64 = 8;
+/// Commands from the driver to the film at a time; the driver waits beyond.
+const COMMANDS: usize = 64;
+
+pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCode> {
+    let folders = Folders::find(home)?;
+    let id: AvatarId = arguments.avatar.parse()?;
+    let manifest = AvatarStore::new(&folders.avatars).manifest(&id)?;
+    let (device, _) = arguments.machine.resolve()?;
+    let clips = clips(&arguments, &manifest.voice)?;
+    media::init()?;
+    let recording = Recording::install()?;
+    let started = Instant::now();
+    let works = Works::start(&folders, &manifest.model, device).await?;
+    let loaded = server::load_avatar(&works.engine, &folders, &id).await?;
+    let format = VideoFormat { width: manifest.width, height: manifest.height };
+    let writer = FileWriter::create(&arguments.out, format, &media::PipelineDir::find(&folders.pipelines))?;
+
+    let loading = started.elapsed();
+    let speaking = Instant::now();
+    let (commands, queue) = mpsc::channel(COMMANDS);
+    // Nothing publishes to the pose clock: segments follow one another from pose 0 on.
+    let playout = SessionPlayout { commands, pose: Arc::new(PoseClock::default()), clock: PlayoutClock::start() };
+    let film = Film { schedule: Schedule::new(Arc::clone(&loaded.avatar)), queue, writer, started: speaking };
+    let filming = tokio::task::spawn_blocking(move || film.run());
+    let mut driver =
+        Driver::new(works.engine.clone(), works.composer.clone(), Arc::clone(&loaded.avatar), loaded.handle, playout);
+    let spoken = speak(&mut driver, clips).await;
+    drop(driver);
+    let shown = filming.await?;
+    works.stop().await?;
+    let (spoken, shown) = (spoken?, shown?);
+
+    let wall = speaking.elapsed();
+    let duration = Duration::from_millis(shown.frames * 1000 / u64::from(manifest.fps));
+    let report = json!({
+        "frames": shown.frames,
+        "fps": manifest.fps,
+        "mouths": shown.mouths,
+        "duration_ms": duration.as_millis(),
+        "audio_ms": spoken * 1000 / u64::from(manifest.fps),
+        "load_ms": loading.as_millis(),
+        "wall_ms": wall.as_millis(),
+        "realtime_factor": wall.as_secs_f64() / duration.as_secs_f64(),
+        "first_frame_ms": shown.first_mouth.map(|at| at.as_millis()),
+        "device": format!("{device:?}").to_lowercase(),
+        "model": manifest.model,
+        "stages": recording.take().stages(),
+    });
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        print(&format!(
+            "{}: {:.1} s, {} frames, made in {:.1} s\n",
+            arguments.out.display(),
+            duration.as_secs_f64(),
+            shown.frames,
+            wall.as_secs_f64()
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What will be said, one stream for each sentence, started when its turn comes.
+enum Clips {
+    Sentences { tts: Arc<dyn Tts>, voice: crate::speech::Voice, sentences: Vec<String> },
+    Sound(Vec<PcmChunk>),
+}
+
+fn clips(arguments: &Render, voice: &crate::speech::Voice) -> anyhow::Result<Clips> {
+    if let Some(path) = &arguments.audio {
+        return Ok(Clips::Sound(read_wav(path)?));
+    }
+    let text = arguments.text.as_deref().unwrap_or_default();
+    let mut splitter = SentenceSplitter::new();
+    let mut sentences = splitter.push(text);
+    sentences.extend(splitter.finish());
+    let sentences: Vec<String> = sentences.iter().filter_map(|sentence| speakable(sentence)).collect();
+    if sentences.is_empty() {
+        return Err(BadInput("--text holds nothing that can be spoken".into()).into());
+    }
+    Ok(Clips::Sentences { tts: tts::from_voice(voice)?, voice: voice.clone(), sentences })
+}
+
+/// The whole file as mono pieces of 100 ms.
+fn read_wav(path: &Path) -> anyhow::Result<Vec<PcmChunk>> {
+    let bad = |problem: String| BadInput(format!("{}: {problem}", path.display()));
+    let reader = hound::WavReader::open(path).map_err(|error| bad(error.to_string()))?;
+    let spec = reader.spec();
+    if !(1..=2).contains(&spec.channels) || !(8000..=48_000).contains(&spec.sample_rate) {
+        let given = format!("{} channels at {} Hz", spec.channels, spec.sample_rate);
+        return Err(bad(format!("has {given}; use mono or stereo at 8000 to 48000 Hz")).into());
+    }
+    #[allow(clippy::cast_precision_loss, reason = "integer samples have at most 32 bits")]
+    let samples: Result<Vec<f32>, hound::Error> = match spec.sample_format {
+        hound::SampleFormat::Float => reader.into_samples::<f32>().collect(),
+        hound::SampleFormat::Int => {
+            let full = (1i64 << (spec.bits_per_sample - 1)) as f32;
+            reader.into_samples::<i32>().map(|sample| sample.map(|sample| sample as f32 / full)).collect()
+        }
+    };
+    let samples = samples.map_err(|error| bad(error.to_string()))?;
+    if samples.is_empty() {
+        return Err(bad("holds no sound".into()).into());
+    }
+    let channels = usize::from(spec.channels);
+    let mono: Vec<f32> =
+        samples.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / f32::from(spec.channels)).collect();
+    let piece = (spec.sample_rate / 10) as usize;
+    Ok(mono
+        .chunks(piece)
+        .map(|samples| PcmChunk { samples: samples.to_vec(), sample_rate: spec.sample_rate })
+        .collect())
+}
+
+/// Frames spoken.
+async fn speak(driver: &mut Driver, clips: Clips) -> Result<u64, DriverError> {
+    let (utterance, never) = (UtteranceId::next(), CancellationToken::new());
+    let mut frames = 0;
+    match clips {
+        Clips::Sentences { tts, voice, sentences } => {
+            for sentence in sentences {
+                let speech = tts.speak(&sentence, &voice)?;
+                frames += checked(driver.speak(utterance, speech, &never).await?)?;
+            }
+        }
+        Clips::Sound(pieces) => {
+            let (stream, feeding) = feed(pieces);
+            let spoken = driver.speak(utterance, stream, &never).await;
+            feeding.abort();
+            frames += checked(spoken?)?;
+        }
+    }
+    driver.end_utterance(utterance, &never).await?;
+    Ok(frames)
+}
+
+/// A film without lip-sync is a failure, unlike a live reply.
+fn checked(outcome: Outcome) -> Result<u64, DriverError> {
+    match outcome.lip_sync_error {
+        Some(error) => Err(crate::lipsync::engine::EngineError::LipSync(error).into()),
+        None => Ok(outcome.frames),
+    }
+}
+
+fn feed(pieces: Vec<PcmChunk>) -> (PcmStream, tokio::task::JoinHandle<()>) {
+    let (sender, stream) = mpsc::channel::<Result<PcmChunk, SpeechError>>(8);
+    let task = tokio::spawn(async move {
+        for piece in pieces {
+            if sender.send(Ok(piece)).await.is_err() {
+                return;
+            }
+        }
+    });
+    (stream, task)
+}
+
+/// Takes the driver's commands and writes pairs as soon as they are whole. Blocks; runs on a blocking thread.
+struct Film {
+    schedule: Schedule,
+    queue: mpsc::Receiver<Command>,
+    writer: FileWriter,
+    started: Instant,
+}
+
+struct Shown {
+    frames: u64,
+    mouths: u64,
+    first_mouth: Option<Duration>,
+}
+
+impl Film {
+    fn run(mut self) -> anyhow::Result<Shown> {
+        let mut shown = Shown { frames: 0, mouths: 0, first_mouth: None };
+        while let Some(command) = self.queue.blocking_recv() {
+            self.schedule.apply(command);
+            while self.schedule.is_whole() {
+                self.write(&mut shown)?;
+            }
+        }
+        for _ in 0..TAIL_FRAMES {
+            self.write(&mut shown)?;
+        }
+        self.writer.finish()?;
+        Ok(shown)
+    }
+
+    fn write(&mut self, shown: &mut Shown) -> anyhow::Result<()> {
+        let tick = self.schedule.tick();
+        if tick.kind == Kind::Mouth {
+            shown.mouths += 1;
+            shown.first_mouth.get_or_insert_with(|| self.started.elapsed());
+        }
+        let index = FrameIndex(shown.frames);
+        let pair = Pair { index, frame: tick.frame, audio: tick.audio, utterance: tick.utterance };
+        let started = Instant::now();
+        self.writer.write(&pair)?;
+        crate::metrics::encoded(started.elapsed());
+        shown.frames += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! What is true for a run: arguments, settings file and defaults resolved and checked.
+//!
+//! Nothing but `cli` and this file reads the environment or looks for folders.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::cli::{Home, Machine, Serve};
+use crate::ids::{AvatarId, InvalidAvatarId};
+use crate::lipsync::musetalk::device::{DeviceChoice, UnknownDevice};
+use crate::media::{EncoderChoice, IceConfig};
+use crate::signalling::IceServer;
+
+const DEFAULT_AVATAR: &str = "demo";
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+/// Sessions at a time unless the settings say otherwise; each holds an encoder.
+const DEFAULT_MAX_SESSIONS: usize = 16;
+
+/// The project's folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folders {
+    pub models: PathBuf,
+    pub avatars: PathBuf,
+    pub pipelines: PathBuf,
+}
+
+/// Settings of `mouthpiece serve`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServeConfig {
+    pub folders: Folders,
+    pub avatar: AvatarId,
+    pub listen: SocketAddr,
+    pub device: DeviceChoice,
+    pub encoder: EncoderChoice,
+    pub ice: Ice,
+    /// Origins other than the server's own whose pages may open the WebSocket.
+    pub allowed_origins: Vec<String>,
+    pub max_sessions: usize,
+}
+
+/// Servers that help peers to reach each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ice {
+    /// `stun:host:port`
+    pub stun: Option<String>,
+    /// `turn:user:password@host:port`
+    pub turn: Option<String>,
+}
+
+/// The settings file, all of it optional.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    avatar: Option<String>,
+    listen: Option<SocketAddr>,
+    device: Option<String>,
+    encoder: Option<String>,
+    stun: Option<String>,
+    turn: Option<String>,
+    allowed_origins: Vec<String>,
+    max_sessions: Option<usize>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("settings file {path}: {problem}")]
+    File { path: String, problem: String },
+    #[error(transparent)]
+    Avatar(#[from] InvalidAvatarId),
+    #[error(transparent)]
+    Device(#[from] UnknownDevice),
+    #[error("{field} {given:?} is not a valid address: use {example}")]
+    Ice { field: &'static str, given: String, example: &'static str },
+    #[error("no folder `models/avatars` in {0}: start in the project's folder or give --home DIR")]
+    Home(String),
+    #[error("max_sessions is 0: nobody could connect")]
+    NoSessions,
+}
+
+impl Folders {
+    /// The folders under `--home`, the current folder, or a folder above the program (where cargo built it).
+    pub fn find(home: &Home) -> Result<Self, ConfigError> {
+        let holds_models = |folder: &Path| folder.join("models/avatars").is_dir();
+        if let Some(home) = &home.home {
+            return if holds_models(home) {
+                Ok(Self::of(home))
+            } else {
+                Err(ConfigError::Home(home.display().to_string()))
+            };
+        }
+        let current = std::env::current_dir().unwrap_or_default();
+        let program = std::env::current_exe().unwrap_or_default();
+        std::iter::once(current.as_path())
+            .chain(program.ancestors().skip(1))
+            .find(|folder| holds_models(folder))
+            .map(Self::of)
+            .ok_or_else(|| ConfigError::Home(current.display().to_string()))
+    }
+
+    fn of(home: &Path) -> Self {
+        Self { models: home.join("models"), avatars: home.join("models/avatars"), pipelines: home.join("pipelines") }
+    }
+}
+
+impl Machine {
+    /// Device and encoder, or their defaults.
+    pub fn resolve(&self) -> Result<(DeviceChoice, EncoderChoice), ConfigError> {
+        let device = self.device.as_deref().map_or(Ok(DeviceChoice::Auto), str::parse)?;
+        let encoder = match self.encoder.as_deref() {
+            None | Some("auto") => EncoderChoice::Auto,
+            Some(name) => EncoderChoice::Named(name.to_owned()),
+        };
+        Ok((device, encoder))
+    }
+}
+
+impl ServeConfig {
+    /// What is typed wins over the settings file, which wins over the defaults.
+    pub fn resolve(home: &Home, typed: Serve) -> Result<Self, ConfigError> {
+        let file = typed.config.as_deref().map_or_else(|| Ok(File::default()), File::load)?;
+        let machine =
+            Machine { device: typed.machine.device.or(file.device), encoder: typed.machine.encoder.or(file.encoder) };
+        let (device, encoder) = machine.resolve()?;
+        let avatar = typed.avatar.or(file.avatar).unwrap_or_else(|| DEFAULT_AVATAR.to_owned());
+        let max_sessions = file.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS);
+        if max_sessions == 0 {
+            return Err(ConfigError::NoSessions);
+        }
+        Ok(Self {
+            avatar: avatar.parse()?,
+            folders: Folders::find(home)?,
+            listen: typed.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
+            device,
+            encoder,
+            ice: Ice::new(typed.stun.or(file.stun), typed.turn.or(file.turn))?,
+            allowed_origins: file.allowed_origins,
+            max_sessions,
+        })
+    }
+}
+
+impl File {
+    fn load(path: &Path) -> Result<Self, ConfigError> {
+        let error = |problem: String| ConfigError::File { path: path.display().to_string(), problem };
+        let text = std::fs::read_to_string(path).map_err(|problem| error(problem.to_string()))?;
+        toml::from_str(&text).map_err(|problem| error(problem.to_string()))
+    }
+}
+
+impl Ice {
+    fn new(stun: Option<String>, turn: Option<String>) -> Result<Self, ConfigError> {
+        if let Some(url) = stun.as_deref().filter(|url| address_of(url, "stun:").is_none()) {
+            return Err(ConfigError::Ice { field: "stun", given: url.to_owned(), example: "stun:host:port" });
+        }
+        let ice = Self { stun, turn };
+        if ice.turn.is_some() && ice.turn_parts().is_none() {
+            let given = "(not shown, it may hold a password)".to_owned();
+            return Err(ConfigError::Ice { field: "turn", given, example: "turn:user:password@host:port" });
+        }
+        Ok(ice)
+    }
+
+    /// User, password and `host:port`.
+    fn turn_parts(&self) -> Option<(&str, &str, &str)> {
+        let (credentials, _) = self.turn.as_deref()?.strip_prefix("turn:")?.rsplit_once('@')?;
+        let (user, password) = credentials.split_once(':')?;
+        let address = address_of(self.turn.as_deref()?, "turn:")?;
+        (!user.is_empty() && !password.is_empty()).then_some((user, password, address))
+    }
+
+    /// The same for webrtcbin, which wants `stun://` and `turn://`.
+    pub fn for_webrtcbin(&self) -> IceConfig {
+        let with_slashes = |url: &String| {
+            let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
+            format!("{scheme}://{}", rest.trim_start_matches('/'))
+        };
+        IceConfig {
+            stun: self.stun.as_ref().map(with_slashes),
+            turn: self.turn.as_ref().map(with_slashes),
+            local_addresses: Vec::new(),
+        }
+    }
+
+    /// What the page gives its RTCPeerConnection.
+    pub fn servers(&self) -> Vec<IceServer> {
+        let stun = self.stun.iter().map(|url| IceServer { urls: vec![url.clone()], username: None, credential: None });
+        let turn = self.turn_parts().map(|(user, password, address)| IceServer {
+            urls: vec![format!("turn:{address}")],
+            username: Some(user.to_owned()),
+            credential: Some(password.to_owned()),
+        });
+        stun.chain(turn).collect()
+    }
+}
+
+/// The `host:port` of a STUN or TURN URL.
+fn address_of<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
+    let address = url.strip_prefix(scheme)?.trim_start_matches("//");
+    let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+    let (host, port) = address.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("models/avatars")).unwrap();
+        let home = Home { home: Some(folder.path().to_owned()) };
+        (folder, home)
+    }
+
+    fn typed() -> Serve {
+        Serve { avatar: None, listen: None, machine: Machine::default(), config: None, stun: None, turn: None }
+    }
+
+    #[test]
+    fn what_is_typed_wins_over_the_file_and_the_file_over_the_defaults() {
+        let (folder, home) = home();
+        let path = folder.path().join("mouthpiece.toml");
+        std::fs::write(&path, "avatar = \"file\"\nlisten = \"127.0.0.1:9\"\nencoder = \"vp8enc\"\n").unwrap();
+        let serve = Serve { config: Some(path), avatar: Some("typed".into()), ..typed() };
+        let config = ServeConfig::resolve(&home, serve).unwrap();
+        assert_eq!(config.avatar.as_str(), "typed");
+        assert_eq!(config.listen.port(), 9);
+        assert_eq!(config.encoder, EncoderChoice::Named("vp8enc".into()));
+        assert_eq!(ServeConfig::resolve(&home, typed()).unwrap().listen, DEFAULT_LISTEN);
+    }
+
+    #[test]
+    fn a_bad_setting_is_named() {
+        let (folder, home) = home();
+        let path = folder.path().join("s.toml");
+        for (text, named) in [
+            ("avatr = 1", "avatr"),
+            ("avatar = \"../x\"", "../x"),
+            ("device = \"gpu\"", "gpu"),
+            ("stun = \"stun.example.org\"", "stun"),
+            ("turn = \"turn:h:1\"", "turn"),
+            ("max_sessions = 0", "max_sessions"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = ServeConfig::resolve(&home, Serve { config: Some(path.clone()), ..typed() }).unwrap_err();
+            assert!(error.to_string().contains(named), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_turn_password_goes_to_the_page_and_never_into_an_error() {
+        let ice = Ice::new(None, Some("turn:u:secret@turn.example.org:3478".into())).unwrap();
+        let servers = ice.servers();
+        assert_eq!(servers[0].urls, ["turn:turn.example.org:3478"]);
+        assert_eq!(servers[0].credential.as_deref(), Some("secret"));
+        let error = Ice::new(None, Some("turn:u:secret@turn.example.org".into())).unwrap_err();
+        assert!(!error.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_home_without_models_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { home: Some(folder.path().to_owned()) };
+        assert!(Folders::find(&home).unwrap_err().to_string().contains("models/avatars"));
+    }
+}

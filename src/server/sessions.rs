@@ -1,0 +1,279 @@
+//! Sessions as connections see them: opened on the first viewer, shared by name, closed after the last.
+//!
+//! Each session has a supervisor task that owns what must be closed in order; it ends when every handle of the
+//! session is gone or the server stops.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use super::{LoadedAvatar, Works};
+use crate::avatar::Manifest;
+use crate::compose::Composer;
+use crate::config::ServeConfig;
+use crate::conversation::{Conversation, Notices, Parts};
+use crate::ids::{AvatarId, SessionId};
+use crate::lipsync::driver::Driver;
+use crate::lipsync::engine::Engine;
+use crate::media::{self, Publisher};
+use crate::playout::Playout;
+use crate::signalling::{
+    AvatarInfo, BoxFuture, Command, ErrorCode, IceServer, JoinError, Notice, OpenPeerError, Peer, PeerEvent, Session,
+    Sessions, SubmitError,
+};
+use crate::speech::dialogue::Echo;
+use crate::speech::tts;
+
+/// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
+const PLAYOUT_EVENTS: usize = 64;
+/// Faults of one session's pipeline waiting to be logged.
+const MEDIA_EVENTS: usize = 16;
+
+/// Opens and finds sessions.
+pub(super) struct SessionStore {
+    config: ServeConfig,
+    engine: Engine,
+    composer: Composer,
+    playout: Playout,
+    encoder: media::Selected,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    /// The model that the engine runs; avatars of another cannot be served by this process.
+    model: std::sync::OnceLock<String>,
+    avatars: Mutex<HashMap<AvatarId, Arc<LoadedAvatar>>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    named: HashMap<(AvatarId, String), Weak<Core>>,
+    all: Vec<Weak<Core>>,
+}
+
+/// What the handles of one session share. The supervisor holds none of it, so it goes with the last handle.
+struct Core {
+    id: SessionId,
+    avatar: AvatarInfo,
+    conversation: Conversation,
+    notices: Notices,
+    publisher: Arc<Publisher>,
+    ice: crate::config::Ice,
+    /// Dropped with the core: tells the supervisor that nobody is left.
+    _alive: mpsc::Sender<()>,
+}
+
+/// One viewer's hold on a session.
+struct Handle(Arc<Core>);
+
+impl SessionStore {
+    pub(super) fn new(
+        config: ServeConfig,
+        works: &Works,
+        encoder: media::Selected,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            config,
+            engine: works.engine.clone(),
+            composer: works.composer.clone(),
+            playout: works.playout.clone(),
+            encoder,
+            tracker,
+            stop,
+            model: std::sync::OnceLock::new(),
+            avatars: Mutex::default(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Loads the avatar that the server was launched with, and its voice, so that a fault shows at once.
+    pub(super) async fn preload(&self) -> anyhow::Result<()> {
+        let avatar = self.avatar(&self.config.avatar).await?;
+        tts::from_voice(&avatar.avatar.manifest.voice)?;
+        Ok(())
+    }
+
+    async fn avatar(&self, id: &AvatarId) -> anyhow::Result<Arc<LoadedAvatar>> {
+        let mut avatars = self.avatars.lock().await;
+        if let Some(known) = avatars.get(id) {
+            return Ok(Arc::clone(known));
+        }
+        let manifest = crate::avatar::AvatarStore::new(&self.config.folders.avatars).manifest(id)?;
+        let model = self.model.get_or_init(|| manifest.model.clone());
+        anyhow::ensure!(
+            *model == manifest.model,
+            "avatar {id} needs model {}, this server runs {model}: start another server for it",
+            manifest.model
+        );
+        let loaded = Arc::new(self.load(id).await?);
+        avatars.insert(id.clone(), Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    async fn load(&self, id: &AvatarId) -> anyhow::Result<LoadedAvatar> {
+        super::load_avatar(&self.engine, &self.config.folders, id).await
+    }
+
+    async fn open_or_join(&self, avatar: Option<AvatarId>, name: Option<String>) -> Result<Arc<Core>, JoinError> {
+        let id = avatar.unwrap_or_else(|| self.config.avatar.clone());
+        let loaded = self.avatar(&id).await.map_err(|error| join_error(ErrorCode::UnknownAvatar, &error))?;
+        let mut open = self.open.lock().await;
+        if self.stop.is_cancelled() {
+            return Err(JoinError { code: ErrorCode::ShuttingDown, message: "the server is shutting down".into() });
+        }
+        let key = name.map(|name| (id.clone(), name));
+        if let Some(core) = key.as_ref().and_then(|key| open.named.get(key)).and_then(Weak::upgrade) {
+            return Ok(core);
+        }
+        open.all.retain(|session| session.strong_count() > 0);
+        open.named.retain(|_, session| session.strong_count() > 0);
+        if open.all.len() >= self.config.max_sessions {
+            let message = format!("all {} sessions are in use: try again later", self.config.max_sessions);
+            return Err(JoinError { code: ErrorCode::ServerFull, message });
+        }
+        let core = Arc::new(self.start(&loaded).map_err(|error| join_error(ErrorCode::PeerFailed, &error))?);
+        open.all.push(Arc::downgrade(&core));
+        crate::metrics::sessions(open.all.len());
+        if let Some(key) = key {
+            open.named.insert(key, Arc::downgrade(&core));
+        }
+        drop(open);
+        Ok(core)
+    }
+
+    /// Builds a session and its supervisor.
+    fn start(&self, loaded: &LoadedAvatar) -> anyhow::Result<Core> {
+        let id = SessionId::next();
+        let span = tracing::info_span!("session", %id);
+        let _entered = span.enter();
+        let manifest: &Manifest = &loaded.avatar.manifest;
+        let tts = tts::from_voice(&manifest.voice)?;
+        let format = media::VideoFormat { width: manifest.width, height: manifest.height };
+        let (faults, fault_queue) = mpsc::channel(MEDIA_EVENTS);
+        let (publisher, sink) = Publisher::start(&self.encoder, format, faults)?;
+        let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
+        let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events)?;
+        let driver =
+            Driver::new(self.engine.clone(), self.composer.clone(), Arc::clone(&loaded.avatar), loaded.handle, session);
+        let notices = Notices::default();
+        let ended = self.stop.child_token();
+        let parts = Parts {
+            driver,
+            tts,
+            voice: manifest.voice.clone(),
+            dialogue: Arc::new(Echo),
+            notices: notices.clone(),
+            playout_events,
+        };
+        let conversation = Conversation::start(parts, &self.tracker, &ended);
+        let publisher = Arc::new(publisher);
+        let (alive, gone) = mpsc::channel(1);
+        let supervisor = Supervisor {
+            id,
+            ended,
+            gone,
+            playout: self.playout.clone(),
+            publisher: Arc::clone(&publisher),
+            faults: fault_queue,
+            notices: notices.clone(),
+        };
+        self.tracker.spawn(supervisor.run().instrument(span.clone()));
+        tracing::info!(avatar = %manifest.id, "session opened");
+        let avatar =
+            AvatarInfo { id: manifest.id.clone(), width: manifest.width, height: manifest.height, fps: manifest.fps };
+        Ok(Core { id, avatar, conversation, notices, publisher, ice: self.config.ice.clone(), _alive: alive })
+    }
+}
+
+fn join_error(code: ErrorCode, error: &anyhow::Error) -> JoinError {
+    JoinError { code, message: format!("{error:#}") }
+}
+
+/// Closes a session in order once nobody holds it.
+struct Supervisor {
+    id: SessionId,
+    ended: CancellationToken,
+    gone: mpsc::Receiver<()>,
+    playout: Playout,
+    publisher: Arc<Publisher>,
+    faults: mpsc::Receiver<media::MediaEvent>,
+    notices: Notices,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                _ = self.gone.recv() => break,
+                () = self.ended.cancelled() => break,
+                Some(fault) = self.faults.recv() => {
+                    tracing::error!(?fault, "the session's pipeline failed");
+                    let message = format!("the session's media pipeline failed: {fault:?}; connect again");
+                    self.notices.tell(&Notice::Error { code: ErrorCode::PeerFailed, message, fatal: true });
+                }
+            }
+        }
+        self.ended.cancel();
+        // From here on no pair arrives at the pipeline.
+        let sink = self.playout.remove(self.id).await;
+        let publisher = self.publisher;
+        // To NULL joins GStreamer's threads, which may block.
+        let closed = tokio::task::spawn_blocking(move || {
+            drop(sink);
+            drop(publisher);
+        });
+        if closed.await.is_err() {
+            tracing::error!("closing the session's pipeline panicked");
+        }
+        tracing::info!("session closed");
+    }
+}
+
+impl Sessions for SessionStore {
+    fn join(
+        &self,
+        avatar: Option<AvatarId>,
+        name: Option<String>,
+        notices: mpsc::Sender<Notice>,
+    ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>> {
+        Box::pin(async move {
+            let core = self.open_or_join(avatar, name).await?;
+            core.notices.add(notices);
+            Ok(Box::new(Handle(core)) as Box<dyn Session>)
+        })
+    }
+}
+
+impl Session for Handle {
+    fn id(&self) -> SessionId {
+        self.0.id
+    }
+
+    fn avatar(&self) -> AvatarInfo {
+        self.0.avatar.clone()
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        self.0.ice.servers()
+    }
+
+    fn open_peer(
+        &self,
+        offer: String,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
+        Box::pin(async move {
+            let viewer = self.0.publisher.open_viewer(offer, events, &self.0.ice.for_webrtcbin()).await?;
+            Ok(Box::new(viewer) as Box<dyn Peer>)
+        })
+    }
+
+    fn submit(&self, command: Command) -> Result<(), SubmitError> {
+        self.0.conversation.submit(command)
+    }
+}
