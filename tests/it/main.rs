@@ -5,5 +5,5 @@
 
 mod network;
 mod parity;
-mod speech;
 mod signalling;
+mod speech;

@@ -2,6 +2,7 @@
 
 mod fakes;
 mod http;
+mod logs;
 mod slow_clients;
 
 use std::sync::atomic::Ordering;
@@ -232,7 +233,7 @@ async fn candidates_before_any_offer_are_held_up_to_a_limit() {
 }
 
 #[tokio::test]
-async fn a_flood_of_messages_is_told_once_and_then_ended() {
+async fn a_flood_of_messages_is_told_and_others_are_served() {
     let server = TestServer::start().await;
     let mut client = server.client().await;
     for _ in 0..1_000 {

@@ -1,0 +1,54 @@
+//! What the log says about clients, and what it must not say.
+
+use std::io::{Result, Write};
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use tracing::Level;
+
+use super::fakes::TestServer;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_sessions_and_viewers_and_never_what_people_say() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_ansi(false);
+    // The runtime of this test has one thread, so the server's tasks log to the same place.
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let server = TestServer::start().await;
+    let mut client = server.connect().await;
+    let session = client.next().await["session_id"].as_str().unwrap().to_owned();
+    client.offer("m=secret-words").await;
+    client.says(json!({"type": "text", "content": "secret-words"})).await;
+    client.next_of("speech_ended").await;
+    for wrong in [
+        json!({"type": "secret-words"}),
+        json!({"type": "text", "content": ["secret-words"]}),
+        json!({"type": "text", "content": "a", "id": 1, "secret-words": 1}),
+        json!("secret-words"),
+    ] {
+        client.says(wrong).await;
+        assert_eq!(client.next().await["type"], "error");
+    }
+    drop(client);
+    server.assert_all_left().await;
+    server.stop().await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(!log.contains("secret"), "{log}");
+    assert!(log.contains(&format!("client{{session={session}}}: ")), "{log}");
+    assert!(log.contains("viewer{viewer=v-") && log.contains("peer opened"), "{log}");
+    assert!(log.contains("code=bad_message"), "{log}");
+}
