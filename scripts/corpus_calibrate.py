@@ -26,6 +26,10 @@ VOWELS = {"aa", "E", "ih", "oh", "ou", "RR"}
 _NOT_VOWELS = {"j", "w", "y", "ɹ", "r", "ʍ"}
 # Below this under the loudest frame of a clip there is no speech.
 _SILENCE_DB = 42.0
+# The same where the engine names a pause: some espeak voices have an echo that fills their pauses.
+_PAUSE_DB = 30.0
+# A quiet stretch in a named pause shorter than this, in seconds, closes no mouth.
+_SHORTEST_NAMED = 0.06
 # A dip shorter than this belongs to its phone (the closure of a stop).
 _SHORTEST_PAUSE = 0.14
 
@@ -176,13 +180,11 @@ def cross(heard, weights):
     return tuple(found)
 
 
-def speech_mask(audio):
-    """For each frame of HOP: is there speech."""
-    energy = band_energy(audio, 80, 7600)
+def speech_mask(audio, paused):
+    """For each frame of HOP: is there speech; `paused` says where the labels name a pause."""
     power = np.sqrt(np.convolve(audio**2, np.ones(160) / 160, "same") + 1e-12)[:: round(HOP * RATE)]
     level = 20 * np.log10(power)
-    mask = level > level.max() - _SILENCE_DB
-    return mask[: len(energy)]
+    return level > level.max() - np.where(paused[: len(level)], _PAUSE_DB, _SILENCE_DB)
 
 
 def corrected(phones, correction, length):
@@ -198,16 +200,22 @@ def silence_by_energy(phones, audio):
     Engines name pauses roughly: a phrase-final vowel runs on under a comma, and the last phone is given silence. A
     closed mouth has to be where the silence is.
     """
-    mask = speech_mask(audio)
     length = len(audio) / RATE
+    times = np.arange(len(audio) // round(HOP * RATE) + 1) * HOP
+    paused = np.zeros(len(times), bool)
+    for viseme, _, start, end in phones:
+        if viseme == SIL:
+            paused |= (times >= start) & (times < end)
+    mask = speech_mask(audio, paused)
     # Runs of silence long enough not to be the closure of a stop, and all at the ends of the clip.
     flips = np.flatnonzero(np.diff(mask.astype(np.int8))) + 1
     runs = np.concatenate([[0], flips, [len(mask)]])
     silent = []
     for begin, end in zip(runs, runs[1:]):
         at_an_end = begin == 0 or end == len(mask)
-        if not mask[begin] and (at_an_end or (end - begin) * HOP >= _SHORTEST_PAUSE):
-            silent.append((begin * HOP, length if end == len(mask) else end * HOP))
+        long_enough = (end - begin) * HOP >= _SHORTEST_PAUSE or paused[begin:end].sum() * HOP >= _SHORTEST_NAMED
+        if not mask[begin] and (at_an_end or long_enough):
+            silent.append((begin * HOP, length if end == len(mask) else min(end * HOP, length)))
     spoken = [[v, p, s, e] for v, p, s, e in phones if v != SIL]
     if not spoken:
         return phones
