@@ -3,3 +3,31 @@
 //! Nothing in here runs in the server; `src/bin/demo-model.rs` is its only user.
 
 pub mod character;
+pub mod network;
+pub mod prepare;
+
+use std::path::Path;
+
+use crate::avatar::AvatarError;
+use crate::lipsync::LipSyncError;
+
+/// What can go wrong while making or judging the demo model.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    #[error("{path}: {problem}")]
+    File { path: String, problem: String },
+    #[error(transparent)]
+    LipSync(#[from] LipSyncError),
+    #[error(transparent)]
+    Avatar(#[from] AvatarError),
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+impl DemoError {
+    fn file(path: &Path, problem: impl std::fmt::Display) -> Self {
+        Self::File { path: path.display().to_string(), problem: problem.to_string() }
+    }
+}
+
+type Result<T> = std::result::Result<T, DemoError>;

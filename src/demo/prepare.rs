@@ -1,0 +1,128 @@
+//! Draws the demo avatar's idle loop and writes the folder that the server loads.
+//!
+//! In here: frames, mask, boxes, manifest and the latents that condition the network. Not in here: the drawing itself
+//! (`character`) and the network's training.
+
+use std::path::Path;
+
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use tch::{Kind, Tensor};
+
+use super::character::{self, CROP_SIZE, FRAME_SIZE, IDLE_FRAMES, MouthShape, crop_origin, idle_pose};
+use super::network::{EncoderPart, Normalisation, load_part, to_picture};
+use super::{DemoError, Result};
+use crate::avatar::{CropBox, Manifest};
+use crate::lipsync::musetalk::ModelConfig;
+
+/// The first crop row that the masked latent hides; speech moves nothing above it.
+const MASKED_FROM: i64 = 20;
+
+/// The latents of the idle loop as the UNet sees them, `[IDLE_FRAMES, 8, 16, 16]`: the crop with the mouth hidden, then
+/// the crop at rest.
+pub fn conditioning(config: &ModelConfig, encoder: &EncoderPart) -> Result<Tensor> {
+    let normalisation = Normalisation::new(config)?;
+    let mut latents = Vec::with_capacity(IDLE_FRAMES);
+    tch::no_grad(|| {
+        for frame in 0..IDLE_FRAMES {
+            let side = i64::from(CROP_SIZE);
+            let crop = character::draw_crop(&idle_pose(frame), &MouthShape::default());
+            let picture = to_picture(&Tensor::f_from_slice(&crop)?.f_view([1, side, side, 3])?)?;
+            let masked = picture.f_mul_scalar(1.0)?;
+            let _ = masked.f_narrow(2, MASKED_FROM, side - MASKED_FROM)?.f_fill_(-1.0)?;
+            let pair = Tensor::f_cat(&[masked, picture], 0)?;
+            let latent = normalisation.apply(&encoder.encoder.encode(&pair)?)?;
+            let (_, channels, height, width) = latent.size4()?;
+            latents.push(latent.f_contiguous()?.f_view([1, 2 * channels, height, width])?);
+        }
+        Ok(Tensor::f_cat(&latents, 0)?)
+    })
+}
+
+/// Writes the avatar's folder for the model in `model`, which must hold the autoencoder's encoder.
+pub fn prepare(model: &Path, avatar: &Path) -> Result<()> {
+    let config = ModelConfig::load(&model.join("config.json"))?;
+    let encoder = EncoderPart::new(&config)?;
+    load_part(&encoder.store, &model.join("model.safetensors"))?;
+    write_drawing(&config, avatar)?;
+    write_latents(&config, &encoder, avatar)
+}
+
+/// The latents alone: what changes when the model was trained again and the drawing stayed.
+pub fn write_latents(config: &ModelConfig, encoder: &EncoderPart, avatar: &Path) -> Result<()> {
+    let latents = conditioning(config, encoder)?.f_to_kind(Kind::Half)?.f_contiguous()?;
+    let path = avatar.join("latents.safetensors");
+    std::fs::create_dir_all(avatar).map_err(|error| DemoError::file(avatar, error))?;
+    Tensor::write_safetensors(&[("latents", latents)], &path).map_err(|error| DemoError::file(&path, error))
+}
+
+fn write_drawing(config: &ModelConfig, folder: &Path) -> Result<()> {
+    let frames = folder.join("frames");
+    std::fs::create_dir_all(&frames).map_err(|error| DemoError::file(&frames, error))?;
+    let mut boxes = Vec::with_capacity(IDLE_FRAMES);
+    for frame in 0..IDLE_FRAMES {
+        let pose = idle_pose(frame);
+        let picture = character::draw_frame(&pose, &MouthShape::default());
+        write_png(&frames.join(format!("{frame:04}.png")), &picture, FRAME_SIZE, FRAME_SIZE, ExtendedColorType::Rgb8)?;
+        boxes.push(crop_box(frame));
+    }
+    let mask = character::paste_mask();
+    write_png(&folder.join("mask.png"), &mask, CROP_SIZE, CROP_SIZE, ExtendedColorType::L8)?;
+    write(&folder.join("boxes.json"), &boxes_json(&boxes)?)?;
+    write(&folder.join("avatar.toml"), &manifest(config, &mask)?)
+}
+
+/// Where the crop of an idle frame lies.
+pub fn crop_box(frame: usize) -> CropBox {
+    let (x, y) = crop_origin(&idle_pose(frame));
+    let whole = |value: u32| i32::try_from(value).unwrap_or(0);
+    CropBox { x: whole(x), y: whole(y), width: CROP_SIZE, height: CROP_SIZE }
+}
+
+/// One box a line: 125 of them are read by people too.
+fn boxes_json(boxes: &[CropBox]) -> Result<String> {
+    let lines: std::result::Result<Vec<String>, _> = boxes.iter().map(serde_json::to_string).collect();
+    let lines = lines.map_err(|error| DemoError::file(Path::new("boxes.json"), error))?;
+    Ok(format!("[\n  {}\n]\n", lines.join(",\n  ")))
+}
+
+/// First and one past the last latent row under the mask.
+pub fn masked_rows(config: &ModelConfig, mask: &[u8]) -> [i64; 2] {
+    let scale = config.autoencoder.scale();
+    let rows: Vec<i64> = (0_i64..)
+        .zip(mask.chunks_exact(CROP_SIZE as usize))
+        .filter(|(_, row)| row.iter().any(|alpha| *alpha > 0))
+        .map(|(row, _)| row)
+        .collect();
+    match (rows.first(), rows.last()) {
+        (Some(first), Some(last)) => [first / scale, last / scale + 1],
+        _ => [0, config.latent_size()],
+    }
+}
+
+fn manifest(config: &ModelConfig, mask: &[u8]) -> Result<String> {
+    let [first, end] = masked_rows(config, mask);
+    let text = format!(
+        "# Written by `demo-model prepare`.\n\
+         id = \"demo\"\nname = \"Mika\"\nmodel = \"{}\"\nwidth = {FRAME_SIZE}\nheight = {FRAME_SIZE}\nfps = 25\n\
+         cycle = \"loop\"\ndecode_rows = [{first}, {end}]\nlicence = \"MIT OR Apache-2.0\"\n\n\
+         [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\nname = \"Annie\"\nrate = 160\npitch = 55\n",
+        config.name
+    );
+    // What is written can be read, or it is not written.
+    match toml::from_str::<Manifest>(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(DemoError::file(Path::new("avatar.toml"), error)),
+    }
+}
+
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|error| DemoError::file(path, error))
+}
+
+pub(super) fn write_png(path: &Path, bytes: &[u8], width: u32, height: u32, colour: ExtendedColorType) -> Result<()> {
+    let file = std::fs::File::create(path).map_err(|error| DemoError::file(path, error))?;
+    let encoder =
+        PngEncoder::new_with_quality(std::io::BufWriter::new(file), CompressionType::Best, FilterType::Adaptive);
+    encoder.write_image(bytes, width, height, colour).map_err(|error| DemoError::file(path, error))
+}
