@@ -191,7 +191,9 @@ impl Description {
         }
         let mut context = gst::ParseContext::new();
         let parsed = gst::parse::launch_full(&text, Some(&mut context), gst::ParseFlags::FATAL_ERRORS);
-        if let Some(element) = context.missing_elements().into_iter().next() {
+        // GStreamer also lists elements that it has and that were given a property they lack.
+        let is_missing = |element: &String| gst::ElementFactory::find(element).is_none();
+        if let Some(element) = context.missing_elements().into_iter().find(is_missing) {
             let line = self.line_of(&element);
             return Err(DescriptionError::MissingElement { file: self.file.clone(), line, element });
         }

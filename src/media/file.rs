@@ -22,6 +22,12 @@ const DESCRIPTION: &str = "render-mp4.launch";
 /// The encoder has a few frames left when the last pair is in, and faststart copies the file once.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Raw frames in front of the encoder: enough to keep it busy.
+const WAITING_FRAMES: u64 = 8;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A few frames take the encoder this long.
+const ENCODER_PAUSE: Duration = Duration::from_millis(5);
+
 /// An MP4 file being written. Dropping it without `finish` leaves a file that does not play.
 #[derive(Debug)]
 pub struct FileWriter {
@@ -67,11 +73,8 @@ impl FileWriter {
                 height,
             });
         }
-        if let Ok(BusReport::Error { element, message }) = self.reports.try_recv() {
-            return Err(self.failed(format!("{element}: {message}")));
-        }
+        self.wait_for_encoder()?;
         let at = FrameIndex(self.written);
-        // Sound first: the muxer waits for both, and the second blocking push must not wait for the first's partner.
         for buffer in audio_buffers(pair.audio.as_deref(), at, &self.timeline) {
             self.audio.push_buffer(buffer).map_err(|error| self.failed(error.to_string()))?;
         }
@@ -97,6 +100,20 @@ impl FileWriter {
         outcome
     }
 
+    /// Frames that wait are raw, so only a few may; an error of the pipeline ends the wait.
+    fn wait_for_encoder(&self) -> Result<(), MediaError> {
+        for _ in 0..WRITE_TIMEOUT.as_millis() / ENCODER_PAUSE.as_millis() {
+            let is_full = self.video.current_level_buffers() >= WAITING_FRAMES;
+            match self.reports.recv_timeout(if is_full { ENCODER_PAUSE } else { Duration::ZERO }) {
+                Ok(BusReport::Error { element, message }) => return Err(self.failed(format!("{element}: {message}"))),
+                Ok(BusReport::EndOfStream) => return Err(self.failed("its pipeline ended by itself".to_owned())),
+                Err(_) if !is_full => return Ok(()),
+                Err(_) => {}
+            }
+        }
+        Err(self.failed(format!("the encoder took no frame for {} s", WRITE_TIMEOUT.as_secs())))
+    }
+
     fn failed(&self, reason: String) -> MediaError {
         MediaError::Write { path: self.path.clone(), reason }
     }
@@ -110,11 +127,11 @@ mod tests {
     use crate::playout::I420Frame;
     use crate::timeline::PLAYOUT_SAMPLES_PER_FRAME;
 
-    fn pair(index: u64, width: u32, height: u32) -> Pair {
-        let data = vec![(index * 2) as u8; (width * height * 3 / 2) as usize];
-        let audio = Some(Box::new([(index * 10) as i16; PLAYOUT_SAMPLES_PER_FRAME]));
+    fn pair(index: u8, width: u32, height: u32) -> Pair {
+        let data = vec![index * 2; (width * height * 3 / 2) as usize];
+        let audio = Some(Box::new([i16::from(index) * 10; PLAYOUT_SAMPLES_PER_FRAME]));
         let frame = Arc::new(I420Frame { width, height, data });
-        Pair { index: FrameIndex(1000 + index), frame, audio, utterance: None }
+        Pair { index: FrameIndex(1000 + u64::from(index)), frame, audio, utterance: None }
     }
 
     #[test]
@@ -129,7 +146,7 @@ mod tests {
         }
         writer.finish().unwrap();
 
-        let text = "filesrc name=f ! qtdemux name=d d.video_0 ! appsink name=v sync=false d.audio_0 ! appsink name=a sync=false";
+        let text = "filesrc name=f ! qtdemux name=d d.video_0 ! queue ! appsink name=v sync=false d.audio_0 ! queue ! appsink name=a sync=false";
         let reader = gst::parse::launch(text).unwrap().downcast::<gst::Pipeline>().unwrap();
         reader.by_name("f").unwrap().set_property("location", path.to_str().unwrap());
         reader.set_state(gst::State::Playing).unwrap();

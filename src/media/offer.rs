@@ -178,6 +178,12 @@ impl<'a> Offer<'a> {
             if !matches!(find("setup"), Some("actpass" | "passive" | "active")) {
                 return Err(bad(format!("{named} has no a=setup:actpass")));
             }
+            let is_mapped = |pt: &u8| !media.encodings(*pt).is_empty();
+            if let Some(unmapped) = media.payload_types.iter().find(|pt| is_dynamic(**pt) && !is_mapped(pt)) {
+                return Err(bad(format!(
+                    "{named} lists payload type {unmapped} without an a=rtpmap: the SDP was cut off"
+                )));
+            }
             if media.attribute("rtcp-mux").is_none() {
                 return Err(bad(format!("{named} has no a=rtcp-mux")));
             }
@@ -302,6 +308,11 @@ fn profile_rank(parameters: &str) -> Option<u8> {
 
 fn attribute<'a>(attributes: &[(&'a str, &'a str)], name: &str) -> Option<&'a str> {
     attributes.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
+}
+
+/// Payload types without a meaning of their own (RFC 3551, and the range that browsers add below 64).
+fn is_dynamic(payload_type: u8) -> bool {
+    matches!(payload_type, 35..=63 | 96..=127)
 }
 
 fn until_slash(encoding: &str) -> &str {

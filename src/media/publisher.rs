@@ -171,6 +171,11 @@ impl Shared {
         }
     }
 
+    #[cfg(test)]
+    pub fn gst_pipeline(&self) -> &gst::Pipeline {
+        self.pipeline.gst()
+    }
+
     /// Asks for a key frame for somebody who just joined.
     pub fn request_key_frame(&self) {
         if let Some(pad) = self.video.appsink().static_pad("sink") {
@@ -268,12 +273,12 @@ pub(super) fn audio_buffers(
     at: FrameIndex,
     timeline: &Timeline,
 ) -> [gst::Buffer; AUDIO_BUFFERS_PER_FRAME] {
-    static SILENCE: [u8; BYTES_PER_BUFFER] = [0; BYTES_PER_BUFFER];
+    const SILENCE: &[u8] = &[0; BYTES_PER_BUFFER];
     let first = timeline.first_sample(at).0;
     std::array::from_fn(|piece| {
         let start = piece * SAMPLES_PER_BUFFER;
         let mut buffer = match audio {
-            None => gst::Buffer::from_slice(&SILENCE),
+            None => gst::Buffer::from_slice(SILENCE),
             Some(samples) => {
                 let piece = &samples[start..start + SAMPLES_PER_BUFFER];
                 gst::Buffer::from_slice(piece.iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>())
@@ -317,7 +322,8 @@ fn limit_key_frames(encoder: &gst::Element, counters: &Arc<Counters>) {
         let due = |last: u64| (last == 0 || now.saturating_sub(last) >= interval).then_some(now);
         match last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due) {
             Ok(_) => gst::PadProbeReturn::Ok,
-            Err(_) => gst::PadProbeReturn::Drop,
+            // Not `Drop`: GStreamer 1.22 then frees the event a second time, as a null pointer, and warns.
+            Err(_) => gst::PadProbeReturn::Handled,
         }
     });
 }

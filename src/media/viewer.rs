@@ -36,8 +36,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const RECONNECT_TIME: Duration = Duration::from_secs(6);
 /// Candidates waiting to be sent; a machine with many addresses has a few dozen, and one lost of so many is no loss.
 const CANDIDATES: usize = 64;
-/// What may wait in front of a viewer that does not send: then it drops to the next key frame, alone.
-const VIEWER_QUEUE: gst::ClockTime = gst::ClockTime::from_mseconds(300);
+/// Encoded frames and Opus packets, 320 ms of each, that may wait in front of a viewer that does not send: then it drops
+/// to the next key frame, alone. Counted in buffers, which appsrc 1.22 keeps to exactly; with `max-time` it holds more.
+const WAITING_FRAMES: u64 = 8;
+const WAITING_PACKETS: u64 = 16;
 /// RFC 8839 candidates are a line; more is no candidate.
 const MAX_CANDIDATE_BYTES: usize = 512;
 
@@ -132,7 +134,7 @@ impl Viewer {
 
     #[cfg(test)]
     pub(super) fn pipeline(&self) -> &gst::Pipeline {
-        self.connection.pipeline.gst()
+        self.connection._pipeline.gst()
     }
 }
 
@@ -183,7 +185,8 @@ struct Connection {
     webrtc: gst::Element,
     video: gstreamer_app::AppSrc,
     audio: gstreamer_app::AppSrc,
-    pipeline: OwnedPipeline,
+    /// Only to be dropped: it ends the pipeline.
+    _pipeline: OwnedPipeline,
     shared: Arc<Shared>,
 }
 
@@ -216,6 +219,7 @@ impl Connection {
             return Err(failed("webrtcbin does not accept the TURN server's address".to_owned()));
         }
         let agent = webrtc.property::<gst::glib::Object>("ice-agent");
+        without_upnp(&agent);
         for address in &ice.local_addresses {
             agent.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]);
         }
@@ -225,7 +229,7 @@ impl Connection {
         shared.share_time_with(pipeline.gst());
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
         shared.viewers.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { links: Mutex::new(None), webrtc, video, audio, pipeline, shared })
+        Ok(Self { links: Mutex::new(None), webrtc, video, audio, _pipeline: pipeline, shared })
     }
 
     async fn negotiate(&self, offer: &str) -> Result<String, OpenPeerError> {
@@ -252,8 +256,9 @@ impl Connection {
         }
         let video = self.shared.video.add_consumer(&self.video);
         let audio = self.shared.audio.add_consumer(&self.audio);
-        for source in [&self.video, &self.audio] {
-            source.set_max_time(VIEWER_QUEUE);
+        for (source, most) in [(&self.video, WAITING_FRAMES), (&self.audio, WAITING_PACKETS)] {
+            source.set_max_buffers(most);
+            source.set_max_time(gst::ClockTime::ZERO);
         }
         match (video, audio) {
             (Ok(video), Ok(audio)) => *links = Some(Links { video, audio }),
@@ -284,6 +289,16 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// libnice otherwise asks the local router for a port and holds back the end of gathering for 200 ms meanwhile.
+fn without_upnp(agent: &gst::glib::Object) {
+    if agent.has_property_with_type("agent", gst::glib::Object::static_type())
+        && let Some(nice) = agent.property::<Option<gst::glib::Object>>("agent")
+        && nice.has_property_with_type("upnp", bool::static_type())
+    {
+        nice.set_property("upnp", false);
     }
 }
 
@@ -382,7 +397,7 @@ impl Inbox {
         use gst_webrtc::WebRTCPeerConnectionState as State;
 
         let mut deadline = Some((Instant::now() + CONNECT_TIMEOUT, "the peer took the answer and never connected"));
-        let mut told_gathered = false;
+        let (mut told_gathered, mut told_connected) = (false, false);
         let reason = loop {
             let at = deadline.map_or_else(|| Instant::now() + CONNECT_TIMEOUT, |(at, _)| at);
             tokio::select! {
@@ -405,9 +420,8 @@ impl Inbox {
                     }
                 }
                 Ok(()) = self.failure.changed() => {
-                    if let Some(reason) = self.failure.borrow_and_update().clone() {
-                        break reason;
-                    }
+                    let reason = self.failure.borrow_and_update().clone();
+                    break reason.unwrap_or_default();
                 }
                 Ok(()) = self.state.changed() => {
                     let state = *self.state.borrow_and_update();
@@ -418,11 +432,16 @@ impl Inbox {
                             let Some(connection) = connection.upgrade() else { return };
                             connection.join();
                             drop(connection);
-                            if events.send(PeerEvent::Connected).await.is_err() {
+                            let again = std::mem::replace(&mut told_connected, true);
+                            if !again && events.send(PeerEvent::Connected).await.is_err() {
                                 return;
                             }
                         }
                         State::Disconnected => {
+                            // Somebody who receives nothing must not make everybody's key frames.
+                            if let Some(connection) = connection.upgrade() {
+                                connection.leave();
+                            }
                             deadline = Some((Instant::now() + RECONNECT_TIME, "the connection was lost"));
                         }
                         State::Failed => break "no network path to the peer: ICE or DTLS failed".to_owned(),

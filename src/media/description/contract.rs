@@ -46,6 +46,15 @@ impl Contract<'_> {
             // One stalled encoder would otherwise stop playout for every session.
             self.property(name, &source, "block", "false")?;
             self.property(name, &source, "leaky-type", "downstream")?;
+            // Without a bound a slow encoder makes everything late for ever; bounds by time and by count would mix.
+            let bound = source.property::<u64>("max-buffers");
+            if !(1..=25).contains(&bound) || source.property::<u64>("max-time") != 0 {
+                return Err(self.fault(
+                    name,
+                    format!("its queue is not bounded by 1 to 25 buffers: max-buffers is {bound}"),
+                    "write max-buffers=4 for video, max-buffers=10 for audio, and no max-time",
+                ));
+            }
         }
         let encoder = self.video_encoder()?;
         if codec_of(&encoder).is_none() {
@@ -64,8 +73,11 @@ impl Contract<'_> {
         self.raw_source(names::VIDEO, &self.video_caps())?;
         self.raw_source(names::AUDIO, AUDIO_CAPS)?;
         for name in [names::VIDEO, names::AUDIO] {
-            // A file must get every frame, so the writer waits for the encoder.
-            self.property(name, &self.element(name, "appsrc")?, "block", "true")?;
+            let source = self.element(name, "appsrc")?;
+            // A file must get every frame; the writer waits for the encoder itself, so that an error can end the wait.
+            self.property(name, &source, "block", "false")?;
+            self.property(name, &source, "leaky-type", "none")?;
+            self.property(name, &source, if name == names::VIDEO { "max-buffers" } else { "max-time" }, "0")?;
         }
         self.video_encoder()?;
         self.element(names::FILE, "filesink")?;
