@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -15,27 +15,22 @@ use gstreamer::prelude::*;
 use gstreamer_sdp as gst_sdp;
 use gstreamer_utils::{ConsumptionLink, StreamProducer};
 use gstreamer_webrtc as gst_webrtc;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
 
 use super::description::{names, viewer_values};
 use super::offer::{self, Plan};
-use super::pipeline::{BusReport, OwnedPipeline};
+use super::pipeline::OwnedPipeline;
 use super::publisher::{Shared, app_source};
 use super::{MediaError, Publisher};
 use crate::ids::ViewerId;
 use crate::signalling::{ErrorCode, IceCandidate, OpenPeerError, Peer, PeerEvent};
 
+mod reports;
+
+use reports::{Reports, reports};
+
 /// webrtcbin answers a promise in milliseconds, or in a second while it makes the process's first certificate.
 const PROMISE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the answer waits for our host candidates; they are there in a few milliseconds, those from STUN trickle.
-const GATHERING_TIME: Duration = Duration::from_millis(150);
-/// A peer that takes our answer and then never connects is not held for longer than this.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// ICE may find another path after a network change; then the viewer goes on.
-const RECONNECT_TIME: Duration = Duration::from_secs(6);
-/// Candidates waiting to be sent; a machine with many addresses has a few dozen, and one lost of so many is no loss.
-const CANDIDATES: usize = 64;
 /// Encoded frames and Opus packets, 320 ms of each, that may wait in front of a viewer that does not send: then it drops
 /// to the next key frame, alone. Counted in buffers, which appsrc 1.22 keeps to exactly; with `max-time` it holds more.
 const WAITING_FRAMES: u64 = 8;
@@ -236,7 +231,10 @@ impl Connection {
         let offer = gst_sdp::SDPMessage::parse_buffer(offer.as_bytes())
             .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, message: error.to_string() })?;
         let offer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Offer, offer);
-        promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&offer, &promise])).await?;
+        promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&offer, &promise]))
+            .await
+            // What the check of the offer let through and webrtcbin does not take is still the offer's fault.
+            .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, ..error })?;
         let reply = promise(|promise| {
             self.webrtc.emit_by_name::<()>("create-answer", &[&None::<gst::Structure>, &promise]);
         })
@@ -249,7 +247,7 @@ impl Connection {
     }
 
     /// Joins the stream. Only now: what is queued before the connection stands would come as a burst and stay as delay.
-    fn join(&self) {
+    pub fn join(&self) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if links.is_some() {
             return;
@@ -269,7 +267,7 @@ impl Connection {
     }
 
     /// Leaves the stream at once, whoever else still holds the connection for a moment.
-    fn leave(&self) {
+    pub fn leave(&self) {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
@@ -311,192 +309,6 @@ fn retransmit_video(webrtc: &gst::Element) {
             pad.property::<gst_webrtc::WebRTCRTPTransceiver>("transceiver").set_property("do-nack", true);
         }
     }
-}
-
-/// What webrtcbin's and the bus's callbacks hold.
-#[derive(Clone, Debug)]
-struct Reports {
-    candidates: mpsc::Sender<(u32, String)>,
-    state: watch::Sender<gst_webrtc::WebRTCPeerConnectionState>,
-    gathered: watch::Sender<bool>,
-    failure: watch::Sender<Option<String>>,
-}
-
-/// The other ends.
-#[derive(Debug)]
-struct Inbox {
-    candidates: mpsc::Receiver<(u32, String)>,
-    state: watch::Receiver<gst_webrtc::WebRTCPeerConnectionState>,
-    gathered: watch::Receiver<bool>,
-    failure: watch::Receiver<Option<String>>,
-}
-
-fn reports() -> (Reports, Inbox) {
-    let (candidates, candidate_inbox) = mpsc::channel(CANDIDATES);
-    let (state, state_inbox) = watch::channel(gst_webrtc::WebRTCPeerConnectionState::New);
-    let (gathered, gathered_inbox) = watch::channel(false);
-    let (failure, failure_inbox) = watch::channel(None);
-    (
-        Reports { candidates, state, gathered, failure },
-        Inbox { candidates: candidate_inbox, state: state_inbox, gathered: gathered_inbox, failure: failure_inbox },
-    )
-}
-
-impl Reports {
-    fn connect(&self, webrtc: &gst::Element) {
-        let candidates = self.candidates.clone();
-        webrtc.connect("on-ice-candidate", false, move |values| {
-            if let (Some(Ok(m_line)), Some(Ok(text))) =
-                (values.get(1).map(|value| value.get::<u32>()), values.get(2).map(|value| value.get::<String>()))
-            {
-                let _ = candidates.try_send((m_line, text));
-            }
-            None
-        });
-        let gathered = self.gathered.clone();
-        webrtc.connect_notify(Some("ice-gathering-state"), move |webrtc, _| {
-            let state = webrtc.property::<gst_webrtc::WebRTCICEGatheringState>("ice-gathering-state");
-            if state == gst_webrtc::WebRTCICEGatheringState::Complete {
-                gathered.send_replace(true);
-            }
-        });
-        let state = self.state.clone();
-        webrtc.connect_notify(Some("connection-state"), move |webrtc, _| {
-            state.send_replace(webrtc.property("connection-state"));
-        });
-    }
-
-    fn bus(&self, report: BusReport) {
-        match report {
-            // A browser that closes with a data channel open ends its SCTP association with an error. Nothing is lost.
-            BusReport::Error { element, .. } if element.contains("sctp") => {}
-            BusReport::Error { element, message } => {
-                self.failure.send_replace(Some(format!("{element}: {message}")));
-            }
-            BusReport::EndOfStream => {
-                self.failure.send_replace(Some("the session's stream ended".to_owned()));
-            }
-        }
-    }
-}
-
-impl Inbox {
-    /// Puts the candidates found in a short time into the answer, for clients that take none later.
-    async fn gather(&mut self, answer: &mut String) {
-        let complete = tokio::time::timeout(GATHERING_TIME, until_true(&mut self.gathered)).await;
-        let complete = matches!(complete, Ok(Ok(())));
-        let mut found = Vec::new();
-        while let Ok(candidate) = self.candidates.try_recv() {
-            found.push(candidate);
-        }
-        *answer = with_candidates(answer, &found, complete);
-    }
-
-    /// Passes on what webrtcbin reports until the peer is gone.
-    async fn run(mut self, id: ViewerId, connection: Weak<Connection>, events: mpsc::Sender<PeerEvent>) {
-        use gst_webrtc::WebRTCPeerConnectionState as State;
-
-        let mut deadline = Some((Instant::now() + CONNECT_TIMEOUT, "the peer took the answer and never connected"));
-        let (mut told_gathered, mut told_connected) = (false, false);
-        let reason = loop {
-            let at = deadline.map_or_else(|| Instant::now() + CONNECT_TIMEOUT, |(at, _)| at);
-            tokio::select! {
-                biased;
-                Some((m_line, candidate)) = self.candidates.recv() => {
-                    let candidate = IceCandidate {
-                        candidate,
-                        sdp_mid: None,
-                        sdp_m_line_index: Some(m_line),
-                        username_fragment: None,
-                    };
-                    if events.send(PeerEvent::Candidate(Some(candidate))).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(()) = until_true(&mut self.gathered), if !told_gathered => {
-                    told_gathered = true;
-                    if events.send(PeerEvent::Candidate(None)).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(()) = self.failure.changed() => {
-                    let reason = self.failure.borrow_and_update().clone();
-                    break reason.unwrap_or_default();
-                }
-                Ok(()) = self.state.changed() => {
-                    let state = *self.state.borrow_and_update();
-                    tracing::debug!(viewer = %id, ?state, "peer connection");
-                    match state {
-                        State::Connected => {
-                            deadline = None;
-                            let Some(connection) = connection.upgrade() else { return };
-                            connection.join();
-                            drop(connection);
-                            let again = std::mem::replace(&mut told_connected, true);
-                            if !again && events.send(PeerEvent::Connected).await.is_err() {
-                                return;
-                            }
-                        }
-                        State::Disconnected => {
-                            // Somebody who receives nothing must not make everybody's key frames.
-                            if let Some(connection) = connection.upgrade() {
-                                connection.leave();
-                            }
-                            deadline = Some((Instant::now() + RECONNECT_TIME, "the connection was lost"));
-                        }
-                        State::Failed => break "no network path to the peer: ICE or DTLS failed".to_owned(),
-                        State::Closed => break "the peer closed the connection".to_owned(),
-                        _ => {}
-                    }
-                }
-                () = tokio::time::sleep_until(at) => {
-                    if let Some((_, reason)) = deadline {
-                        break reason.to_owned();
-                    }
-                }
-                else => return,
-            }
-        };
-        if let Some(connection) = connection.upgrade() {
-            connection.leave();
-        }
-        // The receiver is gone when the connection that owns this viewer is.
-        let _ = events.send(PeerEvent::Closed { reason }).await;
-    }
-}
-
-async fn until_true(flag: &mut watch::Receiver<bool>) -> Result<(), watch::error::RecvError> {
-    flag.wait_for(|is_true| *is_true).await.map(|_| ())
-}
-
-/// The answer with `a=candidate` lines at the end of their m-sections.
-fn with_candidates(answer: &str, candidates: &[(u32, String)], complete: bool) -> String {
-    let mut sections: Vec<String> = Vec::new();
-    for line in answer.lines() {
-        if line.starts_with("m=") || sections.is_empty() {
-            sections.push(String::new());
-        }
-        if let Some(section) = sections.last_mut() {
-            section.push_str(line);
-            section.push_str("\r\n");
-        }
-    }
-    for (m_line, candidate) in candidates {
-        // Browsers connect to us; a candidate that would connect to them is no use to them.
-        if candidate.contains("tcptype active") {
-            continue;
-        }
-        // Section 0 is the session's own.
-        if let Some(section) = sections.get_mut(*m_line as usize + 1) {
-            section.push_str("a=");
-            section.push_str(candidate.trim_start_matches("a="));
-            section.push_str("\r\n");
-        }
-    }
-    if let Some(section) = sections.get_mut(1).filter(|_| complete) {
-        section.push_str("a=end-of-candidates\r\n");
-    }
-    sections.concat()
 }
 
 /// Runs one of webrtcbin's asynchronous actions.

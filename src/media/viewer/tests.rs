@@ -4,10 +4,14 @@ use std::net::Ipv4Addr;
 
 use gstreamer_app as gst_app;
 
+use super::reports::{CONNECT_TIMEOUT, RECONNECT_TIME, with_candidates};
 use super::*;
+use crate::media::pipeline::BusReport;
 use crate::media::{EncoderChoice, MediaEvent, PipelineDir, PublisherSink, Selected, VideoFormat, select};
 use crate::playout::{I420Frame, Pair, PairSink};
 use crate::timeline::{FRAME_DURATION, FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};
+use std::sync::Weak;
+use tokio::time::Instant;
 
 const SIZE: u32 = 128;
 /// Only ends a test that would fail anyway.
