@@ -1,1 +1,349 @@
-// The page is not written yet.
+/**
+ * The page: the avatar, the conversation, the state of the connection and live figures.
+ *
+ * In here: everything visible. Not in here: sockets and WebRTC (`client.js`). What people and servers write reaches the
+ * page as text only, never as HTML.
+ *
+ * `window.mouthpiece` is the live client, for tests and for whoever looks from the console.
+ */
+
+import { AvatarWebRTCClient } from "./client.js";
+
+/** Fewest milliseconds between two looks at the figures. */
+const FIGURES_INTERVAL_MS = 1000;
+
+/** Turns kept on the page; a conversation of hours must not make it slow. */
+const TURNS_KEPT = 200;
+
+const STATES = {
+  idle: "Not connected",
+  connecting: "Connecting",
+  connected: "Live",
+  reconnecting: "Reconnecting",
+  failed: "Cannot connect",
+  closed: "Disconnected",
+};
+
+/** What to say of an error instead of its code; the server's own message says the rest. */
+const PROBLEMS = {
+  message_too_long: "That message is too long.",
+  text_too_long: "That message is too long.",
+  nothing_to_say: "There is nothing in that message that can be spoken.",
+  too_many_messages: "That was too much at once. Wait a moment.",
+  busy: "There is too much waiting to be said. Let the avatar finish first.",
+  unknown_avatar: "There is no such avatar here.",
+  bad_session_name: "The session in this page's address has a name that is not allowed.",
+  speech_failed: "The avatar lost its voice.",
+  lip_sync_failed: "The avatar's face could not be drawn.",
+  no_common_codec: "This browser cannot play the avatar's video.",
+  negotiation_failed: "The video connection could not be set up. Trying again.",
+  peer_failed: "The video connection was lost. Trying again.",
+  server_full: "All places are taken just now. Trying again.",
+  shutting_down: "The server is restarting. It will be back.",
+};
+
+const element = (id) => document.getElementById(id);
+const video = element("avatar-video");
+const frame = element("frame");
+const history = element("history");
+const message = element("message");
+
+const client = new AvatarWebRTCClient(null, video);
+window.mouthpiece = client;
+
+// ---- The conversation -------------------------------------------------------------------------------------------------
+
+/** Replies by the id of their utterance: the bubble, its text, whether the avatar has begun to say it. */
+const replies = new Map();
+let waiting = null;
+let lastProblem = null;
+
+function add(node) {
+  // Someone who reads further up is not pulled down.
+  const follows = history.scrollHeight - history.scrollTop - history.clientHeight < 80;
+  element("empty").hidden = true;
+  if (waiting && node !== waiting) history.insertBefore(node, waiting);
+  else history.append(node);
+  const entries = history.querySelectorAll(".turn, .notice");
+  if (entries.length > TURNS_KEPT) entries[0].remove();
+  if (follows) scrollDown();
+}
+
+function scrollDown() {
+  history.scrollTop = history.scrollHeight;
+}
+
+function turn(kind, text) {
+  const node = document.createElement("div");
+  node.className = `turn ${kind}`;
+  node.dir = "auto";
+  const who = document.createElement("span");
+  who.className = "unseen";
+  who.textContent = kind === "user" ? "You: " : "Avatar: ";
+  const content = document.createElement("span");
+  content.className = "content";
+  content.textContent = text;
+  node.append(who, content);
+  return node;
+}
+
+function notice(text, heading) {
+  const node = document.createElement("p");
+  node.className = heading ? "notice problem" : "notice";
+  if (heading) {
+    const title = document.createElement("b");
+    title.textContent = heading;
+    node.append(title);
+  }
+  node.append(text);
+  add(node);
+  return node;
+}
+
+function showWaiting() {
+  hideWaiting();
+  const node = document.createElement("div");
+  node.className = "turn avatar waiting";
+  node.setAttribute("aria-hidden", "true");
+  for (let dot = 0; dot < 3; dot++) node.append(document.createElement("i"));
+  waiting = node;
+  add(node);
+}
+
+function hideWaiting() {
+  waiting?.remove();
+  waiting = null;
+}
+
+function announce(text) {
+  element("announce").textContent = text;
+}
+
+function problem({ code, message: detail = "" }) {
+  hideWaiting();
+  const heading = PROBLEMS[code] ?? "Something went wrong.";
+  // A server that says the same on every attempt is quoted once.
+  if (lastProblem?.isConnected && lastProblem === history.lastElementChild && lastProblem.dataset.detail === detail) return;
+  lastProblem = notice(detail, heading);
+  lastProblem.dataset.detail = detail;
+  announce(`${heading} ${detail}`);
+}
+
+client.addEventListener("text", ({ detail }) => {
+  let reply = replies.get(detail.utterance_id);
+  if (!reply) {
+    if (!detail.content) return;
+    hideWaiting();
+    reply = { node: turn("avatar", ""), text: "" };
+    replies.set(detail.utterance_id, reply);
+    add(reply.node);
+  }
+  const follows = history.scrollHeight - history.scrollTop - history.clientHeight < 80;
+  reply.text += detail.content;
+  reply.node.querySelector(".content").textContent = reply.text;
+  if (follows) scrollDown();
+  if (detail.final) announce(reply.text);
+});
+
+client.addEventListener("speech_started", () => {
+  hideWaiting();
+  showSpeaking();
+});
+
+client.addEventListener("speech_ended", ({ detail }) => {
+  showSpeaking();
+  const reply = replies.get(detail.utterance_id);
+  replies.delete(detail.utterance_id);
+  if (!reply || !detail.interrupted) return;
+  const content = reply.node.querySelector(".content");
+  const spoken = detail.text_spoken ?? "";
+  if (reply.text.startsWith(spoken)) {
+    const rest = document.createElement("span");
+    rest.className = "unspoken";
+    rest.textContent = reply.text.slice(spoken.length);
+    content.replaceChildren(spoken, rest);
+  }
+  const mark = document.createElement("small");
+  mark.textContent = "Stopped";
+  reply.node.append(mark);
+  scrollDown();
+});
+
+client.addEventListener("error", ({ detail }) => problem(detail));
+
+// ---- Writing ----------------------------------------------------------------------------------------------------------
+
+function send() {
+  if (!client.sendText(message.value)) return;
+  add(turn("user", message.value.trim()));
+  scrollDown();
+  showWaiting();
+  message.value = "";
+  fit();
+  // Whoever writes to the avatar wants to hear it, unless they said otherwise.
+  if (!muteChosen) setMuted(false);
+}
+
+function fit() {
+  message.style.height = "auto";
+  message.style.height = `${message.scrollHeight}px`;
+  showReady();
+}
+
+function showReady() {
+  element("send").disabled = !client.ready || message.value.trim() === "";
+}
+
+function showSpeaking() {
+  frame.classList.toggle("speaking", client.speaking);
+  element("stop").disabled = !client.speaking;
+}
+
+function stop() {
+  hideWaiting();
+  client.interrupt();
+}
+
+element("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+  message.focus();
+});
+message.addEventListener("input", fit);
+message.addEventListener("keydown", (event) => {
+  // Enter while an input method composes a word chooses the word.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  send();
+});
+element("stop").addEventListener("click", () => {
+  stop();
+  message.focus({ preventScroll: true });
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && client.speaking) stop();
+});
+
+// ---- Sound ------------------------------------------------------------------------------------------------------------
+
+let muteChosen = false;
+
+function setMuted(muted) {
+  video.muted = muted;
+  client.play();
+  showSound();
+}
+
+function showSound() {
+  const muted = video.muted;
+  element("unmute").hidden = !muted || muteChosen;
+  const button = element("mute");
+  button.hidden = muted && !muteChosen;
+  button.setAttribute("aria-pressed", String(muted));
+  button.title = muted ? "Sound on" : "Mute";
+  button.querySelector("use").setAttribute("href", muted ? "#icon-muted" : "#icon-sound");
+}
+
+element("unmute").addEventListener("click", () => setMuted(false));
+element("mute").addEventListener("click", () => {
+  muteChosen = !video.muted;
+  setMuted(muteChosen);
+});
+client.addEventListener("sound_blocked", showSound);
+
+// ---- The connection ---------------------------------------------------------------------------------------------------
+
+client.addEventListener("state", ({ detail: { state, reason } }) => {
+  const pill = element("state");
+  pill.dataset.state = state;
+  pill.querySelector("b").textContent = STATES[state] ?? state;
+  pill.title = reason;
+  frame.classList.toggle("stale", state !== "connected");
+  if (state === "reconnecting" || state === "failed") hideWaiting();
+  // Whatever was being said ended with the connection it was said over.
+  if (!client.ready) replies.clear();
+  showSpeaking();
+  showReady();
+});
+
+client.addEventListener("session", ({ detail: { avatar } }) => {
+  const name = avatar.id.charAt(0).toUpperCase() + avatar.id.slice(1);
+  element("name").textContent = name;
+  document.title = name;
+  message.placeholder = `Write to ${name}`;
+  document.documentElement.style.setProperty("--video-width", avatar.width);
+  document.documentElement.style.setProperty("--video-height", avatar.height);
+  showReady();
+});
+
+client.addEventListener("first_frame", () => frame.classList.add("live"));
+
+// ---- Live figures -----------------------------------------------------------------------------------------------------
+
+const milliseconds = (value, digits = 0) => (value === null ? "–" : `${value.toFixed(digits)} ms`);
+const FIGURES = [
+  ["Frames", (s) => (s.fps === null ? "–" : `${s.fps.toFixed(1)} fps`)],
+  ["Bitrate", (s) => (s.bitrate_kbps === null ? "–" : `${s.bitrate_kbps.toFixed(0)} kbit/s`)],
+  ["Round trip", (s) => milliseconds(s.round_trip_ms, 1)],
+  ["Jitter buffer", (s) => milliseconds(s.jitter_buffer_ms)],
+  ["… of the voice", (s) => milliseconds(s.audio_jitter_buffer_ms)],
+  ["Voice late by", (s) => milliseconds(s.av_skew_ms)],
+  ["First frame", (s) => milliseconds(s.time_to_first_frame_ms)],
+  ["Freezes, lost", (s) => `${s.freezes}, ${s.packets_lost}`],
+  ["Video", (s) => (s.width === null ? "–" : `${s.codec ?? ""} ${s.width}×${s.height}`)],
+];
+let figuresTimer = null;
+
+async function showFigures() {
+  let stats;
+  try {
+    stats = await client.stats();
+  } catch {
+    return; // The peer connection was closed meanwhile; the next look finds the next one.
+  }
+  FIGURES.forEach(([, text], index) => (cells[index].textContent = text(stats)));
+}
+
+const cells = FIGURES.map(([label]) => {
+  const term = document.createElement("dt");
+  term.textContent = label;
+  const value = document.createElement("dd");
+  element("figures").append(term, value);
+  return value;
+});
+
+function toggleFigures(shown) {
+  clearInterval(figuresTimer);
+  element("figures").hidden = !shown;
+  element("figures-toggle").setAttribute("aria-pressed", String(shown));
+  if (!shown) return;
+  showFigures();
+  figuresTimer = setInterval(showFigures, FIGURES_INTERVAL_MS);
+}
+
+element("figures-toggle").addEventListener("click", () => toggleFigures(element("figures").hidden));
+
+// ---- Start ------------------------------------------------------------------------------------------------------------
+
+// Where the browser lays the keyboard over the page instead of shrinking it, the page shrinks itself.
+function fitKeyboard() {
+  const covered = window.innerHeight - window.visualViewport.height;
+  const keyboard = covered > 60 && window.visualViewport.scale === 1;
+  const root = document.documentElement.style;
+  if (keyboard) root.setProperty("--app-height", `${window.visualViewport.height}px`);
+  else root.removeProperty("--app-height");
+  window.scrollTo(0, 0);
+  scrollDown();
+}
+window.visualViewport?.addEventListener("resize", fitKeyboard);
+
+const page = new URLSearchParams(location.search);
+const address = new URL("ws", location.href);
+address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+address.search = "";
+address.hash = "";
+for (const name of ["avatar", "session"]) if (page.has(name)) address.searchParams.set(name, page.get(name));
+if (page.has("stats")) toggleFigures(true);
+showSound();
+client.connect(address, video);
+if (matchMedia("(hover: hover)").matches) message.focus();
