@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use mouthpiece::demo::train::{Budget, Options, Stage, train};
 use mouthpiece::demo::{network, prepare};
 use mouthpiece::lipsync::musetalk::ModelConfig;
 
@@ -15,6 +16,30 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Train the model that the folder's config.json describes.
+    Train {
+        /// The folder that scripts/make_corpus.py made.
+        #[arg(long)]
+        corpus: PathBuf,
+        #[arg(long, default_value = "models/demo")]
+        out: PathBuf,
+        /// Checkpoints on the way.
+        #[arg(long, default_value = "out/demo-model")]
+        work: PathBuf,
+        #[arg(long, default_value_t = 2026)]
+        seed: u64,
+        /// Go on from the checkpoints in the work folder.
+        #[arg(long)]
+        resume: bool,
+        #[arg(long, default_value = "all")]
+        stage: Stage,
+        /// Minutes for the autoencoder and, beside it, the audio encoder.
+        #[arg(long, default_value_t = 10.0)]
+        parts_minutes: f64,
+        /// Minutes for everything together.
+        #[arg(long, default_value_t = 20.0)]
+        joint_minutes: f64,
+    },
     /// Draw the idle loop and write the avatar's folder.
     Prepare {
         #[arg(long, default_value = "models/demo")]
@@ -32,6 +57,10 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     match Cli::parse().command {
         Command::Prepare { model, avatar } => prepare::prepare(&model, &avatar)?,
+        Command::Train { corpus, out, work, seed, resume, stage, parts_minutes, joint_minutes } => {
+            let budget = Budget { autoencoder: parts_minutes, audio: parts_minutes, joint: joint_minutes };
+            train(Options { corpus, out, work, seed, budget, resume }, stage)?;
+        }
         Command::Init { model } => {
             let config = ModelConfig::load(&model.join("config.json"))?;
             let (a, u) = (network::AudioPart::new(&config)?, network::UnetPart::new(&config)?);

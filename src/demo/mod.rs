@@ -2,9 +2,14 @@
 //!
 //! Nothing in here runs in the server; `src/bin/demo-model.rs` is its only user.
 
+pub mod augment;
 pub mod character;
+pub mod corpus;
+pub mod dataset;
 pub mod network;
 pub mod prepare;
+pub mod train;
+pub mod visemes;
 
 use std::path::Path;
 

@@ -141,7 +141,8 @@ fn smooth(raw: &[[f32; 5]]) -> Vec<[f32; 5]> {
     let half = (SMOOTHING / STEP / 2.0) as usize;
     let weights: Vec<f32> = (0..=2 * half)
         .map(|at| {
-            let at = f32::from(u16::try_from(at + 1).unwrap_or(1)) / f32::from(u16::try_from(2 * half + 2).unwrap_or(1));
+            let at =
+                f32::from(u16::try_from(at + 1).unwrap_or(1)) / f32::from(u16::try_from(2 * half + 2).unwrap_or(1));
             0.5 - 0.5 * (std::f32::consts::TAU * at).cos()
         })
         .collect();
@@ -206,11 +207,8 @@ mod tests {
 
     #[test]
     fn silence_is_rest() {
-        let track = MouthTrack::new(&[
-            phone(Viseme::sil, 0.0, 0.5),
-            phone(Viseme::aa, 0.5, 0.7),
-            phone(Viseme::sil, 0.7, 1.5),
-        ]);
+        let track =
+            MouthTrack::new(&[phone(Viseme::sil, 0.0, 0.5), phone(Viseme::aa, 0.5, 0.7), phone(Viseme::sil, 0.7, 1.5)]);
         for frame in (0..10).chain(20..60) {
             assert_eq!(track.frame(frame), MouthShape::default(), "frame {frame}");
         }

@@ -1,0 +1,281 @@
+//! Stage three: UNet and audio encoder together, on top of the finished parts; the decoder joins in for the second half.
+
+use std::path::Path;
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use tch::nn::OptimizerConfig;
+use tch::{Device, Kind, Tensor, nn};
+
+use super::audio::{helper_loss, truth_of};
+use super::autoencoder::{picture_loss, psnr};
+use super::{Clock, Run};
+use crate::demo::Result;
+use crate::demo::augment::disturb;
+use crate::demo::character::IDLE_FRAMES;
+use crate::demo::dataset::{BATCH, Windows, draw_crops, pick_frame};
+use crate::demo::network::{
+    AudioPart, DecoderPart, EncoderPart, Normalisation, UnetPart, load_part, save_parts, to_picture,
+};
+use crate::demo::prepare::conditioning;
+use crate::demo::visemes::PARAMETERS;
+use crate::lipsync::musetalk::layers::channels_last;
+
+/// Windows of sound; two frames of each are drawn.
+const EXAMPLES: usize = 7000;
+const EXAMPLES_A_STEP: usize = 12;
+const UNET_RATE: f64 = 1.6e-3;
+const AUDIO_RATE: f64 = 4e-4;
+const DECODER_RATE: f64 = 4e-4;
+/// From this share of the time on the decoder learns too.
+const DECODER_FROM: f64 = 0.45;
+const PIXELS: f64 = 5.0;
+const HELPER: f64 = 0.3;
+/// How much more latent cells around the mouth count than the others.
+const MOUTH: f64 = 4.0;
+/// Patches of latent cells that are decoded for the picture's loss: rows from and number, columns from and number.
+/// Both keep the mouth or the jaw a cell away from the patch's border, where the decoder sees padding.
+const MOUTH_PATCH: [i64; 4] = [0, 11, 1, 14];
+const JAW_PATCH: [i64; 4] = [6, 10, 1, 14];
+
+/// Two frames out of the same window.
+#[derive(Clone, Copy, Debug)]
+struct Example {
+    speech: usize,
+    frames: [usize; 2],
+}
+
+struct Data {
+    examples: Vec<Example>,
+    /// Two for each example.
+    poses: Vec<i64>,
+    crops: Tensor,
+    /// Of the crops, as the UNet gives them.
+    targets: Tensor,
+    conditioning: Tensor,
+}
+
+struct Parts {
+    audio: AudioPart,
+    unet: UnetPart,
+    encoder: EncoderPart,
+    decoder: DecoderPart,
+}
+
+impl Parts {
+    fn load(run: &Run) -> Result<Self> {
+        let parts = Self {
+            audio: AudioPart::new(&run.config)?,
+            unet: UnetPart::new(&run.config)?,
+            encoder: EncoderPart::new(&run.config)?,
+            decoder: DecoderPart::new(&run.config)?,
+        };
+        let done = run.checkpoint("joint");
+        if run.options.resume && done.exists() {
+            for store in parts.stores() {
+                load_part(store, &done)?;
+            }
+        } else {
+            load_part(&parts.audio.store, &run.checkpoint("audio"))?;
+            load_part(&parts.encoder.store, &run.checkpoint("autoencoder"))?;
+            load_part(&parts.decoder.store, &run.checkpoint("autoencoder"))?;
+        }
+        Ok(parts)
+    }
+
+    fn stores(&self) -> [&nn::VarStore; 4] {
+        [&self.audio.store, &self.unet.store, &self.encoder.store, &self.decoder.store]
+    }
+
+    /// For going on, and for serving.
+    fn save(&self, run: &Run) -> Result<()> {
+        save_parts(&self.stores(), &run.checkpoint("joint"), false)?;
+        save_parts(&self.stores(), &run.options.out.join("model.safetensors"), true)
+    }
+}
+
+impl Data {
+    fn make(run: &Run, encoder: &EncoderPart, rng: &mut ChaCha8Rng) -> Result<Self> {
+        let mut examples = Vec::with_capacity(EXAMPLES);
+        let (mut jobs, mut poses) = (Vec::new(), Vec::new());
+        for _ in 0..EXAMPLES {
+            let (speech, first) = pick_frame(&run.speeches, rng);
+            let frames = [first, first + rng.random_range(1..BATCH)];
+            for frame in frames {
+                let pose = rng.random_range(0..IDLE_FRAMES);
+                jobs.push((pose, run.speeches[speech].shapes.get(frame).copied().unwrap_or_default()));
+                poses.push(i64::try_from(pose).unwrap_or(0));
+            }
+            examples.push(Example { speech, frames });
+        }
+        let crops = draw_crops(&jobs)?;
+        let normalisation = Normalisation::new(&run.config)?;
+        let mut targets = Vec::new();
+        tch::no_grad(|| -> Result<()> {
+            for part in crops.f_split(64, 0)? {
+                targets.push(normalisation.apply(&encoder.encoder.encode(&to_picture(&part)?)?)?);
+            }
+            Ok(())
+        })?;
+        let conditioning = conditioning(&run.config, encoder)?;
+        Ok(Self { examples, poses, crops, targets: Tensor::f_cat(&targets, 0)?, conditioning })
+    }
+}
+
+pub(in crate::demo) fn train(run: &Run) -> Result<()> {
+    let mut rng = run.rng(3);
+    let windows = Windows::new(&run.config)?;
+    let normalisation = Normalisation::new(&run.config)?;
+    let mut parts = Parts::load(run)?;
+    let data = Data::make(run, &parts.encoder, &mut rng)?;
+    run.log(&serde_json::json!({ "stage": "joint", "examples": data.examples.len(), "crops": data.poses.len() }));
+    let mut optimizers = [
+        (nn::AdamW::default().build(&parts.unet.store, UNET_RATE)?, UNET_RATE),
+        (nn::AdamW::default().build(&parts.audio.store, AUDIO_RATE)?, AUDIO_RATE),
+        (nn::Adam::default().build(&parts.decoder.store, DECODER_RATE)?, DECODER_RATE),
+    ];
+    parts.encoder.store.freeze();
+    parts.decoder.store.freeze();
+    let mut decoder_learns = false;
+    let weights = cell_weights(&data.targets)?;
+    let mut order: Vec<usize> = Vec::new();
+    let mut clock = Clock::new(run.options.budget.joint);
+    let mut sums = [0.0; 4];
+    while clock.progress() < 1.0 {
+        if !decoder_learns && clock.progress() >= DECODER_FROM {
+            parts.decoder.store.unfreeze();
+            decoder_learns = true;
+        }
+        if order.len() < EXAMPLES_A_STEP {
+            order = (0..data.examples.len()).collect();
+            order.shuffle(&mut rng);
+        }
+        let chosen = order.split_off(order.len() - EXAMPLES_A_STEP);
+        let step = Step { run, parts: &parts, data: &data, windows: &windows, normalisation: &normalisation };
+        let losses = step.losses(&chosen, &weights, &mut rng)?;
+        let loss = losses.latent.f_add(&losses.pixels.f_mul_scalar(PIXELS)?)?;
+        let loss = loss.f_add(&losses.helper.f_mul_scalar(HELPER)?)?;
+        for (optimizer, rate) in &mut optimizers {
+            optimizer.set_lr(*rate * clock.rate());
+            optimizer.zero_grad();
+        }
+        loss.f_backward()?;
+        for (index, (optimizer, _)) in optimizers.iter_mut().enumerate() {
+            if index < 2 || decoder_learns {
+                optimizer.clip_grad_norm(1.0);
+                optimizer.step();
+            }
+        }
+        for (sum, value) in sums.iter_mut().zip([&losses.latent, &losses.pixels, &losses.helper]) {
+            *sum += value.f_double_value(&[])? / 50.0;
+        }
+        sums[3] += losses.psnr / 50.0;
+        clock.step += 1;
+        if clock.step % 50 == 0 {
+            let [latent, pixels, helper, psnr] = sums;
+            run.log(&serde_json::json!({
+                "stage": "joint", "step": clock.step, "seconds": clock.seconds(), "latent": latent, "pixels": pixels,
+                "helper": helper, "patch_psnr_db": psnr,
+            }));
+            sums = [0.0; 4];
+        }
+        if clock.checkpoint_due() {
+            parts.save(run)?;
+        }
+    }
+    parts.save(run)?;
+    run.log(&serde_json::json!({ "stage": "joint", "done": true, "step": clock.step, "model": model_name(&run.options.out) }));
+    Ok(())
+}
+
+fn model_name(out: &Path) -> String {
+    out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// 1 for most latent cells, more for those that the mouth moves in.
+fn cell_weights(targets: &Tensor) -> Result<Tensor> {
+    let (_, _, height, width) = targets.size4()?;
+    let weights = Tensor::f_ones([1, 1, height, width], (Kind::Float, Device::Cpu))?;
+    let _ = weights.f_narrow(2, 1, 10)?.f_narrow(3, 2, 12)?.f_fill_(MOUTH)?;
+    Ok(weights.f_div(&weights.f_mean(Kind::Float)?)?)
+}
+
+struct Step<'a> {
+    run: &'a Run,
+    parts: &'a Parts,
+    data: &'a Data,
+    windows: &'a Windows,
+    normalisation: &'a Normalisation,
+}
+
+struct Losses {
+    latent: Tensor,
+    pixels: Tensor,
+    helper: Tensor,
+    psnr: f64,
+}
+
+impl Step<'_> {
+    fn losses(&self, chosen: &[usize], weights: &Tensor, rng: &mut ChaCha8Rng) -> Result<Losses> {
+        let (tokens, parameters) = self.hear(chosen, rng)?;
+        let helper = helper_loss(&self.parts.audio.helper.forward(&tokens)?, &parameters)?;
+        let rows: Vec<i64> =
+            chosen.iter().flat_map(|&at| [2 * at, 2 * at + 1]).filter_map(|at| i64::try_from(at).ok()).collect();
+        let poses: Vec<i64> =
+            chosen.iter().flat_map(|&at| [self.data.poses[2 * at], self.data.poses[2 * at + 1]]).collect();
+        let sample = channels_last(&self.data.conditioning.f_index_select(0, &Tensor::f_from_slice(&poses)?)?)?;
+        let target = self.data.targets.f_index_select(0, &Tensor::f_from_slice(&rows)?)?;
+        let channels = self.run.config.unet.out_channels;
+        let reference = sample.f_narrow(1, self.run.config.unet.in_channels - channels, channels)?;
+        let drawn = self.parts.unet.unet.forward(&sample, &tokens)?.f_add(&reference)?;
+        let error = drawn.f_sub(&target)?;
+        let latent = error.f_abs()?.f_add(&error.f_square()?)?.f_mul(weights)?.f_mean(Kind::Float)?;
+        // One frame of each window is looked at as a picture.
+        let looked: Vec<i64> =
+            (0..chosen.len()).filter_map(|at| i64::try_from(2 * at + rng.random_range(0..2)).ok()).collect();
+        let drawn = drawn.f_index_select(0, &Tensor::f_from_slice(&looked)?)?;
+        let crops: Vec<i64> = looked.iter().filter_map(|&at| rows.get(usize::try_from(at).ok()?).copied()).collect();
+        let crops = self.data.crops.f_index_select(0, &Tensor::f_from_slice(&crops)?)?;
+        let (pixels, psnr) = self.look(&drawn, &to_picture(&crops)?, rng.random_bool(0.25))?;
+        Ok(Losses { latent, pixels, helper, psnr })
+    }
+
+    /// Disturbed sound to tokens of two frames each, and the parameters that belong to them.
+    fn hear(&self, chosen: &[usize], rng: &mut ChaCha8Rng) -> Result<(Tensor, Tensor)> {
+        let (mut mels, mut lasts, mut truth) = (Vec::new(), Vec::new(), Vec::new());
+        for &index in chosen {
+            let Example { speech, frames } = self.data.examples[index];
+            let speech = &self.run.speeches[speech];
+            // Wherever both frames may lie in a batch.
+            let last = rng.random_range(frames[1]..frames[0] + BATCH);
+            mels.push(self.windows.mel(&speech.samples, last, |sound| disturb(sound, rng))?);
+            lasts.push(last);
+            truth.extend(truth_of(speech, frames.into_iter()));
+        }
+        let hidden = self.parts.audio.encoder.hidden_states(&Tensor::f_stack(&mels, 0)?)?;
+        let mut tokens = Vec::with_capacity(2 * chosen.len());
+        for ((window, &index), last) in (0_i64..).zip(chosen).zip(lasts) {
+            let hidden = hidden.f_narrow(0, window, 1)?;
+            for frame in self.data.examples[index].frames {
+                tokens.push(self.windows.tokens(&hidden, last - frame)?);
+            }
+        }
+        let tokens = Tensor::f_cat(&tokens, 0)?.f_add(&self.parts.audio.positional)?;
+        Ok((tokens, Tensor::f_from_slice(&truth)?.f_view([-1, i64::try_from(PARAMETERS).unwrap_or(0)])?))
+    }
+
+    /// The loss of a decoded patch against the truth.
+    fn look(&self, latent: &Tensor, truth: &Tensor, jaw: bool) -> Result<(Tensor, f64)> {
+        let [row, rows, column, columns] = if jaw { JAW_PATCH } else { MOUTH_PATCH };
+        let patch = self.normalisation.undo(latent)?.f_narrow(2, row, rows)?.f_narrow(3, column, columns)?;
+        let picture = self.parts.decoder.decoder.decode(&patch)?;
+        // Less a cell on each side.
+        let scale = self.run.config.autoencoder.scale();
+        let (height, width) = ((rows - 2) * scale, (columns - 2) * scale);
+        let picture = picture.f_narrow(2, scale, height)?.f_narrow(3, scale, width)?;
+        let truth = truth.f_narrow(2, (row + 1) * scale, height)?.f_narrow(3, (column + 1) * scale, width)?;
+        let psnr = tch::no_grad(|| psnr(&picture, &truth))?;
+        Ok((picture_loss(&picture, &truth)?, psnr))
+    }
+}
