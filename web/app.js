@@ -259,6 +259,7 @@ client.addEventListener("state", ({ detail: { state, reason } }) => {
   pill.querySelector("b").textContent = STATES[state] ?? state;
   pill.title = reason;
   frame.classList.toggle("stale", state !== "connected");
+  frame.classList.toggle("dead", state === "failed");
   if (state === "reconnecting" || state === "failed") hideWaiting();
   // Whatever was being said ended with the connection it was said over.
   if (!client.ready) replies.clear();
