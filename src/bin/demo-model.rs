@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use mouthpiece::demo::train::{Budget, Options, Stage, train};
-use mouthpiece::demo::{network, prepare};
+use mouthpiece::demo::{eval, network, prepare, sheet};
 use mouthpiece::lipsync::musetalk::ModelConfig;
 
 #[derive(Debug, Parser)]
@@ -47,6 +47,10 @@ enum Command {
         #[arg(long, default_value = "models/avatars/demo")]
         avatar: PathBuf,
     },
+    /// Judge the model on clips that it was not trained on.
+    Eval(eval::Args),
+    /// Draw a contact sheet: what the model shows beside the drawn truth.
+    Sheet(sheet::Args),
     Init {
         #[arg(long, default_value = "models/demo")]
         model: PathBuf,
@@ -61,6 +65,8 @@ fn main() -> anyhow::Result<()> {
             let budget = Budget { autoencoder: parts_minutes, audio: parts_minutes, joint: joint_minutes };
             train(Options { corpus, out, work, seed, budget, resume }, stage)?;
         }
+        Command::Eval(args) => eval::run(&args)?,
+        Command::Sheet(args) => sheet::run(&args)?,
         Command::Init { model } => {
             let config = ModelConfig::load(&model.join("config.json"))?;
             let (a, u) = (network::AudioPart::new(&config)?, network::UnetPart::new(&config)?);

@@ -10,6 +10,15 @@ use crate::playout::I420Frame;
 /// The avatar's frame with the mouth in it.
 pub fn paste(own: &AvatarFrame, mask: &Mask, mouth: &MouthFrame) -> I420Frame {
     let region = &own.region;
+    let rgb = paste_rgb(own, mask, mouth);
+    let mut frame = own.picture.as_ref().clone();
+    color::write_region(&mut frame, region.x, region.y, region.width, region.height, &rgb);
+    frame
+}
+
+/// The frame's region with the mouth in it, in RGB.
+pub fn paste_rgb(own: &AvatarFrame, mask: &Mask, mouth: &MouthFrame) -> Vec<u8> {
+    let region = &own.region;
     let mut rgb = region.rgb.clone();
     let crop = own.crop;
     let plain = (mouth.width, mouth.height) == (crop.width, crop.height)
@@ -33,9 +42,7 @@ pub fn paste(own: &AvatarFrame, mask: &Mask, mouth: &MouthFrame) -> I420Frame {
             }
         }
     }
-    let mut frame = own.picture.as_ref().clone();
-    color::write_region(&mut frame, region.x, region.y, region.width, region.height, &rgb);
-    frame
+    rgb
 }
 
 /// Where a frame coordinate lies in the crop, if it does.

@@ -6,8 +6,12 @@ pub mod augment;
 pub mod character;
 pub mod corpus;
 pub mod dataset;
+pub mod eval;
+pub mod judge;
 pub mod network;
+pub mod perform;
 pub mod prepare;
+pub mod sheet;
 pub mod train;
 pub mod visemes;
 
