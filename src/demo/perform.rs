@@ -119,3 +119,72 @@ impl Performer {
 pub fn rest_crops(frames: usize) -> Vec<Vec<u8>> {
     (0..frames).map(|frame| draw_crop(&idle_pose(frame), &MouthShape::default())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::character::paste_mask;
+    use crate::demo::prepare::crop_box;
+    use crate::demo::{corpus, judge};
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)
+    }
+
+    fn performer() -> Performer {
+        Performer::open(&folder("demo"), &folder("avatars/demo")).unwrap()
+    }
+
+    #[test]
+    fn the_committed_avatar_is_what_the_drawer_draws() {
+        let avatar = Avatar::load(&folder("avatars/demo")).unwrap();
+        assert_eq!(avatar.mask.alpha, paste_mask());
+        for (index, frame) in avatar.frames.iter().enumerate() {
+            assert_eq!(frame.crop, crop_box(index), "frame {index}");
+        }
+        for index in (0..avatar.frames.len()).step_by(11) {
+            let path = folder("avatars/demo").join(format!("frames/{index:04}.png"));
+            let committed = image::open(path).unwrap().into_rgb8().into_raw();
+            assert!(committed == draw_frame(&idle_pose(index), &MouthShape::default()), "frame {index}");
+        }
+    }
+
+    #[test]
+    fn silence_is_the_avatars_own_frames() {
+        let shown = performer().speak(&vec![0.0; 16_000].into(), 7).unwrap();
+        assert_eq!(shown.len(), 25);
+        assert!(shown.iter().all(|shown| shown.mouth.is_none()));
+        assert_eq!(shown[3].pose, 10);
+    }
+
+    #[test]
+    fn a_speaking_mouth_leaves_the_rest_of_the_frame_alone_and_shows_no_seam() {
+        let mut performer = performer();
+        let clips = corpus::load(&folder("demo/eval"), |entry| entry.engine == "hibari").unwrap();
+        let shown = performer.speak(&clips[0].samples[..24_000].into(), 0).unwrap();
+        let (mask, side) = (paste_mask(), CROP_SIZE as usize);
+        let mut ring = Vec::new();
+        for shown in shown.iter().filter(|shown| shown.mouth.is_some()) {
+            let own = draw_frame(&idle_pose(shown.pose), &MouthShape::default());
+            let pasted = performer.pasted_frame(shown);
+            let crop = performer.avatar.frames[shown.pose].crop;
+            let corner = (usize::try_from(crop.x).unwrap(), usize::try_from(crop.y).unwrap());
+            for (at, (was, is)) in own.chunks_exact(3).zip(pasted.chunks_exact(3)).enumerate() {
+                let (x, y) = (at % FRAME_SIZE as usize, at / FRAME_SIZE as usize);
+                let alpha = match (x.checked_sub(corner.0), y.checked_sub(corner.1)) {
+                    (Some(x), Some(y)) if x < side && y < side => mask[y * side + x],
+                    _ => 0,
+                };
+                match alpha {
+                    0 => assert_eq!(was, is, "at {x},{y}"),
+                    // Where the mask fades, speech moves nothing, so the mouth must agree with the frame.
+                    1..=254 => ring.extend(was.iter().zip(is).map(|(was, is)| f64::from(was.abs_diff(*is)))),
+                    255 => {}
+                }
+            }
+        }
+        assert!(!ring.is_empty());
+        assert!(judge::mean(&ring) < 1.5, "the seam differs by {} levels", judge::mean(&ring));
+        assert!(judge::percentile(&mut ring, 99) <= 12.0, "the seam differs by {}", judge::percentile(&mut ring, 99));
+    }
+}
