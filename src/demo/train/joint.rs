@@ -28,9 +28,13 @@ const EXAMPLES_A_STEP: usize = 12;
 const UNET_RATE: f64 = 1.6e-3;
 const AUDIO_RATE: f64 = 4e-4;
 const DECODER_RATE: f64 = 4e-4;
-/// From this share of the time on the decoder learns too.
+/// From this share of the time on the decoder learns too; at once in a run that goes on from an earlier one.
 const DECODER_FROM: f64 = 0.45;
-const PIXELS: f64 = 5.0;
+/// How fast a run that goes on from an earlier one learns, which ended slow, beside one that begins.
+const RESUMED_RATE: f64 = 0.5;
+/// Share of the windows that are heard as they are: what is served is clean more often than not.
+const CLEAN: f64 = 0.35;
+const PIXELS: f64 = 8.0;
 const HELPER: f64 = 0.3;
 /// How much more latent cells around the mouth count than the others.
 const MOUTH: f64 = 4.0;
@@ -64,7 +68,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn load(run: &Run) -> Result<Self> {
+    /// Also says whether they have been trained together before.
+    fn load(run: &Run) -> Result<(Self, bool)> {
         let parts = Self {
             audio: AudioPart::new(&run.config)?,
             unet: UnetPart::new(&run.config)?,
@@ -72,7 +77,8 @@ impl Parts {
             decoder: DecoderPart::new(&run.config)?,
         };
         let done = run.checkpoint("joint");
-        if run.options.resume && done.exists() {
+        let resumed = run.options.resume && done.exists();
+        if resumed {
             for store in parts.stores() {
                 load_part(store, &done)?;
             }
@@ -81,7 +87,7 @@ impl Parts {
             load_part(&parts.encoder.store, &run.checkpoint("autoencoder"))?;
             load_part(&parts.decoder.store, &run.checkpoint("autoencoder"))?;
         }
-        Ok(parts)
+        Ok((parts, resumed))
     }
 
     fn stores(&self) -> [&nn::VarStore; 4] {
@@ -124,10 +130,12 @@ impl Data {
 }
 
 pub(in crate::demo) fn train(run: &Run) -> Result<()> {
-    let mut rng = run.rng(3);
     let windows = Windows::new(&run.config)?;
     let normalisation = Normalisation::new(&run.config)?;
-    let mut parts = Parts::load(run)?;
+    let (mut parts, resumed) = Parts::load(run)?;
+    // Other examples than before.
+    let mut rng = run.rng(if resumed { 4 } else { 3 });
+    let (decoder_from, scale) = if resumed { (0.0, RESUMED_RATE) } else { (DECODER_FROM, 1.0) };
     let data = Data::make(run, &parts.encoder, &mut rng)?;
     run.log(&serde_json::json!({ "stage": "joint", "examples": data.examples.len(), "crops": data.poses.len() }));
     let mut optimizers = [
@@ -143,7 +151,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
     let mut clock = Clock::new(run.options.budget.joint);
     let mut sums = [0.0; 4];
     while clock.progress() < 1.0 {
-        if !decoder_learns && clock.progress() >= DECODER_FROM {
+        if !decoder_learns && clock.progress() >= decoder_from {
             parts.decoder.store.unfreeze();
             decoder_learns = true;
         }
@@ -157,7 +165,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
         let loss = losses.latent.f_add(&losses.pixels.f_mul_scalar(PIXELS)?)?;
         let loss = loss.f_add(&losses.helper.f_mul_scalar(HELPER)?)?;
         for (optimizer, rate) in &mut optimizers {
-            optimizer.set_lr(*rate * clock.rate());
+            optimizer.set_lr(*rate * scale * clock.rate());
             optimizer.zero_grad();
         }
         loss.f_backward()?;
@@ -249,7 +257,11 @@ impl Step<'_> {
             let speech = &self.run.speeches[speech];
             // Wherever both frames may lie in a batch.
             let last = rng.random_range(frames[1]..frames[0] + BATCH);
-            mels.push(self.windows.mel(&speech.samples, last, |sound| disturb(sound, rng))?);
+            mels.push(self.windows.mel(&speech.samples, last, |sound| {
+                if !rng.random_bool(CLEAN) {
+                    disturb(sound, rng);
+                }
+            })?);
             lasts.push(last);
             truth.extend(truth_of(speech, frames.into_iter()));
         }
