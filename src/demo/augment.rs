@@ -4,6 +4,12 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use tch::Tensor;
+
+use super::Result;
+
+/// Of the scaled logarithm that the spectrogram is in: 10 dB.
+const TEN_DECIBELS: f32 = 0.25;
 
 /// The same speech `factor` times as fast and as high: another voice. Linear interpolation is good enough for
 /// factors near 1, and its slight dullness is one more augmentation.
@@ -46,6 +52,29 @@ pub fn disturb(samples: &mut [f32], rng: &mut ChaCha8Rng) {
     }
 }
 
+/// Another throat and another microphone: moves the bands of a spectrogram, `[bands, frames]`, up or down and gives
+/// each its own level. Nothing sinks under the spectrogram's own floor.
+pub fn disturb_bands(mel: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let bands = mel.size2()?.0;
+    let count = u16::try_from(bands).unwrap_or(u16::MAX);
+    let (stretch, shift) = (rng.random_range(0.92..1.09_f32), rng.random_range(-0.8..0.8_f32));
+    let knots: Vec<f32> = (0..6).map(|_| rng.random_range(-0.8..0.8) * TEN_DECIBELS).collect();
+    let (mut weights, mut levels) = (Vec::new(), Vec::new());
+    for band in (0..count).map(f32::from) {
+        let from = (band * stretch + shift).clamp(0.0, f32::from(count - 1));
+        // A tent around where the band comes from: linear interpolation as a matrix.
+        weights.extend((0..count).map(|other| (1.0 - (f32::from(other) - from).abs()).max(0.0)));
+        levels.push(knots.iter().zip(0_u8..).fold(0.0, |level, (knot, at)| {
+            let distance = (band / f32::from(count) * 5.0 - f32::from(at)).abs();
+            level + knot * (1.0 - distance).max(0.0)
+        }));
+    }
+    let weights = Tensor::f_from_slice(&weights)?.f_view([bands, bands])?;
+    let levels = Tensor::f_from_slice(&levels)?.f_view([bands, 1])?;
+    let floor = mel.f_min()?.f_double_value(&[])?;
+    Ok(weights.f_matmul(mel)?.f_add(&levels)?.f_clamp_min(floor)?)
+}
+
 /// A few early reflections, at most 45 ms late.
 fn reverberate(samples: &mut [f32], rng: &mut ChaCha8Rng) {
     let taps: Vec<(usize, f32)> =
@@ -86,5 +115,31 @@ fn noise(samples: &mut [f32], decibels: f32, rng: &mut ChaCha8Rng) {
     for sample in samples {
         level = memory * level + scale * rng.random_range(-1.0..1.0_f32);
         *sample += level;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn resampling_keeps_what_is_said_and_changes_how_long_it_takes() {
+        let slow: Vec<f32> = (0_u16..1000).map(|at| f32::from(at) / 1000.0).collect();
+        let fast = resample(&slow, 1.25);
+        assert_eq!(fast.len(), 800);
+        assert!((fast[400] - slow[500]).abs() < 1e-4);
+    }
+
+    #[test]
+    fn disturbed_bands_stay_over_the_floor_and_keep_their_place_in_time() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mel = Tensor::full([40, 8], -0.25, (tch::Kind::Float, tch::Device::Cpu));
+        let _ = mel.narrow(1, 3, 1).fill_(1.0);
+        let disturbed = disturb_bands(&mel, &mut rng).unwrap();
+        assert_eq!(disturbed.size(), mel.size());
+        assert!(disturbed.min().double_value(&[]) >= -0.25 - 1e-6);
+        let loudest = disturbed.mean_dim(0, false, tch::Kind::Float).argmax(0, false).int64_value(&[]);
+        assert_eq!(loudest, 3);
     }
 }

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor, nn};
 
 use super::{Clock, Run};
 use crate::demo::Result;
-use crate::demo::augment::disturb;
+use crate::demo::augment::{disturb, disturb_bands};
 use crate::demo::corpus::{self, Split};
 use crate::demo::dataset::{BATCH, Speech, Windows, pick_frame};
 use crate::demo::network::{AudioPart, load_part, save_parts};
@@ -76,7 +76,7 @@ fn batch(speeches: &[Speech], windows: &Windows, rng: &mut ChaCha8Rng) -> Result
         let (speech, frame) = pick_frame(speeches, rng);
         let speech = &speeches[speech];
         let last = frame + rng.random_range(0..BATCH);
-        mels.push(windows.mel(&speech.samples, last, |sound| disturb(sound, rng))?);
+        mels.push(disturb_bands(&windows.mel(&speech.samples, last, |sound| disturb(sound, rng))?, rng)?);
         truth.extend(truth_of(speech, (0..BATCH).map(|before| last.saturating_sub(before))));
     }
     let truth = Tensor::f_from_slice(&truth)?.f_view([-1, whole(PARAMETERS)])?;

@@ -12,7 +12,7 @@ use super::audio::{helper_loss, truth_of};
 use super::autoencoder::{picture_loss, psnr};
 use super::{Clock, Run};
 use crate::demo::Result;
-use crate::demo::augment::disturb;
+use crate::demo::augment::{disturb, disturb_bands};
 use crate::demo::character::IDLE_FRAMES;
 use crate::demo::dataset::{BATCH, Windows, draw_crops, pick_frame};
 use crate::demo::network::{
@@ -23,7 +23,7 @@ use crate::demo::visemes::PARAMETERS;
 use crate::lipsync::musetalk::layers::channels_last;
 
 /// Windows of sound; two frames of each are drawn.
-const EXAMPLES: usize = 7000;
+const EXAMPLES: usize = 8000;
 const EXAMPLES_A_STEP: usize = 12;
 const UNET_RATE: f64 = 1.6e-3;
 const AUDIO_RATE: f64 = 4e-4;
@@ -31,9 +31,9 @@ const DECODER_RATE: f64 = 4e-4;
 /// From this share of the time on the decoder learns too; at once in a run that goes on from an earlier one.
 const DECODER_FROM: f64 = 0.45;
 /// How fast a run that goes on from an earlier one learns, which ended slow, beside one that begins.
-const RESUMED_RATE: f64 = 0.5;
+const RESUMED_RATE: f64 = 0.45;
 /// Share of the windows that are heard as they are: what is served is clean more often than not.
-const CLEAN: f64 = 0.35;
+const CLEAN: f64 = 0.3;
 const PIXELS: f64 = 8.0;
 const HELPER: f64 = 0.3;
 /// How much more latent cells around the mouth count than the others.
@@ -257,11 +257,12 @@ impl Step<'_> {
             let speech = &self.run.speeches[speech];
             // Wherever both frames may lie in a batch.
             let last = rng.random_range(frames[1]..frames[0] + BATCH);
-            mels.push(self.windows.mel(&speech.samples, last, |sound| {
-                if !rng.random_bool(CLEAN) {
-                    disturb(sound, rng);
-                }
-            })?);
+            // Nothing, or all that may happen to a recording.
+            mels.push(if rng.random_bool(CLEAN) {
+                self.windows.mel(&speech.samples, last, |_| ())?
+            } else {
+                disturb_bands(&self.windows.mel(&speech.samples, last, |sound| disturb(sound, rng))?, rng)?
+            });
             lasts.push(last);
             truth.extend(truth_of(speech, frames.into_iter()));
         }
