@@ -162,10 +162,14 @@ impl Drop for Viewer {
 }
 
 /// One line that libnice can be given: printable, a candidate, with an address instead of a name to look up.
+///
+/// Not even the `.local` names behind which browsers hide their addresses: each look-up that finds nothing keeps
+/// webrtcbin's ICE thread and its descriptors for ever (GStreamer 1.22). The browser's own checks reach our addresses,
+/// and the pair forms from where they come.
 fn is_candidate(text: &str) -> bool {
     let is_sane = text.len() <= MAX_CANDIDATE_BYTES && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     let address = text.split(' ').nth(4).unwrap_or_default();
-    is_sane && text.starts_with("candidate:") && (address.parse::<IpAddr>().is_ok() || address.ends_with(".local"))
+    is_sane && text.starts_with("candidate:") && address.parse::<IpAddr>().is_ok()
 }
 
 fn negotiation_failed(message: impl Into<String>) -> OpenPeerError {

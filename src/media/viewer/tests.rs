@@ -421,7 +421,7 @@ fn candidates_go_to_the_end_of_their_own_m_section() {
 fn only_candidates_with_an_address_reach_webrtcbin() {
     assert!(is_candidate("candidate:1 1 udp 2113937151 192.0.2.1 51000 typ host generation 0"));
     assert!(is_candidate("candidate:1 1 udp 2113937151 fd00::2 51000 typ host"));
-    assert!(is_candidate("candidate:1 1 udp 2113937151 4a1f8e0e-0000.local 51000 typ host"));
+    assert!(!is_candidate("candidate:1 1 udp 2113937151 4a1f8e0e-0000.local 51000 typ host"));
     let long = format!("candidate:1 1 udp 1 192.0.2.1 1 typ host {}", "x".repeat(MAX_CANDIDATE_BYTES));
     for bad in [
         "",
