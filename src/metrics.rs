@@ -152,6 +152,10 @@ pub fn utterance_ended(how: &'static str) {
     counter!(UTTERANCES, "how" => how).increment(1);
 }
 
-pub fn sessions(now: usize) {
-    gauge!(SESSIONS).set(u32::try_from(now).unwrap_or(u32::MAX));
+pub fn session_opened() {
+    gauge!(SESSIONS).increment(1.0);
+}
+
+pub fn session_closed() {
+    gauge!(SESSIONS).decrement(1.0);
 }

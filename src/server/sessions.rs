@@ -138,7 +138,6 @@ impl SessionStore {
         }
         let core = Arc::new(self.start(&loaded).map_err(|error| join_error(ErrorCode::PeerFailed, &error))?);
         open.all.push(Arc::downgrade(&core));
-        crate::metrics::sessions(open.all.len());
         if let Some(key) = key {
             open.named.insert(key, Arc::downgrade(&core));
         }
@@ -183,6 +182,7 @@ impl SessionStore {
             notices: notices.clone(),
         };
         self.tracker.spawn(supervisor.run().instrument(span.clone()));
+        crate::metrics::session_opened();
         tracing::info!(avatar = %manifest.id, "session opened");
         let avatar =
             AvatarInfo { id: manifest.id.clone(), width: manifest.width, height: manifest.height, fps: manifest.fps };
@@ -230,6 +230,7 @@ impl Supervisor {
         if closed.await.is_err() {
             tracing::error!("closing the session's pipeline panicked");
         }
+        crate::metrics::session_closed();
         tracing::info!("session closed");
     }
 }
