@@ -3,7 +3,6 @@
 // Clippy's own exemption for tests covers test functions only, not the helpers beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
-mod chromium;
 mod network;
 mod parity;
 mod signalling;

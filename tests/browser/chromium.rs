@@ -1,7 +1,7 @@
 //! A headless Chromium for browser tests, driven over the DevTools protocol.
 //!
 //! In here: starting and ending it, pages, running JavaScript in them, a hand on mouse and keyboard.
-//! Not in here: what the server's page must do (`browser`).
+//! Not in here: what the server's page holds (`page`) and must do (`playing`).
 //! Runs on: one tokio task per browser reads its socket, another its stderr; both end with the browser.
 //!
 //! Nothing waits by sleeping: conditions are awaited inside the page. A browser that does not answer, and JavaScript that
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::ChildStderr;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{MutexGuard, broadcast, oneshot};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -56,17 +56,21 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest a command may take besides what it waits for in the page.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// One browser at a time: two that play beside each other would measure each other's load.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Events kept for whoever waits for one; a page that loads sends tens.
 const EVENTS: usize = 1024;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Reply = Result<Value, String>;
 
-/// One browser with a profile of its own. Dropped, it is killed with everything it started.
+/// One browser with a profile of its own; another one is launched once this is dropped. Dropped, it is killed with everything it started.
 pub struct Chromium {
     process: Child,
     link: Arc<Link>,
     _profile: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Chromium {
@@ -76,12 +80,13 @@ impl Chromium {
     }
 
     pub async fn launch_with(flags: &[&str]) -> Self {
+        let alone = ALONE.lock().await;
         let profile = tempfile::tempdir().expect("a folder for Chromium's profile");
         let mut process = start(profile.path(), flags);
         let stderr = process.stderr.take().expect("stderr is piped");
         let stderr = ChildStderr::from_std(stderr).expect("stderr can be read");
         // From here on, whatever fails, dropping this kills the browser.
-        let mut browser = Self { process, link: Link::closed(), _profile: profile };
+        let mut browser = Self { process, link: Link::closed(), _profile: profile, _alone: alone };
         let address = timeout(START_TIMEOUT, devtools_address(stderr)).await.expect("Chromium starts in time");
         let (socket, _) = tokio_tungstenite::connect_async(&address).await.expect("Chromium takes connections");
         browser.link = Link::open(socket);

@@ -1,0 +1,67 @@
+//! Figures for a quiet machine, printed: not run with the other tests, since a busy machine would only blur them.
+
+use std::time::Duration;
+
+use super::chromium::Chromium;
+use super::playing::LONG;
+use super::server::Server;
+
+/// From the click until a sound is to be heard, as the page's own audio graph sees it.
+const HEAR: &str = "(async () => {
+  const video = document.getElementById('avatar-video');
+  window.ears ??= (() => {
+    const context = new AudioContext({ latencyHint: 'interactive' });
+    const analyser = context.createAnalyser();
+    analyser.fftSize = 512;
+    context.createMediaStreamSource(video.srcObject).connect(analyser);
+    return analyser;
+  })();
+  const samples = new Float32Array(512);
+  const asked = performance.now();
+  mouthpiece.speak('People believe what they can see.');
+  for (;;) {
+    ears.getFloatTimeDomainData(samples);
+    if (samples.some((sample) => Math.abs(sample) > 0.01)) return performance.now() - asked;
+    if (performance.now() - asked > 10000) throw new Error('nothing is heard');
+    await new Promise((resolve) => setTimeout(resolve, 4));
+  }
+})()";
+const UTTERANCES: usize = 20;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a figure: takes two minutes of a quiet machine"]
+async fn how_soon_a_sentence_is_heard() {
+    let chromium = Chromium::launch().await;
+    let server = Server::start().await;
+    let page = chromium.page(&server.url("")).await;
+    page.wait_until_live().await;
+    let mut heard = Vec::new();
+    for _ in 0..UTTERANCES + 2 {
+        heard.push(page.evaluate(HEAR).await.as_f64().unwrap());
+        page.wait_until_silent().await;
+    }
+    let mut heard = heard.split_off(2);
+    heard.sort_by(f64::total_cmp);
+    eprintln!("from text to sound in the page: p50 {:.0} ms, p95 {:.0} ms of {UTTERANCES}", heard[9], heard[18]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a figure: takes two minutes of a quiet machine"]
+async fn how_a_minute_of_speech_plays() {
+    let chromium = Chromium::launch().await;
+    let server = Server::start().await;
+    let page = chromium.page(&server.url("")).await;
+    page.wait_until_live().await;
+    let minute = [LONG; 6].join(" ");
+    page.send(&minute).await;
+    page.wait_until_speaking().await;
+    page.watch(Duration::from_secs(5)).await;
+    let (played, skew) = tokio::join!(page.watch(Duration::from_secs(60)), page.skew(Duration::from_secs(55)));
+    eprintln!(
+        "{played}\nvoice late by (ms): p50 {:.0}, p95 of the distance {:.0} of {}",
+        skew.p50, skew.p95_abs, skew.count
+    );
+    assert!((24.5..=25.5).contains(&played.decoded_fps) && played.freezes == 0.0, "{played}");
+    server.stop().await;
+}

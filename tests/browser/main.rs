@@ -1,0 +1,21 @@
+//! The real program in one process, a real Chromium in another, and what a person would see and hear between them.
+//!
+//! A binary of its own, so that cargo runs it after the other tests and not beside them: playing in real time on two
+//! cores needs both. It needs `chromium` on the PATH and links nothing of the library.
+//!
+//! Figures: `cargo test --release --test browser -- --ignored --nocapture`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation
+)]
+
+mod chromium;
+mod figures;
+mod leaving;
+mod page;
+mod playing;
+mod server;

@@ -1,0 +1,160 @@
+//! `mouthpiece serve` in a process of its own, and what can be seen of it from outside.
+//!
+//! A process of its own, so that its threads, descriptors and memory are its and nobody else's.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+/// Loading the model and trying an encoder takes a second on a quiet machine.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// What `serve` promises after SIGTERM, and as much again for a busy machine.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+/// For what goes on after a client has left: pipelines are taken apart behind its back.
+pub const SETTLED: Duration = Duration::from_secs(20);
+/// Between two looks at a process that is still ending something.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+pub struct Server {
+    process: Child,
+    /// `127.0.0.1:PORT`
+    pub address: String,
+    log: Arc<Mutex<Vec<String>>>,
+    logging: JoinHandle<()>,
+}
+
+/// What a process holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// How many threads have each name.
+    pub threads: BTreeMap<String, usize>,
+    pub descriptors: usize,
+    pub resident_kib: u64,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts on a free port with further arguments and waits until it serves.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_mouthpiece"))
+            .args(["--home", env!("CARGO_MANIFEST_DIR"), "serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let kept = Arc::clone(&log);
+        let logging = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(START_LIMIT, said.next_line()).await.expect("the server starts").unwrap();
+        let line = line.unwrap_or_else(|| panic!("the server ended: {:?}", log.lock().unwrap()));
+        let (_, address) = line.split_once("http://").expect("the server says where it is");
+        Self { address: address.to_owned(), process, log, logging }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// A value of `/metrics`; nothing that was never counted is there.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let mut socket = TcpStream::connect(&self.address).await.unwrap();
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).await.unwrap();
+        let value = reply.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(value.parse().unwrap())
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn wait_for_metric(&self, name: &str, wanted: f64, limit: Duration) {
+        let reached = async {
+            let mut look = tokio::time::interval(LOOK_AGAIN);
+            while self.metric(name).await.unwrap_or(0.0) != wanted {
+                look.tick().await;
+            }
+        };
+        if tokio::time::timeout(limit, reached).await.is_err() {
+            panic!("{name} is {:?} and not {wanted} after {limit:?}", self.metric(name).await);
+        }
+    }
+
+    /// What the process holds now.
+    pub fn holding(&self) -> Holding {
+        let folder = format!("/proc/{}", self.process.id().expect("the server runs"));
+        let mut threads = BTreeMap::new();
+        for thread in std::fs::read_dir(format!("{folder}/task")).unwrap() {
+            // A thread may end between the listing and the look.
+            if let Ok(name) = std::fs::read_to_string(thread.unwrap().path().join("comm")) {
+                *threads.entry(name.trim().to_owned()).or_default() += 1;
+            }
+        }
+        let status = std::fs::read_to_string(format!("{folder}/status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        Holding {
+            threads,
+            descriptors: std::fs::read_dir(format!("{folder}/fd")).unwrap().count(),
+            resident_kib: resident.trim().trim_end_matches(" kB").parse().unwrap(),
+        }
+    }
+
+    /// Waits until the process holds what satisfies a condition, or the limit is over; gives what it holds then.
+    pub async fn holding_when(&self, limit: Duration, mut enough: impl FnMut(&Holding) -> bool) -> Holding {
+        let reached = async {
+            let mut look = tokio::time::interval(LOOK_AGAIN);
+            while !enough(&self.holding()) {
+                look.tick().await;
+            }
+        };
+        // The caller asserts on what is held, which says more than that it took too long.
+        let _ = tokio::time::timeout(limit, reached).await;
+        self.holding()
+    }
+
+    /// Ends it as an administrator would; it must end by itself, in time and without an error.
+    pub async fn stop(mut self) {
+        let id = self.process.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
+        rustix::process::kill_process(id.expect("the server still runs"), rustix::process::Signal::TERM).unwrap();
+        let ended = tokio::time::timeout(STOP_LIMIT, self.process.wait()).await;
+        let status = ended.expect("the server ends after SIGTERM").unwrap();
+        assert!(status.success(), "{status}: {:#?}", self.log.lock().unwrap());
+    }
+}
+
+impl Holding {
+    pub fn thread_count(&self) -> usize {
+        self.threads.values().sum()
+    }
+
+    pub fn named(&self, name: &str) -> usize {
+        self.threads.get(name).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.logging.abort();
+        if std::thread::panicking() {
+            let log = self.log.lock().unwrap();
+            eprintln!("the server's log, its end:\n{}", log[log.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
