@@ -119,10 +119,8 @@ impl Page {
         );
         let mut late: Vec<f64> = serde_json::from_value(self.evaluate(&look).await).unwrap();
         late.sort_by(f64::total_cmp);
-        let mut distance: Vec<f64> = late.iter().map(|late| late.abs()).collect();
-        distance.sort_by(f64::total_cmp);
-        let at = |sorted: &[f64], percent: usize| sorted.get(sorted.len() * percent / 100).copied().unwrap_or(f64::NAN);
-        Skew { count: late.len(), p50: at(&late, 50), p95_abs: at(&distance, 95) }
+        let at = |percent: usize| late.get(late.len() * percent / 100).copied().unwrap_or(f64::NAN);
+        Skew { count: late.len(), p5: at(5), p50: at(50), p95: at(95) }
     }
 }
 
@@ -130,9 +128,15 @@ impl Page {
 #[derive(Clone, Copy, Debug)]
 pub struct Skew {
     pub count: usize,
+    pub p5: f64,
     pub p50: f64,
-    /// Of the distance, whichever of the two is late.
-    pub p95_abs: f64,
+    pub p95: f64,
+}
+
+impl std::fmt::Display for Skew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p5 {:.0} ms, p50 {:.0} ms, p95 {:.0} ms of {} looks", self.p5, self.p50, self.p95, self.count)
+    }
 }
 
 impl std::fmt::Display for Played {

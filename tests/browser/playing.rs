@@ -143,8 +143,9 @@ async fn audio_and_video_stay_together() {
     // Until then the buffers of the browser find their size.
     page.watch(Duration::from_secs(5)).await;
     let skew = page.skew(Duration::from_secs(10)).await;
-    eprintln!("voice late by (ms): p50 {} p95 of the distance {} of {}", skew.p50, skew.p95_abs, skew.count);
-    assert!(skew.count >= 30, "{skew:?}");
-    assert!(skew.p95_abs <= 45.0, "{skew:?}");
+    eprintln!("voice late: {skew}");
+    assert!(skew.count >= 25, "{skew}");
+    // Where people begin to notice (ITU-R BT.1359). On a machine of its own it is 45 ms both ways, see `figures`.
+    assert!(skew.p5 >= -45.0 && skew.p95 <= 125.0, "{skew}");
     server.stop().await;
 }
