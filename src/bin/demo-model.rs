@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use mouthpiece::demo::train::{Budget, Options, Stage, train};
-use mouthpiece::demo::{eval, network, prepare, sheet};
-use mouthpiece::lipsync::musetalk::ModelConfig;
+use mouthpiece::demo::{eval, prepare, sheet};
 
 #[derive(Debug, Parser)]
 #[command(about = "Trains, judges and prepares the demo model and its avatar")]
@@ -34,10 +33,10 @@ enum Command {
         #[arg(long, default_value = "all")]
         stage: Stage,
         /// Minutes for the autoencoder and, beside it, the audio encoder.
-        #[arg(long, default_value_t = 10.0)]
+        #[arg(long, default_value_t = 11.0)]
         parts_minutes: f64,
         /// Minutes for everything together.
-        #[arg(long, default_value_t = 20.0)]
+        #[arg(long, default_value_t = 40.0)]
         joint_minutes: f64,
     },
     /// Draw the idle loop and write the avatar's folder.
@@ -51,10 +50,6 @@ enum Command {
     Eval(eval::Args),
     /// Draw a contact sheet: what the model shows beside the drawn truth.
     Sheet(sheet::Args),
-    Init {
-        #[arg(long, default_value = "models/demo")]
-        model: PathBuf,
-    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -67,12 +62,6 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Eval(args) => eval::run(&args)?,
         Command::Sheet(args) => sheet::run(&args)?,
-        Command::Init { model } => {
-            let config = ModelConfig::load(&model.join("config.json"))?;
-            let (a, u) = (network::AudioPart::new(&config)?, network::UnetPart::new(&config)?);
-            let (e, d) = (network::EncoderPart::new(&config)?, network::DecoderPart::new(&config)?);
-            network::save_parts(&[&a.store, &u.store, &e.store, &d.store], &model.join("model.safetensors"), true)?;
-        }
     }
     Ok(())
 }

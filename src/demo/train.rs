@@ -151,7 +151,9 @@ pub fn train(options: Options, stage: Stage) -> Result<()> {
     let seed = i64::try_from(options.seed).unwrap_or(0);
     tch::manual_seed(seed);
     let mut run = Run::new(options)?;
-    if stage != Stage::Joint {
+    // Parts that have been trained together since are finished.
+    let finished = run.options.resume && run.checkpoint("joint").exists();
+    if stage != Stage::Joint && !finished {
         // One core each.
         tch::set_num_threads(1);
         let (image, sound) = std::thread::scope(|scope| {

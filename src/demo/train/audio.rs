@@ -55,7 +55,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
         optimizer.step();
         mean_loss += loss.f_double_value(&[])? / 200.0;
         clock.step += 1;
-        if clock.step % 200 == 0 {
+        if clock.step.is_multiple_of(200) {
             run.log(&serde_json::json!({
                 "stage": "audio", "step": clock.step, "seconds": clock.seconds(), "loss": mean_loss,
                 "heldout": judged.judge(&part, &windows)?,

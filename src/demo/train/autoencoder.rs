@@ -95,7 +95,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<(Vec<f32>, Vec<f32>)> {
         }
         mean_loss += loss.f_double_value(&[])? / 100.0;
         clock.step += 1;
-        if clock.step % 100 == 0 {
+        if clock.step.is_multiple_of(100) {
             let (whole, mouth) = judge(&encoder, &decoder, &crops)?;
             run.log(&serde_json::json!({
                 "stage": "autoencoder", "step": clock.step, "seconds": clock.seconds(), "loss": mean_loss,

@@ -180,7 +180,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
         }
         sums[3] += losses.psnr / 50.0;
         clock.step += 1;
-        if clock.step % 50 == 0 {
+        if clock.step.is_multiple_of(50) {
             let [latent, pixels, helper, psnr] = sums;
             run.log(&serde_json::json!({
                 "stage": "joint", "step": clock.step, "seconds": clock.seconds(), "latent": latent, "pixels": pixels,
