@@ -1,4 +1,36 @@
 //! mouthpiece gives a program a face: text or audio in, a lip-synced avatar out over WebRTC, in real time.
+//!
+//! # How one sentence travels
+//!
+//! | # | where | runs on | what | what bounds it |
+//! |---|---|---|---|---|
+//! | 1 | [`signalling`] | tokio | a WebSocket frame becomes a [`signalling::Command`] | rate, size and count limits |
+//! | 2 | [`conversation`] | tokio | the dialogue's reply, cut into sentences | 8 turns; more are refused as busy |
+//! | 3 | [`speech`] | tokio, espeak-ng's process | a sentence becomes PCM, the next one is made meanwhile | a full channel stops the reader, which stops espeak-ng |
+//! | 4 | [`lipsync::driver`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen |
+//! | 5 | [`lipsync::engine`] | thread "engine" | mel, audio encoder, UNet, decoder; earliest deadline first over all sessions | 64 batches; senders wait |
+//! | 6 | [`compose`] | thread "compose" | the mouth is pasted into the avatar's own frame, in I420 | 64 pastes; senders wait |
+//! | 7 | [`playout`] | thread "playout" | every 40 ms one pair of a frame and its sound leaves for each session | nothing waits any more |
+//! | 8 | [`media`] | GStreamer | encoded once for each session, sent to each viewer through its own pipeline | a slow viewer skips to the next key frame |
+//!
+//! Before playout everything waits and no text is lost; after playout nothing waits.
+//!
+//! # Rules that keep it easy to change
+//!
+//! - **A unit of media is one frame and the exact 40 ms of sound that drew it.** They are scheduled as a pair, silence
+//!   and idle frames too, so lips and voice cannot drift apart. Only [`playout`] gives out indices, only [`timeline`]
+//!   turns samples, frames and nanoseconds into each other, by index and rate.
+//! - **The head never jumps.** Mouths are drawn for given places in the avatar's idle loop; idle runs up to that place
+//!   and rests there if the mouth is late ([`playout::schedule`]).
+//! - **Late is counted, not shown as drift.** A mouth that misses its tick is replaced by the last picture while the
+//!   sound goes on.
+//! - **Every piece of speech carries its utterance.** An interruption cancels a token; whatever holds it drops out at
+//!   its next step, and playout is idle at the next tick.
+//! - **Silence is the avatar's own frame**, the very buffer that idle shows.
+//! - **Each foreign library has one home**: libtorch in `lipsync::musetalk` (and `demo`, which trains it), GStreamer in
+//!   [`media`], sockets in [`signalling`]. `tests/it/layering.rs` checks it.
+//! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
+//! - Every thread is joined before `main` returns: libtorch's destructors crash under a thread that still computes.
 
 // Tests cast small constants; the lint guards what runs.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_lossless))]
