@@ -18,7 +18,7 @@ use crate::compose::Composer;
 use crate::ids::{SegmentId, UtteranceId};
 use crate::playout::{Command, FrameAudio, SessionPlayout};
 use crate::speech::resample::{Resampler, to_i16};
-use crate::speech::{PcmStream, SpeechError};
+use crate::speech::{PcmChunk, PcmStream, SpeechError};
 use crate::timeline::{
     FRAME_DURATION, LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME,
 };
@@ -217,20 +217,10 @@ impl<'a> Planner<'a> {
         let asked = Instant::now();
         let mut resamplers: Option<(Resampler, Resampler)> = None;
         while let Some(chunk) = speech.recv().await {
-            let chunk = chunk?;
-            if self.first_audio.is_none() {
-                self.first_audio = Some(Instant::now());
-                crate::metrics::tts_first_audio(asked.elapsed());
-            }
-            if resamplers.is_none() {
-                resamplers = Some((
-                    Resampler::new(chunk.sample_rate, LIPSYNC_RATE)?,
-                    Resampler::new(chunk.sample_rate, PLAYOUT_RATE)?,
-                ));
-            }
-            if let Some((to_network, to_playout)) = &mut resamplers {
-                let (network, playout) = (to_network.push(&chunk.samples)?, to_playout.push(&chunk.samples)?);
-                self.take(&network, &playout);
+            self.feed(&chunk?, &mut resamplers, asked)?;
+            // Everything that is there already, so that frames are drawn in the largest batches that may be.
+            while let Ok(chunk) = speech.try_recv() {
+                self.feed(&chunk?, &mut resamplers, asked)?;
             }
             self.plan(false).await?;
         }
@@ -244,6 +234,28 @@ impl<'a> Planner<'a> {
             self.send(Command::EndSegment { segment: self.segment }).await?;
         }
         Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames, first_audio: self.first_audio })
+    }
+
+    /// Takes in a piece as the synthesiser or the client delivered it.
+    fn feed(
+        &mut self,
+        chunk: &PcmChunk,
+        resamplers: &mut Option<(Resampler, Resampler)>,
+        asked: Instant,
+    ) -> Result<(), DriverError> {
+        if self.first_audio.is_none() {
+            self.first_audio = Some(Instant::now());
+            crate::metrics::tts_first_audio(asked.elapsed());
+        }
+        if resamplers.is_none() {
+            let rate = chunk.sample_rate;
+            *resamplers = Some((Resampler::new(rate, LIPSYNC_RATE)?, Resampler::new(rate, PLAYOUT_RATE)?));
+        }
+        if let Some((to_network, to_playout)) = resamplers {
+            let (network, playout) = (to_network.push(&chunk.samples)?, to_playout.push(&chunk.samples)?);
+            self.take(&network, &playout);
+        }
+        Ok(())
     }
 
     fn take(&mut self, network: &[f32], playout: &[f32]) {
