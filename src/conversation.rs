@@ -51,6 +51,17 @@ pub struct Conversation {
     audio: std::sync::Mutex<Option<Audio>>,
 }
 
+/// When each utterance's turn arrived, for whoever measures latency further down.
+#[derive(Clone)]
+pub struct Arrivals(Active);
+
+impl Arrivals {
+    /// `None` once the utterance has ended.
+    pub fn of(&self, utterance: UtteranceId) -> Option<Instant> {
+        self.0.arrived(utterance)
+    }
+}
+
 struct Audio {
     sample_rate: u32,
     pieces: mpsc::Sender<Result<PcmChunk, SpeechError>>,
@@ -115,9 +126,8 @@ impl Conversation {
         self.active.cancel_all(Instant::now());
     }
 
-    /// Whether anything is being said or about to be.
-    pub fn is_busy(&self) -> bool {
-        !self.active.is_empty()
+    pub fn arrivals(&self) -> Arrivals {
+        Arrivals(self.active.clone())
     }
 
     fn queue_text(&self, content: String, id: Option<String>, say: fn(String) -> Say) -> Result<(), SubmitError> {

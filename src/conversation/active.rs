@@ -57,10 +57,6 @@ impl Active {
         });
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
     /// Marks the utterance as audible and gives the client's id of it; `None` if it was cancelled meanwhile.
     pub fn heard(&self, utterance: UtteranceId) -> Option<Option<String>> {
         let mut entries = self.lock();

@@ -16,8 +16,12 @@ pub mod pipeline;
 pub mod publisher;
 pub mod viewer;
 
+use std::time::Instant;
+
 use gstreamer as gst;
 use gstreamer::prelude::*;
+
+use crate::ids::UtteranceId;
 
 pub use description::{CheckReport, Description, DescriptionError, PipelineDir, check, list};
 pub use encoder::{EncoderChoice, Selected, select};
@@ -56,6 +60,8 @@ impl Codec {
 pub enum MediaEvent {
     /// The publish pipeline stopped: nothing more will be encoded for this session.
     PublisherFailed { element: String, message: String },
+    /// The first frame of an utterance left the encoder, bound for the viewers.
+    FirstPacket { utterance: UtteranceId, at: Instant },
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,9 @@
 //! GStreamer's threads. Dropping a `Publisher` does not wait; its last teardown thread is joined when the last viewer
 //! is gone too.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc as blocking;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 use super::description::{names, publish_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
 use super::{Codec, Description, MediaError, MediaEvent, Selected};
+use crate::ids::UtteranceId;
 use crate::playout::{I420Frame, Pair, PairSink};
 use crate::timeline::{FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Samples, Timeline};
 
@@ -92,13 +94,14 @@ impl Publisher {
         let teardown = Teardown::default();
         let pipeline = OwnedPipeline::new(built, teardown.clone());
         let counters = Arc::new(Counters::default());
+        let bus_events = events.clone();
         pipeline.watch(move |report| {
             let event = match report {
                 BusReport::Error { element, message } => MediaEvent::PublisherFailed { element, message },
                 BusReport::EndOfStream => return,
             };
             // The owner acts on the first one; when its queue is full it has already been told.
-            let _ = events.try_send(event);
+            let _ = bus_events.try_send(event);
         });
 
         // One clock for every publisher and viewer, so that presentation times mean the same everywhere.
@@ -107,7 +110,8 @@ impl Publisher {
         pipeline.gst().set_latency(gst::ClockTime::ZERO);
         limit_key_frames(&element(&pipeline, names::VIDEO_ENCODER)?, &counters);
         let video_out = app_sink(&pipeline, names::VIDEO_OUT)?;
-        count_encoded(&video_out, &counters);
+        let (marks, marked) = blocking::sync_channel(MARKS);
+        watch_encoded(&video_out, &counters, marked, events.clone());
         let video = produce(&video_out);
         let audio = produce(&app_sink(&pipeline, names::AUDIO_OUT)?);
         let sink = PublisherSink {
@@ -116,6 +120,8 @@ impl Publisher {
             counters: Arc::clone(&counters),
             format,
             start: None,
+            marks,
+            utterance: None,
         };
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| MediaError::Start {
             file: selected.publish.file().to_owned(),
@@ -194,7 +200,21 @@ pub struct PublisherSink {
     format: VideoFormat,
     /// When the first pair was pushed and its index; from then on presentation time follows from the index alone.
     start: Option<(Timeline, FrameIndex)>,
+    /// Where an utterance's first frame is announced to whoever watches the encoder's output.
+    marks: blocking::SyncSender<Mark>,
+    /// The last one that began.
+    utterance: Option<UtteranceId>,
 }
+
+/// The first frame of an utterance, on its way through the encoder.
+#[derive(Debug)]
+struct Mark {
+    pts: MediaTime,
+    utterance: UtteranceId,
+}
+
+/// Utterances whose first frame is in the encoder: one, or two if one was interrupted at once. More are not measured.
+const MARKS: usize = 4;
 
 impl PairSink for PublisherSink {
     fn push(&mut self, pair: Pair) {
@@ -214,6 +234,12 @@ impl PairSink for PublisherSink {
         for buffer in audio_buffers(pair.audio.as_deref(), at, &timeline) {
             // It refuses only while the pipeline stops, and then its end is reported on the bus.
             let _ = self.audio.push_buffer(buffer);
+        }
+        // An utterance may pause between its sentences; it begins only once.
+        if let Some(utterance) = pair.utterance.filter(|utterance| self.utterance != Some(*utterance)) {
+            self.utterance = Some(utterance);
+            // Full only if nothing leaves the encoder, and then there is no packet to report.
+            let _ = self.marks.try_send(Mark { pts: timeline.video_pts(at), utterance });
         }
         let _ = self.video.push_buffer(video_buffer(&pair.frame, at, &timeline));
         self.counters.pushed.fetch_add(1, Ordering::Relaxed);
@@ -328,19 +354,43 @@ fn limit_key_frames(encoder: &gst::Element, counters: &Arc<Counters>) {
     });
 }
 
-fn count_encoded(sink: &gst_app::AppSink, counters: &Arc<Counters>) {
+/// Counts what comes out of the encoder and reports the first packet of each utterance.
+fn watch_encoded(
+    sink: &gst_app::AppSink,
+    counters: &Arc<Counters>,
+    marks: blocking::Receiver<Mark>,
+    events: mpsc::Sender<MediaEvent>,
+) {
     let Some(pad) = sink.static_pad("sink") else { return };
     let counters = Arc::clone(counters);
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+    // Only this pad's streaming thread takes the lock.
+    let awaited = Mutex::new((marks, None::<Mark>));
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         if let Some(buffer) = info.buffer() {
             counters.encoded.fetch_add(1, Ordering::Relaxed);
             counters.encoded_bytes.fetch_add(buffer.size() as u64, Ordering::Relaxed);
             if !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
                 counters.key_frames.fetch_add(1, Ordering::Relaxed);
             }
+            let mut awaited = awaited.lock().unwrap_or_else(PoisonError::into_inner);
+            let (marks, mark) = &mut *awaited;
+            *mark = mark.take().or_else(|| marks.try_recv().ok());
+            let reached = |mark: &mut Mark| running_time(pad, buffer).is_some_and(|time| time >= mark.pts);
+            if let Some(Mark { utterance, .. }) = mark.take_if(reached) {
+                // The owner measures; with its queue full this one goes unmeasured.
+                let _ = events.try_send(MediaEvent::FirstPacket { utterance, at: Instant::now() });
+            }
         }
         gst::PadProbeReturn::Ok
     });
+}
+
+/// When a buffer is presented. Not its own time stamp: x264enc moves those by a thousand hours and says so in the
+/// segment.
+fn running_time(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<MediaTime> {
+    let event = pad.sticky_event::<gst::event::Segment>(0)?;
+    let time = event.segment().downcast_ref::<gst::ClockTime>()?.to_running_time(buffer.pts()?)?;
+    Some(MediaTime::from_nanos(time.nseconds()))
 }
 
 /// Makes an appsink the source of viewers, keeping the `sync` that the description gave it.

@@ -12,14 +12,15 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::{LoadedAvatar, Works};
-use crate::avatar::Manifest;
+use crate::avatar::{AvatarError, Manifest};
 use crate::compose::Composer;
 use crate::config::ServeConfig;
-use crate::conversation::{Conversation, Notices, Parts};
+use crate::conversation::{Arrivals, Conversation, Notices, Parts};
 use crate::ids::{AvatarId, SessionId};
 use crate::lipsync::driver::Driver;
 use crate::lipsync::engine::Engine;
 use crate::media::{self, Publisher};
+use crate::metrics;
 use crate::playout::Playout;
 use crate::signalling::{
     AvatarInfo, BoxFuture, Command, ErrorCode, IceServer, JoinError, Notice, OpenPeerError, Peer, PeerEvent, Session,
@@ -30,7 +31,7 @@ use crate::speech::tts;
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
 const PLAYOUT_EVENTS: usize = 64;
-/// Faults of one session's pipeline waiting to be logged.
+/// Reports of one session's pipeline: one an utterance, and faults.
 const MEDIA_EVENTS: usize = 16;
 
 /// Opens and finds sessions.
@@ -105,11 +106,10 @@ impl SessionStore {
         }
         let manifest = crate::avatar::AvatarStore::new(&self.config.folders.avatars).manifest(id)?;
         let model = self.model.get_or_init(|| manifest.model.clone());
-        anyhow::ensure!(
-            *model == manifest.model,
-            "avatar {id} needs model {}, this server runs {model}: start another server for it",
-            manifest.model
-        );
+        if *model != manifest.model {
+            let problem = format!("needs model {}, this server runs {model}", manifest.model);
+            return Err(AvatarError::BadFile { path: format!("{id}/avatar.toml"), problem }.into());
+        }
         let loaded = Arc::new(self.load(id).await?);
         avatars.insert(id.clone(), Arc::clone(&loaded));
         Ok(loaded)
@@ -153,8 +153,8 @@ impl SessionStore {
         let manifest: &Manifest = &loaded.avatar.manifest;
         let tts = tts::from_voice(&manifest.voice)?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
-        let (faults, fault_queue) = mpsc::channel(MEDIA_EVENTS);
-        let (publisher, sink) = Publisher::start(&self.encoder, format, faults)?;
+        let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
+        let (publisher, sink) = Publisher::start(&self.encoder, format, media_events)?;
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
         let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events)?;
         let driver =
@@ -178,7 +178,8 @@ impl SessionStore {
             gone,
             playout: self.playout.clone(),
             publisher: Arc::clone(&publisher),
-            faults: fault_queue,
+            media: media_queue,
+            arrivals: conversation.arrivals(),
             notices: notices.clone(),
         };
         self.tracker.spawn(supervisor.run().instrument(span.clone()));
@@ -190,8 +191,17 @@ impl SessionStore {
     }
 }
 
+/// What a client may know: never where files lie on this machine, which the log tells.
 fn join_error(code: ErrorCode, error: &anyhow::Error) -> JoinError {
-    JoinError { code, message: format!("{error:#}") }
+    tracing::warn!(%code, error = format!("{error:#}"), "nobody can join");
+    let message = match error.downcast_ref::<AvatarError>() {
+        Some(AvatarError::Unknown { id, available, .. }) => {
+            format!("avatar {id:?} does not exist on this server; there is: {available}")
+        }
+        Some(_) => "the avatar cannot be loaded; the server's log says why".to_owned(),
+        None => "the session cannot be opened; the server's log says why".to_owned(),
+    };
+    JoinError { code, message }
 }
 
 /// Closes a session in order once nobody holds it.
@@ -201,7 +211,8 @@ struct Supervisor {
     gone: mpsc::Receiver<()>,
     playout: Playout,
     publisher: Arc<Publisher>,
-    faults: mpsc::Receiver<media::MediaEvent>,
+    media: mpsc::Receiver<media::MediaEvent>,
+    arrivals: Arrivals,
     notices: Notices,
 }
 
@@ -211,11 +222,7 @@ impl Supervisor {
             tokio::select! {
                 _ = self.gone.recv() => break,
                 () = self.ended.cancelled() => break,
-                Some(fault) = self.faults.recv() => {
-                    tracing::error!(?fault, "the session's pipeline failed");
-                    let message = format!("the session's media pipeline failed: {fault:?}; connect again");
-                    self.notices.tell(&Notice::Error { code: ErrorCode::PeerFailed, message, fatal: true });
-                }
+                Some(event) = self.media.recv() => self.heed(event),
             }
         }
         self.ended.cancel();
@@ -232,6 +239,23 @@ impl Supervisor {
         }
         crate::metrics::session_closed();
         tracing::info!("session closed");
+    }
+}
+
+impl Supervisor {
+    fn heed(&self, event: media::MediaEvent) {
+        match event {
+            media::MediaEvent::FirstPacket { utterance, at } => {
+                if let Some(arrived) = self.arrivals.of(utterance) {
+                    metrics::first_packet(at.saturating_duration_since(arrived));
+                }
+            }
+            media::MediaEvent::PublisherFailed { element, message } => {
+                tracing::error!(element, message, "the session's pipeline failed");
+                let message = format!("the session's media pipeline failed at {element}: {message}; connect again");
+                self.notices.tell(&Notice::Error { code: ErrorCode::PeerFailed, message, fatal: true });
+            }
+        }
     }
 }
 
