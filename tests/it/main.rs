@@ -3,6 +3,8 @@
 // Clippy's own exemption for tests covers test functions only, not the helpers beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
+mod cli;
+mod layering;
 mod network;
 mod parity;
 mod signalling;

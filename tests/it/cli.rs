@@ -1,0 +1,318 @@
+//! The program as an operator starts it: what goes wrong is said in one line, and it stops when asked to.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use futures_util::{SinkExt, StreamExt};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+
+const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mouthpiece"));
+    command.current_dir(PROJECT).env_remove("RUST_LOG").env_remove("MOUTHPIECE_HOME");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    program().args(arguments).output().unwrap()
+}
+
+/// The last line of stderr, which is the error.
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+}
+
+fn stdout_json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("not JSON: {output:?}"))
+}
+
+/// A home of its own, everything linked to the project's but what a test replaces.
+fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let link = |name: &str| {
+        std::os::unix::fs::symlink(Path::new(PROJECT).join(name), home.path().join(name)).unwrap();
+    };
+    std::fs::create_dir_all(home.path().join("models/demo")).unwrap();
+    link("models/avatars");
+    link("models/demo/config.json");
+    link("models/demo/model.safetensors");
+    std::fs::create_dir(home.path().join("pipelines")).unwrap();
+    for entry in std::fs::read_dir(Path::new(PROJECT).join("pipelines")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), home.path().join("pipelines").join(entry.file_name())).unwrap();
+    }
+    home
+}
+
+fn serve_in(home: &Path, arguments: &[&str]) -> Output {
+    let mut all = vec!["--home", home.to_str().unwrap(), "serve", "--listen", "127.0.0.1:0"];
+    all.extend(arguments);
+    run(&all)
+}
+
+#[test]
+fn a_wrong_avatar_is_named_with_those_that_exist() {
+    let output = run(&["serve", "--avatar", "anna", "--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error(&output).contains("\"anna\"") && error(&output).contains("demo"), "{}", error(&output));
+}
+
+#[test]
+fn an_avatar_id_cannot_leave_the_avatars_folder() {
+    for command in [&["avatars", "show", "../demo"][..], &["serve", "--avatar", "../../etc"]] {
+        let output = run(command);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(error(&output).contains("not valid"), "{}", error(&output));
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["serve", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains(&address) && error(&output).contains("--listen"), "{}", error(&output));
+}
+
+#[test]
+fn a_checkpoint_with_a_tensor_missing_is_an_error_that_names_the_tensor() {
+    let home = home();
+    let weights = home.path().join("models/demo/model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let kept = tensors.iter().filter(|(name, _)| *name != "unet.conv_in.bias");
+    let written = safetensors::serialize(kept, None).unwrap();
+    std::fs::remove_file(&weights).unwrap();
+    std::fs::write(&weights, written).unwrap();
+    let output = serve_in(home.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("unet.conv_in.bias") && error(&output).contains("missing"), "{}", error(&output));
+}
+
+#[test]
+fn a_model_that_is_not_there_is_named() {
+    let home = home();
+    std::fs::remove_file(home.path().join("models/demo/model.safetensors")).unwrap();
+    let output = serve_in(home.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("model.safetensors"), "{}", error(&output));
+}
+
+#[test]
+fn an_encoder_that_is_missing_is_never_replaced_by_another() {
+    for name in ["nvh264enc", "no264enc"] {
+        if name == "nvh264enc"
+            && stdout_json(&run(&["pipelines", "list", "--json"]))["pipelines"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|pipeline| pipeline["file"] == "publish-nvh264enc.launch" && pipeline["status"] == "ok")
+        {
+            continue;
+        }
+        let output = run(&["serve", "--encoder", name, "--listen", "127.0.0.1:0"]);
+        assert!(!output.status.success());
+        assert!(error(&output).contains(name), "{}", error(&output));
+    }
+}
+
+/// A broken description, what breaks it and what the error must name.
+#[test]
+fn a_broken_pipeline_file_is_named_with_its_fault() {
+    let faults = [
+        ("syntax", "! opusenc", "! ! opusenc", "publish-x264enc.launch"),
+        ("element", "opusenc", "opusencoder", "opusencoder"),
+        ("name", "name=video ", "name=picture ", "video"),
+    ];
+    for (what, from, to, named) in faults {
+        let home = home();
+        let path = home.path().join("pipelines/publish-x264enc.launch");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let broken = text
+            .lines()
+            .map(|line| if line.trim_start().starts_with('#') { line.to_owned() } else { line.replacen(from, to, 1) });
+        let broken = broken.collect::<Vec<_>>().join("\n");
+        assert_ne!(text.trim(), broken.trim(), "{what}: the file has no {from:?}");
+        std::fs::write(&path, broken).unwrap();
+        let file = path.to_str().unwrap();
+        let output = run(&["pipelines", "check", file, "--json"]);
+        assert_eq!(output.status.code(), Some(2), "{what}");
+        let report = stdout_json(&output);
+        let message = report["pipelines"][0]["fault"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("publish-x264enc.launch") && message.contains(named), "{what}: {message}");
+        let output = serve_in(home.path(), &["--encoder", "x264enc"]);
+        assert!(!output.status.success() && error(&output).contains(named), "{what}: {}", error(&output));
+    }
+}
+
+#[test]
+fn the_shipped_pipelines_fit_their_contract() {
+    let output = run(&["pipelines", "check"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn doctor_finds_nothing_missing_where_the_tests_run() {
+    let output = run(&["doctor", "--json", "--listen", "127.0.0.1:0"]);
+    let report = stdout_json(&output);
+    assert!(output.status.success() && report["healthy"] == true, "{report}");
+}
+
+#[test]
+fn doctor_names_a_missing_model_and_its_fix() {
+    let home = home();
+    std::fs::remove_file(home.path().join("models/demo/model.safetensors")).unwrap();
+    let output = run(&["--home", home.path().to_str().unwrap(), "doctor", "--json", "--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = stdout_json(&output);
+    let model = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "model").unwrap().clone();
+    assert_eq!(model["status"], "fault");
+    assert!(model["fix"].is_string(), "{model}");
+}
+
+#[test]
+fn a_film_holds_every_frame_of_the_speech_and_its_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("film.mp4");
+    let output = run(&["render", "--text", "Bob made a big map.", "--out", film.to_str().unwrap(), "--json"]);
+    assert!(output.status.success(), "{}", error(&output));
+    let report = stdout_json(&output);
+    let frames = report["frames"].as_u64().unwrap();
+    assert!((25..100).contains(&frames), "{report}");
+    assert!(report["mouths"].as_u64().unwrap() >= 15, "{report}");
+    assert_eq!(report["duration_ms"], frames * 40);
+    let bytes = std::fs::read(&film).unwrap();
+    assert_eq!(&bytes[4..8], b"ftyp");
+    assert!(bytes.len() > 20_000);
+}
+
+#[test]
+fn a_film_of_a_wrong_audio_file_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = folder.path().join("sound.wav");
+    std::fs::write(&sound, b"RIFF but not really").unwrap();
+    let film = folder.path().join("film.mp4");
+    let output = run(&["render", "--audio", sound.to_str().unwrap(), "--out", film.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error(&output).contains("sound.wav"), "{}", error(&output));
+    let output = run(&["render", "--text", "🙂 \u{7}", "--out", film.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// A server in a process of its own; killed if a test fails.
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Served {
+    fn start() -> Self {
+        let mut child = program()
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address =
+            line.trim().rsplit_once("http://").unwrap_or_else(|| panic!("no address in {line:?}")).1.to_owned();
+        Self { child, address }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_server_asked_to_stop_in_mid_sentence_ends_cleanly_within_two_seconds() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut served = Served::start();
+        let (mut socket, _) = connect_async(format!("ws://{}/ws", served.address)).await.unwrap();
+        let text = "This sentence is long enough to be still going on when somebody stops the server. ".repeat(5);
+        socket.send(Message::text(json!({"type": "speak", "content": text}).to_string())).await.unwrap();
+        while !next(&mut socket).await.is_some_and(|message| message["type"] == "speech_started") {}
+        let asked = std::time::Instant::now();
+        kill_process(Pid::from_child(&served.child), signal).unwrap();
+        let mut told = false;
+        while let Some(message) = next(&mut socket).await {
+            told |= message["type"] == "error" && message["code"] == "shutting_down";
+        }
+        assert!(told, "the client was not told");
+        let status = tokio::task::spawn_blocking(move || served.child.wait().unwrap()).await.unwrap();
+        assert_eq!(status.code(), Some(0));
+        assert!(asked.elapsed() < std::time::Duration::from_secs(2), "took {:?}", asked.elapsed());
+    }
+}
+
+/// The next JSON message; `None` once the socket is closed.
+async fn next<S>(socket: &mut S) -> Option<Value>
+where
+    S: StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
+{
+    loop {
+        match socket.next().await? {
+            Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+#[tokio::test]
+async fn metrics_tell_the_way_of_an_utterance() {
+    let served = Served::start();
+    let (mut socket, _) = connect_async(format!("ws://{}/ws", served.address)).await.unwrap();
+    socket
+        .send(Message::text(json!({"type": "speak", "content": "Hello there, Bob.", "id": "mine"}).to_string()))
+        .await
+        .unwrap();
+    let ended = loop {
+        let message = next(&mut socket).await.unwrap();
+        if message["type"] == "speech_ended" {
+            break message;
+        }
+    };
+    assert_eq!((&ended["interrupted"], &ended["text_spoken"]), (&json!(false), &json!("Hello there, Bob.")));
+    assert!((400..4000).contains(&ended["spoken_ms"].as_u64().unwrap()), "{ended}");
+    let text = http(&served.address, "/metrics").await;
+    for name in [
+        "mouthpiece_text_to_first_audio_seconds_count 1",
+        "mouthpiece_text_to_first_frame_seconds_count 1",
+        "mouthpiece_text_to_first_packet_seconds_count 1",
+        "mouthpiece_pairs_total{shows=\"mouth\"}",
+        "mouthpiece_infer_seconds_bucket",
+    ] {
+        assert!(text.contains(name), "{name} is not in\n{text}");
+    }
+    assert!(http(&served.address, "/readyz").await.contains("200 OK"));
+}
+
+async fn http(address: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// A folder that is not the project's: nothing is found, and the error says what is looked for.
+#[test]
+fn a_home_without_avatars_is_named() {
+    let elsewhere: PathBuf = std::env::temp_dir();
+    let output = run(&["--home", elsewhere.to_str().unwrap(), "avatars", "list"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error(&output).contains("models/avatars"), "{}", error(&output));
+}
