@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::chromium::Chromium;
+use super::chromium::{Chromium, Page};
 use super::playing::LONG;
 use super::server::Server;
 
@@ -61,5 +61,54 @@ async fn how_a_minute_of_speech_plays() {
     eprintln!("{played}\nvoice late: {skew}");
     assert!((24.5..=25.5).contains(&played.decoded_fps) && played.freezes == 0.0, "{played}");
     assert!(skew.p5 >= -45.0 && skew.p95 <= 45.0, "{skew}");
+    server.stop().await;
+}
+
+const VIEWERS: usize = 4;
+const WINDOWS: usize = 5;
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// The server's CPU as percent of a core, the median of some windows.
+async fn cpu_percent(server: &Server, page: &Page) -> f64 {
+    let mut windows = Vec::new();
+    for _ in 0..WINDOWS {
+        let (before, started) = (server.cpu_time(), std::time::Instant::now());
+        page.watch(WINDOW).await;
+        windows.push((server.cpu_time() - before).as_secs_f64() / started.elapsed().as_secs_f64() * 100.0);
+    }
+    windows.sort_by(f64::total_cmp);
+    windows[WINDOWS / 2]
+}
+
+/// The slope of the least-squares line through what 1, 2, 3, ... viewers cost.
+fn each_further(costs: &[f64]) -> f64 {
+    let count = costs.len() as f64;
+    let (middle, mean) = ((count + 1.0) / 2.0, costs.iter().sum::<f64>() / count);
+    let from_middle = (1..=costs.len()).map(|viewers| viewers as f64 - middle);
+    let covariance: f64 = from_middle.clone().zip(costs).map(|(from, cost)| from * (cost - mean)).sum();
+    covariance / from_middle.map(|from| from * from).sum::<f64>()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a figure: takes four minutes of a quiet machine"]
+async fn what_each_viewer_costs() {
+    let chromium = Chromium::launch().await;
+    let server = Server::start().await;
+    let (mut pages, mut idle, mut speaking) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..VIEWERS {
+        let page = chromium.page(&server.url("?session=shared")).await;
+        page.wait_until_live().await;
+        pages.push(page);
+        idle.push(cpu_percent(&server, &pages[0]).await);
+        pages[0].send(&[LONG; 3].join(" ")).await;
+        pages[0].wait_until_speaking().await;
+        speaking.push(cpu_percent(&server, &pages[0]).await);
+        pages[0].click("#stop").await;
+        pages[0].wait_until_silent().await;
+    }
+    let (further, further_speaking) = (each_further(&idle), each_further(&speaking));
+    eprintln!("percent of a core with 1 to {VIEWERS} viewers: idle {idle:.1?}, speaking {speaking:.1?}");
+    eprintln!("each further viewer: idle {further:.2}, speaking {further_speaking:.2}");
+    assert!(further <= 2.5, "{idle:.1?}");
     server.stop().await;
 }

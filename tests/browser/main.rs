@@ -10,7 +10,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
-    clippy::cast_possible_truncation
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss
 )]
 
 mod chromium;

@@ -116,6 +116,14 @@ impl Server {
         }
     }
 
+    /// User and system time of the process so far, from `/proc/PID/stat` (proc(5), fields 14 and 15).
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id().unwrap())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum::<u64>();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
     /// Waits until the process holds what satisfies a condition, or the limit is over; gives what it holds then.
     pub async fn holding_when(&self, limit: Duration, mut enough: impl FnMut(&Holding) -> bool) -> Holding {
         let reached = async {
