@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use mouthpiece::demo::train::{Budget, Options, Stage, train};
-use mouthpiece::demo::{eval, prepare, sheet};
+use mouthpiece::demo::{eval, network, prepare, sheet};
 
 #[derive(Debug, Parser)]
 #[command(about = "Trains, judges and prepares the demo model and its avatar")]
@@ -39,6 +39,13 @@ enum Command {
         #[arg(long, default_value_t = 40.0)]
         joint_minutes: f64,
     },
+    /// Write the mean of checkpoints of one training.
+    Average {
+        #[arg(required = true)]
+        checkpoints: Vec<PathBuf>,
+        #[arg(long, default_value = "models/demo/model.safetensors")]
+        out: PathBuf,
+    },
     /// Draw the idle loop and write the avatar's folder.
     Prepare {
         #[arg(long, default_value = "models/demo")]
@@ -60,6 +67,7 @@ fn main() -> anyhow::Result<()> {
             let budget = Budget { autoencoder: parts_minutes, audio: parts_minutes, joint: joint_minutes };
             train(Options { corpus, out, work, seed, budget, resume }, stage)?;
         }
+        Command::Average { checkpoints, out } => network::average(&checkpoints, &out)?,
         Command::Eval(args) => eval::run(&args)?,
         Command::Sheet(args) => sheet::run(&args)?,
     }

@@ -3,7 +3,8 @@
 //!
 //! Not in here: losses and schedules (`train`), and the model as the server runs it (`lipsync::musetalk::MuseTalk`).
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor, nn};
 
@@ -11,7 +12,7 @@ use super::{DemoError, Result};
 use crate::lipsync::LipSyncError;
 use crate::lipsync::musetalk::audio::FRAME_ROWS;
 use crate::lipsync::musetalk::config::{AutoencoderConfig, HelperHeadConfig, ModelConfig, TinyConfig};
-use crate::lipsync::musetalk::weights::{Mapping, load_safetensors, use_channels_last};
+use crate::lipsync::musetalk::weights::{Mapping, load_safetensors, read_safetensors, use_channels_last};
 use crate::lipsync::musetalk::{TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, positional_encoding};
 
 /// The prefixes of the parts in a checkpoint.
@@ -139,6 +140,31 @@ pub fn save_parts(stores: &[&nn::VarStore], path: &Path, half: bool) -> Result<(
     std::fs::rename(&unfinished, path).map_err(|error| DemoError::file(path, error))
 }
 
+/// Writes the mean of checkpoints of one training, which serves better than any one of them; as 16-bit floats.
+pub fn average(checkpoints: &[PathBuf], path: &Path) -> Result<()> {
+    let (first, others) = checkpoints.split_first().ok_or_else(|| DemoError::file(path, "no checkpoint to average"))?;
+    let mut named: BTreeMap<String, Tensor> = BTreeMap::new();
+    for (name, tensor) in read_safetensors(first)? {
+        named.insert(name, tensor.f_to_kind(Kind::Double)?);
+    }
+    for other in others {
+        let tensors = read_safetensors(other)?;
+        if tensors.len() != named.len() {
+            return Err(DemoError::file(other, format!("has {} tensors, must have {}", tensors.len(), named.len())));
+        }
+        for (name, tensor) in tensors {
+            let sum = named.get_mut(&name).ok_or_else(|| DemoError::file(other, format!("{name} is unexpected")))?;
+            *sum = sum.f_add(&tensor)?;
+        }
+    }
+    let count = f64::from(u32::try_from(checkpoints.len()).unwrap_or(u32::MAX));
+    let mut mean = Vec::with_capacity(named.len());
+    for (name, sum) in named {
+        mean.push((name, sum.f_div_scalar(count)?.f_to_kind(Kind::Half)?.f_contiguous()?));
+    }
+    Tensor::write_safetensors(&mean, path).map_err(|error| DemoError::file(path, error))
+}
+
 /// Crops, `[n, side, side, 3]` bytes, as the autoencoder wants them: -1 to 1, channels innermost in memory.
 pub fn to_picture(crops: &Tensor) -> Result<Tensor> {
     Ok(crops.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_div_scalar(127.5)?.f_sub_scalar(1.0)?)
@@ -171,5 +197,27 @@ impl Normalisation {
 
     pub fn undo(&self, latent: &Tensor) -> Result<Tensor> {
         Ok(latent.f_mul(&self.std)?.f_add(&self.mean)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_of_two_checkpoints_lies_half_way_and_needs_the_same_tensors() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, tensor: &str, value: f64| {
+            let path = folder.path().join(name);
+            let filled = Tensor::full([2, 3], value, (Kind::Float, Device::Cpu));
+            Tensor::write_safetensors(&[(tensor, filled)], &path).unwrap();
+            path
+        };
+        let (one, two, other) = (write("1", "a", 1.0), write("2", "a", 2.0), write("3", "b", 3.0));
+        let out = folder.path().join("mean");
+        average(&[one.clone(), two], &out).unwrap();
+        let mean = read_safetensors(&out).unwrap();
+        assert_eq!((mean[0].0.as_str(), mean[0].1.mean(Kind::Float).double_value(&[])), ("a", 1.5));
+        assert!(average(&[one, other], &out).unwrap_err().to_string().contains('b'));
     }
 }
