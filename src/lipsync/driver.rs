@@ -102,7 +102,7 @@ impl Driver {
         }
     }
 
-    /// Speaks one stream. Returns when its last mouth is handed to playout, which is up to [`FRAMES_AHEAD`] frames
+    /// Speaks one stream. Returns when its last mouth is handed to playout, which is up to 16 frames
     /// before it is seen. On an error or a cancellation nothing more of the segment is sent.
     pub async fn speak(
         &mut self,
