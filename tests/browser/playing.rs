@@ -8,7 +8,8 @@ use super::server::{SETTLED, Server};
 
 /// Some twelve seconds of speech.
 pub const LONG: &str = "Good morning. My name is on the door, and my face is on your screen. \
-    I can tell you about the weather, about the people in this house, or about the book that I have just begun.";
+    I can tell you about the weather, about the people in this house, or about the book that I have just begun. \
+    Perhaps you would rather hear what happened this morning, when four brave boys jumped over the pond.";
 const SHORT: &str = "People believe what they can see.";
 
 /// Speech has a power of some hundredths; silence through the encoder is far below a millionth.
