@@ -54,7 +54,7 @@ const FLAGS: [&str; 15] = [
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest a command may take besides what it waits for in the page.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One browser at a time: two that play beside each other would measure each other's load.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
