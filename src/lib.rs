@@ -47,6 +47,7 @@ pub mod ids;
 pub mod lipsync;
 pub mod media;
 pub mod metrics;
+pub mod models;
 pub mod playout;
 pub mod server;
 pub mod signalling;

@@ -1,0 +1,182 @@
+//! Weights as they lie on disk: the tensors of a safetensors file or a PyTorch checkpoint, by name.
+//!
+//! In here: which dialect a file is in, the list of its tensors, and their numbers, read one tensor at a time. A file may
+//! come from anywhere: nothing in it is run, every size is checked against the file's own before memory is taken, and
+//! the error names the file and the tensor. Together that stays below four times the file and a few megabytes.
+//! Not in here: which tensors a network wants (`networks`), libtorch (`lipsync::musetalk`).
+
+mod dtype;
+mod layout;
+mod pickle;
+mod safetensors;
+mod source;
+mod state_dict;
+mod torch;
+mod zip;
+
+use std::path::Path;
+
+pub use dtype::DType;
+use layout::Layout;
+pub use safetensors::write_safetensors;
+use source::Source;
+
+/// A file of weights that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct CheckpointError {
+    pub path: String,
+    pub problem: Problem,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("ends too early, at {length} bytes: the download or copy was cut off")]
+    Truncated { length: u64 },
+    #[error("{0}")]
+    Format(String),
+    #[error(
+        "names {0}, which is neither a tensor nor a plain container: it was not run, and the file is refused. \
+         Save the weights alone, torch.save(model.state_dict(), ..)"
+    )]
+    Global(String),
+    #[error("tensor {name}: {problem}")]
+    Tensor { name: String, problem: String },
+}
+
+type Result<T> = std::result::Result<T, Problem>;
+
+fn format<T>(problem: impl Into<String>) -> Result<T> {
+    Err(Problem::Format(problem.into()))
+}
+
+fn tensor_problem(name: &str, problem: impl Into<String>) -> Problem {
+    Problem::Tensor { name: name.to_owned(), problem: problem.into() }
+}
+
+/// How a file stores its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Safetensors,
+    /// `torch.save` since PyTorch 1.6.
+    TorchZip,
+    /// `torch.save` before 1.6: pickles one after the other, then the numbers.
+    TorchLegacy,
+}
+
+/// One tensor of a file; its numbers stay in the file until they are read.
+#[derive(Clone, Debug)]
+pub struct TensorEntry {
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Vec<u64>,
+    layout: Layout,
+}
+
+/// An open file of weights.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: String,
+    source: Source,
+    dialect: Dialect,
+    tensors: Vec<TensorEntry>,
+}
+
+impl Checkpoint {
+    /// Reads the list of tensors, not the tensors.
+    pub fn open(path: &Path) -> std::result::Result<Self, CheckpointError> {
+        let shown = path.display().to_string();
+        let source =
+            Source::open(path).map_err(|error| CheckpointError { path: shown.clone(), problem: error.into() })?;
+        Self::from_source(shown, source)
+    }
+
+    /// A file that is in memory already; `name` is what errors call it.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> std::result::Result<Self, CheckpointError> {
+        Self::from_source(name.to_owned(), Source::Memory(bytes))
+    }
+
+    fn from_source(path: String, source: Source) -> std::result::Result<Self, CheckpointError> {
+        match list(&source) {
+            Ok((dialect, mut tensors)) => {
+                tensors.sort_by(|left, right| left.name.cmp(&right.name));
+                Ok(Self { path, source, dialect, tensors })
+            }
+            Err(problem) => Err(CheckpointError { path, problem }),
+        }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// In the order of their names.
+    pub fn tensors(&self) -> &[TensorEntry] {
+        &self.tensors
+    }
+
+    /// The tensor's numbers in its own type, little-endian, the last dimension innermost.
+    pub fn read(&self, tensor: &TensorEntry) -> std::result::Result<Vec<u8>, CheckpointError> {
+        tensor.layout.read(&self.source, tensor).map_err(|problem| self.failed(problem))
+    }
+
+    /// [`Checkpoint::read`] of weights: floats, none of them infinite or NaN.
+    pub fn read_weights(&self, tensor: &TensorEntry) -> std::result::Result<Vec<u8>, CheckpointError> {
+        let wrong = |problem: String| self.failed(tensor_problem(&tensor.name, problem));
+        if !tensor.dtype.is_float() {
+            return Err(wrong(format!("holds numbers of type {}, weights are floats", tensor.dtype)));
+        }
+        let bytes = self.read(tensor)?;
+        match tensor.dtype.first_not_finite(&bytes) {
+            Some((index, value)) => Err(wrong(format!("number {index} is {value}: the file is damaged"))),
+            None => Ok(bytes),
+        }
+    }
+
+    /// [`Checkpoint::read_weights`] as `dtype`, which is one of the 16- and 32-bit floats.
+    pub fn read_weights_as(&self, tensor: &TensorEntry, dtype: DType) -> std::result::Result<Vec<u8>, CheckpointError> {
+        let bytes = self.read_weights(tensor)?;
+        tensor.dtype.convert(bytes, dtype).map_err(|problem| self.failed(tensor_problem(&tensor.name, problem)))
+    }
+
+    fn failed(&self, problem: Problem) -> CheckpointError {
+        CheckpointError { path: self.path.clone(), problem }
+    }
+}
+
+impl TensorEntry {
+    /// Bytes that [`Checkpoint::read`] gives.
+    pub fn bytes(&self) -> u64 {
+        self.layout.count * self.dtype.size()
+    }
+}
+
+fn list(source: &Source) -> Result<(Dialect, Vec<TensorEntry>)> {
+    let mut start = [0; 9];
+    let known = usize::try_from(source.length()).unwrap_or(usize::MAX).min(start.len());
+    source.read_at(0, &mut start[..known])?;
+    let (dialect, tensors) = match start {
+        [b'P', b'K', 3, 4, ..] => (Dialect::TorchZip, torch::list_zip(source)?),
+        [0x80, 0..=5, ..] => (Dialect::TorchLegacy, torch::list_legacy(source)?),
+        [.., b'{'] => (Dialect::Safetensors, safetensors::list(source)?),
+        _ if known == 0 => return Err(Problem::Truncated { length: 0 }),
+        _ if start.starts_with(b"version ") => {
+            return format("is a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`");
+        }
+        _ => return format("is neither a safetensors file nor a PyTorch checkpoint"),
+    };
+    let total = tensors.iter().fold(0_u64, |total, tensor| total.saturating_add(tensor.bytes()));
+    if total / 4 > source.length() {
+        return format(format!("{} bytes claim to hold tensors of {total} bytes", source.length()));
+    }
+    Ok((dialect, tensors))
+}
+
+#[cfg(test)]
+mod tests;
