@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::lipsync::musetalk::device::DeviceChoice;
+use crate::lipsync::musetalk::network::{Network, Precision};
+
 /// Gives a program a face: text or audio in, a lip-synced avatar out over WebRTC, in real time.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -120,6 +123,57 @@ pub enum Models {
         #[arg(long)]
         json: bool,
     },
+    /// Make a model of this installation from upstream's folder of weights
+    Convert(Convert),
+    /// Check a model's weights: names, shapes, numbers and hashes
+    Verify {
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run one network of a model folder on named tensors, to compare it with another implementation
+    Run(RunNetwork),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Convert {
+    /// musetalk-v1.0 or musetalk-v1.5
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Upstream's `models` folder, with whisper, sd-vae and musetalk or musetalkV15 in it
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// Floats to store: half the space, or all of the digits
+    #[arg(long, value_name = "DTYPE", default_value = "fp16", value_parser = ["fp16", "fp32"])]
+    pub dtype: String,
+    /// Make the model anew if it is there already
+    #[arg(long)]
+    pub replace: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunNetwork {
+    /// A model's folder, or one with config.json and weights as diffusers and transformers save them
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    #[arg(long, value_enum)]
+    pub network: Network,
+    /// Inputs: `sample` and `encoder_hidden_states` (unet), `latent`, `image`, `mel` or `audio`
+    #[arg(long = "in", value_name = "FILE.safetensors")]
+    pub input: PathBuf,
+    /// Outputs: `out`, or `mean` and `logvar` (vae-encode)
+    #[arg(long = "out", value_name = "FILE.safetensors")]
+    pub output: PathBuf,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceChoice,
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: Precision,
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -5,6 +5,7 @@
 mod bench;
 mod list;
 mod measure;
+mod models;
 mod render;
 
 use std::process::ExitCode;
@@ -55,7 +56,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => serve(&home, arguments).await,
         Command::Render(arguments) => render::run(&home, arguments).await,
         Command::Avatars(command) => list::avatars(&home, command),
-        Command::Models(command) => list::models(&home, command),
+        Command::Models(command) => models::run(&home, command),
         Command::Pipelines(command) => list::pipelines(&home, command),
         Command::Bench(command) => bench::run(&home, command).await,
         Command::Doctor(arguments) => list::doctor(&home, arguments),
@@ -72,6 +73,8 @@ fn report(error: &anyhow::Error) -> ExitCode {
             || cause.is::<BadInput>()
             || cause.is::<media::DescriptionError>()
             || cause.is::<crate::ids::InvalidAvatarId>()
+            || cause.is::<crate::models::catalog::UnknownModel>()
+            || cause.is::<crate::models::convert::ConvertError>()
     });
     ExitCode::from(if bad_input { 2 } else { 1 })
 }

@@ -1,4 +1,4 @@
-//! Commands that only look: avatars, models, pipelines, doctor.
+//! Commands that only look: avatars, pipelines, doctor.
 
 use std::process::ExitCode;
 
@@ -6,11 +6,10 @@ use serde_json::json;
 
 use super::{BadInput, print, print_json};
 use crate::avatar::AvatarStore;
-use crate::cli::{Avatars, Doctor, Home, Models, Pipelines};
+use crate::cli::{Avatars, Doctor, Home, Pipelines};
 use crate::config::Folders;
 use crate::doctor::{self, DoctorInput};
 use crate::ids::AvatarId;
-use crate::lipsync::musetalk::ModelConfig;
 use crate::media::{self, description::CheckStatus};
 
 pub(super) fn avatars(home: &Home, command: Avatars) -> anyhow::Result<ExitCode> {
@@ -45,39 +44,6 @@ pub(super) fn avatars(home: &Home, command: Avatars) -> anyhow::Result<ExitCode>
             } else {
                 print(&toml::to_string_pretty(&manifest)?);
             }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(super) fn models(home: &Home, command: Models) -> anyhow::Result<ExitCode> {
-    let Models::List { json } = command;
-    let folder = Folders::find(home)?.models;
-    let mut rows = Vec::new();
-    let mut entries: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
-    entries.sort();
-    for path in entries.iter().filter(|path| path.join("config.json").is_file()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let weights = path.join("model.safetensors").metadata().map(|data| data.len()).unwrap_or(0);
-        let fault = match ModelConfig::load(&path.join("config.json")) {
-            Err(error) => Some(error.to_string()),
-            Ok(_) if weights == 0 => Some("model.safetensors is missing".to_owned()),
-            Ok(_) => None,
-        };
-        rows.push((name, weights, fault));
-    }
-    if json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(
-                |(name, bytes, fault)| json!({"name": name, "bytes": bytes, "usable": fault.is_none(), "fault": fault}),
-            )
-            .collect();
-        print_json(&json!({ "models": rows }))?;
-    } else {
-        for (name, bytes, fault) in rows {
-            let state = fault.unwrap_or_else(|| "usable".to_owned());
-            print(&format!("{name:16} {:>8} kB  {state}\n", bytes / 1000));
         }
     }
     Ok(ExitCode::SUCCESS)

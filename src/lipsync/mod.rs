@@ -61,6 +61,10 @@ pub enum LipSyncError {
     Weights { path: String, missing: Vec<String>, unexpected: Vec<String>, misshapen: Vec<String> },
     #[error("model configuration {field}: {problem}")]
     Config { field: String, problem: String },
+    #[error("weights {0}")]
+    Checkpoint(#[from] crate::models::CheckpointError),
+    #[error(transparent)]
+    Folder(#[from] crate::models::folder::MissingFile),
     #[error("avatar latents {path}: {problem}")]
     Latents { path: String, problem: String },
     #[error("inference: {}", first_line(.0))]

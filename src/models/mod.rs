@@ -3,6 +3,15 @@
 //! In here: everything about weights that needs no libtorch. Not in here: the networks (`lipsync::musetalk`), what the
 //! commands print (`commands::models`).
 
+pub mod catalog;
 pub mod checkpoint;
+pub mod convert;
+mod disk;
+pub mod folder;
+pub mod manifest;
+pub mod names;
+pub mod tensor_list;
+pub mod verify;
 
 pub use checkpoint::{Checkpoint, CheckpointError, DType};
+pub use tensor_list::{ListError, TensorList};

@@ -5,7 +5,9 @@
 
 mod cli;
 mod layering;
+mod models;
 mod network;
 mod parity;
 mod signalling;
 mod speech;
+mod torch_file;

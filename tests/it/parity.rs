@@ -11,9 +11,10 @@ use mouthpiece::lipsync::musetalk::picture::{from_rgb8, to_rgb8};
 use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors};
 use mouthpiece::lipsync::musetalk::{
     AutoencoderKl, ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, log_mel,
-    positional_encoding, vae,
+    positional_encoding,
 };
 use mouthpiece::lipsync::{LipSync, MouthBatch};
+use mouthpiece::models::names::current_name;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
@@ -24,30 +25,30 @@ const RELATIVE: f64 = 1e-5;
 /// Largest difference of a part of one layer or two.
 const ONE_BLOCK: f64 = 1e-5;
 
-fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity").join(name)
 }
 
-struct Cases(HashMap<String, Tensor>);
+pub(crate) struct Cases(pub(crate) HashMap<String, Tensor>);
 
 impl Cases {
-    fn load(name: &str) -> Self {
+    pub(crate) fn load(name: &str) -> Self {
         let tensors = Tensor::read_safetensors(fixture(&format!("{name}-cases.safetensors"))).unwrap();
         Self(tensors.into_iter().collect())
     }
 
     /// As 32-bit floats; inputs are stored in 16 bits without loss.
-    fn get(&self, name: &str) -> Tensor {
+    pub(crate) fn get(&self, name: &str) -> Tensor {
         self.raw(name).to_kind(Kind::Float)
     }
 
-    fn raw(&self, name: &str) -> Tensor {
+    pub(crate) fn raw(&self, name: &str) -> Tensor {
         self.0.get(name).unwrap_or_else(|| panic!("no tensor {name} in the fixture")).shallow_clone()
     }
 }
 
 #[track_caller]
-fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, most: f64) {
+pub(crate) fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, most: f64) {
     assert_eq!(ours.size(), theirs.size(), "{what}: shape");
     let difference = (ours - theirs).to_kind(Kind::Double);
     let largest = difference.abs().max().double_value(&[]);
@@ -60,17 +61,17 @@ fn config<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn unet_json(heads: i64) -> Value {
+pub(crate) fn unet_json(heads: i64) -> Value {
     let mut value: Value = serde_json::from_slice(&std::fs::read(fixture("unet.json")).unwrap()).unwrap();
     value["attention_head_dim"] = json!(heads);
     value
 }
 
-fn kl_json() -> Value {
+pub(crate) fn kl_json() -> Value {
     json!({"block_out_channels": [16, 32, 48, 48], "layers_per_block": 2, "latent_channels": 4, "norm_num_groups": 8})
 }
 
-fn tiny_json() -> Value {
+pub(crate) fn tiny_json() -> Value {
     json!({
         "encoder_block_out_channels": [16, 16, 16, 16], "num_encoder_blocks": [1, 3, 3, 3],
         "decoder_block_out_channels": [16, 16, 16, 16], "num_decoder_blocks": [3, 3, 3, 1],
@@ -185,7 +186,7 @@ fn a_checkpoint_with_the_old_attention_names_loads() {
     Tensor::write_safetensors(&renamed, &path).unwrap();
     let store = nn::VarStore::new(Device::Cpu);
     let kl = AutoencoderKl::new(&store.root(), &config::<KlConfig>(kl_json())).unwrap();
-    load_safetensors(&store, &path, Mapping { rename: vae::current_name, ..Mapping::default() }).unwrap();
+    load_safetensors(&store, &path, Mapping { rename: current_name, ..Mapping::default() }).unwrap();
     let cases = Cases::load("autoencoder_kl");
     assert_close("picture", &kl.decode(&cases.get("latent")).unwrap(), &cases.get("decoded"), WHOLE);
 }

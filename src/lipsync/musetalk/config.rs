@@ -4,6 +4,7 @@
 //! Not in here: any number of a particular model. The demo model and the full one differ in the file's values only.
 
 mod check;
+pub mod published;
 
 use std::path::Path;
 
@@ -234,6 +235,19 @@ fn four() -> i64 {
 }
 fn one_f() -> f64 {
     1.0
+}
+
+impl Default for MelConfig {
+    /// Whisper's.
+    fn default() -> Self {
+        Self {
+            n_mels: 80,
+            floor: MelFloor::SegmentMax,
+            sample_rate: default_sample_rate(),
+            n_fft: default_n_fft(),
+            hop: default_hop(),
+        }
+    }
 }
 
 impl ModelConfig {

@@ -3,7 +3,7 @@
 //! They differ from `tch::nn`'s in that nothing panics: a bad shape comes back as an error and the engine lives on.
 //! Not in here: anything with a name of its own in the checkpoint beyond `weight` and `bias`.
 
-use tch::{Tensor, nn};
+use tch::{Kind, Tensor, nn};
 
 use super::Result;
 
@@ -88,6 +88,10 @@ impl Linear {
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 }
 

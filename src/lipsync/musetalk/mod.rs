@@ -12,6 +12,7 @@ pub mod layers;
 pub mod libtorch;
 pub mod mel;
 pub mod model;
+pub mod network;
 pub mod picture;
 pub mod positional_encoding;
 pub mod resnet;

@@ -2,7 +2,7 @@
 //!
 //! Runs on the engine's thread and never panics: everything libtorch refuses comes back as an error.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor, nn};
 
@@ -13,9 +13,11 @@ use super::layers::channels_last;
 use super::picture::to_rgb8;
 use super::tiny_vae::TinyVaeDecoder;
 use super::unet::Unet;
-use super::vae::{AutoencoderKlDecoder, current_name};
+use super::vae::AutoencoderKlDecoder;
 use super::weights::{Mapping, load_safetensors, read_safetensors, use_channels_last};
 use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthBatch, MouthFrame};
+use crate::models::catalog::PARTS;
+use crate::models::names::current_name;
 
 /// The half of the autoencoder that serving needs, of either kind.
 #[derive(Debug)]
@@ -47,6 +49,9 @@ impl Decoder {
     }
 }
 
+/// All networks' weights in one file, each tensor's name with its network's before it.
+pub const WHOLE: &str = "model.safetensors";
+
 #[derive(Debug)]
 struct Avatar {
     path: String,
@@ -70,15 +75,23 @@ pub struct MuseTalk {
 }
 
 impl MuseTalk {
-    /// Loads `config.json` and `model.safetensors` of a model's folder; `threads` is libtorch's, for this process.
+    /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
+    /// `threads` is libtorch's, for this process.
     pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
         tch::set_num_threads(threads.max(1));
         let config = ModelConfig::load(&folder.join("config.json"))?;
-        Self::with_weights(config, &folder.join("model.safetensors"), device)
+        let parts = PARTS.map(|part| folder.join(format!("{part}.safetensors")));
+        let in_parts = parts.iter().any(|part| part.is_file());
+        if in_parts { Self::build(config, &parts, device) } else { Self::build(config, &[folder.join(WHOLE)], device) }
     }
 
     /// The model that `config` describes with the weights of one safetensors file.
     pub fn with_weights(config: ModelConfig, weights: &Path, device: Device) -> Result<Self> {
+        Self::build(config, &[weights.to_owned()], device)
+    }
+
+    /// `weights` is one file, or one for each of [`PARTS`].
+    fn build(config: ModelConfig, weights: &[PathBuf], device: Device) -> Result<Self> {
         config.validate()?;
         let mut store = nn::VarStore::new(device);
         let root = store.root();
@@ -87,7 +100,16 @@ impl MuseTalk {
         let decoder = Decoder::new(&(&root / "autoencoder"), &config.autoencoder)?;
         // A checkpoint may keep what training and avatar preparation need beside what serving needs.
         let ignored = ["autoencoder.encoder.", "autoencoder.quant_conv.", "helper_head."];
-        load_safetensors(&store, weights, Mapping { ignored: &ignored, rename: current_name, prefix: "" })?;
+        let mapping = Mapping { ignored: &ignored, rename: current_name, ..Mapping::default() };
+        match weights {
+            [whole] => load_safetensors(&store, whole, mapping)?,
+            parts => {
+                for (part, file) in PARTS.iter().zip(parts) {
+                    let ignored: &[&str] = if *part == "autoencoder" { &["encoder.", "quant_conv."] } else { &[] };
+                    load_safetensors(&store, file, Mapping { into: &format!("{part}."), ignored, ..mapping })?;
+                }
+            }
+        }
         store.freeze();
         use_channels_last(&store)?;
         unet.fold_time()?;

@@ -33,7 +33,8 @@ impl TimeEmbedding {
     }
 
     fn forward(&self) -> Result<Tensor> {
-        self.linear_2.forward(&self.linear_1.forward(&self.sinusoid)?.f_silu()?)
+        let sinusoid = self.sinusoid.f_to_kind(self.linear_1.kind())?;
+        self.linear_2.forward(&self.linear_1.forward(&sinusoid)?.f_silu()?)
     }
 }
 

@@ -236,13 +236,3 @@ impl AutoencoderKl {
         self.decoder.decode(latent)
     }
 }
-
-/// The name diffusers has today for a tensor of a checkpoint from before it renamed the attentions' layers.
-pub fn current_name(name: &str) -> String {
-    const RENAMED: [(&str, &str); 4] =
-        [(".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")];
-    if !name.contains("mid_block.attentions.") {
-        return name.to_owned();
-    }
-    RENAMED.iter().fold(name.to_owned(), |name, (old, new)| name.replace(old, new))
-}

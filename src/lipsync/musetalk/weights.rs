@@ -1,7 +1,7 @@
-//! Weights between a `VarStore` and safetensors files.
+//! Weights between a `VarStore` and files.
 //!
 //! In here: loading that says everything that does not fit, saving, and the memory layout for serving.
-//! Not in here: which file a model has, and what its tensors mean.
+//! Not in here: how files store tensors (`models::checkpoint`), which file a model has, and what its tensors mean.
 
 use std::path::Path;
 
@@ -10,12 +10,16 @@ use tch::{Kind, Tensor, nn};
 use super::Result;
 use super::layers::channels_last;
 use crate::lipsync::LipSyncError;
+use crate::models::checkpoint::TensorEntry;
+use crate::models::{Checkpoint, DType};
 
 /// How the names in a file become the names in the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping<'a> {
     /// Only tensors that start with this are looked at, and it is taken off their names.
     pub prefix: &'a str,
+    /// Put before their names: only the variables that start with this are filled.
+    pub into: &'a str,
     /// Tensors that start with one of these (after `prefix` is off) may be there but are not loaded.
     pub ignored: &'a [&'a str],
     pub rename: fn(&str) -> String,
@@ -23,56 +27,84 @@ pub struct Mapping<'a> {
 
 impl Default for Mapping<'_> {
     fn default() -> Self {
-        Self { prefix: "", ignored: &[], rename: str::to_owned }
+        Self { prefix: "", into: "", ignored: &[], rename: str::to_owned }
     }
 }
 
-/// All tensors of a safetensors file.
+/// All tensors of a file of any dialect.
 pub fn read_safetensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
-    Tensor::read_safetensors(path)
-        .map_err(|error| LipSyncError::Model { path: path.display().to_string(), problem: error.to_string() })
+    let file = Checkpoint::open(path)?;
+    file.tensors().iter().map(|entry| Ok((entry.name.clone(), to_tensor(entry, &file.read(entry)?)?))).collect()
 }
 
-/// Fills every variable of the store from the file, converting to the variable's kind.
-///
-/// Nothing is changed unless all of them fit; the error names every tensor that is missing, unexpected or misshapen.
+/// [`load_checkpoint`] of the file at `path`.
 pub fn load_safetensors(store: &nn::VarStore, path: &Path, mapping: Mapping<'_>) -> Result<()> {
+    load_checkpoint(store, &Checkpoint::open(path)?, mapping)
+}
+
+/// Fills every variable below `mapping.into` from the file, converting to the variable's kind.
+///
+/// Nothing is changed unless all names and shapes fit; the error names every tensor that is missing, unexpected or
+/// misshapen. A number that is not finite is an error too.
+///
+/// The file is read, not mapped into memory: libtorch copies what it is given through this binding, and convolutions
+/// are laid out anew anyway. Tensor by tensor, so that beside the variables there is only one of them in memory.
+pub fn load_checkpoint(store: &nn::VarStore, file: &Checkpoint, mapping: Mapping<'_>) -> Result<()> {
     let mut variables = store.variables();
+    variables.retain(|name, _| name.starts_with(mapping.into));
     let (mut unexpected, mut misshapen) = (Vec::new(), Vec::new());
     let mut found = Vec::new();
-    for (full, tensor) in read_safetensors(path)? {
-        let Some(name) = full.strip_prefix(mapping.prefix) else { continue };
+    for entry in file.tensors() {
+        let Some(name) = entry.name.strip_prefix(mapping.prefix) else { continue };
         if mapping.ignored.iter().any(|ignored| name.starts_with(ignored)) {
             continue;
         }
-        match variables.remove(&(mapping.rename)(name)) {
-            None => unexpected.push(full),
-            Some(variable) => match fitted(&tensor, &variable) {
-                Some(tensor) => found.push((variable, tensor)),
-                None => misshapen.push(format!("{full} {:?} instead of {:?}", tensor.size(), variable.size())),
-            },
+        match variables.remove(&format!("{}{}", mapping.into, (mapping.rename)(name))) {
+            None => unexpected.push(entry.name.clone()),
+            Some(variable) if fits(&entry.shape, &variable.size()) => found.push((variable, entry)),
+            Some(variable) => {
+                misshapen.push(format!("{} {:?} instead of {:?}", entry.name, entry.shape, variable.size()));
+            }
         }
     }
     if !(variables.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
-        let mut missing: Vec<String> = variables.into_keys().map(|name| format!("{}{name}", mapping.prefix)).collect();
+        let in_file = |name: String| format!("{}{}", mapping.prefix, &name[mapping.into.len()..]);
+        let mut missing: Vec<String> = variables.into_keys().map(in_file).collect();
         missing.sort_unstable();
         unexpected.sort_unstable();
         misshapen.sort_unstable();
-        return Err(LipSyncError::Weights { path: path.display().to_string(), missing, unexpected, misshapen });
+        return Err(LipSyncError::Weights { path: file.path().to_owned(), missing, unexpected, misshapen });
     }
-    tch::no_grad(|| found.into_iter().try_for_each(|(mut variable, tensor)| Ok(variable.f_copy_(&tensor)?)))
+    for (mut variable, entry) in found {
+        let tensor = to_tensor(entry, &file.read_weights(entry)?)?.f_view(variable.size().as_slice())?;
+        tch::no_grad(|| variable.f_copy_(&tensor))?;
+    }
+    Ok(())
 }
 
-/// The tensor in the variable's shape. Old checkpoints have 1x1 convolutions where there are linear layers now.
-fn fitted(tensor: &Tensor, variable: &Tensor) -> Option<Tensor> {
-    let (mut given, wanted) = (tensor.size(), variable.size());
-    if given == wanted {
-        return Some(tensor.shallow_clone());
-    }
-    while given.len() > wanted.len() && given.last() == Some(&1) {
-        given.pop();
-    }
-    if given == wanted { tensor.f_view(wanted.as_slice()).ok() } else { None }
+fn to_tensor(entry: &TensorEntry, numbers: &[u8]) -> Result<Tensor> {
+    let kind = match entry.dtype {
+        DType::F64 => Kind::Double,
+        DType::F32 => Kind::Float,
+        DType::F16 => Kind::Half,
+        DType::BF16 => Kind::BFloat16,
+        DType::I64 => Kind::Int64,
+        DType::I32 => Kind::Int,
+        DType::I16 => Kind::Int16,
+        DType::I8 => Kind::Int8,
+        DType::U8 => Kind::Uint8,
+        DType::Bool => Kind::Bool,
+    };
+    let shape: Vec<i64> = entry.shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
+    Ok(Tensor::f_from_data_size(numbers, &shape, kind)?)
+}
+
+/// Whether a file's shape is a variable's. Old checkpoints have 1x1 convolutions where there are linear layers now.
+fn fits(given: &[u64], wanted: &[i64]) -> bool {
+    let (same, rest) = given.split_at(given.len().min(wanted.len()));
+    same.len() == wanted.len()
+        && same.iter().zip(wanted).all(|(&given, &wanted)| i64::try_from(given) == Ok(wanted))
+        && rest.iter().all(|&size| size == 1)
 }
 
 /// Writes all variables in the order of their names, as 16-bit floats if `half`; an existing file is replaced whole.

@@ -1,0 +1,154 @@
+//! `mouthpiece models`: what the commands about networks and their weights do and print.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{BadInput, print, print_json};
+use crate::cli::{Convert, Home, Models, RunNetwork};
+use crate::config::Folders;
+use crate::lipsync::musetalk::config::published;
+use crate::lipsync::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device, network};
+use crate::models::catalog::{self, LISTS, PARTS};
+use crate::models::folder::{CONFIGS, first_of};
+use crate::models::verify::{FileReport, verify};
+use crate::models::{DType, ListError, TensorList, convert};
+
+pub(super) fn run(home: &Home, command: Models) -> anyhow::Result<ExitCode> {
+    match command {
+        Models::List { json } => list(home, json),
+        Models::Convert(arguments) => convert_model(home, &arguments),
+        Models::Verify { name, json } => verify_model(home, &name, json),
+        Models::Run(arguments) => run_network(&arguments),
+    }
+}
+
+/// What is known of a model's folder without loading it.
+struct Row {
+    name: String,
+    bytes: u64,
+    fault: Option<String>,
+}
+
+fn look_at(folder: &Path) -> Row {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let size = |file: &str| folder.join(file).metadata().map(|about| about.len()).unwrap_or(0);
+    let parts = PARTS.map(|part| format!("{part}.safetensors"));
+    let in_parts = parts.iter().any(|file| size(file) > 0);
+    let files: Vec<&str> =
+        if in_parts { parts.iter().map(String::as_str).collect() } else { vec!["model.safetensors"] };
+    let missing: Vec<&str> = files.iter().copied().filter(|file| size(file) == 0).collect();
+    let fault = match ModelConfig::load(&folder.join("config.json")) {
+        Err(error) => Some(error.to_string()),
+        Ok(_) if missing.is_empty() => None,
+        Ok(_) => Some(format!("{} is missing", missing.join(", "))),
+    };
+    Row { name, bytes: files.into_iter().map(size).sum(), fault }
+}
+
+fn list(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
+    let folder = Folders::find(home)?.models;
+    let mut entries: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    let mut rows: Vec<Row> =
+        entries.iter().filter(|path| path.join("config.json").is_file()).map(|path| look_at(path)).collect();
+    for known in catalog::KNOWN {
+        if rows.iter().all(|row| row.name != known.name) {
+            let fault = Some("not installed: see models/README.md".to_owned());
+            rows.push(Row { name: known.name.to_owned(), bytes: 0, fault });
+        }
+    }
+    if json {
+        let row = |row: &Row| json!({"name": row.name, "bytes": row.bytes, "usable": row.fault.is_none(), "fault": row.fault});
+        print_json(&json!({ "models": rows.iter().map(row).collect::<Vec<_>>() }))?;
+    } else {
+        for Row { name, bytes, fault } in rows {
+            let state = fault.unwrap_or_else(|| "usable".to_owned());
+            print(&format!("{name:16} {:>8} kB  {state}\n", bytes / 1000));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lists(models: &Path) -> Result<[TensorList; 3], ListError> {
+    let [audio_encoder, unet, autoencoder] = PARTS;
+    let load = |part: &str| TensorList::load(&models.join(LISTS).join(format!("{part}.tensors")));
+    Ok([load(audio_encoder)?, load(unet)?, load(autoencoder)?])
+}
+
+fn convert_model(home: &Home, arguments: &Convert) -> anyhow::Result<ExitCode> {
+    let model = catalog::known(&arguments.name)?;
+    let models = Folders::find(home)?.models;
+    let folders = convert::find_folders(model, &arguments.from)?;
+    let [audio_encoder, unet, autoencoder] = &folders;
+    let [audio_encoder, unet, autoencoder] =
+        [first_of(audio_encoder, &CONFIGS)?, first_of(unet, &CONFIGS)?, first_of(autoencoder, &CONFIGS)?];
+    let config = published::assemble(model.name, [&audio_encoder, &unet, &autoencoder])
+        .map_err(|error| BadInput(error.to_string()))?;
+    let target = convert::Target {
+        models: &models,
+        lists: lists(&models)?,
+        config: &format!("{}\n", serde_json::to_string_pretty(&config)?),
+        dtype: if arguments.dtype == "fp32" { DType::F32 } else { DType::F16 },
+        replace: arguments.replace,
+    };
+    let folder = convert::convert(model.name, &folders, &target)?;
+    let row = look_at(&folder);
+    if arguments.json {
+        print_json(&json!({"name": row.name, "folder": folder, "bytes": row.bytes}))?;
+    } else {
+        print(&format!("{} is in {}, {} MB\n", row.name, folder.display(), row.bytes >> 20));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify_model(home: &Home, name: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let models = Folders::find(home)?.models;
+    let folder = models.join(name);
+    if Path::new(name).file_name() != Some(name.as_ref()) || !folder.join("config.json").is_file() {
+        return Err(BadInput(format!(
+            "no model {name:?} in {}: `mouthpiece models list` shows them",
+            models.display()
+        ))
+        .into());
+    }
+    let reports = if catalog::known(name).is_ok() { verify(&folder, &lists(&models)?) } else { vec![load(&folder)] };
+    let sound = reports.iter().all(|report| report.problems.is_empty());
+    if json {
+        print_json(&json!({"name": name, "sound": sound, "files": reports}))?;
+    } else {
+        for FileReport { file, bytes, tensors, problems } in &reports {
+            let tensors = if *tensors > 0 { format!(", {tensors} tensors") } else { String::new() };
+            let state = if problems.is_empty() { "ok".to_owned() } else { problems.join("; ") };
+            print(&format!("{file:28} {:>9} kB{tensors}  {state}\n", bytes / 1000));
+        }
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A model without lists is what its configuration says, so loading it is the check.
+fn load(folder: &Path) -> FileReport {
+    let file = "model.safetensors";
+    let loaded = find_device(DeviceChoice::Cpu).and_then(|device| MuseTalk::load(folder, device, 1));
+    let bytes = folder.join(file).metadata().map_or(0, |about| about.len());
+    FileReport {
+        file: file.to_owned(),
+        bytes,
+        tensors: 0,
+        problems: loaded.err().iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn run_network(arguments: &RunNetwork) -> anyhow::Result<ExitCode> {
+    let device = find_device(arguments.device)?;
+    let files = (arguments.input.as_path(), arguments.output.as_path());
+    let started = std::time::Instant::now();
+    network::run(&arguments.folder, arguments.network, files, device, arguments.dtype)?;
+    if arguments.json {
+        print_json(&json!({
+            "out": arguments.output, "device": format!("{device:?}"), "wall_ms": started.elapsed().as_millis(),
+        }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,278 @@
+//! One network of a model folder, run on named tensors: to check a conversion against Python, and our own code.
+//!
+//! The folder is this project's, or what `save_pretrained` or `torch.save(state_dict())` wrote with its `config.json`.
+//! Everything about the network comes from the folder.
+
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor, nn};
+
+use super::config::published::{Published, load_extractor};
+use super::config::{
+    AudioWindow, AutoencoderConfig, KlConfig, MelConfig, ModelConfig, TinyConfig, UnetConfig, WhisperConfig,
+};
+use super::mel::LogMel;
+use super::model::WHOLE;
+use super::weights::{Mapping, load_checkpoint, read_safetensors};
+use super::{AutoencoderKl, Result, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder};
+use crate::lipsync::LipSyncError;
+use crate::models::Checkpoint;
+use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
+use crate::models::names::{audio_encoder_prefix, current_name};
+
+/// Which network, and which half of an autoencoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Network {
+    Unet,
+    VaeEncode,
+    VaeDecode,
+    TaesdDecode,
+    AudioEncoder,
+    Mel,
+}
+
+/// The floats that a network computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    #[default]
+    Fp32,
+    Fp16,
+    Bf16,
+}
+
+impl Precision {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Fp32 => Kind::Float,
+            Self::Fp16 => Kind::Half,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+}
+
+/// Reads the inputs from the file `inputs`, runs the network of `folder`, writes what comes out as 32-bit floats.
+pub fn run(
+    folder: &Path,
+    network: Network,
+    (inputs, output): (&Path, &Path),
+    device: Device,
+    precision: Precision,
+) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let inputs = Inputs { path: inputs, tensors: read_safetensors(inputs)?, device, kind: precision.kind() };
+    let outputs = Opened { folder, device, kind: precision.kind() }.run(network, &inputs)?;
+    let finish = |(name, tensor): (&'static str, Tensor)| {
+        Ok((name, tensor.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?))
+    };
+    let outputs = outputs.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
+    Tensor::write_safetensors(&outputs, output)
+        .map_err(|error| LipSyncError::Model { path: output.display().to_string(), problem: error.to_string() })
+}
+
+/// The named tensors that a network is given.
+struct Inputs<'a> {
+    path: &'a Path,
+    tensors: Vec<(String, Tensor)>,
+    device: Device,
+    kind: Kind,
+}
+
+impl Inputs<'_> {
+    /// The tensor of that name, on the device and of the network's kind. A size of 0 in `shape` may be any.
+    fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        self.get_as(name, shape, self.kind)
+    }
+
+    fn get_as(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor> {
+        let wrong = |problem: String| LipSyncError::Model { path: self.path.display().to_string(), problem };
+        let Some((_, tensor)) = self.tensors.iter().find(|(given, _)| given == name) else {
+            let given: Vec<&str> = self.tensors.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(wrong(format!("has no tensor {name:?}, only {given:?}")));
+        };
+        let given = tensor.size();
+        let fits =
+            given.len() == shape.len() && given.iter().zip(shape).all(|(given, size)| *size == 0 || given == size);
+        if !fits || given.contains(&0) {
+            let wanted: Vec<String> =
+                shape.iter().map(|size| if *size == 0 { "any".to_owned() } else { size.to_string() }).collect();
+            return Err(wrong(format!("tensor {name:?} is {given:?} where [{}] is wanted", wanted.join(", "))));
+        }
+        if !tensor.is_floating_point() {
+            return Err(wrong(format!("tensor {name:?} is of type {:?}, floats are wanted", tensor.kind())));
+        }
+        Ok(tensor.f_to_kind(kind)?.f_to_device(self.device)?)
+    }
+}
+
+/// A folder, and how its networks are to run.
+struct Opened<'a> {
+    folder: &'a Path,
+    device: Device,
+    kind: Kind,
+}
+
+impl Opened<'_> {
+    fn run(&self, network: Network, inputs: &Inputs<'_>) -> Result<Vec<(&'static str, Tensor)>> {
+        match network {
+            Network::Unet => {
+                let config = self.unet_config()?;
+                let unet = self.build("unet", |p| Unet::new(p, &config))?;
+                let sample = inputs.get("sample", &[0, config.in_channels, 0, 0])?;
+                let step = 1 << (config.block_out_channels.len() - 1);
+                let (batch, _, height, width) = sample.size4()?;
+                if height % step != 0 || width % step != 0 {
+                    let problem = format!("is {height} x {width}, both must be multiples of {step}");
+                    return Err(LipSyncError::Config { field: "sample".to_owned(), problem });
+                }
+                let context = inputs.get("encoder_hidden_states", &[batch, 0, config.cross_attention_dim])?;
+                Ok(vec![("out", unet.forward(&sample, &context)?)])
+            }
+            Network::VaeEncode => {
+                let config = self.kl_config()?;
+                let step = 1 << (config.block_out_channels.len() - 1);
+                let image = inputs.get("image", &[0, config.in_channels, 0, 0])?;
+                let (_, _, height, width) = image.size4()?;
+                if height < step || width < step {
+                    let problem = format!("is {height} x {width}, at least {step} x {step} is needed");
+                    return Err(LipSyncError::Config { field: "image".to_owned(), problem });
+                }
+                let (mean, logvar) = self.build("autoencoder", |p| AutoencoderKl::new(p, &config))?.encode(&image)?;
+                Ok(vec![("mean", mean), ("logvar", logvar)])
+            }
+            Network::VaeDecode => {
+                let config = self.kl_config()?;
+                let latent = inputs.get("latent", &[0, config.latent_channels, 0, 0])?;
+                Ok(vec![("out", self.build("autoencoder", |p| AutoencoderKl::new(p, &config))?.decode(&latent)?)])
+            }
+            Network::TaesdDecode => {
+                let config = self.tiny_config()?;
+                let latent = inputs.get("latent", &[0, config.latent_channels, 0, 0])?;
+                let both = |p: &nn::Path<'_>| {
+                    TinyVaeEncoder::new(&(p / "encoder"), &config)?;
+                    TinyVaeDecoder::new(&(p / "decoder"), &config)
+                };
+                Ok(vec![("out", self.build("autoencoder", both)?.decode(&latent)?)])
+            }
+            Network::AudioEncoder => {
+                let config = self.whisper_config()?;
+                let mel = inputs.get("mel", &[0, config.n_mels, 0])?;
+                let encoder = self.build("audio_encoder", |p| WhisperEncoder::new(p, &config))?;
+                Ok(vec![("out", encoder.hidden_states(&mel)?)])
+            }
+            Network::Mel => {
+                // A spectrogram has no weights and is made in 32 bits whatever the networks run in.
+                Ok(vec![("out", self.mel(&inputs.get_as("audio", &[0], Kind::Float)?)?)])
+            }
+        }
+    }
+
+    /// `[segments, n_mels, frames]`: as Whisper's extractor, every segment of 30 s padded with silence.
+    fn mel(&self, audio: &Tensor) -> Result<Tensor> {
+        let (config, segment) = self.mel_config(audio.size1()?)?;
+        let mel = LogMel::new(&config, self.device)?;
+        let samples = audio.size1()?;
+        let segments = (0..samples).step_by(usize::try_from(segment).unwrap_or(usize::MAX));
+        let segments = segments.map(|start| {
+            let part = audio.f_narrow(0, start, segment.min(samples - start))?;
+            mel.segment(&part.f_constant_pad_nd([0, segment - part.size1()?])?)
+        });
+        Ok(Tensor::f_stack(&segments.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// Builds a network and fills it from the folder's weights, all of which must fit.
+    fn build<T>(&self, part: &str, make: impl FnOnce(&nn::Path<'_>) -> Result<T>) -> Result<T> {
+        let mut store = nn::VarStore::new(self.device);
+        let built = make(&store.root())?;
+        let (path, prefix) = self.weights(part)?;
+        let file = Checkpoint::open(&path)?;
+        let is_encoder = part == "audio_encoder" && prefix.is_empty();
+        let prefix = if is_encoder { audio_encoder_prefix(&file) } else { &prefix };
+        load_checkpoint(&store, &file, Mapping { prefix, rename: current_name, ..Mapping::default() })?;
+        store.freeze();
+        store.set_kind(self.kind);
+        Ok(built)
+    }
+
+    /// The file with a network's weights, and what is before its tensors' names there.
+    fn weights(&self, part: &str) -> Result<(PathBuf, String)> {
+        if !matches!(self.config()?, Published::Whole(_)) {
+            return Ok((first_of(self.folder, &WEIGHTS)?, String::new()));
+        }
+        let file = format!("{part}.safetensors");
+        let own = first_of(self.folder, &[&file, WHOLE])?;
+        let prefix = if own.ends_with(WHOLE) { format!("{part}.") } else { String::new() };
+        Ok((own, prefix))
+    }
+
+    fn config(&self) -> Result<Published> {
+        Published::load(&first_of(self.folder, &CONFIGS)?)
+    }
+
+    fn other<T>(&self, wanted: &str) -> Result<T> {
+        let path = self.folder.display().to_string();
+        Err(LipSyncError::Model { path, problem: format!("its configuration is not {wanted}") })
+    }
+
+    fn unet_config(&self) -> Result<UnetConfig> {
+        match self.config()? {
+            Published::Unet(config) => Ok(config),
+            Published::Whole(model) => Ok(model.unet),
+            _ => self.other("a UNet2DConditionModel's"),
+        }
+    }
+
+    fn kl_config(&self) -> Result<KlConfig> {
+        match self.config()? {
+            Published::Kl(config) => Ok(config),
+            Published::Whole(model) => match model.autoencoder {
+                AutoencoderConfig::Kl(config) => Ok(config),
+                AutoencoderConfig::Tiny(_) => self.other("an AutoencoderKL's"),
+            },
+            _ => self.other("an AutoencoderKL's"),
+        }
+    }
+
+    fn tiny_config(&self) -> Result<TinyConfig> {
+        match self.config()? {
+            Published::Tiny(config) => Ok(config),
+            Published::Whole(model) => match model.autoencoder {
+                AutoencoderConfig::Tiny(config) => Ok(config),
+                AutoencoderConfig::Kl(_) => self.other("an AutoencoderTiny's"),
+            },
+            _ => self.other("an AutoencoderTiny's"),
+        }
+    }
+
+    fn whisper_config(&self) -> Result<WhisperConfig> {
+        match self.config()? {
+            Published::Whisper(config) => Ok(config),
+            Published::Whole(model) => Ok(model.audio_encoder),
+            _ => self.other("a Whisper's"),
+        }
+    }
+
+    /// The spectrogram's settings and the samples of a segment, where `samples` are given.
+    fn mel_config(&self, samples: i64) -> Result<(MelConfig, i64)> {
+        if let Ok(extractor) = first_of(self.folder, &["preprocessor_config.json"]) {
+            return load_extractor(&extractor);
+        }
+        match self.config()? {
+            Published::Whisper(WhisperConfig { n_mels, max_source_positions, .. }) => {
+                let mel = MelConfig { n_mels, ..MelConfig::default() };
+                let segment = 2 * max_source_positions * mel.hop;
+                Ok((mel, segment))
+            }
+            Published::Whole(model) => Ok(segment_of(*model, samples)),
+            _ => self.other("a Whisper's"),
+        }
+    }
+}
+
+fn segment_of(model: ModelConfig, samples: i64) -> (MelConfig, i64) {
+    let segment = match model.audio_window {
+        AudioWindow::Utterance => 2 * model.audio_encoder.max_source_positions * model.mel.hop,
+        // Cut from a stream, so there is nothing to pad to.
+        AudioWindow::Local { .. } => samples,
+    };
+    (model.mel, segment)
+}

@@ -1,0 +1,70 @@
+//! `manifest.json` of a model folder: each file's size and hash when it was made, and what it was made from.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub const MANIFEST: &str = "manifest.json";
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub name: String,
+    pub files: BTreeMap<String, Recorded>,
+    /// For each network, the file that it was converted from.
+    #[serde(default)]
+    pub sources: BTreeMap<String, Origin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    pub file: String,
+    pub sha256: String,
+}
+
+impl Manifest {
+    pub fn load(folder: &Path) -> io::Result<Self> {
+        let text = fs::read(folder.join(MANIFEST))?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        fs::write(folder.join(MANIFEST), text)
+    }
+
+    /// Records a file as it is now.
+    pub fn add(&mut self, path: &Path) -> io::Result<()> {
+        let recorded = Recorded { bytes: path.metadata()?.len(), sha256: sha256(path)? };
+        self.files.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), recorded);
+        Ok(())
+    }
+}
+
+/// A file's SHA-256, in hexadecimal.
+pub fn sha256(path: &Path) -> io::Result<String> {
+    let (mut file, mut hash, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hash.finalize())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
