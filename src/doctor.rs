@@ -16,7 +16,7 @@ use crate::lipsync::musetalk::libtorch::Libtorch;
 use crate::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
 use crate::media::description::CheckStatus;
 use crate::media::inventory::{self, MissingElement};
-use crate::media::{self, EncoderChoice, PipelineDir};
+use crate::media::{self, EncoderChoice, Encoders, PipelineDir};
 use crate::speech::tts::espeak;
 use crate::speech::{SpeechError, Voice, tts};
 
@@ -183,12 +183,14 @@ fn descriptions(directory: &PipelineDir) -> Vec<Check> {
 }
 
 fn encoder(directory: &PipelineDir) -> Check {
-    match media::select(&EncoderChoice::Auto, directory) {
-        Ok(selected) => {
+    match Encoders::select(&EncoderChoice::Auto, directory) {
+        Ok(encoders) => {
             let refused: Vec<String> =
-                selected.refused.iter().map(|no| format!("; not {}: {}", no.encoder, no.reason)).collect();
-            let codec = selected.codec.encoding_name();
-            Check::ok("encoder", format!("{} makes {codec}{}", selected.encoder, refused.concat()))
+                encoders.refused.iter().map(|no| format!("; not {}: {}", no.encoder, no.reason)).collect();
+            let makes =
+                |selected: &media::Selected| format!("{} makes {}", selected.encoder, selected.codec.encoding_name());
+            let made = encoders.iter().map(makes).collect::<Vec<_>>().join(", ");
+            Check::ok("encoder", format!("{made}{}", refused.concat()))
         }
         Err(error) => Check::fault("encoder", error, "run scripts/setup.sh; x264enc is in gstreamer1.0-plugins-ugly"),
     }

@@ -11,7 +11,7 @@
 //! | 5 | [`lipsync::engine`] | thread "engine" | mel, audio encoder, UNet, decoder; earliest deadline first over all sessions | 64 batches; senders wait |
 //! | 6 | [`compose`] | thread "compose" | the mouth is pasted into the avatar's own frame, in I420 | 64 pastes; senders wait |
 //! | 7 | [`playout`] | thread "playout" | every 40 ms one pair of a frame and its sound leaves for each session | nothing waits any more |
-//! | 8 | [`media`] | GStreamer | encoded once for each session, sent to each viewer through its own pipeline | a slow viewer skips to the next key frame |
+//! | 8 | [`media`] | GStreamer | encoded once for each session and codec in use, sent to each viewer through its own pipeline | a slow viewer skips to the next key frame |
 //!
 //! Before playout everything waits and no text is lost; after playout nothing waits.
 //!

@@ -36,6 +36,7 @@ const FIRST_PACKET: &str = "mouthpiece_text_to_first_packet_seconds";
 pub(crate) const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
 const UTTERANCES: &str = "mouthpiece_utterances_total";
 const SESSIONS: &str = "mouthpiece_sessions";
+const ENCODES: &str = "mouthpiece_encodes";
 
 /// Installs the recorder of this process; once.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
@@ -75,6 +76,7 @@ fn describe() {
     describe_histogram!(INTERRUPT, "From an interruption to the first pair without speech");
     describe_counter!(UTTERANCES, "Utterances by how they ended: spoken, interrupted, failed");
     describe_gauge!(SESSIONS, "Sessions now");
+    describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
 }
 
 pub fn compose_took(time: Duration) {
@@ -158,4 +160,12 @@ pub fn session_opened() {
 
 pub fn session_closed() {
     gauge!(SESSIONS).decrement(1.0);
+}
+
+pub fn encode_started(codec: &'static str) {
+    gauge!(ENCODES, "codec" => codec).increment(1.0);
+}
+
+pub fn encode_ended(codec: &'static str) {
+    gauge!(ENCODES, "codec" => codec).decrement(1.0);
 }

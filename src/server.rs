@@ -107,12 +107,12 @@ pub async fn serve(
     let choice = config.encoder.clone();
     let pipelines = config.folders.pipelines.clone();
     // Both block: the first certificate takes up to a second, an encoder is tried by running it.
-    let encoder = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+    let encoders = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         media::warm_up()?;
-        Ok(media::select(&choice, &media::PipelineDir::find(&pipelines))?)
+        Ok(media::Encoders::select(&choice, &media::PipelineDir::find(&pipelines))?)
     });
     let works = Works::start(&config.folders, &manifest.model, config.device).await?;
-    let selected = encoder.await??;
+    let encoders = Arc::new(encoders.await??);
     let tracker = TaskTracker::new();
     let options = ListenerOptions {
         allowed_origins: config.allowed_origins.clone(),
@@ -121,7 +121,7 @@ pub async fn serve(
         readiness,
         shutdown_grace: GRACE / 2,
     };
-    let store = SessionStore::new(config, &works, selected, tracker.clone(), stop.clone());
+    let store = SessionStore::new(config, &works, encoders, tracker.clone(), stop.clone());
     store.preload().await?;
     let store = Arc::new(store);
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));

@@ -1,4 +1,4 @@
-//! Which encoder to use: the first that exists and really starts, or the one that was asked for.
+//! Which encoders to use: for each codec the first that exists and really starts, or only the one that was asked for.
 //!
 //! In here: trying publish descriptions with a few frames. Not in here: the descriptions' contract.
 //! Runs on: the caller's thread, blocking for up to two seconds per encoder; call before listening.
@@ -45,7 +45,16 @@ pub struct Selected {
     pub codec: Codec,
     pub publish: Description,
     pub viewer: Description,
-    /// Encoders that were tried before it, each with why it is not used.
+}
+
+/// The encoders of a server, one for each codec.
+#[derive(Clone, Debug)]
+pub struct Encoders {
+    /// What every session encodes with.
+    pub preferred: Selected,
+    /// What a session encodes with besides, while it has viewers without the preferred codec.
+    pub others: Vec<Selected>,
+    /// Encoders that were tried in vain, each with the reason.
     pub refused: Vec<Refusal>,
 }
 
@@ -55,38 +64,59 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// Finds a working encoder. One that is asked for by name is used or is an error, never replaced by another.
-pub fn select(choice: &EncoderChoice, directory: &PipelineDir) -> Result<Selected, MediaError> {
-    match choice {
-        EncoderChoice::Auto => select_first(candidates::AUTO, directory),
-        EncoderChoice::Named(name) => {
-            let selected = attempt(name, directory)
-                .map_err(|error| MediaError::Encoder { name: name.clone(), reason: error.to_string() })?;
-            tracing::info!(encoder = %name, "encoder in use, as asked for");
-            Ok(selected)
-        }
-    }
-}
-
-fn select_first(candidates: &[&str], directory: &PipelineDir) -> Result<Selected, MediaError> {
-    let mut refused = Vec::new();
-    for name in candidates {
-        match attempt(name, directory) {
-            Ok(selected) => {
-                tracing::info!(encoder = %name, "encoder in use");
-                return Ok(Selected { refused, ..selected });
-            }
-            Err(error) => {
-                tracing::info!(encoder = %name, reason = %error, "encoder not used");
-                refused.push(Refusal { encoder: (*name).to_owned(), reason: error.to_string() });
+impl Encoders {
+    /// Finds working encoders. One that is asked for by name is the only one or is an error, never replaced by another.
+    pub fn select(choice: &EncoderChoice, directory: &PipelineDir) -> Result<Self, MediaError> {
+        match choice {
+            EncoderChoice::Auto => Self::select_among(candidates::AUTO, directory),
+            EncoderChoice::Named(name) => {
+                let preferred = find(name, directory)
+                    .and_then(try_out)
+                    .map_err(|error| MediaError::Encoder { name: name.clone(), reason: error.to_string() })?;
+                tracing::info!(encoder = %name, "encoder in use, as asked for");
+                Ok(Self { preferred, others: Vec::new(), refused: Vec::new() })
             }
         }
     }
-    let refusals = refused.into_iter().map(|refusal| format!("{}: {}", refusal.encoder, refusal.reason)).collect();
-    Err(MediaError::NoEncoder { refusals })
+
+    fn select_among(candidates: &[&str], directory: &PipelineDir) -> Result<Self, MediaError> {
+        let (mut usable, mut refused) = (Vec::<Selected>::new(), Vec::new());
+        for name in candidates {
+            let is_served = |codec| usable.iter().any(|selected| selected.codec == codec);
+            let found = find(name, directory);
+            if found.as_ref().is_ok_and(|found| is_served(found.codec)) {
+                tracing::debug!(encoder = %name, "encoder not needed");
+                continue;
+            }
+            match found.and_then(try_out) {
+                Ok(selected) => {
+                    tracing::info!(encoder = %name, codec = selected.codec.encoding_name(), "encoder in use");
+                    usable.push(selected);
+                }
+                Err(error) => {
+                    tracing::info!(encoder = %name, reason = %error, "encoder not used");
+                    refused.push(Refusal { encoder: (*name).to_owned(), reason: error.to_string() });
+                }
+            }
+        }
+        let mut usable = usable.into_iter();
+        match usable.next() {
+            Some(preferred) => Ok(Self { preferred, others: usable.collect(), refused }),
+            None => {
+                let told = |refusal: Refusal| format!("{}: {}", refusal.encoder, refusal.reason);
+                Err(MediaError::NoEncoder { refusals: refused.into_iter().map(told).collect() })
+            }
+        }
+    }
+
+    /// All of them, the preferred one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Selected> {
+        std::iter::once(&self.preferred).chain(&self.others)
+    }
 }
 
-fn attempt(name: &str, directory: &PipelineDir) -> Result<Selected, MediaError> {
+/// Reads and checks an encoder's descriptions.
+fn find(name: &str, directory: &PipelineDir) -> Result<Selected, MediaError> {
     // The name becomes part of a file name.
     if name.is_empty() || !name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_') {
         return Err(MediaError::Encoder {
@@ -95,22 +125,29 @@ fn attempt(name: &str, directory: &PipelineDir) -> Result<Selected, MediaError> 
         });
     }
     let publish = directory.read(&format!("publish-{name}.launch"))?;
-    let codec = try_out(&publish)?;
+    let encoder = publish.build(&trial_values())?.by_name(names::VIDEO_ENCODER);
+    let codec = encoder.as_ref().and_then(codec_of).ok_or_else(|| MediaError::Start {
+        file: publish.file().to_owned(),
+        reason: "its encoder makes neither H.264 nor VP8".to_owned(),
+    })?;
     let viewer = directory.read(codec.viewer_file())?;
-    Ok(Selected { encoder: name.to_owned(), codec, publish, viewer, refused: Vec::new() })
+    Ok(Selected { encoder: name.to_owned(), codec, publish, viewer })
 }
 
-/// Runs a publish description until one picture and one packet of sound came out.
-fn try_out(publish: &Description) -> Result<Codec, MediaError> {
+fn trial_values() -> Vec<(&'static str, String)> {
+    publish_values(TRIAL_SIZE, TRIAL_SIZE, FPS)
+}
+
+/// Runs an encoder until one picture and one packet of sound came out.
+fn try_out(selected: Selected) -> Result<Selected, MediaError> {
+    let publish = &selected.publish;
     let teardown = Teardown::default();
-    let pipeline = OwnedPipeline::new(publish.build(&publish_values(TRIAL_SIZE, TRIAL_SIZE, FPS))?, teardown.clone());
+    let pipeline = OwnedPipeline::new(publish.build(&trial_values())?, teardown.clone());
     let failed = |reason: String| MediaError::Start { file: publish.file().to_owned(), reason };
     let (reports, report) = std::sync::mpsc::sync_channel(1);
     pipeline.watch(move |message| {
         let _ = reports.try_send(message);
     });
-    let encoder = pipeline.gst().by_name(names::VIDEO_ENCODER);
-    let codec = encoder.as_ref().and_then(codec_of).ok_or_else(|| failed("no codec of ours".to_owned()))?;
     let (video, audio) = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
     let outputs = [app_sink(&pipeline, names::VIDEO_OUT)?, app_sink(&pipeline, names::AUDIO_OUT)?];
     // Nothing here is real time: frames go in at once, and all must stay.
@@ -129,7 +166,7 @@ fn try_out(publish: &Description) -> Result<Codec, MediaError> {
     teardown.wait();
     match told {
         Ok(super::pipeline::BusReport::Error { element, message }) => Err(failed(format!("{element}: {message}"))),
-        _ if encoded => Ok(codec),
+        _ if encoded => Ok(selected),
         _ => Err(failed(format!("nothing encoded came out within {} s", TRIAL_TIMEOUT.seconds()))),
     }
 }
@@ -166,24 +203,36 @@ mod tests {
             std::fs::copy(format!("pipelines/{file}"), directory.path().join(file)).unwrap();
         }
         super::super::init().unwrap();
-        let selected = select_first(&["nosuchenc", "vp8enc"], &PipelineDir::find(directory.path())).unwrap();
-        assert_eq!((selected.encoder.as_str(), selected.codec), ("vp8enc", Codec::Vp8));
-        assert_eq!(selected.refused.len(), 1);
-        assert!(selected.refused[0].reason.contains("no element \"nosuchenc\""), "{}", selected.refused[0].reason);
+        let found = Encoders::select_among(&["nosuchenc", "vp8enc"], &PipelineDir::find(directory.path())).unwrap();
+        assert_eq!((found.preferred.encoder.as_str(), found.preferred.codec), ("vp8enc", Codec::Vp8));
+        assert_eq!(found.refused.len(), 1);
+        assert!(found.refused[0].reason.contains("no element \"nosuchenc\""), "{}", found.refused[0].reason);
     }
 
     #[test]
     fn every_software_encoder_encodes() {
         for name in candidates::AUTO.iter().filter(|name| !candidates::needs_hardware(name)) {
-            let selected = select(&EncoderChoice::Named((*name).to_owned()), &directory()).unwrap();
-            assert_eq!(selected.encoder, *name);
+            let found = Encoders::select(&EncoderChoice::Named((*name).to_owned()), &directory()).unwrap();
+            assert_eq!((found.preferred.encoder.as_str(), found.others.len()), (*name, 0));
+        }
+    }
+
+    #[test]
+    fn auto_takes_one_encoder_for_each_codec_in_order() {
+        for (candidates, taken) in [
+            (["x264enc", "openh264enc", "vp8enc"], ["x264enc", "vp8enc"]),
+            (["vp8enc", "openh264enc", "x264enc"], ["vp8enc", "openh264enc"]),
+        ] {
+            let found = Encoders::select_among(&candidates, &directory()).unwrap();
+            assert_eq!(found.iter().map(|selected| selected.encoder.as_str()).collect::<Vec<_>>(), taken);
+            assert_eq!(found.refused, []);
         }
     }
 
     #[test]
     fn an_encoder_asked_for_by_name_is_never_replaced() {
         for name in ["nosuchenc", "../x264enc", ""] {
-            let error = select(&EncoderChoice::Named(name.to_owned()), &directory()).unwrap_err();
+            let error = Encoders::select(&EncoderChoice::Named(name.to_owned()), &directory()).unwrap_err();
             assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
         }
     }
@@ -196,13 +245,13 @@ mod tests {
             .replace("profile=constrained-baseline", "profile=multiview-high");
         std::fs::write(directory.path().join("publish-x264enc.launch"), text).unwrap();
         super::super::init().unwrap();
-        let error = select_first(&["x264enc"], &PipelineDir::find(directory.path())).unwrap_err();
+        let error = Encoders::select_among(&["x264enc"], &PipelineDir::find(directory.path())).unwrap_err();
         assert!(matches!(&error, MediaError::NoEncoder { refusals } if refusals.len() == 1), "{error}");
     }
 
     #[test]
     fn without_any_encoder_each_refusal_is_told() {
-        let error = select_first(&["nosuchenc", "otherenc"], &directory()).unwrap_err().to_string();
+        let error = Encoders::select_among(&["nosuchenc", "otherenc"], &directory()).unwrap_err().to_string();
         assert!(error.contains("nosuchenc") && error.contains("otherenc"), "{error}");
     }
 }

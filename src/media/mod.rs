@@ -1,11 +1,12 @@
 //! Everything that leaves over GStreamer: publish pipelines, viewers, files. The only home of the gstreamer crates.
 //!
-//! In here: pipeline descriptions as text and their contract (`description`), choosing an encoder (`encoder`), one
-//! encode per session (`publisher`), one webrtcbin per viewer (`viewer`), what an SDP offer allows (`offer`), and a
-//! session written to a file (`file`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
+//! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`), one encode
+//! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`),
+//! what an SDP offer allows (`offer`), and a session written to a file (`file`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 
+pub mod broadcast;
 mod candidates;
 pub mod description;
 pub mod encoder;
@@ -14,6 +15,8 @@ pub mod inventory;
 pub mod offer;
 pub mod pipeline;
 pub mod publisher;
+#[cfg(test)]
+mod testing;
 pub mod viewer;
 
 use std::time::Instant;
@@ -23,10 +26,11 @@ use gstreamer::prelude::*;
 
 use crate::ids::UtteranceId;
 
+pub use broadcast::{Broadcast, BroadcastSink};
 pub use description::{CheckReport, Description, DescriptionError, PipelineDir, check, list};
-pub use encoder::{EncoderChoice, Selected, select};
+pub use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
-pub use publisher::{Publisher, PublisherCounters, PublisherSink, VideoFormat};
+pub use publisher::{Publisher, PublisherCounters, VideoFormat};
 pub use viewer::{IceConfig, Viewer, ViewerStats};
 
 /// What a browser decodes and we encode.
@@ -46,6 +50,14 @@ impl Codec {
         }
     }
 
+    /// A label in the metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::H264 => "h264",
+            Self::Vp8 => "vp8",
+        }
+    }
+
     /// The description of a viewer of this codec.
     pub const fn viewer_file(self) -> &'static str {
         match self {
@@ -55,11 +67,11 @@ impl Codec {
     }
 }
 
-/// What the owner of a publisher is told; sent with `try_send` from GStreamer's threads.
+/// What the owner of a broadcast is told; sent with `try_send` from GStreamer's threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MediaEvent {
-    /// The publish pipeline stopped: nothing more will be encoded for this session.
-    PublisherFailed { element: String, message: String },
+    /// A publish pipeline stopped. Its viewers are told and closed; the next offer starts another one.
+    PublisherFailed { codec: Codec, element: String, message: String },
     /// The first frame of an utterance left the encoder, bound for the viewers.
     FirstPacket { utterance: UtteranceId, at: Instant },
 }
@@ -76,6 +88,8 @@ pub enum MediaError {
     NoEncoder { refusals: Vec<String> },
     #[error("pipeline {file} does not start: {reason}")]
     Start { file: String, reason: String },
+    #[error("the session ends: it takes no further encode")]
+    SessionEnds,
     #[error("cannot write {path}: {reason}")]
     Write { path: String, reason: String },
     #[error("frames are {got_width}x{got_height}, the pipeline was built for {width}x{height}")]

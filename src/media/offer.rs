@@ -15,6 +15,8 @@ const MAX_MEDIA: usize = 16;
 /// Which m-lines carry our tracks and under which payload types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// Of the video; the sound is Opus.
+    pub codec: Codec,
     pub video: Track,
     pub audio: Track,
     /// The `a=mid` of every m-line, to place trickled candidates.
@@ -27,8 +29,8 @@ pub struct Track {
     pub payload_type: u8,
 }
 
-/// Decides how an offer is served with our codec and Opus, or why it cannot be.
-pub fn plan(sdp: &str, codec: Codec) -> Result<Plan, OpenPeerError> {
+/// Decides how an offer is served with the first of our codecs that it has and with Opus, or why it cannot be.
+pub fn plan(sdp: &str, codecs: &[Codec]) -> Result<Plan, OpenPeerError> {
     let offer = Offer::parse(sdp)?;
     if !offer.media.iter().any(|media| media.kind == "video" || media.kind == "audio") {
         return Err(refuse(
@@ -37,12 +39,35 @@ pub fn plan(sdp: &str, codec: Codec) -> Result<Plan, OpenPeerError> {
              {direction: 'recvonly'}) and the same for 'audio' before createOffer",
         ));
     }
-    let video = offer.choose("video", |media| media.video_payload_type(codec), codec.encoding_name())?;
-    let audio = offer.choose("audio", Media::opus_payload_type, "opus")?;
+    let receivable = offer.receivable("video")?;
+    let served = |codec: &Codec| Some((*codec, track(&receivable, |media| media.video_payload_type(*codec))?));
+    let (codec, video) =
+        codecs.iter().find_map(served).ok_or_else(|| no_common_codec("video", &alternatives(codecs), &receivable))?;
+    let receivable = offer.receivable("audio")?;
+    let audio = track(&receivable, |media| media.opus_payload_type())
+        .ok_or_else(|| no_common_codec("audio", "opus", &receivable))?;
     offer.check_transport(&[video, audio])?;
     offer.check_unambiguous(video, codec.encoding_name())?;
     offer.check_unambiguous(audio, "opus")?;
-    Ok(Plan { video, audio, mids: offer.media.iter().map(|media| media.attribute("mid").map(str::to_owned)).collect() })
+    let mids = offer.media.iter().map(|media| media.attribute("mid").map(str::to_owned)).collect();
+    Ok(Plan { codec, video, audio, mids })
+}
+
+/// `H264 or VP8`
+fn alternatives(codecs: &[Codec]) -> String {
+    codecs.iter().map(|codec| codec.encoding_name()).collect::<Vec<_>>().join(" or ")
+}
+
+fn no_common_codec(kind: &str, ours: &str, receivable: &[(usize, &Media<'_>)]) -> OpenPeerError {
+    let theirs = receivable.iter().flat_map(|(_, media)| media.codecs()).collect::<Vec<_>>().join(", ");
+    refuse(ErrorCode::NoCommonCodec, format!("this session's {kind} is {ours}, and the offer receives only {theirs}"))
+}
+
+/// The first m-line that has a payload type for a codec.
+fn track(receivable: &[(usize, &Media<'_>)], payload_type: impl Fn(&Media<'_>) -> Option<u8>) -> Option<Track> {
+    receivable
+        .iter()
+        .find_map(|(m_line, media)| payload_type(media).map(|payload_type| Track { m_line: *m_line, payload_type }))
 }
 
 fn refuse(code: ErrorCode, message: impl Into<String>) -> OpenPeerError {
@@ -107,16 +132,15 @@ impl<'a> Offer<'a> {
         Ok(offer)
     }
 
-    /// The first m-line of a kind that we may send on, and the payload type of the codec there.
-    fn choose(
-        &self,
-        kind: &str,
-        payload_type: impl Fn(&Media<'a>) -> Option<u8>,
-        codec: &str,
-    ) -> Result<Track, OpenPeerError> {
-        let receivable =
-            || self.media.iter().enumerate().filter(|(_, media)| media.kind == kind && self.is_receivable(media));
-        if receivable().next().is_none() {
+    /// The m-lines of a kind that we may send on, with their numbers.
+    fn receivable(&self, kind: &str) -> Result<Vec<(usize, &Media<'a>)>, OpenPeerError> {
+        let m_lines: Vec<_> = self
+            .media
+            .iter()
+            .enumerate()
+            .filter(|(_, media)| media.kind == kind && self.is_receivable(media))
+            .collect();
+        if m_lines.is_empty() {
             return Err(refuse(
                 ErrorCode::OfferNotReceivable,
                 format!(
@@ -124,17 +148,7 @@ impl<'a> Offer<'a> {
                 ),
             ));
         }
-        receivable()
-            .find_map(|(m_line, media)| payload_type(media).map(|payload_type| Track { m_line, payload_type }))
-            .ok_or_else(|| {
-                refuse(
-                    ErrorCode::NoCommonCodec,
-                    format!(
-                        "this session's {kind} is {codec}, and the offer receives only {}",
-                        receivable().flat_map(|(_, media)| media.codecs()).collect::<Vec<_>>().join(", ")
-                    ),
-                )
-            })
+        Ok(m_lines)
     }
 
     fn is_receivable(&self, media: &Media<'a>) -> bool {

@@ -1,14 +1,14 @@
-//! One session's encode: pairs of frame and sound in, one encoded stream for all its viewers out.
+//! One encode of a session: pairs of frame and sound in, one encoded stream for all its viewers out.
 //!
-//! In here: the publish pipeline, presentation times of what goes into it, key frames on demand. Not in here: when a
-//! pair is due (`playout`), a viewer's own pipeline (`viewer`).
+//! In here: the publish pipeline, presentation times of what goes into it, key frames on demand. Not in here: which
+//! encodes a session has (`broadcast`), when a pair is due (`playout`), a viewer's own pipeline (`viewer`).
 //! Runs on: `PublisherSink::push` on the playout thread, never blocking; the rest on whoever calls. Encoding is on
-//! GStreamer's threads. Dropping a `Publisher` does not wait; its last teardown thread is joined when the last viewer
-//! is gone too.
+//! GStreamer's threads. Dropping a `Publisher` does not wait: its pipeline ends on a teardown thread, which whoever
+//! holds the `Teardown` joins.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -16,13 +16,13 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_utils::StreamProducer;
 use gstreamer_video as gst_video;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::description::{names, publish_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
 use super::{Codec, Description, MediaError, MediaEvent, Selected};
 use crate::ids::UtteranceId;
-use crate::playout::{I420Frame, Pair, PairSink};
+use crate::playout::{I420Frame, Pair};
 use crate::timeline::{FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Samples, Timeline};
 
 /// Opus packets carry 20 ms, so each frame's sound goes in as two buffers: browsers buffer less than with 40 ms.
@@ -39,24 +39,63 @@ pub struct VideoFormat {
     pub height: u32,
 }
 
-/// A running publish pipeline. Cheap to clone; the pipeline ends when the last clone and the last viewer are gone.
+/// What all encodes of a session have in common.
 #[derive(Clone, Debug)]
-pub struct Publisher {
-    shared: Arc<Shared>,
+pub(super) struct Common {
+    pub format: VideoFormat,
+    pub events: mpsc::Sender<MediaEvent>,
+    pub time: SessionTime,
+    pub teardown: Teardown,
 }
 
-/// What viewers take from their publisher.
+/// The time line of a session, so that a pair is presented at the same moment by every encode of it, whenever that began.
+#[derive(Clone, Debug)]
+pub(super) struct SessionTime {
+    /// Where running time starts, on the system's clock.
+    base_time: gst::ClockTime,
+    /// When the first pair was pushed and its index; from then on presentation time follows from the index alone.
+    origin: Arc<OnceLock<(Timeline, FrameIndex)>>,
+}
+
+impl SessionTime {
+    /// Running time is zero now.
+    pub fn start() -> Self {
+        Self { base_time: gst::SystemClock::obtain().time(), origin: Arc::default() }
+    }
+
+    /// Makes a pipeline tell this time.
+    pub fn set(&self, pipeline: &gst::Pipeline) {
+        pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        pipeline.set_base_time(self.base_time);
+    }
+
+    fn now(&self) -> MediaTime {
+        MediaTime::from_nanos(gst::SystemClock::obtain().time().saturating_sub(self.base_time).nseconds())
+    }
+
+    /// The first pair is presented when it is pushed, every other by its index. `None` for one from before the first.
+    fn place(&self, index: FrameIndex) -> Option<(Timeline, FrameIndex)> {
+        let (timeline, first) = self.origin.get_or_init(|| (Timeline::playout(self.now()), index));
+        Some((*timeline, FrameIndex(index.0.checked_sub(first.0)?)))
+    }
+}
+
+/// A running publish pipeline, held by its viewers and, if it is to outlast them, by its session. Dropped, it ends.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub video: StreamProducer,
-    pub audio: StreamProducer,
-    pub viewer: Description,
-    pub codec: Codec,
-    pub viewers: AtomicUsize,
-    pub teardown: Teardown,
+pub struct Publisher {
+    pub(super) video: StreamProducer,
+    pub(super) audio: StreamProducer,
+    pub(super) viewer: Description,
+    pub(super) codec: Codec,
+    pub(super) viewers: AtomicUsize,
+    pub(super) time: SessionTime,
+    pub(super) teardown: Teardown,
+    /// Why the pipeline stopped by itself, once it has.
+    pub(super) failure: watch::Receiver<Option<String>>,
     counters: Arc<Counters>,
-    // Declared after the producers, so that they let go of the appsinks first.
-    pipeline: OwnedPipeline,
+    /// Only to be dropped: it ends the pipeline. Declared after the producers, so that they let go of the appsinks first.
+    _pipeline: OwnedPipeline,
 }
 
 #[derive(Debug, Default)]
@@ -84,28 +123,23 @@ pub struct PublisherCounters {
 }
 
 impl Publisher {
-    /// Starts the pipeline that was selected. Takes a few milliseconds; no frame is encoded before the first push.
-    pub fn start(
-        selected: &Selected,
-        format: VideoFormat,
-        events: mpsc::Sender<MediaEvent>,
-    ) -> Result<(Self, PublisherSink), MediaError> {
+    /// Starts a pipeline. Takes a few milliseconds; no frame is encoded before the first push.
+    pub(super) fn start(selected: &Selected, common: &Common) -> Result<(Arc<Self>, PublisherSink), MediaError> {
+        let Common { format, events, time, teardown } = common.clone();
+        let codec = selected.codec;
         let built = selected.publish.build(&publish_values(format.width, format.height, FPS))?;
-        let teardown = Teardown::default();
         let pipeline = OwnedPipeline::new(built, teardown.clone());
         let counters = Arc::new(Counters::default());
+        let (failed, failure) = watch::channel(None);
         let bus_events = events.clone();
         pipeline.watch(move |report| {
-            let event = match report {
-                BusReport::Error { element, message } => MediaEvent::PublisherFailed { element, message },
-                BusReport::EndOfStream => return,
-            };
-            // The owner acts on the first one; when its queue is full it has already been told.
-            let _ = bus_events.try_send(event);
+            let BusReport::Error { element, message } = report else { return };
+            failed.send_replace(Some(format!("the encode of the session failed: {message}")));
+            // Only to be told of: with the owner's queue full it has heard enough.
+            let _ = bus_events.try_send(MediaEvent::PublisherFailed { codec, element, message });
         });
 
-        // One clock for every publisher and viewer, so that presentation times mean the same everywhere.
-        pipeline.gst().use_clock(Some(&gst::SystemClock::obtain()));
+        time.set(pipeline.gst());
         // Nothing here waits for anything but its presentation time, so no sink may add what an encoder claims to need.
         pipeline.gst().set_latency(gst::ClockTime::ZERO);
         limit_key_frames(&element(&pipeline, names::VIDEO_ENCODER)?, &counters);
@@ -114,42 +148,40 @@ impl Publisher {
         watch_encoded(&video_out, &counters, marked, events.clone());
         let video = produce(&video_out);
         let audio = produce(&app_sink(&pipeline, names::AUDIO_OUT)?);
-        let sink = PublisherSink {
-            video: app_source(&pipeline, names::VIDEO)?,
-            audio: app_source(&pipeline, names::AUDIO)?,
-            counters: Arc::clone(&counters),
-            format,
-            start: None,
-            marks,
-            utterance: None,
-        };
+        let sources = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| MediaError::Start {
             file: selected.publish.file().to_owned(),
             reason: error.to_string(),
         })?;
-        let shared = Shared {
+        crate::metrics::encode_started(codec.as_str());
+        let publisher = Arc::new(Self {
             video,
             audio,
             viewer: selected.viewer.clone(),
-            codec: selected.codec,
+            codec,
             viewers: AtomicUsize::new(0),
+            time: time.clone(),
             teardown,
-            counters,
-            pipeline,
-        };
-        Ok((Self { shared: Arc::new(shared) }, sink))
+            failure,
+            counters: Arc::clone(&counters),
+            _pipeline: pipeline,
+        });
+        let (video, audio) = sources;
+        let holder = Arc::downgrade(&publisher);
+        let sink = PublisherSink { video, audio, publisher: holder, counters, format, time, marks, utterance: None };
+        Ok((publisher, sink))
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
     }
 
     pub fn viewer_count(&self) -> usize {
-        self.shared.viewers.load(Ordering::Relaxed)
+        self.viewers.load(Ordering::Relaxed)
     }
 
     pub fn counters(&self) -> PublisherCounters {
-        let counters = &self.shared.counters;
+        let counters = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PublisherCounters {
             pushed: read(&counters.pushed),
@@ -161,29 +193,13 @@ impl Publisher {
         }
     }
 
-    /// A handle that waits for the pipelines let go so far, for a shutdown that must leave no thread behind.
-    pub fn teardown(&self) -> Teardown {
-        self.shared.teardown.clone()
-    }
-}
-
-impl Shared {
-    /// Makes a viewer's pipeline tell time as the publisher does.
-    pub fn share_time_with(&self, viewer: &gst::Pipeline) {
-        viewer.use_clock(Some(&gst::SystemClock::obtain()));
-        viewer.set_start_time(gst::ClockTime::NONE);
-        if let Some(base_time) = self.pipeline.gst().base_time() {
-            viewer.set_base_time(base_time);
-        }
-    }
-
     #[cfg(test)]
-    pub fn gst_pipeline(&self) -> &gst::Pipeline {
-        self.pipeline.gst()
+    pub(super) fn gst_pipeline(&self) -> &gst::Pipeline {
+        self._pipeline.gst()
     }
 
     /// Asks for a key frame for somebody who just joined.
-    pub fn request_key_frame(&self) {
+    pub(super) fn request_key_frame(&self) {
         if let Some(pad) = self.video.appsink().static_pad("sink") {
             // Sending the event to the element would take its state lock, which may be held while it starts.
             pad.push_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
@@ -191,15 +207,22 @@ impl Shared {
     }
 }
 
-/// Where playout pushes a session's pairs.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        crate::metrics::encode_ended(self.codec.as_str());
+    }
+}
+
+/// Where the pairs of a session go into one encode.
 #[derive(Debug)]
-pub struct PublisherSink {
+pub(super) struct PublisherSink {
     video: gst_app::AppSrc,
     audio: gst_app::AppSrc,
+    /// Only counted: a reference that this thread holds might turn out to be the last and end the pipeline here.
+    publisher: Weak<Publisher>,
     counters: Arc<Counters>,
     format: VideoFormat,
-    /// When the first pair was pushed and its index; from then on presentation time follows from the index alone.
-    start: Option<(Timeline, FrameIndex)>,
+    time: SessionTime,
     /// Where an utterance's first frame is announced to whoever watches the encoder's output.
     marks: blocking::SyncSender<Mark>,
     /// The last one that began.
@@ -216,14 +239,19 @@ struct Mark {
 /// Utterances whose first frame is in the encoder: one, or two if one was interrupted at once. More are not measured.
 const MARKS: usize = 4;
 
-impl PairSink for PublisherSink {
-    fn push(&mut self, pair: Pair) {
+impl PublisherSink {
+    /// Whether anybody still holds the publisher.
+    pub fn is_needed(&self) -> bool {
+        self.publisher.strong_count() > 0
+    }
+
+    pub fn push(&mut self, pair: Pair) {
         if (pair.frame.width, pair.frame.height) != (self.format.width, self.format.height) {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             tracing::error!(width = pair.frame.width, height = pair.frame.height, "frame is not of the session's size");
             return;
         }
-        let Some((timeline, at)) = self.schedule(pair.index) else {
+        let Some((timeline, at)) = self.time.place(pair.index) else {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -243,20 +271,6 @@ impl PairSink for PublisherSink {
         }
         let _ = self.video.push_buffer(video_buffer(&pair.frame, at, &timeline));
         self.counters.pushed.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl PublisherSink {
-    /// The first pair is presented when it is pushed, every other by its index. `None` if the pipeline has stopped.
-    fn schedule(&mut self, index: FrameIndex) -> Option<(Timeline, FrameIndex)> {
-        let (timeline, first) = match self.start {
-            Some(start) => start,
-            None => {
-                let now = self.video.current_running_time()?.nseconds();
-                *self.start.insert((Timeline::playout(MediaTime::from_nanos(now)), index))
-            }
-        };
-        Some((timeline, FrameIndex(index.0.checked_sub(first.0)?)))
     }
 }
 
@@ -387,7 +401,7 @@ fn watch_encoded(
 
 /// When a buffer is presented. Not its own time stamp: x264enc moves those by a thousand hours and says so in the
 /// segment.
-fn running_time(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<MediaTime> {
+pub(super) fn running_time(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<MediaTime> {
     let event = pad.sticky_event::<gst::event::Segment>(0)?;
     let time = event.segment().downcast_ref::<gst::ClockTime>()?.to_running_time(buffer.pts()?)?;
     Some(MediaTime::from_nanos(time.nseconds()))

@@ -1,7 +1,7 @@
 //! One WebRTC peer: its own small pipeline from the session's encoded stream to webrtcbin.
 //!
 //! In here: offer to answer, candidates both ways, joining and leaving the stream. Not in here: whether an offer may be
-//! served (`offer`), the encode (`publisher`), the socket (`signalling`).
+//! served (`offer`), the encodes (`broadcast`, `publisher`), the socket (`signalling`).
 //! Runs on: tokio for negotiation, with building and tearing down on threads that may block. webrtcbin's callbacks hold
 //! senders only. A pipeline of its own means that a viewer's error, stall or end touches nobody else.
 
@@ -20,14 +20,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::description::{names, viewer_values};
 use super::offer::{self, Plan};
 use super::pipeline::OwnedPipeline;
-use super::publisher::{Shared, app_source};
-use super::{MediaError, Publisher};
+use super::publisher::{Publisher, app_source};
+use super::{Broadcast, MediaError};
 use crate::ids::ViewerId;
 use crate::signalling::{ErrorCode, IceCandidate, OpenPeerError, Peer, PeerEvent};
 
 mod reports;
 
-use reports::{Reports, reports};
+use reports::{Inbox, Reports, reports};
 
 /// webrtcbin answers a promise in milliseconds, or in a second while it makes the process's first certificate.
 const PROMISE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,34 +70,43 @@ pub struct ViewerStats {
     pub round_trip_ms: Option<f64>,
 }
 
-impl Publisher {
-    /// Answers an offer. Nothing reaches webrtcbin unless the offer can be served.
+impl Broadcast {
+    /// Answers an offer, with the first of our codecs that it has. Nothing reaches webrtcbin unless the offer can be
+    /// served.
     pub async fn open_viewer(
         &self,
         offer: String,
         events: mpsc::Sender<PeerEvent>,
         ice: &IceConfig,
     ) -> Result<Viewer, OpenPeerError> {
-        Viewer::open(Arc::clone(self.shared()), offer, events, ice.clone()).await
+        Viewer::open(self.clone(), offer, events, ice.clone()).await
     }
 }
 
 impl Viewer {
     async fn open(
-        shared: Arc<Shared>,
+        broadcast: Broadcast,
         offer: String,
         events: mpsc::Sender<PeerEvent>,
         ice: IceConfig,
     ) -> Result<Self, OpenPeerError> {
         let id = ViewerId::next();
-        let plan = offer::plan(&offer, shared.codec)?;
-        let (reports, mut inbox) = reports();
+        let plan = offer::plan(&offer, broadcast.codecs())?;
         let build_plan = plan.clone();
-        // Building loads elements and starts threads.
-        let connection = tokio::task::spawn_blocking(move || Connection::build(shared, &build_plan, &ice, reports))
-            .await
-            .map_err(|error| negotiation_failed(error.to_string()))?
-            .map_err(|error| negotiation_failed(error.to_string()))?;
+        // Building loads elements and starts threads, and the first viewer of a codec its encode.
+        let span = tracing::Span::current();
+        let built = tokio::task::spawn_blocking(move || -> Result<(Connection, Inbox), MediaError> {
+            let _entered = span.enter();
+            let publisher = broadcast.publisher(build_plan.codec)?;
+            let (reports, inbox) = reports(publisher.failure.clone());
+            Ok((Connection::build(publisher, &build_plan, &ice, reports)?, inbox))
+        });
+        let (connection, mut inbox) =
+            built.await.map_err(|error| negotiation_failed(error.to_string()))?.map_err(|error| {
+                // It names files of this machine, which are no business of a client's.
+                tracing::error!(%error, "no pipeline for a viewer");
+                negotiation_failed("the server cannot build the connection; its log says why")
+            })?;
         let connection = Arc::new(connection);
         let mut answer = connection.negotiate(&offer).await?;
         inbox.gather(&mut answer).await;
@@ -186,7 +195,7 @@ struct Connection {
     audio: gstreamer_app::AppSrc,
     /// Only to be dropped: it ends the pipeline.
     _pipeline: OwnedPipeline,
-    shared: Arc<Shared>,
+    publisher: Arc<Publisher>,
 }
 
 #[derive(Debug)]
@@ -197,12 +206,12 @@ struct Links {
 
 impl Connection {
     /// Blocks for some milliseconds.
-    fn build(shared: Arc<Shared>, plan: &Plan, ice: &IceConfig, reports: Reports) -> Result<Self, MediaError> {
+    fn build(publisher: Arc<Publisher>, plan: &Plan, ice: &IceConfig, reports: Reports) -> Result<Self, MediaError> {
         let (video_ssrc, audio_ssrc) = (rand::random::<u32>() | 1, rand::random::<u32>() & !1);
         let values = viewer_values(plan.video.payload_type, video_ssrc, plan.audio.payload_type, audio_ssrc);
-        let built = shared.viewer.build(&values)?;
-        let pipeline = OwnedPipeline::new(built, shared.teardown.clone());
-        let failed = |reason: String| MediaError::Start { file: shared.viewer.file().to_owned(), reason };
+        let built = publisher.viewer.build(&values)?;
+        let pipeline = OwnedPipeline::new(built, publisher.teardown.clone());
+        let failed = |reason: String| MediaError::Start { file: publisher.viewer.file().to_owned(), reason };
         let webrtc = pipeline.gst().by_name(names::WEBRTC).ok_or_else(|| failed("no webrtcbin".to_owned()))?;
         let (video, audio) = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
         for source in [&video, &audio] {
@@ -225,10 +234,10 @@ impl Connection {
         retransmit_video(&webrtc);
         reports.connect(&webrtc);
         pipeline.watch(move |report| reports.bus(report));
-        shared.share_time_with(pipeline.gst());
+        publisher.time.set(pipeline.gst());
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
-        shared.viewers.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { links: Mutex::new(None), webrtc, video, audio, _pipeline: pipeline, shared })
+        publisher.viewers.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { links: Mutex::new(None), webrtc, video, audio, _pipeline: pipeline, publisher })
     }
 
     async fn negotiate(&self, offer: &str) -> Result<String, OpenPeerError> {
@@ -256,8 +265,8 @@ impl Connection {
         if links.is_some() {
             return;
         }
-        let video = self.shared.video.add_consumer(&self.video);
-        let audio = self.shared.audio.add_consumer(&self.audio);
+        let video = self.publisher.video.add_consumer(&self.video);
+        let audio = self.publisher.audio.add_consumer(&self.audio);
         for (source, most) in [(&self.video, WAITING_FRAMES), (&self.audio, WAITING_PACKETS)] {
             source.set_max_buffers(most);
             source.set_max_time(gst::ClockTime::ZERO);
@@ -267,7 +276,7 @@ impl Connection {
             _ => tracing::error!("a viewer joined the stream twice"),
         }
         drop(links);
-        self.shared.request_key_frame();
+        self.publisher.request_key_frame();
     }
 
     /// Leaves the stream at once, whoever else still holds the connection for a moment.
@@ -290,12 +299,12 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shared.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.publisher.viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// libnice otherwise asks the local router for a port and holds back the end of gathering for 200 ms meanwhile.
-fn without_upnp(agent: &gst::glib::Object) {
+pub(super) fn without_upnp(agent: &gst::glib::Object) {
     if agent.has_property_with_type("agent", gst::glib::Object::static_type())
         && let Some(nice) = agent.property::<Option<gst::glib::Object>>("agent")
         && nice.has_property_with_type("upnp", bool::static_type())
@@ -316,7 +325,7 @@ fn retransmit_video(webrtc: &gst::Element) {
 }
 
 /// Runs one of webrtcbin's asynchronous actions.
-async fn promise(action: impl FnOnce(gst::Promise)) -> Result<Option<gst::Structure>, OpenPeerError> {
+pub(super) async fn promise(action: impl FnOnce(gst::Promise)) -> Result<Option<gst::Structure>, OpenPeerError> {
     let (sender, receiver) = oneshot::channel();
     action(gst::Promise::with_change_func(move |reply| {
         let _ = sender.send(reply.map(|reply| reply.map(gst::StructureRef::to_owned)));

@@ -16,10 +16,10 @@ use crate::avatar::{AvatarError, Manifest};
 use crate::compose::Composer;
 use crate::config::ServeConfig;
 use crate::conversation::{Arrivals, Conversation, Notices, Parts};
-use crate::ids::{AvatarId, SessionId};
+use crate::ids::{AvatarId, SessionId, UtteranceId};
 use crate::lipsync::driver::Driver;
 use crate::lipsync::engine::Engine;
-use crate::media::{self, Publisher};
+use crate::media::{self, Broadcast, Encoders};
 use crate::metrics;
 use crate::playout::Playout;
 use crate::signalling::{
@@ -40,7 +40,7 @@ pub(super) struct SessionStore {
     engine: Engine,
     composer: Composer,
     playout: Playout,
-    encoder: media::Selected,
+    encoders: Arc<Encoders>,
     tracker: TaskTracker,
     stop: CancellationToken,
     /// The model that the engine runs; avatars of another cannot be served by this process.
@@ -61,7 +61,7 @@ struct Core {
     avatar: AvatarInfo,
     conversation: Conversation,
     notices: Notices,
-    publisher: Arc<Publisher>,
+    broadcast: Broadcast,
     ice: crate::config::Ice,
     /// Dropped with the core: tells the supervisor that nobody is left.
     _alive: mpsc::Sender<()>,
@@ -74,7 +74,7 @@ impl SessionStore {
     pub(super) fn new(
         config: ServeConfig,
         works: &Works,
-        encoder: media::Selected,
+        encoders: Arc<Encoders>,
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -83,7 +83,7 @@ impl SessionStore {
             engine: works.engine.clone(),
             composer: works.composer.clone(),
             playout: works.playout.clone(),
-            encoder,
+            encoders,
             tracker,
             stop,
             model: std::sync::OnceLock::new(),
@@ -154,7 +154,7 @@ impl SessionStore {
         let tts = tts::from_voice(&manifest.voice)?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
-        let (publisher, sink) = Publisher::start(&self.encoder, format, media_events)?;
+        let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events)?;
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
         let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events)?;
         let driver =
@@ -170,24 +170,23 @@ impl SessionStore {
             playout_events,
         };
         let conversation = Conversation::start(parts, &self.tracker, &ended);
-        let publisher = Arc::new(publisher);
         let (alive, gone) = mpsc::channel(1);
         let supervisor = Supervisor {
             id,
             ended,
             gone,
             playout: self.playout.clone(),
-            publisher: Arc::clone(&publisher),
+            broadcast: broadcast.clone(),
+            measured: None,
             media: media_queue,
             arrivals: conversation.arrivals(),
-            notices: notices.clone(),
         };
         self.tracker.spawn(supervisor.run().instrument(span.clone()));
         crate::metrics::session_opened();
         tracing::info!(avatar = %manifest.id, "session opened");
         let avatar =
             AvatarInfo { id: manifest.id.clone(), width: manifest.width, height: manifest.height, fps: manifest.fps };
-        Ok(Core { id, avatar, conversation, notices, publisher, ice: self.config.ice.clone(), _alive: alive })
+        Ok(Core { id, avatar, conversation, notices, broadcast, ice: self.config.ice.clone(), _alive: alive })
     }
 }
 
@@ -210,10 +209,11 @@ struct Supervisor {
     ended: CancellationToken,
     gone: mpsc::Receiver<()>,
     playout: Playout,
-    publisher: Arc<Publisher>,
+    broadcast: Broadcast,
     media: mpsc::Receiver<media::MediaEvent>,
     arrivals: Arrivals,
-    notices: Notices,
+    /// The last utterance whose first packet was reported, by whichever encode was first.
+    measured: Option<UtteranceId>,
 }
 
 impl Supervisor {
@@ -226,16 +226,16 @@ impl Supervisor {
             }
         }
         self.ended.cancel();
-        // From here on no pair arrives at the pipeline.
+        // From here on no pair arrives at the pipelines.
         let sink = self.playout.remove(self.id).await;
-        let publisher = self.publisher;
+        let broadcast = self.broadcast;
         // To NULL joins GStreamer's threads, which may block.
         let closed = tokio::task::spawn_blocking(move || {
             drop(sink);
-            drop(publisher);
+            drop(broadcast);
         });
         if closed.await.is_err() {
-            tracing::error!("closing the session's pipeline panicked");
+            tracing::error!("closing the session's pipelines panicked");
         }
         crate::metrics::session_closed();
         tracing::info!("session closed");
@@ -243,17 +243,18 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    fn heed(&self, event: media::MediaEvent) {
+    fn heed(&mut self, event: media::MediaEvent) {
         match event {
+            media::MediaEvent::FirstPacket { utterance, .. } if self.measured == Some(utterance) => {}
             media::MediaEvent::FirstPacket { utterance, at } => {
+                self.measured = Some(utterance);
                 if let Some(arrived) = self.arrivals.of(utterance) {
                     metrics::first_packet(at.saturating_duration_since(arrived));
                 }
             }
-            media::MediaEvent::PublisherFailed { element, message } => {
-                tracing::error!(element, message, "the session's pipeline failed");
-                let message = format!("the session's media pipeline failed at {element}: {message}; connect again");
-                self.notices.tell(&Notice::Error { code: ErrorCode::PeerFailed, message, fatal: true });
+            // Its viewers hear of it from their own peers and offer again, which starts another one.
+            media::MediaEvent::PublisherFailed { codec, element, message } => {
+                tracing::error!(codec = codec.encoding_name(), element, message, "a pipeline of the session failed");
             }
         }
     }
@@ -293,7 +294,7 @@ impl Session for Handle {
         events: mpsc::Sender<PeerEvent>,
     ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
         Box::pin(async move {
-            let viewer = self.0.publisher.open_viewer(offer, events, &self.0.ice.for_webrtcbin()).await?;
+            let viewer = self.0.broadcast.open_viewer(offer, events, &self.0.ice.for_webrtcbin()).await?;
             Ok(Box::new(viewer) as Box<dyn Peer>)
         })
     }

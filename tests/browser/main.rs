@@ -15,6 +15,7 @@
 )]
 
 mod chromium;
+mod codecs;
 mod figures;
 mod leaving;
 mod page;

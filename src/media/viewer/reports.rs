@@ -43,16 +43,24 @@ pub struct Inbox {
     state: watch::Receiver<gst_webrtc::WebRTCPeerConnectionState>,
     gathered: watch::Receiver<bool>,
     failure: watch::Receiver<Option<String>>,
+    /// Why the encode that the viewer watches stopped, once it has.
+    encode_failure: watch::Receiver<Option<String>>,
 }
 
-pub fn reports() -> (Reports, Inbox) {
+pub fn reports(encode_failure: watch::Receiver<Option<String>>) -> (Reports, Inbox) {
     let (candidates, candidate_inbox) = mpsc::channel(CANDIDATES);
     let (state, state_inbox) = watch::channel(gst_webrtc::WebRTCPeerConnectionState::New);
     let (gathered, gathered_inbox) = watch::channel(false);
     let (failure, failure_inbox) = watch::channel(None);
     (
         Reports { candidates, state, gathered, failure },
-        Inbox { candidates: candidate_inbox, state: state_inbox, gathered: gathered_inbox, failure: failure_inbox },
+        Inbox {
+            candidates: candidate_inbox,
+            state: state_inbox,
+            gathered: gathered_inbox,
+            failure: failure_inbox,
+            encode_failure,
+        },
     )
 }
 
@@ -133,10 +141,8 @@ impl Inbox {
                         return;
                     }
                 }
-                Ok(()) = self.failure.changed() => {
-                    let reason = self.failure.borrow_and_update().clone();
-                    break reason.unwrap_or_default();
-                }
+                Some(reason) = until_told(&mut self.failure) => break reason,
+                Some(reason) = until_told(&mut self.encode_failure) => break reason,
                 Ok(()) = self.state.changed() => {
                     let state = *self.state.borrow_and_update();
                     tracing::debug!(viewer = %id, ?state, "peer connection");
@@ -181,6 +187,11 @@ impl Inbox {
 
 async fn until_true(flag: &mut watch::Receiver<bool>) -> Result<(), watch::error::RecvError> {
     flag.wait_for(|is_true| *is_true).await.map(|_| ())
+}
+
+/// `None` if nobody is left to tell.
+async fn until_told(failure: &mut watch::Receiver<Option<String>>) -> Option<String> {
+    failure.wait_for(Option::is_some).await.ok()?.clone()
 }
 
 /// The answer with `a=candidate` lines at the end of their m-sections.

@@ -1,210 +1,29 @@
 //! Viewers against a webrtcbin that takes a browser's part, over loopback.
 
-use std::net::Ipv4Addr;
+use std::sync::Weak;
 
-use gstreamer_app as gst_app;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::reports::{CONNECT_TIMEOUT, RECONNECT_TIME, with_candidates};
 use super::*;
 use crate::media::pipeline::BusReport;
-use crate::media::{EncoderChoice, MediaEvent, PipelineDir, PublisherSink, Selected, VideoFormat, select};
-use crate::playout::{I420Frame, Pair, PairSink};
-use crate::timeline::{FRAME_DURATION, FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};
-use std::sync::Weak;
-use tokio::time::Instant;
+use crate::media::testing::{FORMAT, PATIENCE, Stage, encoders, loopback, pair, until_connected, watch};
+use crate::media::{Codec, VideoFormat};
+use crate::playout::PairSink;
 
-const SIZE: u32 = 128;
-/// Only ends a test that would fail anyway.
-const PATIENCE: Duration = Duration::from_secs(20);
 const CHROMIUM: &str = include_str!("../../../tests/fixtures/sdp/chromium-156.sdp");
 const FIREFOX: &str = include_str!("../../../tests/fixtures/sdp/firefox-like.sdp");
-
-fn loopback() -> IceConfig {
-    IceConfig { local_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], ..IceConfig::default() }
-}
-
-fn selected(encoder: &str) -> Selected {
-    crate::media::init().unwrap();
-    select(&EncoderChoice::Named(encoder.to_owned()), &PipelineDir::Embedded).unwrap()
-}
-
-/// A publisher that is given a pair every 40 ms until the task is aborted.
-struct Stage {
-    publisher: Publisher,
-    playout: tokio::task::JoinHandle<()>,
-    _failures: mpsc::Receiver<MediaEvent>,
-}
-
-impl Stage {
-    fn open(encoder: &str) -> Self {
-        let (events, failures) = mpsc::channel(4);
-        let format = VideoFormat { width: SIZE, height: SIZE };
-        let (publisher, sink) = Publisher::start(&selected(encoder), format, events).unwrap();
-        Self { publisher, playout: tokio::spawn(play(sink)), _failures: failures }
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.playout.abort();
-    }
-}
-
-async fn play(mut sink: PublisherSink) {
-    let mut ticks = tokio::time::interval(FRAME_DURATION);
-    for index in 0.. {
-        ticks.tick().await;
-        sink.push(pair(index));
-    }
-}
-
-fn pair(index: u64) -> Pair {
-    let mut data = vec![(index % 200) as u8; (SIZE * SIZE * 3 / 2) as usize];
-    data[..SIZE as usize].fill(255);
-    let audio = Some(Box::new([(index % 100) as i16 * 100; PLAYOUT_SAMPLES_PER_FRAME]));
-    Pair {
-        index: FrameIndex(index),
-        frame: Arc::new(I420Frame { width: SIZE, height: SIZE, data }),
-        audio,
-        utterance: None,
-    }
-}
-
-/// A receiving webrtcbin with decoders; reports what arrives.
-struct Browser {
-    pipeline: gst::Pipeline,
-    webrtc: gst::Element,
-    candidates: mpsc::Receiver<(u32, String)>,
-    decoded: mpsc::Receiver<&'static str>,
-}
-
-impl Browser {
-    fn new(codec: &str) -> Self {
-        crate::media::init().unwrap();
-        let text = "webrtcbin name=webrtc bundle-policy=max-bundle latency=0";
-        let pipeline = gst::Pipeline::new();
-        let webrtc = gst::parse::launch(text).unwrap();
-        pipeline.add(&webrtc).unwrap();
-        let agent = webrtc.property::<gst::glib::Object>("ice-agent");
-        agent.emit_by_name::<bool>("add-local-ip-address", &[&"127.0.0.1"]);
-        without_upnp(&agent);
-        let fmtp = if codec == "H264" { ",packetization-mode=(string)1,profile-level-id=(string)42e01f" } else { "" };
-        for caps in [
-            format!("application/x-rtp,media=video,encoding-name={codec},payload=108,clock-rate=90000{fmtp}"),
-            "application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,encoding-params=(string)2"
-                .to_owned(),
-        ] {
-            let caps: gst::Caps = caps.parse().unwrap();
-            let direction = gst_webrtc::WebRTCRTPTransceiverDirection::Recvonly;
-            webrtc.emit_by_name::<gst_webrtc::WebRTCRTPTransceiver>("add-transceiver", &[&direction, &caps]);
-        }
-        let (candidate_sender, candidates) = mpsc::channel(64);
-        webrtc.connect("on-ice-candidate", false, move |values| {
-            let _ = candidate_sender.try_send((values[1].get().unwrap(), values[2].get().unwrap()));
-            None
-        });
-        let (arrived, decoded) = mpsc::channel(1000);
-        let weak = pipeline.downgrade();
-        webrtc.connect_pad_added(move |_, pad| {
-            if let Some(pipeline) = weak.upgrade() {
-                receive(&pipeline, pad, &arrived);
-            }
-        });
-        pipeline.set_state(gst::State::Playing).unwrap();
-        Self { pipeline, webrtc, candidates, decoded }
-    }
-
-    async fn offer(&self) -> String {
-        let reply = promise(|promise| {
-            self.webrtc.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
-        });
-        let reply = reply.await.unwrap().unwrap();
-        let offer = reply.get::<gst_webrtc::WebRTCSessionDescription>("offer").unwrap();
-        promise(|promise| self.webrtc.emit_by_name::<()>("set-local-description", &[&offer, &promise])).await.unwrap();
-        offer.sdp().as_text().unwrap()
-    }
-
-    /// Takes the answer and nothing else from the viewer: no candidate has to trickle from us.
-    async fn connect(&mut self, viewer: &Viewer) {
-        let answer = gst_sdp::SDPMessage::parse_buffer(viewer.answer().as_bytes()).unwrap();
-        let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, answer);
-        promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &promise]))
-            .await
-            .unwrap();
-        // webrtcbin offers candidates when they are found; the viewer gets them as a browser would send them.
-        while let Ok((m_line, candidate)) = self.candidates.try_recv() {
-            viewer.add_candidate(&IceCandidate {
-                candidate,
-                sdp_mid: None,
-                sdp_m_line_index: Some(m_line),
-                username_fragment: None,
-            });
-        }
-    }
-
-    async fn decoded(&mut self, media: &str, count: usize) {
-        let mut seen = 0;
-        tokio::time::timeout(PATIENCE, async {
-            while seen < count {
-                let arrived = self.decoded.recv().await.unwrap();
-                seen += usize::from(arrived == media);
-            }
-        })
-        .await
-        .unwrap_or_else(|_| panic!("{seen} of {count} {media} buffers decoded"));
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        self.pipeline.set_state(gst::State::Null).unwrap();
-    }
-}
-
-/// Decodes what a pad of the receiving webrtcbin carries, and counts it.
-fn receive(pipeline: &gst::Pipeline, pad: &gst::Pad, arrived: &mpsc::Sender<&'static str>) {
-    let caps = pad.current_caps().unwrap();
-    let (media, text) = match caps.structure(0).unwrap().get::<&str>("encoding-name").unwrap() {
-        "H264" => ("video", "rtph264depay ! h264parse ! openh264dec ! appsink name=out sync=false"),
-        "VP8" => ("video", "rtpvp8depay ! vp8dec ! appsink name=out sync=false"),
-        _ => ("audio", "rtpopusdepay ! opusdec ! appsink name=out sync=false"),
-    };
-    let bin = gst::parse::bin_from_description(text, true).unwrap();
-    let out = bin.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
-    let arrived = arrived.clone();
-    let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
-        let _ = sink.pull_sample();
-        let _ = arrived.try_send(media);
-        Ok(gst::FlowSuccess::Ok)
-    });
-    out.set_callbacks(callbacks.build());
-    pipeline.add(&bin).unwrap();
-    bin.sync_state_with_parent().unwrap();
-    pad.link(&bin.static_pad("sink").unwrap()).unwrap();
-}
-
-async fn watch(stage: &Stage, codec: &str) -> (Browser, Viewer, mpsc::Receiver<PeerEvent>) {
-    let mut browser = Browser::new(codec);
-    let (events, told) = mpsc::channel(64);
-    let viewer = stage.publisher.open_viewer(browser.offer().await, events, &loopback()).await.unwrap();
-    browser.connect(&viewer).await;
-    (browser, viewer, told)
-}
-
-async fn until_connected(told: &mut mpsc::Receiver<PeerEvent>) {
-    let connected = async { while told.recv().await.unwrap() != PeerEvent::Connected {} };
-    tokio::time::timeout(PATIENCE, connected).await.unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_sees_and_hears_the_session() {
     for (encoder, codec) in [("x264enc", "H264"), ("openh264enc", "H264"), ("vp8enc", "VP8")] {
-        let stage = Stage::open(encoder);
+        let stage = Stage::open(&[encoder]);
         let (mut browser, viewer, mut told) = watch(&stage, codec).await;
         until_connected(&mut told).await;
         browser.decoded("audio", 10).await;
         browser.decoded("video", 10).await;
-        assert_eq!(stage.publisher.viewer_count(), 1);
+        assert_eq!(stage.own().viewer_count(), 1);
         let stats = viewer.stats().await.unwrap();
         assert!(stats.pushed >= 20, "{encoder}: {stats:?}");
     }
@@ -212,9 +31,9 @@ async fn a_viewer_sees_and_hears_the_session() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answer_holds_our_candidates_and_retransmission() {
-    let stage = Stage::open("vp8enc");
+    let stage = Stage::open(&["vp8enc"]);
     let (events, _told) = mpsc::channel(64);
-    let viewer = stage.publisher.open_viewer(CHROMIUM.to_owned(), events, &loopback()).await.unwrap();
+    let viewer = stage.broadcast.open_viewer(CHROMIUM.to_owned(), events, &loopback()).await.unwrap();
     let answer = viewer.answer();
     assert!(answer.contains(" 127.0.0.1 "), "{answer}");
     assert!(answer.contains("a=end-of-candidates\r\n"), "{answer}");
@@ -225,10 +44,10 @@ async fn the_answer_holds_our_candidates_and_retransmission() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn browsers_offers_are_answered_by_webrtcbin() {
     for (encoder, payload_types) in [("x264enc", ["108", "126"]), ("vp8enc", ["96", "120"])] {
-        let stage = Stage::open(encoder);
+        let stage = Stage::open(&[encoder]);
         for (offer, video) in [CHROMIUM, FIREFOX].into_iter().zip(payload_types) {
             let (events, _told) = mpsc::channel(64);
-            let viewer = stage.publisher.open_viewer(offer.to_owned(), events, &loopback()).await.unwrap();
+            let viewer = stage.broadcast.open_viewer(offer.to_owned(), events, &loopback()).await.unwrap();
             let expected = format!("m=video 9 UDP/TLS/RTP/SAVPF {video}");
             assert!(viewer.answer().contains(&expected), "{}", viewer.answer());
         }
@@ -237,22 +56,22 @@ async fn browsers_offers_are_answered_by_webrtcbin() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_offer_leaves_no_viewer() {
-    let stage = Stage::open("x264enc");
+    let stage = Stage::open(&["x264enc"]);
     let (events, _told) = mpsc::channel(64);
     for (offer, code) in [
         (CHROMIUM.replace("H264", "H265"), ErrorCode::NoCommonCodec),
         (CHROMIUM.replace("a=recvonly", "a=sendonly"), ErrorCode::OfferNotReceivable),
         (CHROMIUM[..CHROMIUM.len() / 2].to_owned(), ErrorCode::BadSdp),
     ] {
-        let error = stage.publisher.open_viewer(offer, events.clone(), &loopback()).await.unwrap_err();
+        let error = stage.broadcast.open_viewer(offer, events.clone(), &loopback()).await.unwrap_err();
         assert_eq!(error.code, code);
     }
-    assert_eq!(stage.publisher.viewer_count(), 0);
+    assert_eq!(stage.own().viewer_count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewer_pipeline_is_freed_when_dropped_while_connected() {
-    let stage = Stage::open("x264enc");
+    let stage = Stage::open(&["x264enc"]);
     let (mut browser, viewer, mut told) = watch(&stage, "H264").await;
     until_connected(&mut told).await;
     browser.decoded("video", 3).await;
@@ -260,17 +79,17 @@ async fn viewer_pipeline_is_freed_when_dropped_while_connected() {
     drop(viewer);
     // The pump task lets go of its sender when it is really gone.
     while told.recv().await.is_some() {}
-    let teardown = stage.publisher.teardown();
+    let teardown = stage.broadcast.teardown();
     tokio::task::spawn_blocking(move || teardown.wait()).await.unwrap();
     assert!(pipeline.upgrade().is_none());
-    assert_eq!(stage.publisher.viewer_count(), 0);
+    assert_eq!(stage.own().viewer_count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publisher_pipeline_is_freed_when_dropped() {
-    let stage = Stage::open("x264enc");
-    let pipeline = stage.publisher.shared().gst_pipeline().downgrade();
-    let teardown = stage.publisher.teardown();
+    let stage = Stage::open(&["x264enc"]);
+    let pipeline = stage.own().gst_pipeline().downgrade();
+    let teardown = stage.broadcast.teardown();
     stage.playout.abort();
     let _ = (&mut { stage }.playout).await;
     tokio::task::spawn_blocking(move || teardown.wait()).await.unwrap();
@@ -279,30 +98,30 @@ async fn publisher_pipeline_is_freed_when_dropped() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_viewer_costs_no_second_encode_and_one_key_frame_at_most() {
-    let stage = Stage::open("x264enc");
+    let stage = Stage::open(&["x264enc"]);
     let (mut first, _first_viewer, mut told) = watch(&stage, "H264").await;
     until_connected(&mut told).await;
     let (mut second, _second_viewer, mut told) = watch(&stage, "H264").await;
     until_connected(&mut told).await;
     first.decoded("video", 10).await;
     second.decoded("video", 10).await;
-    let counters = stage.publisher.counters();
+    let counters = stage.own().counters();
     assert!(counters.encoded <= counters.pushed, "{counters:?}");
     assert!(counters.key_frames <= 3, "one at the start, one per join: {counters:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_key_frame_requests_costs_one_key_frame() {
-    let stage = Stage::open("x264enc");
+    let stage = Stage::open(&["x264enc"]);
     let (mut browser, viewer, mut told) = watch(&stage, "H264").await;
     until_connected(&mut told).await;
     browser.decoded("video", 25).await;
-    let before = stage.publisher.counters();
+    let before = stage.own().counters();
     for _ in 0..50 {
-        stage.publisher.shared().request_key_frame();
+        stage.own().request_key_frame();
     }
     browser.decoded("video", 10).await;
-    let after = stage.publisher.counters();
+    let after = stage.own().counters();
     assert_eq!(after.key_frames - before.key_frames, 1, "{before:?} {after:?}");
     assert!(after.key_frame_requests - before.key_frame_requests >= 50);
     drop(viewer);
@@ -310,7 +129,7 @@ async fn a_burst_of_key_frame_requests_costs_one_key_frame() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_that_stands_still_does_not_delay_others() {
-    let stage = Stage::open("x264enc");
+    let stage = Stage::open(&["x264enc"]);
     let (mut healthy, _viewer, mut told) = watch(&stage, "H264").await;
     until_connected(&mut told).await;
     let (_browser, stalled, mut told) = watch(&stage, "H264").await;
@@ -319,7 +138,7 @@ async fn a_viewer_that_stands_still_does_not_delay_others() {
     source.add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER, |_, _| gst::PadProbeReturn::Ok);
     while healthy.decoded.try_recv().is_ok() {}
     healthy.decoded("video", 30).await;
-    assert_eq!(stage.publisher.counters().dropped, 0);
+    assert_eq!(stage.own().counters().dropped, 0);
     assert!(stalled.connection.video.current_level_buffers() <= WAITING_FRAMES);
     assert!(stalled.stats().await.unwrap().dropped > 0);
 }
@@ -327,10 +146,10 @@ async fn a_viewer_that_stands_still_does_not_delay_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_is_presented_by_its_index_alone() {
     let (events, _failures) = mpsc::channel(4);
-    let format = VideoFormat { width: SIZE, height: SIZE };
-    let (publisher, mut sink) = Publisher::start(&selected("x264enc"), format, events).unwrap();
+    let (broadcast, mut sink) = Broadcast::start(encoders(&["x264enc"]), FORMAT, events).unwrap();
+    let publisher = broadcast.publisher(Codec::H264).unwrap();
     let (times, mut presented) = mpsc::channel(16);
-    let pad = publisher.shared().video.appsink().static_pad("sink").unwrap();
+    let pad = publisher.video.appsink().static_pad("sink").unwrap();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let _ = times.try_send(info.buffer().and_then(|buffer| buffer.pts()).map(gst::ClockTime::mseconds));
         gst::PadProbeReturn::Ok
@@ -349,28 +168,16 @@ async fn a_pair_is_presented_by_its_index_alone() {
 #[tokio::test]
 async fn a_frame_of_another_size_is_dropped_and_counted() {
     let (events, _failures) = mpsc::channel(4);
-    let format = VideoFormat { width: SIZE * 2, height: SIZE };
-    let (publisher, mut sink) = Publisher::start(&selected("vp8enc"), format, events).unwrap();
+    let format = VideoFormat { width: FORMAT.width * 2, ..FORMAT };
+    let (broadcast, mut sink) = Broadcast::start(encoders(&["vp8enc"]), format, events).unwrap();
     sink.push(pair(0));
+    let publisher = broadcast.publisher(Codec::Vp8).unwrap();
     assert_eq!((publisher.counters().pushed, publisher.counters().dropped), (0, 1));
 }
 
 #[tokio::test]
-async fn a_publish_pipeline_that_fails_is_reported() {
-    let (events, mut failures) = mpsc::channel(4);
-    let format = VideoFormat { width: SIZE, height: SIZE };
-    let (publisher, _sink) = Publisher::start(&selected("vp8enc"), format, events).unwrap();
-    let encoder = publisher.shared().gst_pipeline().by_name(names::VIDEO_ENCODER).unwrap();
-    gst::element_error!(encoder, gst::StreamError::Encode, ("out of memory"));
-    let MediaEvent::PublisherFailed { element, message } = failures.recv().await.unwrap() else {
-        panic!("another event");
-    };
-    assert!(element.ends_with("video_encoder") && message == "out of memory", "{element}: {message}");
-}
-
-#[tokio::test]
 async fn an_error_of_a_viewer_closes_that_viewer_but_not_one_of_its_data_channel() {
-    let (reports, inbox) = reports();
+    let (reports, inbox) = reports(watch::channel(None).1);
     let (events, mut told) = mpsc::channel(4);
     let pump = tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), events));
     let error = |element: &str| BusReport::Error { element: element.to_owned(), message: "gone".to_owned() };
@@ -382,7 +189,7 @@ async fn an_error_of_a_viewer_closes_that_viewer_but_not_one_of_its_data_channel
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_connects_is_let_go() {
-    let (_reports, inbox) = reports();
+    let (_reports, inbox) = reports(watch::channel(None).1);
     let (events, mut told) = mpsc::channel(4);
     let before = Instant::now();
     tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), events));
@@ -394,7 +201,7 @@ async fn a_peer_that_never_connects_is_let_go() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_may_come_back_for_a_while() {
     use gst_webrtc::WebRTCPeerConnectionState as State;
-    let (reports, inbox) = reports();
+    let (reports, inbox) = reports(watch::channel(None).1);
     let (events, mut told) = mpsc::channel(4);
     let before = Instant::now();
     tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), events));

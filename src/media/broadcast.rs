@@ -1,0 +1,128 @@
+//! What a session sends: the same pairs through one encode for each codec that its viewers need.
+//!
+//! In here: starting an encode when a viewer needs its codec, and feeding all that run. The session's own encode, of the
+//! preferred codec, runs as long as the session; another one only while it has viewers, who are all that holds it.
+//! Not in here: one encode (`publisher`), which codec an offer has (`offer`).
+//! Runs on: `BroadcastSink::push` on the playout thread, never blocking; starting an encode on a thread that may block.
+
+use std::sync::mpsc as blocking;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::mpsc;
+
+use super::pipeline::Teardown;
+use super::publisher::{Common, Publisher, PublisherSink, SessionTime};
+use super::{Codec, Encoders, MediaError, MediaEvent, VideoFormat};
+use crate::playout::{Pair, PairSink};
+
+/// Encodes that started since the last pair; there are fewer codecs.
+const STARTED: usize = 4;
+
+/// A session's encodes. Cheap to clone; they end when the last clone and the last viewer are gone.
+#[derive(Clone, Debug)]
+pub struct Broadcast {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    encoders: Arc<Encoders>,
+    codecs: Vec<Codec>,
+    running: Mutex<Running>,
+    started: blocking::SyncSender<PublisherSink>,
+    /// Holds the teardown threads, joined when the last owner goes; so declared last.
+    common: Common,
+}
+
+#[derive(Debug)]
+struct Running {
+    own: Arc<Publisher>,
+    others: Vec<Weak<Publisher>>,
+}
+
+impl Broadcast {
+    /// Starts the session's own encode. Takes a few milliseconds.
+    pub fn start(
+        encoders: Arc<Encoders>,
+        format: VideoFormat,
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Result<(Self, BroadcastSink), MediaError> {
+        let common = Common { format, events, time: SessionTime::start(), teardown: Teardown::default() };
+        let (own, sink) = Publisher::start(&encoders.preferred, &common)?;
+        let (started, starting) = blocking::sync_channel(STARTED);
+        let codecs = encoders.iter().map(|selected| selected.codec).collect();
+        let running = Mutex::new(Running { own, others: Vec::new() });
+        let broadcast = Self { shared: Arc::new(Shared { encoders, codecs, running, started, common }) };
+        Ok((broadcast, BroadcastSink { sinks: vec![sink], starting }))
+    }
+
+    /// What can be sent, the codec of the session's own encode first.
+    pub fn codecs(&self) -> &[Codec] {
+        &self.shared.codecs
+    }
+
+    /// The encode of a codec, started if there is none or if it has failed. Blocks for some milliseconds then.
+    pub(super) fn publisher(&self, codec: Codec) -> Result<Arc<Publisher>, MediaError> {
+        let Shared { encoders, running, started, common, .. } = &*self.shared;
+        // Held while one starts, so that two viewers who come at once share it.
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(publisher) = running.find(codec) {
+            return Ok(publisher);
+        }
+        let selected = encoders
+            .iter()
+            .find(|selected| selected.codec == codec)
+            .ok_or_else(|| MediaError::NoEncoder { refusals: vec![format!("none makes {}", codec.encoding_name())] })?;
+        let (publisher, sink) = Publisher::start(selected, common)?;
+        // Nobody takes it if the session is ending.
+        started.try_send(sink).map_err(|_| MediaError::SessionEnds)?;
+        tracing::info!(encoder = %selected.encoder, codec = codec.encoding_name(), "another encode for the session");
+        running.keep(&publisher);
+        Ok(publisher)
+    }
+
+    /// A handle that waits for the pipelines let go so far, for whoever must leave no thread behind.
+    pub fn teardown(&self) -> Teardown {
+        self.shared.common.teardown.clone()
+    }
+}
+
+impl Running {
+    fn find(&self, codec: Codec) -> Option<Arc<Publisher>> {
+        let others = self.others.iter().filter_map(Weak::upgrade);
+        std::iter::once(Arc::clone(&self.own))
+            .chain(others)
+            .find(|publisher| publisher.codec == codec && !publisher.has_failed())
+    }
+
+    fn keep(&mut self, publisher: &Arc<Publisher>) {
+        if publisher.codec == self.own.codec {
+            self.own = Arc::clone(publisher);
+        } else {
+            self.others.retain(|other| other.strong_count() > 0);
+            self.others.push(Arc::downgrade(publisher));
+        }
+    }
+}
+
+/// Where playout pushes a session's pairs.
+#[derive(Debug)]
+pub struct BroadcastSink {
+    sinks: Vec<PublisherSink>,
+    starting: blocking::Receiver<PublisherSink>,
+}
+
+impl PairSink for BroadcastSink {
+    fn push(&mut self, pair: Pair) {
+        self.sinks.extend(self.starting.try_iter());
+        self.sinks.retain(PublisherSink::is_needed);
+        let Some((last, others)) = self.sinks.split_last_mut() else { return };
+        for sink in others {
+            sink.push(pair.clone());
+        }
+        last.push(pair);
+    }
+}
+
+#[cfg(test)]
+mod tests;

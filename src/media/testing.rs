@@ -1,0 +1,212 @@
+//! For the tests of this module: a session's output without the session, and a webrtcbin that takes a browser's part.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_sdp as gst_sdp;
+use gstreamer_webrtc as gst_webrtc;
+use tokio::sync::mpsc;
+
+use super::publisher::Publisher;
+use super::viewer::{promise, without_upnp};
+use super::{
+    Broadcast, BroadcastSink, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer,
+};
+use crate::playout::{I420Frame, Pair, PairSink};
+use crate::signalling::{IceCandidate, Peer, PeerEvent};
+use crate::timeline::{FRAME_DURATION, FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};
+
+const SIZE: u32 = 128;
+pub const FORMAT: VideoFormat = VideoFormat { width: SIZE, height: SIZE };
+/// Only ends a test that would fail anyway.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+pub fn loopback() -> IceConfig {
+    IceConfig { local_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], ..IceConfig::default() }
+}
+
+/// The encoders of these names, the first one preferred.
+pub fn encoders(names: &[&str]) -> Arc<Encoders> {
+    crate::media::init().unwrap();
+    let selected = |name: &&str| {
+        Encoders::select(&EncoderChoice::Named((*name).to_owned()), &PipelineDir::Embedded).unwrap().preferred
+    };
+    let mut found = names.iter().map(selected);
+    let preferred = found.next().unwrap();
+    Arc::new(Encoders { preferred, others: found.collect(), refused: Vec::new() })
+}
+
+/// A session's output that is given a pair every 40 ms until the task is aborted.
+pub struct Stage {
+    pub broadcast: Broadcast,
+    pub playout: tokio::task::JoinHandle<()>,
+    pub events: mpsc::Receiver<MediaEvent>,
+}
+
+impl Stage {
+    pub fn open(names: &[&str]) -> Self {
+        let (sender, events) = mpsc::channel(4);
+        let (broadcast, sink) = Broadcast::start(encoders(names), FORMAT, sender).unwrap();
+        Self { broadcast, playout: tokio::spawn(play(sink)), events }
+    }
+
+    /// The session's own encode.
+    pub fn own(&self) -> Arc<Publisher> {
+        self.broadcast.publisher(self.broadcast.codecs()[0]).unwrap()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.playout.abort();
+    }
+}
+
+async fn play(mut sink: BroadcastSink) {
+    let mut ticks = tokio::time::interval(FRAME_DURATION);
+    for index in 0.. {
+        ticks.tick().await;
+        sink.push(pair(index));
+    }
+}
+
+pub fn pair(index: u64) -> Pair {
+    let mut data = vec![(index % 200) as u8; (SIZE * SIZE * 3 / 2) as usize];
+    data[..SIZE as usize].fill(255);
+    let audio = Some(Box::new([(index % 100) as i16 * 100; PLAYOUT_SAMPLES_PER_FRAME]));
+    Pair {
+        index: FrameIndex(index),
+        frame: Arc::new(I420Frame { width: SIZE, height: SIZE, data }),
+        audio,
+        utterance: None,
+    }
+}
+
+/// A receiving webrtcbin with decoders; reports what arrives.
+pub struct Browser {
+    pipeline: gst::Pipeline,
+    webrtc: gst::Element,
+    candidates: mpsc::Receiver<(u32, String)>,
+    pub decoded: mpsc::Receiver<&'static str>,
+}
+
+impl Browser {
+    pub fn new(codec: &str) -> Self {
+        crate::media::init().unwrap();
+        let text = "webrtcbin name=webrtc bundle-policy=max-bundle latency=0";
+        let pipeline = gst::Pipeline::new();
+        let webrtc = gst::parse::launch(text).unwrap();
+        pipeline.add(&webrtc).unwrap();
+        let agent = webrtc.property::<gst::glib::Object>("ice-agent");
+        agent.emit_by_name::<bool>("add-local-ip-address", &[&"127.0.0.1"]);
+        without_upnp(&agent);
+        let fmtp = if codec == "H264" { ",packetization-mode=(string)1,profile-level-id=(string)42e01f" } else { "" };
+        for caps in [
+            format!("application/x-rtp,media=video,encoding-name={codec},payload=108,clock-rate=90000{fmtp}"),
+            "application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,encoding-params=(string)2"
+                .to_owned(),
+        ] {
+            let caps: gst::Caps = caps.parse().unwrap();
+            let direction = gst_webrtc::WebRTCRTPTransceiverDirection::Recvonly;
+            webrtc.emit_by_name::<gst_webrtc::WebRTCRTPTransceiver>("add-transceiver", &[&direction, &caps]);
+        }
+        let (candidate_sender, candidates) = mpsc::channel(64);
+        webrtc.connect("on-ice-candidate", false, move |values| {
+            let _ = candidate_sender.try_send((values[1].get().unwrap(), values[2].get().unwrap()));
+            None
+        });
+        let (arrived, decoded) = mpsc::channel(1000);
+        let weak = pipeline.downgrade();
+        webrtc.connect_pad_added(move |_, pad| {
+            if let Some(pipeline) = weak.upgrade() {
+                receive(&pipeline, pad, &arrived);
+            }
+        });
+        pipeline.set_state(gst::State::Playing).unwrap();
+        Self { pipeline, webrtc, candidates, decoded }
+    }
+
+    pub async fn offer(&self) -> String {
+        let reply = promise(|promise| {
+            self.webrtc.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
+        });
+        let reply = reply.await.unwrap().unwrap();
+        let offer = reply.get::<gst_webrtc::WebRTCSessionDescription>("offer").unwrap();
+        promise(|promise| self.webrtc.emit_by_name::<()>("set-local-description", &[&offer, &promise])).await.unwrap();
+        offer.sdp().as_text().unwrap()
+    }
+
+    /// Takes the answer and nothing else from the viewer: no candidate has to trickle from us.
+    pub async fn connect(&mut self, viewer: &Viewer) {
+        let answer = gst_sdp::SDPMessage::parse_buffer(viewer.answer().as_bytes()).unwrap();
+        let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, answer);
+        promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &promise]))
+            .await
+            .unwrap();
+        // webrtcbin offers candidates when they are found; the viewer gets them as a browser would send them.
+        while let Ok((m_line, candidate)) = self.candidates.try_recv() {
+            viewer.add_candidate(&IceCandidate {
+                candidate,
+                sdp_mid: None,
+                sdp_m_line_index: Some(m_line),
+                username_fragment: None,
+            });
+        }
+    }
+
+    pub async fn decoded(&mut self, media: &str, count: usize) {
+        let mut seen = 0;
+        tokio::time::timeout(PATIENCE, async {
+            while seen < count {
+                let arrived = self.decoded.recv().await.unwrap();
+                seen += usize::from(arrived == media);
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("{seen} of {count} {media} buffers decoded"));
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.pipeline.set_state(gst::State::Null).unwrap();
+    }
+}
+
+/// Decodes what a pad of the receiving webrtcbin carries, and counts it.
+fn receive(pipeline: &gst::Pipeline, pad: &gst::Pad, arrived: &mpsc::Sender<&'static str>) {
+    let caps = pad.current_caps().unwrap();
+    let (media, text) = match caps.structure(0).unwrap().get::<&str>("encoding-name").unwrap() {
+        "H264" => ("video", "rtph264depay ! h264parse ! openh264dec ! appsink name=out sync=false"),
+        "VP8" => ("video", "rtpvp8depay ! vp8dec ! appsink name=out sync=false"),
+        _ => ("audio", "rtpopusdepay ! opusdec ! appsink name=out sync=false"),
+    };
+    let bin = gst::parse::bin_from_description(text, true).unwrap();
+    let out = bin.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    let arrived = arrived.clone();
+    let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
+        let _ = sink.pull_sample();
+        let _ = arrived.try_send(media);
+        Ok(gst::FlowSuccess::Ok)
+    });
+    out.set_callbacks(callbacks.build());
+    pipeline.add(&bin).unwrap();
+    bin.sync_state_with_parent().unwrap();
+    pad.link(&bin.static_pad("sink").unwrap()).unwrap();
+}
+
+pub async fn watch(stage: &Stage, codec: &str) -> (Browser, Viewer, mpsc::Receiver<PeerEvent>) {
+    let mut browser = Browser::new(codec);
+    let (events, told) = mpsc::channel(64);
+    let viewer = stage.broadcast.open_viewer(browser.offer().await, events, &loopback()).await.unwrap();
+    browser.connect(&viewer).await;
+    (browser, viewer, told)
+}
+
+pub async fn until_connected(told: &mut mpsc::Receiver<PeerEvent>) {
+    let connected = async { while told.recv().await.unwrap() != PeerEvent::Connected {} };
+    tokio::time::timeout(PATIENCE, connected).await.unwrap();
+}
