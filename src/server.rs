@@ -71,14 +71,29 @@ impl Works {
         Ok(Self { engine, composer, playout, threads })
     }
 
+    /// Resolves to the name of the first thread that ends, which while they are needed is a fault.
+    pub async fn ended(&self) -> &'static str {
+        tokio::select! {
+            () = self.engine.ended() => "engine",
+            () = self.composer.ended() => "compose",
+            () = self.playout.ended() => "playout",
+        }
+    }
+
     /// Ends the threads and waits for them. Every clone of the ways in must be gone, else this waits for ever.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self { engine, composer, playout, threads } = self;
         drop((engine, composer, playout));
-        let sound = tokio::task::spawn_blocking(move || {
-            [threads.playout.join(), threads.compose.join(), threads.engine.join()].iter().all(|sound| *sound)
+        let joined = tokio::task::spawn_blocking(move || {
+            let joined = [
+                ("playout", threads.playout.join()),
+                ("compose", threads.compose.join()),
+                ("engine", threads.engine.join()),
+            ];
+            joined.iter().filter(|(_, sound)| !sound).map(|(name, _)| *name).collect::<Vec<_>>()
         });
-        anyhow::ensure!(sound.await?, "a worker thread panicked");
+        let panicked = joined.await?;
+        anyhow::ensure!(panicked.is_empty(), "worker threads panicked: {}", panicked.join(", "));
         Ok(())
     }
 }
@@ -129,15 +144,17 @@ pub async fn serve(
     let _ = ready.send(Readiness::Ready);
     announce();
 
-    let engine = works.engine.clone();
     let mut serving = std::pin::pin!(serving);
+    let mut ended_thread = None;
     let outcome = tokio::select! {
         () = shutdown => { tracing::info!("shutting down"); None }
         ended = &mut serving => Some(ended),
-        () = engine.ended() => None,
+        thread = works.ended() => {
+            tracing::error!(thread, "a worker thread has ended, so the server ends too");
+            ended_thread = Some(thread);
+            None
+        }
     };
-    let engine_died = engine.has_ended();
-    drop(engine);
     let _ = ready.send(Readiness::NotReady { reason: "shutting down".into() });
     stop.cancel();
     let ended = match outcome {
@@ -152,6 +169,77 @@ pub async fn serve(
     }
     works.stop().await?;
     ended??;
-    anyhow::ensure!(!engine_died, "the engine thread ended");
-    Ok(())
+    match ended_thread {
+        Some(thread) => anyhow::bail!("the {thread} thread ended while it was needed"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::avatar::fixture;
+    use crate::ids::SessionId;
+    use crate::lipsync::{LipSyncError, MouthBatch, MouthFrame};
+    use crate::playout::{Pair, PairSink};
+
+    /// A network that draws nothing, and one that panics when it is asked to.
+    struct Network {
+        panics: bool,
+    }
+
+    impl LipSync for Network {
+        fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
+            Ok(AvatarHandle(0))
+        }
+
+        fn infer(&mut self, _: &MouthBatch) -> Result<Vec<MouthFrame>, LipSyncError> {
+            assert!(!self.panics, "the network is told to panic");
+            Ok(Vec::new())
+        }
+    }
+
+    struct PanickingSink;
+
+    impl PairSink for PanickingSink {
+        fn push(&mut self, _: Pair) {
+            panic!("the sink panics");
+        }
+    }
+
+    async fn works(panics: bool) -> Works {
+        let build = move || Ok(Box::new(Network { panics }) as Box<dyn LipSync>);
+        let (engine, engine_thread) = Engine::spawn(build).await.unwrap();
+        let (composer, compose) = Composer::spawn().unwrap();
+        let (playout, playout_thread) = Playout::spawn().unwrap();
+        Works {
+            engine,
+            composer,
+            playout,
+            threads: Threads { engine: engine_thread, compose, playout: playout_thread },
+        }
+    }
+
+    async fn assert_told(works: Works, thread: &str) {
+        assert_eq!(works.ended().await, thread);
+        assert_eq!(works.stop().await.unwrap_err().to_string(), format!("worker threads panicked: {thread}"));
+    }
+
+    #[tokio::test]
+    async fn a_worker_thread_that_ends_is_named() {
+        let engine = works(true).await;
+        engine.engine.add_avatar("latents".into(), None).await.unwrap_err();
+        assert_told(engine, "engine").await;
+
+        let compose = works(false).await;
+        let too_small = MouthFrame { width: 32, height: 32, rgb: Vec::new() };
+        compose.composer.paste(Arc::new(fixture::avatar()), 0, too_small).await.unwrap_err();
+        assert_told(compose, "compose").await;
+
+        let playout = works(false).await;
+        let (events, _told) = tokio::sync::mpsc::channel(1);
+        let avatar = Arc::new(fixture::avatar());
+        let _session = playout.playout.add(SessionId::next(), avatar, Box::new(PanickingSink), events).unwrap();
+        assert_told(playout, "playout").await;
+    }
 }

@@ -68,6 +68,11 @@ impl Composer {
         self.jobs.send(Job { avatar, pose, mouth, reply }).await.map_err(|_| ComposeEnded)?;
         done.await.map_err(|_| ComposeEnded)
     }
+
+    /// Resolves when the thread has ended, which while the server runs is a fault.
+    pub async fn ended(&self) {
+        self.jobs.closed().await;
+    }
 }
 
 impl ComposeThread {

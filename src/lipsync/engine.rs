@@ -123,10 +123,6 @@ impl Engine {
     pub async fn ended(&self) {
         self.requests.closed().await;
     }
-
-    pub fn has_ended(&self) -> bool {
-        self.requests.is_closed()
-    }
 }
 
 impl EngineThread {

@@ -144,6 +144,8 @@ enum Control {
 pub struct Playout {
     control: blocking::SyncSender<Control>,
     clock: PlayoutClock,
+    /// Cancelled when the thread ends, by a panic too.
+    ended: CancellationToken,
 }
 
 /// Owns the thread; it ends when the last [`Playout`] is dropped.
@@ -164,8 +166,13 @@ impl Playout {
     pub fn spawn() -> std::io::Result<(Self, PlayoutThread)> {
         let (control, controls) = blocking::sync_channel(CONTROLS);
         let clock = PlayoutClock::start();
-        let thread = std::thread::Builder::new().name("playout".into()).spawn(move || run(&controls, clock))?;
-        Ok((Self { control, clock }, PlayoutThread(thread)))
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        let thread = std::thread::Builder::new().name("playout".into()).spawn(move || {
+            let _guard = guard;
+            run(&controls, clock);
+        })?;
+        Ok((Self { control, clock, ended }, PlayoutThread(thread)))
     }
 
     /// Starts a session: from the next tick on it gets a pair every 40 ms, idle until it is told to speak.
@@ -199,16 +206,17 @@ impl Playout {
         self.control.try_send(Control::Remove(id, reply)).ok()?;
         sink.await.ok()
     }
+
+    /// Resolves when the thread has ended, which while the server runs is a fault.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
 }
 
 impl PlayoutThread {
     /// Waits for the thread. True if it ended without a panic.
     pub fn join(self) -> bool {
         self.0.join().is_ok()
-    }
-
-    pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
     }
 }
 
