@@ -174,11 +174,6 @@ pub fn to_i16(sample: f32) -> i16 {
     rounded
 }
 
-/// `to_i16` for a whole piece.
-pub fn to_i16_samples(samples: &[f32]) -> Vec<i16> {
-    samples.iter().copied().map(to_i16).collect()
-}
-
 /// A 16-bit sample as a float from -1.0 to below 1.0; `to_i16` turns it back exactly.
 pub fn from_i16(sample: i16) -> f32 {
     f32::from(sample) / 32_768.0
