@@ -456,5 +456,4 @@ fn message_too_long(bytes: usize) -> Output {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;
