@@ -15,7 +15,7 @@ use axum::http::header::{
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::handshake::{HandshakeError, JoinRequest, accept};
-use super::{Sessions, connection, socket};
+use super::{Sessions, connection, host, socket};
 
 /// Whether the server can take viewers, for `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub enum Readiness {
 #[derive(Clone)]
 pub struct ListenerOptions {
     /// Origins besides the server's own whose pages may connect, such as `https://example.org`; `*` stands for all.
+    /// A server on a loopback address answers to their hosts too.
     pub allowed_origins: Vec<String>,
     /// WebSockets at a time; more get 503.
     pub max_connections: usize,
@@ -72,6 +73,8 @@ const ACCEPT_ATTEMPTS: u32 = 100;
 struct Shared {
     sessions: Arc<dyn Sessions>,
     options: ListenerOptions,
+    /// Whether only this machine can connect; then a foreign `Host` is a foreign page's (`host`).
+    is_local: bool,
     web_sockets: Arc<Semaphore>,
     tracker: TaskTracker,
     /// Asks every task to end.
@@ -90,8 +93,10 @@ pub async fn serve(
     // Also cancelled when this future is dropped, so that no task outlives it for long.
     let shutdown = shutdown.child_token();
     let _shutdown_on_drop = shutdown.clone().drop_guard();
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let shared = Arc::new(Shared {
         sessions,
+        is_local,
         web_sockets: Arc::new(Semaphore::new(options.max_connections)),
         tracker: TaskTracker::new(),
         shutdown: shutdown.clone(),
@@ -175,12 +180,20 @@ async fn serve_http(
     }
 }
 
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page's files by path.
+const FILES: [(&str, &str, &str); 4] = [
+    ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
+    ("/app.js", JAVASCRIPT, include_str!("../../web/app.js")),
+    ("/client.js", JAVASCRIPT, include_str!("../../web/client.js")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
+];
+
 fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("../../web/index.html"))))
-        .route("/client.js", get(|| file(JAVASCRIPT, include_str!("../../web/client.js"))))
-        .route("/app.js", get(|| file(JAVASCRIPT, include_str!("../../web/app.js"))))
-        .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("../../web/style.css"))))
+    FILES
+        .into_iter()
+        .fold(Router::new(), |router, (path, kind, content)| router.route(path, get(move || file(kind, content))))
         .route("/healthz", get(|| plain(StatusCode::OK, "alive")))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
@@ -189,11 +202,20 @@ fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")], "only GET is served\n").into_response()
         })
+        .layer(from_fn_with_state(Arc::clone(&shared), for_own_host))
         .layer(map_response(with_security_headers))
         .with_state(shared)
 }
 
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+async fn for_own_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if shared.is_local
+        && let Err(error) = host::check(request.headers(), &shared.options.allowed_origins)
+    {
+        info!(%error, "a request is refused");
+        return (StatusCode::FORBIDDEN, format!("{error}\n")).into_response();
+    }
+    next.run(request).await
+}
 
 /// Scripts, styles and connections of our own only. Media comes from WebRTC, which this policy does not touch; pictures
 /// may be written into the page.

@@ -5,6 +5,7 @@
 mod audio;
 pub mod connection;
 pub mod handshake;
+pub mod host;
 mod limits;
 pub mod listener;
 pub mod protocol;

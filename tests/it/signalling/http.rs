@@ -10,8 +10,13 @@ use super::fakes::TestServer;
 
 /// Status, head and body of the response to a request; `lines` are sent as they are.
 async fn request(server: &TestServer, lines: &str) -> (u16, String, String) {
+    request_to(server, &server.address.to_string(), lines).await
+}
+
+/// The same, with another `Host` than the server's address.
+async fn request_to(server: &TestServer, host: &str, lines: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let request = format!("{lines}\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address);
+    let request = format!("{lines}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
@@ -112,5 +117,29 @@ async fn a_full_server_turns_away_and_takes_again_when_one_leaves() {
     drop(client);
     server.assert_all_left().await;
     while status_for_origin(&server, &own).await != 101 {}
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_that_was_made_to_point_here_gets_neither_page_nor_socket() {
+    let server = TestServer::start().await;
+    let port = server.address.port();
+    let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let rebound = format!("evil.example:{port}");
+    let of_its_page = format!("{upgrade}\r\nOrigin: http://{rebound}");
+    for lines in ["GET / HTTP/1.1", "GET /metrics HTTP/1.1", &of_its_page, upgrade] {
+        let (status, head, body) = request_to(&server, &rebound, lines).await;
+        assert_eq!(status, 403, "{lines}");
+        assert!(body.contains(&rebound) && body.contains("localhost") && body.contains("allowed_origins"), "{body}");
+        assert!(head.contains("content-security-policy"), "{head}");
+    }
+    for own in [format!("localhost:{port}"), format!("[::1]:{port}"), "127.0.0.1".to_owned()] {
+        assert_eq!(request_to(&server, &own, "GET / HTTP/1.1").await.0, 200, "{own}");
+    }
+    server.stop().await;
+    let server = TestServer::with(|options| options.allowed_origins = vec!["https://friend.example".to_owned()]).await;
+    assert_eq!(request_to(&server, "friend.example", "GET / HTTP/1.1").await.0, 200);
+    assert_eq!(request_to(&server, "evil.example", "GET / HTTP/1.1").await.0, 403);
     server.stop().await;
 }
