@@ -24,7 +24,7 @@ const STATES = {
   closed: "Disconnected",
 };
 
-/** What to say of an error instead of its code; the server's own message says the rest. */
+/** What to say of an error; the server's own message, for whoever wants to know more, is folded away below it. */
 const PROBLEMS = {
   message_too_long: "That message is too long.",
   text_too_long: "That message is too long.",
@@ -87,19 +87,6 @@ function turn(kind, text) {
   return node;
 }
 
-function notice(text, heading) {
-  const node = document.createElement("p");
-  node.className = heading ? "notice problem" : "notice";
-  if (heading) {
-    const title = document.createElement("b");
-    title.textContent = heading;
-    node.append(title);
-  }
-  node.append(text);
-  add(node);
-  return node;
-}
-
 function showWaiting() {
   hideWaiting();
   const node = document.createElement("div");
@@ -121,12 +108,20 @@ function announce(text) {
 
 function problem({ code, message: detail = "" }) {
   hideWaiting();
-  const heading = PROBLEMS[code] ?? "Something went wrong.";
   // A server that says the same on every attempt is quoted once.
   if (lastProblem?.isConnected && lastProblem === history.lastElementChild && lastProblem.dataset.detail === detail) return;
-  lastProblem = notice(detail, heading);
+  const heading = PROBLEMS[code];
+  lastProblem = document.createElement(heading ? "details" : "p");
+  lastProblem.className = "notice";
   lastProblem.dataset.detail = detail;
-  announce(`${heading} ${detail}`);
+  if (heading) {
+    const summary = document.createElement("summary");
+    summary.textContent = heading;
+    lastProblem.append(summary);
+  }
+  lastProblem.append(detail);
+  add(lastProblem);
+  announce(heading ?? detail);
 }
 
 client.addEventListener("text", ({ detail }) => {
@@ -268,10 +263,9 @@ client.addEventListener("state", ({ detail: { state, reason } }) => {
 });
 
 client.addEventListener("session", ({ detail: { avatar } }) => {
-  const name = avatar.id.charAt(0).toUpperCase() + avatar.id.slice(1);
-  element("name").textContent = name;
-  document.title = name;
-  message.placeholder = `Write to ${name}`;
+  element("name").textContent = avatar.name;
+  document.title = avatar.name;
+  message.placeholder = `Write to ${avatar.name}`;
   document.documentElement.style.setProperty("--video-width", avatar.width);
   document.documentElement.style.setProperty("--video-height", avatar.height);
   showReady();

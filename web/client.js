@@ -1,8 +1,9 @@
 /**
  * Client of a mouthpiece server: signalling over a WebSocket, the avatar's picture and voice over WebRTC.
  *
- * In here: one peer connection and its offers, reconnecting, what can be said and heard, figures from getStats.
- * Not in here: anything visible (`app.js`). No dependencies; any page may import this file.
+ * In here: when to offer and to reconnect, what can be said and heard. Its parts: the peer connection (`client/peer.js`),
+ * figures from getStats (`client/figures.js`), a voice of the page's own (`client/audio.js`). Not in here: anything
+ * visible (`app.js`). No dependencies besides; any page may import this file.
  *
  * Two ways to use it.
  *
@@ -21,6 +22,10 @@
  *
  * @module
  */
+
+import { audioFrames } from "./client/audio.js";
+import { Figures, bytesReceived } from "./client/figures.js";
+import { buffersLittle, offeringPeer } from "./client/peer.js";
 
 /** Wire protocol this client speaks; the server says its own in `session`. */
 export const PROTOCOL_VERSION = 1;
@@ -45,14 +50,8 @@ const DISCONNECTED_GRACE_MS = 3000;
 /** Between pings; a socket silent for a whole interval after one is taken for dead. */
 const HEARTBEAT_MS = 5000;
 
-/** The server takes frames of at most 64 KiB. */
-const AUDIO_FRAME_BYTES = 32 * 1024;
-
 /** Audio the browser has not sent yet; beyond it `sendAudio` waits. */
 const AUDIO_BUFFERED_BYTES = 256 * 1024;
-
-/** Fewest milliseconds that rates in `stats()` are taken over; less is noise at 25 frames a second. */
-const STATS_WINDOW_MS = 950;
 
 /**
  * @typedef {object} ClientOptions
@@ -89,7 +88,7 @@ export class AvatarWebRTCClient extends EventTarget {
   #heldCandidates = [];
   #answered = null;
   #timing = {};
-  #samples = [];
+  #figures = new Figures();
 
   #attempts = 0;
   #retryTimer = null;
@@ -206,7 +205,7 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#timing.answered ??= performance.now();
     try {
       await peer.setRemoteDescription({ type: "answer", sdp: answerSdp });
-      this.#lowLatency(peer);
+      buffersLittle(peer, this.#options.jitterBufferTargetMs);
       const held = this.#heldCandidates.splice(0);
       for (const candidate of held) await this.handleCandidate(candidate);
     } finally {
@@ -327,17 +326,10 @@ export class AvatarWebRTCClient extends EventTarget {
    * @returns {Promise<boolean>} settles when it makes sense to send more
    */
   async sendAudio(samples) {
-    const pcm = samples instanceof Float32Array
-      ? Int16Array.from(samples, (sample) => Math.max(-32768, Math.min(32767, Math.round(sample * 32768))))
-      : samples;
-    // The wire is little-endian whatever this machine is.
-    const bytes = new Uint8Array(pcm.length * 2);
-    const view = new DataView(bytes.buffer);
-    pcm.forEach((sample, index) => view.setInt16(index * 2, sample, true));
-    for (let start = 0; start < bytes.length; start += AUDIO_FRAME_BYTES) {
+    for (const frame of audioFrames(samples)) {
       while (this.ready && this.websocket.bufferedAmount > AUDIO_BUFFERED_BYTES) await delay(20);
       if (!this.ready) return false;
-      this.websocket.send(bytes.subarray(start, start + AUDIO_FRAME_BYTES));
+      this.websocket.send(frame);
     }
     return true;
   }
@@ -365,150 +357,42 @@ export class AvatarWebRTCClient extends EventTarget {
    *   `connect`
    */
   async stats() {
-    const report = this.peerConnection ? await this.peerConnection.getStats() : new Map();
-    const all = [...report.values()];
-    const inbound = (kind) => all.find((entry) => entry.type === "inbound-rtp" && entry.kind === kind) ?? {};
-    const video = inbound("video");
-    const audio = inbound("audio");
-    const transport = all.find((entry) => entry.type === "transport");
-    const pair = report.get(transport?.selectedCandidatePairId)
-      ?? all.find((entry) => entry.type === "candidate-pair" && entry.nominated && entry.state === "succeeded") ?? {};
-    const now = {
-      at: performance.now(),
-      frames: video.framesDecoded ?? 0,
-      bytes: (video.bytesReceived ?? 0) + (audio.bytesReceived ?? 0),
-      delay: video.jitterBufferDelay ?? 0,
-      emitted: video.jitterBufferEmittedCount ?? 0,
-      audioDelay: audio.jitterBufferDelay ?? 0,
-      audioEmitted: audio.jitterBufferEmittedCount ?? 0,
-    };
-    const before = this.#sampleBefore(now);
-    const perSecond = (name) => before && ((now[name] - before[name]) * 1000) / (now.at - before.at);
-    const mean = (sum, count) => {
-      const counted = now[count] - (before?.[count] ?? 0);
-      return counted > 0 ? ((now[sum] - (before?.[sum] ?? 0)) * 1000) / counted : null;
-    };
-    const codec = (entry) => report.get(entry.codecId)?.mimeType?.split("/")[1] ?? null;
-    const candidate = (id) => {
-      const entry = report.get(id);
-      return entry ? `${entry.candidateType} ${entry.protocol}` : null;
-    };
-    const skew = video.estimatedPlayoutTimestamp && audio.estimatedPlayoutTimestamp
-      ? video.estimatedPlayoutTimestamp - audio.estimatedPlayoutTimestamp : null;
-    const { offered, answered, connected, shown, started } = this.#timing;
-    const since = (from, to) => (from !== undefined && to !== undefined ? to - from : null);
-    const bitsPerSecond = perSecond("bytes");
-    return {
-      state: this.#state,
-      fps: before ? perSecond("frames") : (video.framesPerSecond ?? null),
-      bitrate_kbps: bitsPerSecond === undefined || bitsPerSecond === null ? null : (bitsPerSecond * 8) / 1000,
-      round_trip_ms: pair.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000,
-      signalling_round_trip_ms: this.#signallingRoundTrip,
-      jitter_buffer_ms: mean("delay", "emitted"),
-      audio_jitter_buffer_ms: mean("audioDelay", "audioEmitted"),
-      av_skew_ms: skew,
-      frames_decoded: now.frames,
-      frames_dropped: video.framesDropped ?? 0,
-      key_frames: video.keyFramesDecoded ?? 0,
-      freezes: video.freezeCount ?? 0,
-      freeze_ms: (video.totalFreezesDuration ?? 0) * 1000,
-      packets_received: (video.packetsReceived ?? 0) + (audio.packetsReceived ?? 0),
-      packets_lost: (video.packetsLost ?? 0) + (audio.packetsLost ?? 0),
-      audio_packets_lost: audio.packetsLost ?? 0,
-      concealed_ms: ((audio.concealedSamples ?? 0) - (audio.silentConcealedSamples ?? 0)) / 48,
-      nacks: video.nackCount ?? 0,
-      plis: video.pliCount ?? 0,
-      width: video.frameWidth ?? null,
-      height: video.frameHeight ?? null,
-      codec: codec(video),
-      audio_codec: codec(audio),
-      audio_energy: audio.totalAudioEnergy ?? 0,
-      audio_level: audio.audioLevel ?? null,
-      bytes_received: now.bytes,
-      local_candidate: candidate(pair.localCandidateId),
-      remote_candidate: candidate(pair.remoteCandidateId),
-      time_to_answer_ms: since(offered, answered),
-      time_to_connected_ms: since(offered, connected),
-      time_to_first_frame_ms: since(offered, shown),
-      load_to_first_frame_ms: since(started, shown),
-    };
-  }
-
-  /** The sample that rates are taken against: the youngest that is old enough, so that many may ask at once. */
-  #sampleBefore(now) {
-    const old = this.#samples.findLastIndex((sample) => now.at - sample.at >= STATS_WINDOW_MS);
-    if (old > 0) this.#samples.splice(0, old);
-    const before = this.#samples[0] ?? null;
-    // Asked every few milliseconds, it need not keep every answer.
-    if (!before || now.at - this.#samples.at(-1).at >= STATS_WINDOW_MS / 10) this.#samples.push(now);
-    return before && now.at - before.at >= 100 ? before : null;
+    const figures = await this.#figures.read(this.peerConnection, this.#timing);
+    return { state: this.#state, signalling_round_trip_ms: this.#signallingRoundTrip, ...figures };
   }
 
   // ---- The peer connection ------------------------------------------------------------------------------------------
 
   /** Makes the peer connection and its offer ahead of the socket: both take long in a page that has just started. */
   #prepare() {
-    this.#prepared ??= (async () => {
-      const peer = new RTCPeerConnection({
-        bundlePolicy: "max-bundle",
-        iceTransportPolicy: this.#options.iceTransportPolicy ?? "all",
-        iceServers: this.#iceServers,
-      });
-      peer.addTransceiver("video", { direction: "recvonly" });
-      peer.addTransceiver("audio", { direction: "recvonly" });
-      this.#listen(peer);
-      return { peer, offer: await peer.createOffer() };
-    })();
+    this.#prepared ??= offeringPeer(
+      { iceTransportPolicy: this.#options.iceTransportPolicy ?? "all", iceServers: this.#iceServers },
+      {
+        onStream: (peer, stream) => peer === this.peerConnection && this.#show(peer, stream),
+        onCandidate: (peer, candidate) =>
+          peer === this.peerConnection && this.#send({ type: "webrtc_ice_candidate", candidate }),
+        onState: (peer, state) => peer === this.peerConnection && this.#peerIs(state),
+      },
+    );
     this.#prepared.catch(() => (this.#prepared = null)); // initialize() reports it.
   }
 
-  /** @param {RTCPeerConnection} peer */
-  #listen(peer) {
-    const stream = new MediaStream();
-    peer.ontrack = ({ track }) => {
-      if (peer !== this.peerConnection) return;
-      // One stream for both, whatever the server calls them: an element plays one.
-      stream.addTrack(track);
-      this.#show(peer, stream);
-    };
-    peer.onicecandidate = ({ candidate }) => {
-      if (peer !== this.peerConnection) return;
-      // An empty candidate ends one generation; the null after it ends them all and is the one the server knows.
-      if (candidate?.candidate === "") return;
-      const { sdpMid = null, sdpMLineIndex = null, usernameFragment = null } = candidate ?? {};
-      this.#send({
-        type: "webrtc_ice_candidate",
-        candidate: candidate && { candidate: candidate.candidate, sdpMid, sdpMLineIndex, usernameFragment },
-      });
-    };
-    peer.onconnectionstatechange = () => {
-      if (peer !== this.peerConnection) return;
-      clearTimeout(this.#graceTimer);
-      switch (peer.connectionState) {
-        case "connected":
-          this.#timing.connected ??= performance.now();
-          this.#attempts = 0;
-          this.#setState("connected");
-          break;
-        case "disconnected":
-          if (this.#url !== null) this.#setState("reconnecting", "the connection to the avatar is interrupted");
-          this.#graceTimer = setTimeout(() => this.#offerAgain("the connection was lost"), DISCONNECTED_GRACE_MS);
-          break;
-        case "failed":
-          if (this.#url === null) this.#setState("failed", "no connection for picture and voice could be made");
-          this.#offerAgain("no connection for picture and voice could be made");
-          break;
-      }
-    };
-  }
-
-  /** Takes what the network gives without adding delay; browsers know it under two names, or none. */
-  #lowLatency(peer) {
-    const target = this.#options.jitterBufferTargetMs;
-    if (target === null) return;
-    for (const receiver of peer.getReceivers()) {
-      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = target;
-      else if ("playoutDelayHint" in receiver) receiver.playoutDelayHint = target / 1000;
+  #peerIs(state) {
+    clearTimeout(this.#graceTimer);
+    switch (state) {
+      case "connected":
+        this.#timing.connected ??= performance.now();
+        this.#attempts = 0;
+        this.#setState("connected");
+        break;
+      case "disconnected":
+        if (this.#url !== null) this.#setState("reconnecting", "the connection to the avatar is interrupted");
+        this.#graceTimer = setTimeout(() => this.#offerAgain("the connection was lost"), DISCONNECTED_GRACE_MS);
+        break;
+      case "failed":
+        if (this.#url === null) this.#setState("failed", "no connection for picture and voice could be made");
+        this.#offerAgain("no connection for picture and voice could be made");
+        break;
     }
   }
 
@@ -547,7 +431,7 @@ export class AvatarWebRTCClient extends EventTarget {
     clearTimeout(this.#graceTimer);
     this.#answerCame();
     this.#heldCandidates = [];
-    this.#samples = [];
+    this.#figures.reset();
     this.#lastReceived = { bytes: 0, stalled: 0 };
     this.peerConnection?.close();
     this.peerConnection = null;
@@ -680,10 +564,8 @@ export class AvatarWebRTCClient extends EventTarget {
   async #checkMedia() {
     const peer = this.peerConnection;
     if (peer?.connectionState !== "connected") return;
-    const report = await peer.getStats();
+    const bytes = await bytesReceived(peer);
     if (peer !== this.peerConnection) return;
-    let bytes = 0;
-    for (const entry of report.values()) if (entry.type === "inbound-rtp") bytes += entry.bytesReceived;
     const stalled = bytes > this.#lastReceived.bytes ? 0 : this.#lastReceived.stalled + 1;
     this.#lastReceived = { bytes, stalled };
     if (stalled >= 2) this.#offerAgain("picture and voice stopped");

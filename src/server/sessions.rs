@@ -184,8 +184,13 @@ impl SessionStore {
         self.tracker.spawn(supervisor.run().instrument(span.clone()));
         crate::metrics::session_opened();
         tracing::info!(avatar = %manifest.id, "session opened");
-        let avatar =
-            AvatarInfo { id: manifest.id.clone(), width: manifest.width, height: manifest.height, fps: manifest.fps };
+        let avatar = AvatarInfo {
+            id: manifest.id.clone(),
+            name: manifest.name.clone(),
+            width: manifest.width,
+            height: manifest.height,
+            fps: manifest.fps,
+        };
         Ok(Core { id, avatar, conversation, notices, broadcast, ice: self.config.ice.clone(), _alive: alive })
     }
 }

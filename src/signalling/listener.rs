@@ -183,10 +183,13 @@ async fn serve_http(
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page's files by path.
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 7] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
     ("/app.js", JAVASCRIPT, include_str!("../../web/app.js")),
     ("/client.js", JAVASCRIPT, include_str!("../../web/client.js")),
+    ("/client/audio.js", JAVASCRIPT, include_str!("../../web/client/audio.js")),
+    ("/client/figures.js", JAVASCRIPT, include_str!("../../web/client/figures.js")),
+    ("/client/peer.js", JAVASCRIPT, include_str!("../../web/client/peer.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
 ];
 

@@ -82,6 +82,8 @@ pub trait Sessions: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvatarInfo {
     pub id: AvatarId,
+    /// What people call it.
+    pub name: String,
     pub width: u32,
     pub height: u32,
     pub fps: u32,

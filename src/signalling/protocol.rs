@@ -57,7 +57,7 @@ pub enum ClientMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
-    /// `{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:stun.example.org"]}]}`
+    /// `{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:stun.example.org"]}]}`
     ///
     /// Always the first message. `ice_servers` is what the page gives to RTCPeerConnection.
     Session { session_id: String, protocol: u32, avatar: Avatar, ice_servers: Vec<IceServer> },
@@ -107,6 +107,8 @@ pub enum ServerMessage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Avatar {
     pub id: String,
+    /// What people call it.
+    pub name: String,
     pub width: u32,
     pub height: u32,
     pub fps: u32,
@@ -241,7 +243,7 @@ impl From<Notice> for ServerMessage {
 
 impl From<AvatarInfo> for Avatar {
     fn from(info: AvatarInfo) -> Self {
-        Self { id: info.id.to_string(), width: info.width, height: info.height, fps: info.fps }
+        Self { id: info.id.to_string(), name: info.name, width: info.width, height: info.height, fps: info.fps }
     }
 }
 
@@ -417,10 +419,10 @@ mod tests {
             ServerMessage::Session {
                 session_id: "s-1".to_owned(),
                 protocol: PROTOCOL_VERSION,
-                avatar: Avatar { id: "anna".to_owned(), width: 512, height: 512, fps: 25 },
+                avatar: Avatar { id: "anna".to_owned(), name: "Anna".to_owned(), width: 512, height: 512, fps: 25 },
                 ice_servers: vec![IceServer { urls: vec!["stun:h".to_owned()], username: None, credential: None }],
             },
-            r#"{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:h"]}]}"#,
+            r#"{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:h"]}]}"#,
         );
         assert_json(
             ServerMessage::WebrtcAnswer { sdp: "v=0\r\n".to_owned() },

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::chromium::Chromium;
-use super::page::Played;
+use super::page::{CONNECTED, Played};
 use super::server::{SETTLED, Server};
 
 /// Some twelve seconds of speech.
@@ -42,6 +42,10 @@ async fn a_typed_sentence_is_seen_and_heard() {
     assert_eq!(page.turns("user").await, [LONG]);
     assert_eq!(page.turns("avatar").await, [LONG]);
     assert_eq!(page.evaluate("mouthpiece.stats().then((stats) => stats.codec)").await, "H264");
+    assert_eq!(
+        page.evaluate("[document.title, document.getElementById('name').textContent].join()").await,
+        "Mika,Mika"
+    );
     assert_eq!(page.console_errors(), Vec::<String>::new());
     server.stop().await;
 }
@@ -148,5 +152,23 @@ async fn audio_and_video_stay_together() {
     assert!(skew.count >= 25, "{skew}");
     // Where people begin to notice (ITU-R BT.1359). On a machine of its own it is 45 ms both ways, see `figures`.
     assert!(skew.p5 >= -45.0 && skew.p95 <= 125.0, "{skew}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_says_one_thing_and_keeps_the_servers_words_for_whoever_asks() {
+    let chromium = Chromium::launch().await;
+    let server = Server::start().await;
+    let page = chromium.page(&server.url("")).await;
+    page.wait_until_connected().await;
+    for _ in 0..2 {
+        page.send("\u{1f642}").await;
+        page.wait_for("document.querySelector('#history .notice summary')", CONNECTED).await;
+    }
+    let shown = page.evaluate("[...document.querySelectorAll('#history .notice')].map((box) => box.innerText)").await;
+    assert_eq!(shown[0], "There is nothing in that message that can be spoken.");
+    page.click("#history .notice summary").await;
+    let words = page.evaluate("document.querySelector('#history .notice').innerText.split('\\n').at(-1)").await;
+    assert!(words.as_str().unwrap().contains("nothing that can be spoken: send words"), "{words}");
     server.stop().await;
 }

@@ -24,7 +24,7 @@ async fn the_first_message_is_the_session() {
     let session = client.next().await;
     assert!(session["session_id"].as_str().unwrap().starts_with("s-"));
     assert_eq!(session["protocol"], 1);
-    assert_eq!(session["avatar"], json!({"id": "demo", "width": 512, "height": 512, "fps": 25}));
+    assert_eq!(session["avatar"], json!({"id": "demo", "name": "Mika", "width": 512, "height": 512, "fps": 25}));
     assert_eq!(session["ice_servers"], json!([{"urls": ["stun:stun.example.org"]}]));
     server.stop().await;
 }

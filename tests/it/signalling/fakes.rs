@@ -85,7 +85,7 @@ impl Session for FakeSession {
     }
 
     fn avatar(&self) -> AvatarInfo {
-        AvatarInfo { id: "demo".parse().unwrap(), width: 512, height: 512, fps: 25 }
+        AvatarInfo { id: "demo".parse().unwrap(), name: "Mika".to_owned(), width: 512, height: 512, fps: 25 }
     }
 
     fn ice_servers(&self) -> Vec<IceServer> {

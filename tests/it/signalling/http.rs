@@ -35,6 +35,9 @@ async fn the_page_and_its_files_come_with_their_types_and_a_strict_policy() {
     for (path, content_type, content) in [
         ("/", "text/html; charset=utf-8", include_str!("../../../web/index.html")),
         ("/client.js", "text/javascript; charset=utf-8", include_str!("../../../web/client.js")),
+        ("/client/audio.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/audio.js")),
+        ("/client/figures.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/figures.js")),
+        ("/client/peer.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/peer.js")),
         ("/app.js", "text/javascript; charset=utf-8", include_str!("../../../web/app.js")),
         ("/style.css", "text/css; charset=utf-8", include_str!("../../../web/style.css")),
     ] {
