@@ -2,7 +2,8 @@
 //!
 //! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`), one encode
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`),
-//! what an SDP offer allows (`offer`), and a session written to a file (`file`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
+//! what an SDP offer allows (`offer`), and a session written to a file (`file`). Not in here: presentation decisions
+//! (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 
