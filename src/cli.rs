@@ -123,6 +123,8 @@ pub enum Models {
         #[arg(long)]
         json: bool,
     },
+    /// Get a published model, or go on getting it, and install it
+    Fetch(Fetch),
     /// Make a model of this installation from upstream's folder of weights
     Convert(Convert),
     /// Check a model's weights: names, shapes, numbers and hashes
@@ -137,6 +139,30 @@ pub enum Models {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct Fetch {
+    /// musetalk-v1.0, musetalk-v1.5 or taesd
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The Hugging Face Hub, or a mirror of it
+    #[arg(long, env = "HF_ENDPOINT", value_name = "URL", default_value = "https://huggingface.co")]
+    pub endpoint: String,
+    /// For files that need a login; better in the environment than here
+    #[arg(long, env = "HF_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Only list the files with their sizes and licences
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Agree to the licences without being asked
+    #[arg(long)]
+    pub accept_licences: bool,
+    /// Keep the files that the model is made from
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub install: Install,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct Convert {
     /// musetalk-v1.0 or musetalk-v1.5
     #[arg(value_name = "NAME")]
@@ -144,6 +170,13 @@ pub struct Convert {
     /// Upstream's `models` folder, with whisper, sd-vae and musetalk or musetalkV15 in it
     #[arg(long, value_name = "DIR")]
     pub from: PathBuf,
+    #[command(flatten)]
+    pub install: Install,
+}
+
+/// How a model is stored.
+#[derive(Clone, Debug, Args)]
+pub struct Install {
     /// Floats to store: half the space, or all of the digits
     #[arg(long, value_name = "DTYPE", default_value = "fp16", value_parser = ["fp16", "fp32"])]
     pub dtype: String,

@@ -3,6 +3,7 @@
 //! Results go to stdout, logs to stderr.
 
 mod bench;
+mod fetch;
 mod list;
 mod measure;
 mod models;
@@ -56,7 +57,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => serve(&home, arguments).await,
         Command::Render(arguments) => render::run(&home, arguments).await,
         Command::Avatars(command) => list::avatars(&home, command),
-        Command::Models(command) => models::run(&home, command),
+        Command::Models(command) => models::run(&home, command).await,
         Command::Pipelines(command) => list::pipelines(&home, command),
         Command::Bench(command) => bench::run(&home, command).await,
         Command::Doctor(arguments) => list::doctor(&home, arguments),

@@ -1,23 +1,24 @@
 //! `mouthpiece models`: what the commands about networks and their weights do and print.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{BadInput, print, print_json};
-use crate::cli::{Convert, Home, Models, RunNetwork};
+use super::{BadInput, fetch, print, print_json};
+use crate::cli::{Convert, Home, Install, Models, RunNetwork};
 use crate::config::Folders;
-use crate::lipsync::musetalk::config::published;
+use crate::lipsync::musetalk::config::published::{self, Published};
 use crate::lipsync::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device, network};
 use crate::models::catalog::{self, LISTS, PARTS};
-use crate::models::folder::{CONFIGS, first_of};
+use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::models::verify::{FileReport, verify};
 use crate::models::{DType, ListError, TensorList, convert};
 
-pub(super) fn run(home: &Home, command: Models) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(home: &Home, command: Models) -> anyhow::Result<ExitCode> {
     match command {
         Models::List { json } => list(home, json),
+        Models::Fetch(arguments) => fetch::run(home, &arguments).await,
         Models::Convert(arguments) => convert_model(home, &arguments),
         Models::Verify { name, json } => verify_model(home, &name, json),
         Models::Run(arguments) => run_network(&arguments),
@@ -34,12 +35,19 @@ struct Row {
 fn look_at(folder: &Path) -> Row {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let size = |file: &str| folder.join(file).metadata().map(|about| about.len()).unwrap_or(0);
+    let config = folder.join("config.json");
+    if let (Ok(Published::Kl(_) | Published::Tiny(_) | Published::Unet(_) | Published::Whisper(_)), Ok(weights)) =
+        (Published::load(&config), first_of(folder, &WEIGHTS))
+    {
+        let bytes = weights.metadata().map_or(0, |about| about.len());
+        return Row { name, bytes, fault: Some("one network, for `mouthpiece models run` only".to_owned()) };
+    }
     let parts = PARTS.map(|part| format!("{part}.safetensors"));
     let in_parts = parts.iter().any(|file| size(file) > 0);
     let files: Vec<&str> =
         if in_parts { parts.iter().map(String::as_str).collect() } else { vec!["model.safetensors"] };
     let missing: Vec<&str> = files.iter().copied().filter(|file| size(file) == 0).collect();
-    let fault = match ModelConfig::load(&folder.join("config.json")) {
+    let fault = match ModelConfig::load(&config) {
         Err(error) => Some(error.to_string()),
         Ok(_) if missing.is_empty() => None,
         Ok(_) => Some(format!("{} is missing", missing.join(", "))),
@@ -55,7 +63,7 @@ fn list(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
         entries.iter().filter(|path| path.join("config.json").is_file()).map(|path| look_at(path)).collect();
     for known in catalog::KNOWN {
         if rows.iter().all(|row| row.name != known.name) {
-            let fault = Some("not installed: see models/README.md".to_owned());
+            let fault = Some(format!("not installed: `mouthpiece models fetch {}`", known.name));
             rows.push(Row { name: known.name.to_owned(), bytes: 0, fault });
         }
     }
@@ -78,24 +86,33 @@ fn lists(models: &Path) -> Result<[TensorList; 3], ListError> {
 }
 
 fn convert_model(home: &Home, arguments: &Convert) -> anyhow::Result<ExitCode> {
-    let model = catalog::known(&arguments.name)?;
-    let models = Folders::find(home)?.models;
-    let folders = convert::find_folders(model, &arguments.from)?;
+    let folder = install(&Folders::find(home)?.models, &arguments.name, &arguments.from, &arguments.install)?;
+    installed(&folder, &arguments.install)
+}
+
+/// Converts upstream's folder `from` to the model `name`; gives its folder.
+pub(super) fn install(models: &Path, name: &str, from: &Path, how: &Install) -> anyhow::Result<PathBuf> {
+    let model = catalog::known(name)?;
+    let folders = convert::find_folders(model, from)?;
     let [audio_encoder, unet, autoencoder] = &folders;
     let [audio_encoder, unet, autoencoder] =
         [first_of(audio_encoder, &CONFIGS)?, first_of(unet, &CONFIGS)?, first_of(autoencoder, &CONFIGS)?];
     let config = published::assemble(model.name, [&audio_encoder, &unet, &autoencoder])
         .map_err(|error| BadInput(error.to_string()))?;
     let target = convert::Target {
-        models: &models,
-        lists: lists(&models)?,
+        models,
+        lists: lists(models)?,
         config: &format!("{}\n", serde_json::to_string_pretty(&config)?),
-        dtype: if arguments.dtype == "fp32" { DType::F32 } else { DType::F16 },
-        replace: arguments.replace,
+        dtype: if how.dtype == "fp32" { DType::F32 } else { DType::F16 },
+        replace: how.replace,
     };
-    let folder = convert::convert(model.name, &folders, &target)?;
-    let row = look_at(&folder);
-    if arguments.json {
+    Ok(convert::convert(model.name, &folders, &target)?)
+}
+
+/// Says what is there now.
+pub(super) fn installed(folder: &Path, how: &Install) -> anyhow::Result<ExitCode> {
+    let row = look_at(folder);
+    if how.json {
         print_json(&json!({"name": row.name, "folder": folder, "bytes": row.bytes}))?;
     } else {
         print(&format!("{} is in {}, {} MB\n", row.name, folder.display(), row.bytes >> 20));

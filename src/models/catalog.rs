@@ -9,12 +9,73 @@ pub struct KnownModel {
     pub name: &'static str,
     /// For each of [`PARTS`], the folders of upstream's `models/` that may hold it.
     pub folders: [&'static [&'static str]; 3],
+    /// Where those folders' files are published.
+    pub downloads: [Download; 7],
+}
+
+/// A file on the hub, and its place in a folder like upstream's `models/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Download {
+    pub repo: &'static str,
+    pub file: &'static str,
+    pub to: &'static str,
 }
 
 pub const KNOWN: [KnownModel; 2] = [
-    KnownModel { name: "musetalk-v1.0", folders: [WHISPER, &["musetalk"], AUTOENCODER] },
-    KnownModel { name: "musetalk-v1.5", folders: [WHISPER, &["musetalkV15"], AUTOENCODER] },
+    KnownModel {
+        name: "musetalk-v1.0",
+        folders: [WHISPER, &["musetalk"], AUTOENCODER],
+        downloads: with_encoders(musetalk("musetalk/musetalk.json"), musetalk("musetalk/pytorch_model.bin")),
+    },
+    KnownModel {
+        name: "musetalk-v1.5",
+        folders: [WHISPER, &["musetalkV15"], AUTOENCODER],
+        downloads: with_encoders(musetalk("musetalkV15/musetalk.json"), musetalk("musetalkV15/unet.pth")),
+    },
 ];
+
+const fn musetalk(file: &'static str) -> Download {
+    Download { repo: "TMElyralab/MuseTalk", file, to: file }
+}
+
+/// A UNet's files, and those that both versions share.
+const fn with_encoders(config: Download, weights: Download) -> [Download; 7] {
+    const VAE: &str = "stabilityai/sd-vae-ft-mse";
+    const TINY: &str = "openai/whisper-tiny";
+    const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+    [
+        config,
+        weights,
+        Download { repo: VAE, file: "config.json", to: "sd-vae/config.json" },
+        Download { repo: VAE, file: WEIGHTS, to: "sd-vae/diffusion_pytorch_model.safetensors" },
+        Download { repo: TINY, file: "config.json", to: "whisper/config.json" },
+        Download { repo: TINY, file: "preprocessor_config.json", to: "whisper/preprocessor_config.json" },
+        Download { repo: TINY, file: "model.safetensors", to: "whisper/model.safetensors" },
+    ]
+}
+
+/// A small decoder for Stable Diffusion's latents, fetched as it is: for `models run`.
+pub const TAESD: &str = "taesd";
+pub const TAESD_DOWNLOADS: [Download; 2] = [
+    Download { repo: "madebyollin/taesd", file: "config.json", to: "config.json" },
+    Download {
+        repo: "madebyollin/taesd",
+        file: "diffusion_pytorch_model.safetensors",
+        to: "diffusion_pytorch_model.safetensors",
+    },
+];
+
+/// What upstream says of a repository's licence, and what speaks against it.
+pub fn licence_note(repo: &str) -> &'static str {
+    match repo {
+        "TMElyralab/MuseTalk" => {
+            "code MIT; README: weights for any purpose; copies of its page say CreativeML OpenRAIL-M"
+        }
+        "stabilityai/sd-vae-ft-mse" | "madebyollin/taesd" => "MIT",
+        "openai/whisper-tiny" => "Apache-2.0 on the hub, MIT at its authors'",
+        _ => "see the repository's page",
+    }
+}
 
 const WHISPER: &[&str] = &["whisper", "whisper-tiny"];
 /// The second is what MuseTalk called it first.

@@ -56,15 +56,16 @@ impl Manifest {
 
 /// A file's SHA-256, in hexadecimal.
 pub fn sha256(path: &Path) -> io::Result<String> {
-    let (mut file, mut hash, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+    digest(path, Sha256::new())
+}
+
+/// What `hash` makes of a file after what it has seen already, in hexadecimal.
+pub fn digest(path: &Path, mut hash: impl Digest) -> io::Result<String> {
+    let (mut file, mut buffer) = (File::open(path)?, vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
             read => hash.update(&buffer[..read]),
         }
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod checkpoint;
 pub mod convert;
 mod disk;
+pub mod fetch;
 pub mod folder;
 pub mod manifest;
 pub mod names;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -13,6 +13,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("tch", &["lipsync/musetalk", "lipsync/mod.rs", "demo"]),
     ("tokio_tungstenite", &["signalling", "commands/bench"]),
     ("axum", &["signalling"]),
+    ("reqwest", &["models/fetch"]),
     ("rubato", &["speech"]),
     ("tiny_skia", &["demo"]),
     ("anyhow", &["server", "server.rs", "commands", "commands.rs", "demo", "bin"]),

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod cli;
+mod fetch;
+mod hub;
 mod layering;
 mod models;
 mod network;

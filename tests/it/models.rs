@@ -11,9 +11,10 @@ use crate::torch_file;
 
 const WHOLE: f64 = 5e-5;
 
-fn models(home: Option<&Path>, arguments: &[&str]) -> Output {
+pub(crate) fn models(home: Option<&Path>, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mouthpiece"));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("RUST_LOG").env_remove("MOUTHPIECE_HOME");
+    command.env_remove("HF_TOKEN").env_remove("HF_ENDPOINT");
     if let Some(home) = home {
         command.arg("--home").arg(home);
     }
@@ -25,13 +26,13 @@ fn error(output: &Output) -> String {
 }
 
 #[track_caller]
-fn succeeds(output: &Output) -> Value {
+pub(crate) fn succeeds(output: &Output) -> Value {
     assert!(output.status.success(), "{}", error(output));
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
 #[track_caller]
-fn fails(output: &Output, code: i32, says: &[&str]) {
+pub(crate) fn fails(output: &Output, code: i32, says: &[&str]) {
     let error = error(output);
     assert_eq!(output.status.code(), Some(code), "{error}");
     assert!(says.iter().all(|part| error.contains(part)), "{error:?} should say {says:?}");
@@ -193,13 +194,13 @@ fn an_input_that_does_not_fit_is_named() {
 }
 
 /// A home with the lists of the small networks, and upstream's folder of them as it lies on disk.
-struct Upstream {
-    home: tempfile::TempDir,
-    from: tempfile::TempDir,
+pub(crate) struct Upstream {
+    pub(crate) home: tempfile::TempDir,
+    pub(crate) from: tempfile::TempDir,
 }
 
 impl Upstream {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (home, from) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let lists = home.path().join("models/musetalk");
         std::fs::create_dir_all(home.path().join("models/avatars")).unwrap();
@@ -247,11 +248,11 @@ impl Upstream {
         models(Some(self.home.path()), &arguments)
     }
 
-    fn model(&self) -> PathBuf {
+    pub(crate) fn model(&self) -> PathBuf {
         self.home.path().join("models/musetalk-v1.5")
     }
 
-    fn verify(&self) -> Output {
+    pub(crate) fn verify(&self) -> Output {
         models(Some(self.home.path()), &["verify", "musetalk-v1.5", "--json"])
     }
 }
