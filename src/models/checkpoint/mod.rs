@@ -163,8 +163,10 @@ fn list(source: &Source) -> Result<(Dialect, Vec<TensorEntry>)> {
     source.read_at(0, &mut start[..known])?;
     let (dialect, tensors) = match start {
         [b'P', b'K', 3, 4, ..] => (Dialect::TorchZip, torch::list_zip(source)?),
-        [0x80, 0..=5, ..] => (Dialect::TorchLegacy, torch::list_legacy(source)?),
+        // Before the pickle, as which a header of 128 or 384 bytes begins: its length comes first. PyTorch's own magic
+        // number has no brace there.
         [.., b'{'] => (Dialect::Safetensors, safetensors::list(source)?),
+        [0x80, 0..=5, ..] => (Dialect::TorchLegacy, torch::list_legacy(source)?),
         _ if known == 0 => return Err(Problem::Truncated { length: 0 }),
         _ if start.starts_with(b"version ") => {
             return format("is a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`");

@@ -84,6 +84,15 @@ fn a_bomb_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn the_length_of_a_safetensors_header_is_not_taken_for_a_pickle() {
+    let header = r#"{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    for length in (header.len()..2048).step_by(8).chain([128, 384, 1408]) {
+        let file = [&(length as u64).to_le_bytes(), format!("{header:length$}").as_bytes(), &[0; 4]].concat();
+        assert_eq!(read_all(file).unwrap_or_else(|error| panic!("a header of {length} bytes: {error}")), 4);
+    }
+}
+
+#[test]
 fn a_file_that_was_cut_anywhere_is_refused() {
     for name in expected().into_keys() {
         let whole = bytes(&name);
