@@ -27,6 +27,7 @@ const ENGINE_SKIPPED: &str = "mouthpiece_engine_skipped_total";
 pub(crate) const TICK_LATE: &str = "mouthpiece_playout_tick_late_seconds";
 const TICKS_SKIPPED: &str = "mouthpiece_playout_ticks_skipped_total";
 pub(crate) const PAIRS: &str = "mouthpiece_pairs_total";
+pub(crate) const FRAME_GAP: &str = "mouthpiece_frame_gap_seconds";
 const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
 const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
 const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
@@ -41,7 +42,7 @@ const ENCODES: &str = "mouthpiece_encodes";
 /// Installs the recorder of this process; once.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE] {
+    for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
     }
     for name in [TTS_FIRST, FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT] {
@@ -67,6 +68,7 @@ fn describe() {
         PAIRS,
         "Pairs of a frame and its sound, by what they showed: idle, held, mouth, own, repeated, starved"
     );
+    describe_histogram!(FRAME_GAP, "Between two frames as they leave an encoder");
     describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
     describe_counter!(POSE_JUMPS, "Segments that began at another pose than the idle loop had reached");
     describe_counter!(EVENTS_DROPPED, "Notices that found a session's or viewer's queue full");
@@ -119,6 +121,10 @@ pub fn ticks_skipped(count: u64) {
 
 pub fn pair_pushed(kind: Kind) {
     counter!(PAIRS, "shows" => kind.as_str()).increment(1);
+}
+
+pub fn frame_encoded(after: Duration) {
+    histogram!(FRAME_GAP).record(after);
 }
 
 pub fn mouth_late() {

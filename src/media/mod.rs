@@ -2,8 +2,8 @@
 //!
 //! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`), one encode
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`),
-//! what an SDP offer allows (`offer`), and a session written to a file (`file`). Not in here: presentation decisions
-//! (`playout`), sockets (`signalling`).
+//! what an SDP offer allows (`offer`), a session written to a file (`file`), and a peer that receives without decoding,
+//! for measurements (`receiver`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 
@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod offer;
 pub mod pipeline;
 pub mod publisher;
+pub mod receiver;
 #[cfg(test)]
 mod testing;
 pub mod viewer;
@@ -32,6 +33,7 @@ pub use description::{CheckReport, Description, DescriptionError, PipelineDir, c
 pub use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
 pub use publisher::{Publisher, PublisherCounters, VideoFormat};
+pub use receiver::{Received, Receiver};
 pub use viewer::{IceConfig, Viewer, ViewerStats};
 
 /// What a browser decodes and we encode.

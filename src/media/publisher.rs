@@ -236,6 +236,15 @@ struct Mark {
     utterance: UtteranceId,
 }
 
+/// What is known of an encoder's output between two frames.
+#[derive(Debug)]
+struct Output {
+    marks: blocking::Receiver<Mark>,
+    awaited: Option<Mark>,
+    /// When the last frame left it.
+    last: Option<Instant>,
+}
+
 /// Utterances whose first frame is in the encoder: one, or two if one was interrupted at once. More are not measured.
 const MARKS: usize = 4;
 
@@ -368,7 +377,7 @@ fn limit_key_frames(encoder: &gst::Element, counters: &Arc<Counters>) {
     });
 }
 
-/// Counts what comes out of the encoder and reports the first packet of each utterance.
+/// Counts and times what comes out of the encoder and reports the first packet of each utterance.
 fn watch_encoded(
     sink: &gst_app::AppSink,
     counters: &Arc<Counters>,
@@ -378,7 +387,7 @@ fn watch_encoded(
     let Some(pad) = sink.static_pad("sink") else { return };
     let counters = Arc::clone(counters);
     // Only this pad's streaming thread takes the lock.
-    let awaited = Mutex::new((marks, None::<Mark>));
+    let state = Mutex::new(Output { marks, awaited: None, last: None });
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         if let Some(buffer) = info.buffer() {
             counters.encoded.fetch_add(1, Ordering::Relaxed);
@@ -386,13 +395,17 @@ fn watch_encoded(
             if !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
                 counters.key_frames.fetch_add(1, Ordering::Relaxed);
             }
-            let mut awaited = awaited.lock().unwrap_or_else(PoisonError::into_inner);
-            let (marks, mark) = &mut *awaited;
-            *mark = mark.take().or_else(|| marks.try_recv().ok());
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let Output { marks, awaited, last } = &mut *state;
+            let now = Instant::now();
+            if let Some(last) = last.replace(now) {
+                crate::metrics::frame_encoded(now - last);
+            }
+            *awaited = awaited.take().or_else(|| marks.try_recv().ok());
             let reached = |mark: &mut Mark| running_time(pad, buffer).is_some_and(|time| time >= mark.pts);
-            if let Some(Mark { utterance, .. }) = mark.take_if(reached) {
+            if let Some(Mark { utterance, .. }) = awaited.take_if(reached) {
                 // The owner measures; with its queue full this one goes unmeasured.
-                let _ = events.try_send(MediaEvent::FirstPacket { utterance, at: Instant::now() });
+                let _ = events.try_send(MediaEvent::FirstPacket { utterance, at: now });
             }
         }
         gst::PadProbeReturn::Ok

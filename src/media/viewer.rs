@@ -25,7 +25,7 @@ use super::{Broadcast, MediaError};
 use crate::ids::ViewerId;
 use crate::signalling::{ErrorCode, IceCandidate, OpenPeerError, Peer, PeerEvent};
 
-mod reports;
+pub(super) mod reports;
 
 use reports::{Inbox, Reports, reports};
 
@@ -98,7 +98,7 @@ impl Viewer {
         let built = tokio::task::spawn_blocking(move || -> Result<(Connection, Inbox), MediaError> {
             let _entered = span.enter();
             let publisher = broadcast.publisher(build_plan.codec)?;
-            let (reports, inbox) = reports(publisher.failure.clone());
+            let (reports, inbox) = reports();
             Ok((Connection::build(publisher, &build_plan, &ice, reports)?, inbox))
         });
         let (connection, mut inbox) =
@@ -111,7 +111,8 @@ impl Viewer {
         let mut answer = connection.negotiate(&offer).await?;
         inbox.gather(&mut answer).await;
         tracing::debug!(viewer = %id, ?plan, "viewer answered");
-        let pump = tokio::spawn(inbox.run(id, Arc::downgrade(&connection), events));
+        let encode_failure = connection.publisher.failure.clone();
+        let pump = tokio::spawn(inbox.run(id, Arc::downgrade(&connection), encode_failure, events));
         Ok(Self { id, answer, mids: plan.mids, connection, pump })
     }
 
@@ -181,7 +182,7 @@ fn is_candidate(text: &str) -> bool {
     is_sane && text.starts_with("candidate:") && address.parse::<IpAddr>().is_ok()
 }
 
-fn negotiation_failed(message: impl Into<String>) -> OpenPeerError {
+pub(super) fn negotiation_failed(message: impl Into<String>) -> OpenPeerError {
     OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.into() }
 }
 

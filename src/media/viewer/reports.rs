@@ -10,6 +10,7 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_webrtc as gst_webrtc;
+use gstreamer_webrtc::WebRTCPeerConnectionState as State;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -31,7 +32,7 @@ const CANDIDATES: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Reports {
     candidates: mpsc::Sender<(u32, String)>,
-    pub(super) state: watch::Sender<gst_webrtc::WebRTCPeerConnectionState>,
+    pub(super) state: watch::Sender<State>,
     gathered: watch::Sender<bool>,
     failure: watch::Sender<Option<String>>,
 }
@@ -40,27 +41,19 @@ pub struct Reports {
 #[derive(Debug)]
 pub struct Inbox {
     candidates: mpsc::Receiver<(u32, String)>,
-    state: watch::Receiver<gst_webrtc::WebRTCPeerConnectionState>,
+    state: watch::Receiver<State>,
     gathered: watch::Receiver<bool>,
     failure: watch::Receiver<Option<String>>,
-    /// Why the encode that the viewer watches stopped, once it has.
-    encode_failure: watch::Receiver<Option<String>>,
 }
 
-pub fn reports(encode_failure: watch::Receiver<Option<String>>) -> (Reports, Inbox) {
+pub fn reports() -> (Reports, Inbox) {
     let (candidates, candidate_inbox) = mpsc::channel(CANDIDATES);
-    let (state, state_inbox) = watch::channel(gst_webrtc::WebRTCPeerConnectionState::New);
+    let (state, state_inbox) = watch::channel(State::New);
     let (gathered, gathered_inbox) = watch::channel(false);
     let (failure, failure_inbox) = watch::channel(None);
     (
         Reports { candidates, state, gathered, failure },
-        Inbox {
-            candidates: candidate_inbox,
-            state: state_inbox,
-            gathered: gathered_inbox,
-            failure: failure_inbox,
-            encode_failure,
-        },
+        Inbox { candidates: candidate_inbox, state: state_inbox, gathered: gathered_inbox, failure: failure_inbox },
     )
 }
 
@@ -114,10 +107,23 @@ impl Inbox {
         *answer = with_candidates(answer, &found, complete);
     }
 
-    /// Passes on what webrtcbin reports until the peer is gone.
-    pub async fn run(mut self, id: ViewerId, connection: Weak<Connection>, events: mpsc::Sender<PeerEvent>) {
-        use gst_webrtc::WebRTCPeerConnectionState as State;
+    /// Waits until the connection is over, and says why.
+    pub async fn ended(&mut self) -> String {
+        tokio::select! {
+            Some(reason) = until_told(&mut self.failure) => reason,
+            Some(reason) = until_over(&mut self.state) => reason.to_owned(),
+            else => "webrtcbin is gone".to_owned(),
+        }
+    }
 
+    /// Passes on what webrtcbin reports until the peer is gone or `encode_failure`, of what it watches, tells a reason.
+    pub(super) async fn run(
+        mut self,
+        id: ViewerId,
+        connection: Weak<Connection>,
+        mut encode_failure: watch::Receiver<Option<String>>,
+        events: mpsc::Sender<PeerEvent>,
+    ) {
         let mut deadline = Some((Instant::now() + CONNECT_TIMEOUT, "the peer took the answer and never connected"));
         let (mut told_gathered, mut told_connected) = (false, false);
         let reason = loop {
@@ -142,7 +148,7 @@ impl Inbox {
                     }
                 }
                 Some(reason) = until_told(&mut self.failure) => break reason,
-                Some(reason) = until_told(&mut self.encode_failure) => break reason,
+                Some(reason) = until_told(&mut encode_failure) => break reason,
                 Ok(()) = self.state.changed() => {
                     let state = *self.state.borrow_and_update();
                     tracing::debug!(viewer = %id, ?state, "peer connection");
@@ -164,9 +170,11 @@ impl Inbox {
                             }
                             deadline = Some((Instant::now() + RECONNECT_TIME, "the connection was lost"));
                         }
-                        State::Failed => break "no network path to the peer: ICE or DTLS failed".to_owned(),
-                        State::Closed => break "the peer closed the connection".to_owned(),
-                        _ => {}
+                        _ => {
+                            if let Some(reason) = end(state) {
+                                break reason.to_owned();
+                            }
+                        }
                     }
                 }
                 () = tokio::time::sleep_until(at) => {
@@ -187,6 +195,19 @@ impl Inbox {
 
 async fn until_true(flag: &mut watch::Receiver<bool>) -> Result<(), watch::error::RecvError> {
     flag.wait_for(|is_true| *is_true).await.map(|_| ())
+}
+
+/// Why a peer in this state is not coming back, if it is not.
+fn end(state: State) -> Option<&'static str> {
+    match state {
+        State::Failed => Some("no network path to the peer: ICE or DTLS failed"),
+        State::Closed => Some("the peer closed the connection"),
+        _ => None,
+    }
+}
+
+async fn until_over(state: &mut watch::Receiver<State>) -> Option<&'static str> {
+    end(*state.wait_for(|state| end(*state).is_some()).await.ok()?)
 }
 
 /// `None` if nobody is left to tell.

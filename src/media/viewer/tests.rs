@@ -177,9 +177,9 @@ async fn a_frame_of_another_size_is_dropped_and_counted() {
 
 #[tokio::test]
 async fn an_error_of_a_viewer_closes_that_viewer_but_not_one_of_its_data_channel() {
-    let (reports, inbox) = reports(watch::channel(None).1);
+    let (reports, inbox) = reports();
     let (events, mut told) = mpsc::channel(4);
-    let pump = tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), events));
+    let pump = tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), watch::channel(None).1, events));
     let error = |element: &str| BusReport::Error { element: element.to_owned(), message: "gone".to_owned() };
     reports.bus(error("/p/webrtc/sctpenc0"));
     reports.bus(error("/p/video"));
@@ -189,10 +189,10 @@ async fn an_error_of_a_viewer_closes_that_viewer_but_not_one_of_its_data_channel
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_connects_is_let_go() {
-    let (_reports, inbox) = reports(watch::channel(None).1);
+    let (_reports, inbox) = reports();
     let (events, mut told) = mpsc::channel(4);
     let before = Instant::now();
-    tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), events));
+    tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), watch::channel(None).1, events));
     let Some(PeerEvent::Closed { reason }) = told.recv().await else { panic!("not closed") };
     assert!(reason.contains("never connected"), "{reason}");
     assert!(before.elapsed() >= CONNECT_TIMEOUT);
@@ -201,14 +201,27 @@ async fn a_peer_that_never_connects_is_let_go() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_may_come_back_for_a_while() {
     use gst_webrtc::WebRTCPeerConnectionState as State;
-    let (reports, inbox) = reports(watch::channel(None).1);
+    let (reports, inbox) = reports();
     let (events, mut told) = mpsc::channel(4);
     let before = Instant::now();
-    tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), events));
+    tokio::spawn(inbox.run(ViewerId::next(), Weak::new(), watch::channel(None).1, events));
     reports.state.send_replace(State::Disconnected);
     let Some(PeerEvent::Closed { reason }) = told.recv().await else { panic!("not closed") };
     assert!(reason.contains("lost"), "{reason}");
     assert!((RECONNECT_TIME..CONNECT_TIMEOUT).contains(&before.elapsed()));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_end_of_a_connection_is_told_why() {
+    use gst_webrtc::WebRTCPeerConnectionState as State;
+    let (reports, mut inbox) = reports();
+    reports.state.send_replace(State::Disconnected);
+    assert!(tokio::time::timeout(Duration::ZERO, inbox.ended()).await.is_err(), "it may come back");
+    reports.state.send_replace(State::Failed);
+    assert!(inbox.ended().await.contains("ICE or DTLS failed"));
+    reports.bus(BusReport::Error { element: "/p/webrtc".to_owned(), message: "gone".to_owned() });
+    reports.state.send_replace(State::Connected);
+    assert_eq!(inbox.ended().await, "/p/webrtc: gone");
 }
 
 #[test]
