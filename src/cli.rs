@@ -229,23 +229,71 @@ pub enum Pipelines {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
     /// Time from text to the first lip-synced frame, from an interruption to silence, and the server's CPU
-    Latency(BenchArgs),
+    Latency(BenchLatency),
     /// Frames a second through the network, for each batch size
-    Throughput(BenchArgs),
+    Throughput(BenchServer),
+    /// How many sessions speak at once with a fresh mouth in every frame
+    Sessions(BenchSessions),
+    /// What each further viewer of a session costs the server, idle and speaking
+    Viewers(BenchViewers),
+    /// Watch a session without decoding it: the viewer of the other measurements, a process of its own
+    #[command(hide = true)]
+    Watch(BenchWatch),
 }
 
+/// What is measured.
 #[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
+pub struct BenchServer {
     #[arg(long, value_name = "ID", default_value = "demo")]
     pub avatar: String,
-    /// Utterances to measure
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub utterances: u32,
     #[command(flatten)]
     pub machine: Machine,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchLatency {
+    /// Utterances to measure
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub utterances: u32,
+    #[command(flatten)]
+    pub server: BenchServer,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchSessions {
+    /// Sessions at most; measured with one, two, and so on
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub sessions: u32,
+    /// How long each number of sessions speaks
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=300))]
+    pub seconds: u32,
+    #[command(flatten)]
+    pub server: BenchServer,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchViewers {
+    /// Viewers at most; measured with one, two, and so on
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub viewers: u32,
+    /// How often the viewers come, one after the other, and leave again; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// How long each number of viewers is measured in a round, idle and again speaking
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub seconds: u32,
+    #[command(flatten)]
+    pub server: BenchServer,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchWatch {
+    /// WebSocket of a session, such as ws://127.0.0.1:8080/ws?session=NAME
+    #[arg(long, value_name = "URL")]
+    pub url: String,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,33 +1,30 @@
 //! `mouthpiece bench`: measures this machine with the real server, over its real WebSocket, in this process.
+//!
+//! In here: the server under test, its CPU, what it is made to say. Each measurement is a file of its own. Viewers are
+//! processes of their own (`watch`), so that this one's CPU is the server's.
 
 mod client;
+mod latency;
+mod sessions;
+mod throughput;
+mod viewers;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::measure::{Percentiles, Recording};
 use super::{print, print_json};
-use crate::cli::{Bench, BenchArgs, Home, Serve};
+use crate::cli::{Bench, BenchServer, Home, Serve};
 use crate::config::ServeConfig;
-use crate::lipsync::MouthBatch;
-use crate::lipsync::window::BATCH_SIZES;
-use crate::server::{self, Works};
-use crate::{media, metrics};
-use client::Client;
+use crate::{media, server};
 
 /// Utterances before anything is counted.
 const WARM_UP: u32 = 2;
-/// Interruptions measured for each utterance asked for; an interruption takes a second, an utterance two.
-const INTERRUPTIONS: u32 = 2;
-/// Batches of each size that `throughput` draws.
-const ROUNDS: usize = 30;
-/// How long the CPU is watched while the avatar speaks.
-const CPU_WATCH: Duration = Duration::from_secs(20);
 
 /// Short, of different first sounds, with something to close the lips on.
 const SENTENCES: [&str; 5] = [
@@ -37,13 +34,32 @@ const SENTENCES: [&str; 5] = [
     "Four brave boys jumped over the pond.",
     "Yes, of course, I am happy to help.",
 ];
+/// The shortest of them takes longer.
+const SHORTEST_SENTENCE: Duration = Duration::from_millis(1200);
+/// Speech that is there beyond the time measured, for a machine on which everything takes longer.
+const SPARE_SPEECH: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(home: &Home, command: Bench) -> anyhow::Result<ExitCode> {
     media::init()?;
     let recording = Recording::install()?;
-    let (report, as_json) = match command {
-        Bench::Latency(arguments) => (latency(home, &arguments, &recording).await?, arguments.json),
-        Bench::Throughput(arguments) => (throughput(home, &arguments).await?, arguments.json),
+    let (report, as_json) = match &command {
+        Bench::Latency(arguments) => {
+            let measure = async |bed: &Bed| latency::measure(bed, arguments, &recording).await;
+            (Bed::serve(home, &arguments.server, measure).await?, arguments.server.json)
+        }
+        Bench::Throughput(arguments) => (throughput::run(home, arguments).await?, arguments.json),
+        Bench::Sessions(arguments) => {
+            let measure = async |bed: &Bed| sessions::measure(bed, arguments, &recording).await;
+            (Bed::serve(home, &arguments.server, measure).await?, arguments.server.json)
+        }
+        Bench::Viewers(arguments) => {
+            let measure = async |bed: &Bed| viewers::measure(bed, arguments).await;
+            (Bed::serve(home, &arguments.server, measure).await?, arguments.server.json)
+        }
+        Bench::Watch(arguments) => {
+            watch::run(&arguments.url).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     if as_json {
         print_json(&report)?;
@@ -61,7 +77,20 @@ struct Bed {
 }
 
 impl Bed {
-    async fn start(home: &Home, arguments: &BenchArgs) -> anyhow::Result<Self> {
+    /// Serves while it is measured, and ends the server whatever came of that.
+    async fn serve(
+        home: &Home,
+        arguments: &BenchServer,
+        measure: impl AsyncFnOnce(&Self) -> anyhow::Result<Value>,
+    ) -> anyhow::Result<Value> {
+        let bed = Self::start(home, arguments).await?;
+        let measured = measure(&bed).await;
+        // A server that failed is why the measurement did.
+        bed.stop().await?;
+        measured
+    }
+
+    async fn start(home: &Home, arguments: &BenchServer) -> anyhow::Result<Self> {
         let typed = Serve {
             avatar: Some(arguments.avatar.clone()),
             listen: None,
@@ -92,6 +121,11 @@ impl Bed {
         Ok(Self { address, stop, serving })
     }
 
+    /// Where a session is joined, and opened by the first who joins it.
+    fn url(&self, session: &str) -> String {
+        format!("ws://{}/ws?session={session}", self.address)
+    }
+
     async fn stop(self) -> anyhow::Result<()> {
         // Gone already if the server ended by itself, which the next line reports.
         let _ = self.stop.send(());
@@ -99,98 +133,72 @@ impl Bed {
     }
 }
 
-async fn latency(home: &Home, arguments: &BenchArgs, recording: &Recording) -> anyhow::Result<serde_json::Value> {
-    let bed = Bed::start(home, arguments).await?;
-    let mut client = Client::connect(bed.address).await?;
-    let sentence = |at: u32| SENTENCES[at as usize % SENTENCES.len()];
-    for at in 0..WARM_UP {
-        client.speak(sentence(at)).await?;
-    }
-    recording.take();
-    let mut said = Vec::new();
-    for at in 0..arguments.utterances {
-        said.push(client.speak(sentence(at)).await?.as_secs_f64());
-    }
-    let spoken = recording.take();
-    for at in 0..arguments.utterances * INTERRUPTIONS {
-        // Between a quarter and one and a quarter second into the sentence, so at different phases of a tick.
-        client.interrupt_after(Duration::from_millis(250 + u64::from(at * 97 % 1000))).await?;
-    }
-    let interrupted = recording.take();
-    let cpu = cpu_while_speaking(&mut client).await?;
-    let pairs = recording.take();
-    client.close().await?;
-    bed.stop().await?;
-    let shown = |kind: &str| pairs.count(metrics::PAIRS, kind);
-    Ok(json!({
-        "first_frame_ms": percentiles(spoken.percentiles(metrics::FIRST_FRAME)),
-        "first_audio_ms": percentiles(spoken.percentiles(metrics::FIRST_AUDIO)),
-        "speech_started_ms": percentiles(Percentiles::of_seconds(&said)),
-        "interrupt_ms": percentiles(interrupted.percentiles(metrics::INTERRUPT)),
-        "cpu_percent_of_a_core": cpu,
-        "tick_late_ms": percentiles(pairs.percentiles(metrics::TICK_LATE)),
-        "pairs": {"mouth": shown("mouth"), "own": shown("own"), "repeated": shown("repeated"),
-            "starved": shown("starved"), "held": shown("held")},
-        "stages": spoken.stages(),
-        "utterances": arguments.utterances,
-        "viewers": 0,
-    }))
+/// Turn by turn another one.
+fn sentence(turn: u32) -> &'static str {
+    SENTENCES[turn as usize % SENTENCES.len()]
 }
 
-/// With the names that the contract of `--json` uses.
-fn percentiles(found: Option<Percentiles>) -> serde_json::Value {
-    found.map_or(serde_json::Value::Null, |found| {
-        json!({"p50": found.p50_ms, "p95": found.p95_ms, "p99": found.p99_ms, "max": found.max_ms, "count": found.count})
-    })
+/// Text that takes longer to say than `time`, whatever the voice.
+fn speech_of(time: Duration, sentences: [&str; SENTENCES.len()]) -> String {
+    let mut text = String::new();
+    let mut spoken = Duration::ZERO;
+    for sentence in sentences.into_iter().cycle() {
+        text.push_str(sentence);
+        text.push(' ');
+        spoken += SHORTEST_SENTENCE;
+        if spoken > time + SPARE_SPEECH {
+            break;
+        }
+    }
+    text
 }
 
-/// This process's CPU time over speech without a pause, as a share of one core.
-async fn cpu_while_speaking(client: &mut Client) -> anyhow::Result<f64> {
-    let text = SENTENCES.join(" ").repeat(4);
-    client.start_speaking(&text).await?;
-    let (before, started) = (cpu_time()?, Instant::now());
-    tokio::time::sleep(CPU_WATCH).await;
-    let (spent, elapsed) = (cpu_time()?.saturating_sub(before), started.elapsed());
-    client.interrupt().await?;
-    Ok((spent.as_secs_f64() / elapsed.as_secs_f64() * 1000.0).round() / 10.0)
+/// The CPU time of this process and of the synthesisers that it ran, from a moment on.
+struct CpuMeter {
+    before: Duration,
+    started: Instant,
 }
 
-/// User and system time of this process so far, from `/proc/self/stat` (proc(5), fields 14 and 15).
+impl CpuMeter {
+    fn start() -> anyhow::Result<Self> {
+        Ok(Self { before: cpu_time()?, started: Instant::now() })
+    }
+
+    fn percent_of_a_core(&self) -> anyhow::Result<f64> {
+        let spent = cpu_time()?.saturating_sub(self.before);
+        Ok(rounded(spent.as_secs_f64() / self.started.elapsed().as_secs_f64() * 100.0))
+    }
+}
+
+/// User and system time of this process and its ended children so far, from `/proc/self/stat` (proc(5), fields 14 to
+/// 17). The children that end while something is measured are espeak-ng's; viewers are ended before or after.
 fn cpu_time() -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let (_, fields) = stat.rsplit_once(')').ok_or_else(|| anyhow::anyhow!("/proc/self/stat has no name"))?;
-    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
     let per_second = rustix::param::clock_ticks_per_second();
     Ok(Duration::from_millis(ticks * 1000 / per_second.max(1)))
 }
 
-/// Frames a second of the network and its pasting alone, nothing else running.
-async fn throughput(home: &Home, arguments: &BenchArgs) -> anyhow::Result<serde_json::Value> {
-    let folders = crate::config::Folders::find(home)?;
-    let id = arguments.avatar.parse()?;
-    let manifest = crate::avatar::AvatarStore::new(&folders.avatars).manifest(&id)?;
-    let (device, _) = arguments.machine.resolve()?;
-    let works = Works::start(&folders, &manifest.model, device).await?;
-    let loaded = server::load_avatar(&works.engine, &folders, &id).await?;
-    let audio: std::sync::Arc<[f32]> = vec![0.1; crate::timeline::LIPSYNC_RATE as usize].into();
-    let mut sizes = Vec::new();
-    for size in BATCH_SIZES {
-        let mut took = Vec::with_capacity(ROUNDS);
-        for _ in 0..ROUNDS {
-            let batch = MouthBatch {
-                avatar: loaded.handle,
-                poses: (0..size).collect(),
-                audio: std::sync::Arc::clone(&audio),
-                first_frame_at: 0,
-            };
-            let started = Instant::now();
-            works.engine.draw(batch, started, CancellationToken::new()).await?.await??;
-            took.push(started.elapsed().as_secs_f64() / f64::from(u32::try_from(size)?));
-        }
-        let found = Percentiles::of_seconds(&took);
-        let rate = found.map(|found| (10_000.0 / found.p50_ms).round() / 10.0);
-        sizes.push(json!({"batch": size, "frame_ms": percentiles(found), "frames_per_second": rate}));
+/// To a hundredth: no measurement here is better.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// With the names that the contract of `--json` uses.
+fn percentiles(found: Option<Percentiles>) -> Value {
+    found.map_or(Value::Null, |found| {
+        json!({"p50": found.p50_ms, "p95": found.p95_ms, "p99": found.p99_ms, "max": found.max_ms, "count": found.count})
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signalling::limits::TEXT_CHARACTERS;
+
+    #[test]
+    fn speech_of_the_longest_time_is_not_too_long_to_send() {
+        assert!(speech_of(Duration::from_secs(300), SENTENCES).chars().count() <= TEXT_CHARACTERS);
     }
-    works.stop().await?;
-    Ok(json!({ "device": format!("{device:?}").to_lowercase(), "model": manifest.model, "sizes": sizes }))
 }

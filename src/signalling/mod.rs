@@ -6,7 +6,7 @@ mod audio;
 pub mod connection;
 pub mod handshake;
 pub mod host;
-mod limits;
+pub(crate) mod limits;
 pub mod listener;
 pub mod protocol;
 pub mod session;

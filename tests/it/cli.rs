@@ -205,6 +205,48 @@ fn a_film_of_a_wrong_audio_file_is_refused_by_its_name() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// The viewer is a process of its own and really receives, whichever codec the server has.
+#[test]
+fn viewers_are_measured_by_one_that_receives() {
+    for encoder in ["x264enc", "vp8enc"] {
+        let size = ["--viewers", "1", "--rounds", "1", "--seconds", "1"];
+        let output = run(&[&["bench", "viewers", "--encoder", encoder, "--json"], &size[..]].concat());
+        assert!(output.status.success(), "{encoder}: {}", error(&output));
+        let report = stdout_json(&output);
+        let row = &report["viewers"][0];
+        for field in ["received_fps", "cpu_percent_idle", "cpu_percent_speaking"] {
+            assert!(row[field].as_f64().unwrap() > 0.0, "{encoder}: {field} in {report}");
+        }
+        assert!(report["each_further_viewer_cpu_percent"]["idle"].is_null(), "there was only one: {report}");
+    }
+}
+
+#[test]
+fn speaking_sessions_are_measured_by_what_their_frames_show() {
+    let output = run(&["bench", "sessions", "--sessions", "2", "--seconds", "1", "--json"]);
+    assert!(output.status.success(), "{}", error(&output));
+    let report = stdout_json(&output);
+    let rows = report["sessions"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{report}");
+    for row in rows {
+        // On a busy machine every mouth may be late.
+        let due: u64 = ["fresh", "repeated", "starved"].map(|kind| row[kind].as_u64().unwrap()).iter().sum();
+        assert!(due > 0, "nobody spoke: {report}");
+        assert_eq!(row["fresh"] == due, row["fresh_percent"] == 100.0, "{report}");
+        assert!(row["frame_gap_ms"]["p99"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(row["received_fps"].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let hold = rows.iter().take_while(|row| row["holds"] == true).count();
+    assert_eq!(report["hold"], hold, "{report}");
+}
+
+#[test]
+fn a_viewer_that_finds_no_server_says_so() {
+    let output = run(&["bench", "watch", "--url", "ws://127.0.0.1:1/ws"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("ws://127.0.0.1:1/ws"), "{}", error(&output));
+}
+
 /// A server in a process of its own; killed if a test fails.
 struct Served {
     child: Child,

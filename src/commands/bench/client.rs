@@ -1,6 +1,5 @@
 //! A WebSocket client of the server under test: says things and waits for what the server tells.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -19,8 +18,8 @@ const LONG: &str = "This is a rather long sentence which goes on and on, because
 pub(super) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
-    pub(super) async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let (socket, _) = connect_async(format!("ws://{address}/ws")).await?;
+    pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
+        let (socket, _) = connect_async(url).await.with_context(|| format!("cannot connect to {url}"))?;
         let mut client = Self(socket);
         client.wait_for("session").await?;
         Ok(client)
@@ -43,7 +42,7 @@ impl Client {
     /// Speaks something long, lets it speak for `delay`, and interrupts it.
     pub(super) async fn interrupt_after(&mut self, delay: Duration) -> anyhow::Result<()> {
         self.start_speaking(LONG).await?;
-        tokio::time::sleep(delay).await;
+        self.listen(delay).await?;
         self.interrupt().await
     }
 
@@ -54,29 +53,54 @@ impl Client {
         Ok(())
     }
 
+    /// Offers a peer connection and gives the answer's SDP.
+    pub(super) async fn offer(&mut self, sdp: &str) -> anyhow::Result<String> {
+        self.send(&json!({"type": "webrtc_offer", "sdp": sdp})).await?;
+        let answer = self.wait_for("webrtc_answer").await?;
+        Ok(answer["sdp"].as_str().context("the answer has no sdp")?.to_owned())
+    }
+
+    /// Passes a stretch of time. What comes meanwhile is read, since the server drops who answers no ping; an end of
+    /// speech is an error, since whoever measures has asked for more of it than there is time.
+    pub(super) async fn listen(&mut self, time: Duration) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + time;
+        while let Ok(message) = tokio::time::timeout_at(deadline, self.next()).await {
+            let Some(message) = message? else { bail!("the server closed the connection") };
+            anyhow::ensure!(message["type"] != "speech_ended", "the speech was too short: {message}");
+        }
+        Ok(())
+    }
+
     pub(super) async fn close(mut self) -> anyhow::Result<()> {
         Ok(self.0.close(None).await?)
+    }
+
+    /// The next message of a type; others are passed over, an error is an error.
+    async fn wait_for(&mut self, wanted: &str) -> anyhow::Result<Value> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let message = tokio::time::timeout_at(deadline, self.next())
+                .await
+                .with_context(|| format!("no {wanted} within {PATIENCE:?}"))??
+                .with_context(|| format!("the server closed the connection before {wanted}"))?;
+            if message["type"] == wanted {
+                return Ok(message);
+            }
+        }
     }
 
     async fn send(&mut self, message: &Value) -> anyhow::Result<()> {
         Ok(self.0.send(Message::text(message.to_string())).await?)
     }
 
-    /// The next message of a type; others are passed over, an error is an error.
-    async fn wait_for(&mut self, wanted: &str) -> anyhow::Result<Value> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let next = tokio::time::timeout_at(deadline.into(), self.0.next())
-                .await
-                .with_context(|| format!("no {wanted} within {PATIENCE:?}"))?;
-            let Some(message) = next else { bail!("the server closed the connection before {wanted}") };
+    /// The next message; `None` once the connection is closed, an error if the server tells one.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Value>> {
+        while let Some(message) = self.0.next().await {
             let Message::Text(text) = message? else { continue };
             let value: Value = serde_json::from_str(&text)?;
-            match value["type"].as_str() {
-                Some(kind) if kind == wanted => return Ok(value),
-                Some("error") => bail!("the server says {}", value["message"]),
-                _ => {}
-            }
+            anyhow::ensure!(value["type"] != "error", "the server says {}", value["message"]);
+            return Ok(Some(value));
         }
+        Ok(None)
     }
 }

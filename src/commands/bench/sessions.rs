@@ -1,0 +1,125 @@
+//! `bench sessions`: how many sessions speak at once and still have a fresh mouth in every frame.
+//!
+//! Each speaks without a pause and has one viewer, on this machine too. A steady 25 fps proves nothing: a mouth that
+//! comes too late is hidden by repeating the last picture, so pairs are counted by what they showed.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::watch::{Reception, Watcher};
+use super::{Bed, CpuMeter, SENTENCES, WARM_UP, percentiles, rounded, sentence, speech_of};
+use crate::cli::BenchSessions;
+use crate::commands::measure::{Recorded, Recording};
+use crate::metrics;
+
+/// What still counts as holding: mouths that were late, of all that were due, and the gap between two frames.
+const MOST_LATE_PERCENT: f64 = 1.0;
+const LONGEST_GAP_MS: f64 = 60.0;
+
+pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Recording) -> anyhow::Result<Value> {
+    let time = Duration::from_secs(arguments.seconds.into());
+    let (mut clients, mut watchers) = (Vec::new(), Vec::new());
+    let (mut rows, mut hold) = (Vec::new(), 0);
+    for sessions in 1..=arguments.sessions {
+        let url = bed.url(&format!("speaker-{sessions}"));
+        let mut client = Client::connect(&url).await?;
+        for at in 0..WARM_UP {
+            client.speak(sentence(at)).await?;
+        }
+        clients.push(client);
+        watchers.push(Watcher::start(&url).await?);
+        // Not in chorus: each begins with another sentence.
+        let mut order = SENTENCES;
+        let begin = clients.iter_mut().map(|client| {
+            order.rotate_left(1);
+            let text = speech_of(time, order);
+            async move { client.start_speaking(&text).await }
+        });
+        try_join_all(begin).await?;
+        let reception = Reception::begin(&mut watchers).await?;
+        recording.take();
+        let meter = CpuMeter::start()?;
+        try_join_all(clients.iter_mut().map(|client| client.listen(time))).await?;
+        let (cpu, recorded) = (meter.percent_of_a_core()?, recording.take());
+        let received_fps = reception.least_frames_per_second(&mut watchers).await?;
+        try_join_all(clients.iter_mut().map(Client::interrupt)).await?;
+        let row = Row::of(&recorded);
+        if row.holds() && hold + 1 == sessions {
+            hold = sessions;
+        }
+        rows.push(json!({
+            "sessions": sessions,
+            "holds": row.holds(),
+            "fresh": row.fresh,
+            "repeated": row.repeated,
+            "starved": row.starved,
+            "fresh_percent": rounded(row.fresh_percent()),
+            "pairs": {"own": row.own, "held": row.held, "idle": row.idle},
+            "frame_gap_ms": percentiles(recorded.percentiles(metrics::FRAME_GAP)),
+            "cpu_percent_of_a_core": cpu,
+            "received_fps": received_fps,
+        }));
+    }
+    for watcher in watchers {
+        watcher.stop().await?;
+    }
+    for client in clients {
+        client.close().await?;
+    }
+    Ok(json!({"hold": hold, "sessions": rows, "seconds": arguments.seconds, "viewers_each": 1}))
+}
+
+/// What the pairs of all sessions showed.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    fresh: u32,
+    repeated: u32,
+    starved: u32,
+    own: u32,
+    held: u32,
+    idle: u32,
+    gap_p99_ms: f64,
+}
+
+impl Row {
+    fn of(recorded: &Recorded) -> Self {
+        let count = |kind| u32::try_from(recorded.count(metrics::PAIRS, kind)).unwrap_or(u32::MAX);
+        Self {
+            fresh: count("mouth"),
+            repeated: count("repeated"),
+            starved: count("starved"),
+            own: count("own"),
+            held: count("held"),
+            idle: count("idle"),
+            gap_p99_ms: recorded.percentiles(metrics::FRAME_GAP).map_or(f64::INFINITY, |gap| gap.p99_ms),
+        }
+    }
+
+    /// Of the frames in which a mouth should have been.
+    fn fresh_percent(&self) -> f64 {
+        let due = f64::from(self.fresh) + f64::from(self.repeated) + f64::from(self.starved);
+        if due > 0.0 { f64::from(self.fresh) / due * 100.0 } else { 0.0 }
+    }
+
+    fn holds(&self) -> bool {
+        self.fresh_percent() >= 100.0 - MOST_LATE_PERCENT && self.gap_p99_ms <= LONGEST_GAP_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_mouths_and_long_gaps_are_not_holding() {
+        let good = Row { fresh: 990, repeated: 10, starved: 0, own: 5, held: 1, idle: 0, gap_p99_ms: 45.0 };
+        assert!(good.holds() && good.fresh_percent() == 99.0);
+        assert!(!Row { repeated: 11, ..good }.holds());
+        assert!(!Row { starved: 11, ..good }.holds());
+        assert!(!Row { gap_p99_ms: 61.0, ..good }.holds());
+        assert!(!Row { fresh: 0, repeated: 0, ..good }.holds(), "nobody spoke");
+    }
+}
