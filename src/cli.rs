@@ -67,6 +67,10 @@ pub struct Serve {
     /// TURN server, such as turn:user:password@turn.example.org:3478
     #[arg(long, value_name = "URL")]
     pub turn: Option<String>,
+    /// Draw a mark into every frame with a fresh mouth, so that a program that looks at the picture can tell when speech
+    /// is seen. For measuring only: viewers see it too
+    #[arg(long, hide = true)]
+    pub mark_speech: bool,
 }
 
 /// What does the work.

@@ -99,6 +99,9 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 async fn serve(home: &Home, arguments: Serve) -> anyhow::Result<ExitCode> {
     let config = ServeConfig::resolve(home, arguments)?;
+    if config.mark_speech {
+        tracing::warn!("--mark-speech: speech is marked in the picture; this server is for measuring");
+    }
     media::init()?;
     let address = config.listen;
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {

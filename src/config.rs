@@ -36,6 +36,8 @@ pub struct ServeConfig {
     /// Origins other than the server's own whose pages may open the WebSocket.
     pub allowed_origins: Vec<String>,
     pub max_sessions: usize,
+    /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
+    pub mark_speech: bool,
 }
 
 /// Servers that help peers to reach each other.
@@ -135,6 +137,7 @@ impl ServeConfig {
             ice: Ice::new(typed.stun.or(file.stun), typed.turn.or(file.turn))?,
             allowed_origins: file.allowed_origins,
             max_sessions,
+            mark_speech: typed.mark_speech,
         })
     }
 }
@@ -213,7 +216,15 @@ mod tests {
     }
 
     fn typed() -> Serve {
-        Serve { avatar: None, listen: None, machine: Machine::default(), config: None, stun: None, turn: None }
+        Serve {
+            avatar: None,
+            listen: None,
+            machine: Machine::default(),
+            config: None,
+            stun: None,
+            turn: None,
+            mark_speech: false,
+        }
     }
 
     #[test]

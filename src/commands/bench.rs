@@ -98,6 +98,7 @@ impl Bed {
             config: None,
             stun: None,
             turn: None,
+            mark_speech: false,
         };
         let config = ServeConfig::resolve(home, typed)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;

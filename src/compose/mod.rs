@@ -1,11 +1,13 @@
 //! A generated mouth becomes a full frame.
 //!
-//! In here: the compose thread and its bounded queue. `blend` pastes through the mask, `color` makes I420.
+//! In here: the compose thread and its bounded queue. `blend` pastes through the mask, `color` makes I420, `mark` draws
+//! what measurements look for.
 //! Not in here: which frame and when (`lipsync::driver`, `playout`).
 //! Runs on: its own OS thread, "compose", one for all sessions: the work is a quarter of a millisecond a frame.
 
 pub mod blend;
 pub mod color;
+mod mark;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,6 +25,7 @@ struct Job {
     avatar: Arc<Avatar>,
     pose: u64,
     mouth: MouthFrame,
+    marked: bool,
     reply: oneshot::Sender<Arc<I420Frame>>,
 }
 
@@ -30,6 +33,7 @@ struct Job {
 #[derive(Clone)]
 pub struct Composer {
     jobs: mpsc::Sender<Job>,
+    marking: bool,
 }
 
 /// Owns the thread; join it after every [`Composer`] is gone.
@@ -48,13 +52,21 @@ impl Composer {
                     continue;
                 }
                 let started = std::time::Instant::now();
-                let frame = blend::paste(job.avatar.frame(job.pose), &job.avatar.mask, &job.mouth);
+                let mut frame = blend::paste(job.avatar.frame(job.pose), &job.avatar.mask, &job.mouth);
+                if job.marked {
+                    mark::draw(&mut frame);
+                }
                 crate::metrics::compose_took(started.elapsed());
                 // Nobody left to tell: the utterance was interrupted meanwhile.
                 let _ = job.reply.send(Arc::new(frame));
             }
         })?;
-        Ok((Self { jobs }, ComposeThread(thread)))
+        Ok((Self { jobs, marking: false }, ComposeThread(thread)))
+    }
+
+    /// The same way to the thread; what it pastes carries a mark or not.
+    pub fn marking(self, marking: bool) -> Self {
+        Self { marking, ..self }
     }
 
     /// Pastes a mouth into the avatar's own frame at `pose`.
@@ -65,7 +77,8 @@ impl Composer {
         mouth: MouthFrame,
     ) -> Result<Arc<I420Frame>, ComposeEnded> {
         let (reply, done) = oneshot::channel();
-        self.jobs.send(Job { avatar, pose, mouth, reply }).await.map_err(|_| ComposeEnded)?;
+        let job = Job { avatar, pose, mouth, marked: self.marking, reply };
+        self.jobs.send(job).await.map_err(|_| ComposeEnded)?;
         done.await.map_err(|_| ComposeEnded)
     }
 

@@ -79,9 +79,9 @@ impl SessionStore {
         stop: CancellationToken,
     ) -> Self {
         Self {
-            config,
             engine: works.engine.clone(),
-            composer: works.composer.clone(),
+            composer: works.composer.clone().marking(config.mark_speech),
+            config,
             playout: works.playout.clone(),
             encoders,
             tracker,

@@ -3,7 +3,7 @@
 //! A binary of its own, so that cargo runs it after the other tests and not beside them: playing in real time on two
 //! cores needs both. It needs `chromium` on the PATH and links nothing of the library.
 //!
-//! Figures: `cargo test --release --test browser -- --ignored --nocapture`.
+//! Figures: `cargo test --release --test browser -- --ignored --nocapture --test-threads=1`.
 
 #![allow(
     clippy::unwrap_used,
