@@ -3,22 +3,30 @@
 #
 #   scripts/setup.sh            what `scripts/run.sh` needs
 #   scripts/setup.sh --test     the same and a browser for the tests
+#   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download)
 #
-# libtorch (CPU) comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
-# MOUTHPIECE_CACHE moves that cache. `.deps/` in the clone only holds links into it.
+# libtorch comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
+# MOUTHPIECE_CACHE moves that cache. `.deps/` in the clone only holds links into it. The program is linked with the CPU
+# half; it loads the CUDA half when it starts, if that is there, so nothing is built anew after --cuda.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 torch_version=2.11.0
 cache="${MOUTHPIECE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mouthpiece}"
 libtorch="$cache/libtorch-$torch_version-cpu"
+cuda="$cache/libtorch-$torch_version-cuda"
 want_tests=no
+want_cuda=no
 for argument in "$@"; do
   case "$argument" in
     --test) want_tests=yes ;;
-    *) echo "setup.sh: unknown argument '$argument' (known: --test)" >&2; exit 2 ;;
+    --cuda) want_cuda=yes ;;
+    *) echo "setup.sh: unknown argument '$argument' (known: --test, --cuda)" >&2; exit 2 ;;
   esac
 done
+
+scratch=()
+trap 'rm -rf "${scratch[@]}"' EXIT
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -55,8 +63,7 @@ install_libtorch() {
   say "installing libtorch $torch_version (CPU) into $libtorch: about 550 MB to download"
   local tmp
   tmp=$(mktemp -d)
-  # shellcheck disable=SC2064
-  trap "rm -rf '$tmp'" EXIT
+  scratch+=("$tmp")
   local wheel=(python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$tmp")
   "${wheel[@]}" --python-version 3.11 --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 "torch==$torch_version"
   "${wheel[@]}" --platform manylinux_2_25_x86_64 --platform manylinux2014_x86_64 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
@@ -70,6 +77,39 @@ install_libtorch() {
   echo "$torch_version" >"$tmp/libtorch/build-version"
   rm -rf "$libtorch"
   mv "$tmp/libtorch" "$libtorch"
+}
+
+# The other half of the same wheel, and NVIDIA's libraries that it is built with, in the wheels' layout: the run path of
+# libtorch_cuda.so leads from one to the other. Triton and Python's part are left out.
+install_cuda() {
+  if [ ! -f "$cuda/build-version" ]; then
+    say "installing libtorch's CUDA half into $cuda: about 2.5 GB to download, 4 GB of disk"
+    local tmp
+    mkdir -p "$cache"
+    tmp=$(mktemp -d "$cache/cuda.XXXXXX")
+    scratch+=("$tmp")
+    local wheel=(python3 -m pip download -q --disable-pip-version-check --only-binary :all: --python-version 3.11
+      --implementation cp --abi cp311 --abi none)
+    local glibc
+    for glibc in {28..17}; do wheel+=(--platform "manylinux_2_${glibc}_x86_64"); done
+    wheel+=(--platform manylinux2014_x86_64 --platform any)
+    "${wheel[@]}" --no-deps -d "$tmp/torch" "torch==$torch_version"
+    local needs
+    mapfile -t needs < <(unzip -p "$tmp"/torch/torch-*.whl '*/METADATA' |
+      sed -n 's/^Requires-Dist: \(\(cuda-toolkit\|nvidia-\)[^;]*\);.*/\1/p')
+    "${wheel[@]}" -d "$tmp/nvidia" "${needs[@]}"
+    mkdir -p "$tmp/unpacked"
+    unzip -q "$tmp"/torch/torch-*.whl 'torch/lib/libtorch_cuda*.so' torch/lib/libc10_cuda.so torch/lib/libcaffe2_nvrtc.so \
+      torch/lib/libtorch_nvshmem.so -d "$tmp/unpacked"
+    local library
+    for library in "$tmp"/nvidia/nvidia_*.whl; do unzip -q -o "$library" 'nvidia/*.so*' -d "$tmp/unpacked"; done
+    echo "$torch_version" >"$tmp/unpacked/build-version"
+    rm -rf "$cuda"
+    mv "$tmp/unpacked" "$cuda"
+    rm -rf "$tmp"
+  fi
+  # Where the program looks, from the folder of the CPU half.
+  ln -sfn "../$(basename "$cuda")" "$libtorch/cuda"
 }
 
 # GStreamer's WebRTC library without its -dev package, which would pull in half a gigabyte of OpenCV.
@@ -91,5 +131,6 @@ if ! command -v cargo >/dev/null; then
 fi
 install_debian_packages
 install_libtorch
+if [ "$want_cuda" = yes ]; then install_cuda; fi
 link_dependencies
 say "everything is in place"

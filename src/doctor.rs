@@ -200,13 +200,14 @@ fn libtorch() -> Check {
     let libtorch = Libtorch::in_use();
     let version = libtorch.version.as_deref().unwrap_or("of unknown version");
     let place = libtorch.folder.map(|folder| format!(" in {}", folder.display())).unwrap_or_default();
+    let cuda = libtorch.cuda.map(|path| format!(" with {}", path.display())).unwrap_or_default();
     match libtorch.gpus {
-        Ok(1) => Check::ok("libtorch", format!("{version}{place}, 1 GPU")),
-        Ok(count) => Check::ok("libtorch", format!("{version}{place}, {count} GPUs")),
+        Ok(1) => Check::ok("libtorch", format!("{version}{place}{cuda}, 1 GPU")),
+        Ok(count) => Check::ok("libtorch", format!("{version}{place}{cuda}, {count} GPUs")),
         Err(reason) => {
             let fix =
-                "none needed for the demo model; for a GPU, build with LIBTORCH at a CUDA libtorch of this version";
-            Check::note("libtorch", format!("{version}{place}, on the CPU: {reason}"), fix)
+                "none needed for the demo model; for a GPU, install NVIDIA's driver and run scripts/setup.sh --cuda";
+            Check::note("libtorch", format!("{version}{place}{cuda}, on the CPU: {reason}"), fix)
         }
     }
 }

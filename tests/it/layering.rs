@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 13] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -11,6 +11,7 @@ const HOMES: [(&str, &[&str]); 13] = [
     ("gstreamer_video", &["media"]),
     ("gstreamer_webrtc", &["media"]),
     ("tch", &["lipsync/musetalk", "lipsync/mod.rs", "demo"]),
+    ("libloading", &["lipsync/musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench"]),
     ("axum", &["signalling"]),
     ("reqwest", &["models/fetch"]),

@@ -2,6 +2,7 @@
 
 use tch::Device;
 
+use super::libtorch::Libtorch;
 use crate::lipsync::LipSyncError;
 
 /// Where inference is asked to run.
@@ -35,20 +36,20 @@ impl std::str::FromStr for DeviceChoice {
 
 /// `auto` takes the first GPU that libtorch can use, else the CPU; a named GPU that is not there is an error.
 pub fn find_device(choice: DeviceChoice) -> Result<Device, LipSyncError> {
-    let present = if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 };
-    match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto if present == 0 => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(Device::Cuda(0)),
-        DeviceChoice::Cuda(index) if index < present => Ok(Device::Cuda(index)),
-        DeviceChoice::Cuda(index) => {
-            let problem = if present == 0 {
-                "this libtorch has no CUDA or the machine no GPU it can use: take --device cpu or auto".to_owned()
-            } else {
-                format!("there are {present} GPUs, numbered from 0")
+    if choice == DeviceChoice::Cpu {
+        return Ok(Device::Cpu);
+    }
+    match (choice, Libtorch::in_use().gpus) {
+        (DeviceChoice::Cuda(index), Ok(present)) if index < present => Ok(Device::Cuda(index)),
+        (DeviceChoice::Cuda(index), found) => {
+            let problem = match found {
+                Ok(present) => format!("there are {present} GPUs, numbered from 0"),
+                Err(reason) => format!("is not there: {reason}; see `mouthpiece doctor`, or take --device cpu or auto"),
             };
             Err(LipSyncError::Config { field: format!("device cuda:{index}"), problem })
         }
+        (_, Ok(_)) => Ok(Device::Cuda(0)),
+        (_, Err(_)) => Ok(Device::Cpu),
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::cuda::Cuda;
+
 /// The libtorch in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Libtorch {
@@ -12,22 +14,27 @@ pub struct Libtorch {
     pub folder: Option<PathBuf>,
     /// From the `build-version` file beside the libraries.
     pub version: Option<String>,
+    /// Its CUDA half, if that was loaded.
+    pub cuda: Option<PathBuf>,
     /// GPUs it can use, or why there are none.
     pub gpus: Result<usize, String>,
 }
 
 impl Libtorch {
+    /// Loads the CUDA half if that is installed, then looks what there is.
     pub fn in_use() -> Self {
         // The tool that says what is wrong must not trust LIBTORCH: it was for building, the loader decides.
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
         let folder = loaded_from(&maps);
         let version = folder.as_deref().and_then(Path::parent).and_then(read_version);
+        let cuda = Cuda::load(folder.as_deref());
         let count = if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 };
         let gpus = match count {
-            0 => Err(why_no_gpu(folder.as_deref(), Path::new("/proc/driver/nvidia/version").exists())),
+            0 => Err(why_no_gpu(cuda, Path::new("/proc/driver/nvidia/version").exists())),
             count => Ok(count),
         };
-        Self { folder, version, gpus }
+        let cuda = if let Cuda::Loaded { path, .. } = cuda { Some(path.clone()) } else { None };
+        Self { folder, version, cuda, gpus }
     }
 }
 
@@ -42,13 +49,19 @@ fn read_version(folder: &Path) -> Option<String> {
     Some(version.trim().to_owned())
 }
 
-fn why_no_gpu(folder: Option<&Path>, has_driver: bool) -> String {
-    let cpu_build = folder.is_some_and(|folder| !folder.join("libtorch_cuda.so").exists());
-    match (cpu_build, has_driver) {
-        (true, true) => "this libtorch is built for the CPU only, though there is an NVIDIA driver".to_owned(),
-        (true, false) => "this libtorch is built for the CPU only, and there is no NVIDIA driver".to_owned(),
-        (false, false) => "there is no NVIDIA driver".to_owned(),
-        (false, true) => "libtorch finds no GPU it can use, though there is an NVIDIA driver".to_owned(),
+fn why_no_gpu(cuda: &Cuda, has_driver: bool) -> String {
+    match (cuda, has_driver) {
+        (Cuda::NotInstalled, true) => {
+            "libtorch's CUDA half is not installed, though there is an NVIDIA driver".to_owned()
+        }
+        (Cuda::NotInstalled, false) => {
+            "libtorch's CUDA half is not installed, and there is no NVIDIA driver".to_owned()
+        }
+        (Cuda::Unusable { path, problem }, _) => format!("{} does not load: {problem}", path.display()),
+        (Cuda::Loaded { .. }, false) => "libtorch's CUDA half is loaded, but there is no NVIDIA driver".to_owned(),
+        (Cuda::Loaded { .. }, true) => {
+            "libtorch's CUDA half finds no GPU it can use, though there is a driver".to_owned()
+        }
     }
 }
 
@@ -67,10 +80,10 @@ mod tests {
 
     #[test]
     fn the_reason_for_no_gpu_fits_what_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(why_no_gpu(Some(folder.path()), true).contains("built for the CPU only, though"));
-        std::fs::write(folder.path().join("libtorch_cuda.so"), "").unwrap();
-        assert_eq!(why_no_gpu(Some(folder.path()), false), "there is no NVIDIA driver");
+        assert!(why_no_gpu(&Cuda::NotInstalled, true).contains("not installed, though"));
+        assert!(why_no_gpu(&Cuda::NotInstalled, false).contains("no NVIDIA driver"));
+        let unusable = Cuda::Unusable { path: "/a/libtorch_cuda.so".into(), problem: "is damaged".into() };
+        assert_eq!(why_no_gpu(&unusable, true), "/a/libtorch_cuda.so does not load: is damaged");
         assert_eq!(loaded_from("7f00-7f01 r-xp 0000 fe:00 12 /a b/lib/libtorch_cpu.so\n"), Some("/a b/lib".into()));
         assert_eq!(loaded_from("7f00-7f01 r-xp 0000 fe:00 12 /lib/libc.so\n"), None);
     }

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod audio;
 pub mod config;
+mod cuda;
 pub mod device;
 pub mod layers;
 pub mod libtorch;
