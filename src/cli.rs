@@ -122,8 +122,14 @@ pub enum Avatars {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Models {
-    /// Models and whether they load
+    /// Models, whether they are usable, and how fast they are here
     List {
+        /// Load every usable model and draw a frame: how long that takes on this machine
+        #[arg(long)]
+        speed: bool,
+        /// Where to draw it: auto, cpu, cuda or cuda:N
+        #[arg(long, value_name = "DEVICE", default_value = "auto", requires = "speed")]
+        device: DeviceChoice,
         #[arg(long)]
         json: bool,
     },

@@ -93,6 +93,13 @@ impl Percentiles {
     }
 }
 
+/// The most memory that this process had at once, where the system tells.
+pub(super) fn peak_memory_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(peak.trim().strip_suffix(" kB")?.parse::<u64>().ok()? >> 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -14,10 +15,11 @@ use crate::models::catalog::{self, LISTS, PARTS};
 use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::models::verify::{FileReport, verify};
 use crate::models::{DType, ListError, TensorList, convert};
+use crate::timeline::FRAME_DURATION;
 
 pub(super) async fn run(home: &Home, command: Models) -> anyhow::Result<ExitCode> {
     match command {
-        Models::List { json } => list(home, json),
+        Models::List { speed, device, json } => list(home, speed.then_some(device), json),
         Models::Fetch(arguments) => fetch::run(home, &arguments).await,
         Models::Convert(arguments) => convert_model(home, &arguments),
         Models::Verify { name, json } => verify_model(home, &name, json),
@@ -30,6 +32,40 @@ struct Row {
     name: String,
     bytes: u64,
     fault: Option<String>,
+    /// For one frame, if it was measured, and on which device.
+    frame: Option<(Duration, String)>,
+}
+
+impl Row {
+    /// Loads the model and draws with it; one that does not load is not usable.
+    fn measure(&mut self, folder: &Path, device: DeviceChoice) {
+        let measured = find_device(device).and_then(|device| {
+            let took = MuseTalk::load(folder, device, 1)?.time_frame()?;
+            Ok((took, format!("{device:?}").to_lowercase()))
+        });
+        match measured {
+            Ok(frame) => self.frame = Some(frame),
+            Err(error) => self.fault = Some(error.to_string()),
+        }
+    }
+
+    fn state(&self) -> String {
+        match (&self.fault, &self.frame) {
+            (Some(fault), _) => fault.clone(),
+            (None, None) => "usable".to_owned(),
+            (None, Some((took, device))) => {
+                let pace = if *took <= FRAME_DURATION { "real time" } else { "for films only" };
+                format!("usable, {:.0} ms a frame on {device}: {pace}", took.as_secs_f64() * 1000.0)
+            }
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let frame_ms = self.frame.as_ref().map(|(took, _)| (took.as_secs_f64() * 1e5).round() / 100.0);
+        let device = self.frame.as_ref().map(|(_, device)| device);
+        json!({"name": self.name, "bytes": self.bytes, "usable": self.fault.is_none(), "fault": self.fault,
+            "frame_ms": frame_ms, "device": device})
+    }
 }
 
 fn look_at(folder: &Path) -> Row {
@@ -40,7 +76,8 @@ fn look_at(folder: &Path) -> Row {
         (Published::load(&config), first_of(folder, &WEIGHTS))
     {
         let bytes = weights.metadata().map_or(0, |about| about.len());
-        return Row { name, bytes, fault: Some("one network, for `mouthpiece models run` only".to_owned()) };
+        let fault = Some("one network, for `mouthpiece models run` only".to_owned());
+        return Row { name, bytes, fault, frame: None };
     }
     let parts = PARTS.map(|part| format!("{part}.safetensors"));
     let in_parts = parts.iter().any(|file| size(file) > 0);
@@ -52,10 +89,10 @@ fn look_at(folder: &Path) -> Row {
         Ok(_) if missing.is_empty() => None,
         Ok(_) => Some(format!("{} is missing", missing.join(", "))),
     };
-    Row { name, bytes: files.into_iter().map(size).sum(), fault }
+    Row { name, bytes: files.into_iter().map(size).sum(), fault, frame: None }
 }
 
-fn list(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
+fn list(home: &Home, speed: Option<DeviceChoice>, json: bool) -> anyhow::Result<ExitCode> {
     let folder = Folders::find(home)?.models;
     let mut entries: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
     entries.sort();
@@ -64,16 +101,20 @@ fn list(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     for known in catalog::KNOWN {
         if rows.iter().all(|row| row.name != known.name) {
             let fault = Some(format!("not installed: `mouthpiece models fetch {}`", known.name));
-            rows.push(Row { name: known.name.to_owned(), bytes: 0, fault });
+            rows.push(Row { name: known.name.to_owned(), bytes: 0, fault, frame: None });
         }
     }
+    if let Some(device) = speed {
+        // One that is not there is the caller's mistake, not the models'.
+        find_device(device)?;
+        let usable = rows.iter_mut().filter(|row| row.fault.is_none());
+        usable.for_each(|row| row.measure(&folder.join(&row.name), device));
+    }
     if json {
-        let row = |row: &Row| json!({"name": row.name, "bytes": row.bytes, "usable": row.fault.is_none(), "fault": row.fault});
-        print_json(&json!({ "models": rows.iter().map(row).collect::<Vec<_>>() }))?;
+        print_json(&json!({ "models": rows.iter().map(Row::json).collect::<Vec<_>>() }))?;
     } else {
-        for Row { name, bytes, fault } in rows {
-            let state = fault.unwrap_or_else(|| "usable".to_owned());
-            print(&format!("{name:16} {:>8} kB  {state}\n", bytes / 1000));
+        for row in rows {
+            print(&format!("{:16} {:>8} kB  {}\n", row.name, row.bytes / 1000, row.state()));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::measure::Recording;
+use super::measure::{Recording, peak_memory_mb};
 use super::{BadInput, print, print_json};
 use crate::avatar::AvatarStore;
 use crate::cli::{Home, Render};
@@ -25,10 +25,12 @@ use crate::playout::{Command, Pair, PlayoutClock, PoseClock, SessionPlayout};
 use crate::server::{self, Works};
 use crate::speech::sentence::{SentenceSplitter, speakable};
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, tts};
-use crate::timeline::FrameIndex;
+use crate::timeline::{FPS, FrameIndex};
 
 /// Idle frames after the last word, so that a film does not end on an open mouth.
 const TAIL_FRAMES: u64 = 8;
+/// Between two words on how far a slow film is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Commands from the driver to the film at a time; the driver waits beyond.
 const COMMANDS: usize = 64;
 
@@ -42,6 +44,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let recording = Recording::install()?;
     let started = Instant::now();
     let works = Works::start(&folders, &manifest.model, device).await?;
+    let model_loading = started.elapsed();
     let loaded = server::load_avatar(&works.engine, &folders, &id).await?;
     let format = VideoFormat { width: manifest.width, height: manifest.height };
     let writer = FileWriter::create(&arguments.out, format, &media::PipelineDir::find(&folders.pipelines))?;
@@ -51,7 +54,8 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let (commands, queue) = mpsc::channel(COMMANDS);
     // Nothing publishes to the pose clock: segments follow one another from pose 0 on.
     let playout = SessionPlayout { commands, pose: Arc::new(PoseClock::default()), clock: PlayoutClock::start() };
-    let film = Film { schedule: Schedule::new(Arc::clone(&loaded.avatar)), queue, writer, started: speaking };
+    let schedule = Schedule::new(Arc::clone(&loaded.avatar));
+    let film = Film { schedule, queue, writer, started: speaking, frames: clips.frames(), told: speaking };
     let filming = tokio::task::spawn_blocking(move || film.run());
     let mut driver =
         Driver::new(works.engine.clone(), works.composer.clone(), Arc::clone(&loaded.avatar), loaded.handle, playout);
@@ -69,12 +73,14 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
         "mouths": shown.mouths,
         "duration_ms": duration.as_millis(),
         "audio_ms": spoken * 1000 / u64::from(manifest.fps),
+        "model_load_ms": model_loading.as_millis(),
         "load_ms": loading.as_millis(),
         "wall_ms": wall.as_millis(),
         "realtime_factor": wall.as_secs_f64() / duration.as_secs_f64(),
         "first_frame_ms": shown.first_mouth.map(|at| at.as_millis()),
         "device": format!("{device:?}").to_lowercase(),
         "model": manifest.model,
+        "peak_memory_mb": peak_memory_mb(),
         "stages": recording.take().stages(),
     });
     if arguments.json {
@@ -95,6 +101,16 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
 enum Clips {
     Sentences { tts: Arc<dyn Tts>, voice: crate::speech::Voice, sentences: Vec<String> },
     Sound(Vec<PcmChunk>),
+}
+
+impl Clips {
+    /// Frames that will be spoken; of text that is not known before.
+    fn frames(&self) -> Option<u64> {
+        let Self::Sound(pieces) = self else { return None };
+        let rate = u64::from(pieces.first()?.sample_rate);
+        let samples: u64 = pieces.iter().map(|piece| piece.samples.len() as u64).sum();
+        Some((samples * u64::from(FPS)).div_ceil(rate))
+    }
 }
 
 fn clips(arguments: &Render, voice: &crate::speech::Voice) -> anyhow::Result<Clips> {
@@ -191,6 +207,10 @@ struct Film {
     queue: mpsc::Receiver<Command>,
     writer: FileWriter,
     started: Instant,
+    /// How many will be spoken, if that is known.
+    frames: Option<u64>,
+    /// When somebody was last told how far it is.
+    told: Instant,
 }
 
 struct Shown {
@@ -227,6 +247,13 @@ impl Film {
         self.writer.write(&pair)?;
         crate::metrics::encoded(started.elapsed());
         shown.frames += 1;
+        if self.told.elapsed() > TELL_EVERY {
+            self.told = Instant::now();
+            match self.frames {
+                Some(all) => tracing::info!("{} of {all} frames", shown.frames.min(all)),
+                None => tracing::info!("{} frames", shown.frames),
+            }
+        }
         Ok(())
     }
 }

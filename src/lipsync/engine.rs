@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,8 @@ use super::{AvatarHandle, LipSync, LipSyncError, MouthBatch, MouthFrame};
 const QUEUE: usize = 64;
 /// The first calls of a shape are many times slower than the rest (buffers, kernels being chosen).
 const WARM_UP_ROUNDS: usize = 2;
+/// A batch that takes longer will never be watched live, so there is nothing to warm up for.
+const HOPELESS: Duration = Duration::from_secs(2);
 /// Below playout and the encoders, which must win when the machine is short of time.
 const NICENESS: i32 = 5;
 
@@ -204,7 +206,17 @@ fn add_avatar(
         let audio = vec![0.0; crate::timeline::LIPSYNC_SAMPLES_PER_FRAME * size].into();
         let batch = MouthBatch { avatar, poses: vec![0; size], audio, first_frame_at: 0 };
         for _ in 0..WARM_UP_ROUNDS {
+            let started = Instant::now();
             network.infer(&batch)?;
+            let took = started.elapsed();
+            if took > HOPELESS {
+                let seconds = took.as_secs_f64() / f64::from(u32::try_from(size).unwrap_or(1));
+                tracing::warn!(
+                    "this model takes about {seconds:.1} s for a frame on this machine, where 0.04 s is real time: \
+                     films will come slowly and live sessions will show few mouths"
+                );
+                return Ok(avatar);
+            }
         }
     }
     Ok(avatar)
@@ -213,7 +225,6 @@ fn add_avatar(
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex, mpsc as blocking};
-    use std::time::Duration;
 
     use super::*;
 

@@ -5,6 +5,7 @@
 
 mod cli;
 mod fetch;
+mod full_size;
 mod hub;
 mod layering;
 mod models;

@@ -60,7 +60,7 @@ fn folder(config: &Value, weights: &str, name: &str) -> tempfile::TempDir {
 }
 
 /// Runs a network of `folder` on these inputs; what comes out, by name.
-fn run(folder: &Path, network: &str, inputs: &[(&str, Tensor)], more: &[&str]) -> Cases {
+pub(crate) fn run(folder: &Path, network: &str, inputs: &[(&str, Tensor)], more: &[&str]) -> Cases {
     let files = tempfile::tempdir().unwrap();
     let (input, output) = (files.path().join("in.safetensors"), files.path().join("out.safetensors"));
     Tensor::write_safetensors(inputs, &input).unwrap();
@@ -279,6 +279,26 @@ fn upstreams_folder_becomes_a_model_that_verifies_lists_and_runs() {
     succeeds(&upstream.convert(&["--replace"]));
     assert!(size(&upstream.model()) < single * 6 / 10);
     assert_eq!(succeeds(&upstream.verify())["sound"], true);
+}
+
+#[test]
+fn a_usable_model_is_listed_with_its_speed_and_one_that_does_not_load_with_its_fault() {
+    let home = tempfile::tempdir().unwrap();
+    let demo = home.path().join("models/demo");
+    std::fs::create_dir_all(home.path().join("models/avatars")).unwrap();
+    std::fs::create_dir_all(&demo).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo").join(file), demo.join(file)).unwrap();
+    }
+    let listed =
+        || succeeds(&models(Some(home.path()), &["list", "--speed", "--device", "cpu", "--json"]))["models"][0].clone();
+    let row = listed();
+    assert_eq!((&row["name"], &row["device"]), (&json!("demo"), &json!("cpu")));
+    assert!(row["frame_ms"].as_f64().unwrap() > 0.5, "{row}");
+    std::fs::write(demo.join("model.safetensors"), b"damaged").unwrap();
+    let row = listed();
+    assert_eq!((&row["usable"], &row["frame_ms"]), (&json!(false), &Value::Null));
+    assert!(row["fault"].as_str().unwrap().contains("model.safetensors"), "{row}");
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub struct AudioFrontEnd {
     hop: i64,
     /// Added to every frame's tokens.
     positional: Tensor,
+    /// What the encoder computes in; spectrograms are made in 32 bits.
+    kind: Kind,
     /// The last segment's encoded windows: a segment drawn in several batches is encoded once.
     encoded: Option<EncodedSegment>,
 }
@@ -82,8 +84,21 @@ impl AudioFrontEnd {
             positions: encoder.max_source_positions,
             hop: config.mel.hop,
             positional: positional_encoding(tokens, encoder.d_model)?.f_to_device(p.device())?,
+            kind: Kind::Float,
             encoded: None,
         })
+    }
+
+    /// Follows the encoder's weights to other floats.
+    pub fn set_kind(&mut self, kind: Kind) -> Result<()> {
+        self.positional = self.positional.f_to_kind(kind)?;
+        self.kind = kind;
+        Ok(())
+    }
+
+    /// Hidden states of one window, `[rows, states, d]`.
+    fn encode(&self, mel: &Tensor) -> Result<Tensor> {
+        Ok(self.encoder.hidden_states(&mel.f_unsqueeze(0)?.f_to_kind(self.kind)?)?.f_squeeze_dim(0)?)
     }
 
     /// The most frames that one window can serve.
@@ -107,7 +122,7 @@ impl AudioFrontEnd {
     fn local(&self, audio: &[f32], first_frame_at: i64, frames: i64, rows: i64) -> Result<(Tensor, i64)> {
         let [start, _] = local_window(frames, rows);
         let mel = self.mel.stretch(audio, first_frame_at + 2 * start * self.hop, 2 * rows)?;
-        Ok((self.encoder.hidden_states(&mel.f_unsqueeze(0)?)?.f_squeeze_dim(0)?, start))
+        Ok((self.encode(&mel)?, start))
     }
 
     /// Whisper's own way: windows of `positions` rows from the start of the audio, the last one padded with zeros.
@@ -140,7 +155,7 @@ impl AudioFrontEnd {
         self.encoded = Some(EncodedSegment { audio: Arc::clone(audio), windows: encoded });
         let hidden = if parts.is_empty() {
             let (tokens, size) = self.positional.size2()?;
-            Tensor::f_zeros([0, tokens / FRAME_ROWS, size], (Kind::Float, self.positional.device()))?
+            Tensor::f_zeros([0, tokens / FRAME_ROWS, size], (self.kind, self.positional.device()))?
         } else {
             Tensor::f_cat(&parts, 0)?
         };
@@ -152,8 +167,7 @@ impl AudioFrontEnd {
         let part = audio.get(from..to.min(audio.len())).unwrap_or_default();
         let part = Tensor::f_from_slice(part)?.f_to_device(self.device())?;
         let missing = length - part.size1()?;
-        let mel = self.mel.segment(&part.f_constant_pad_nd([0, missing])?)?;
-        Ok(self.encoder.hidden_states(&mel.f_unsqueeze(0)?)?.f_squeeze_dim(0)?)
+        self.encode(&self.mel.segment(&part.f_constant_pad_nd([0, missing])?)?)
     }
 
     fn device(&self) -> Device {

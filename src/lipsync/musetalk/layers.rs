@@ -3,12 +3,33 @@
 //! They differ from `tch::nn`'s in that nothing panics: a bad shape comes back as an error and the engine lives on.
 //! Not in here: anything with a name of its own in the checkpoint beyond `weight` and `bias`.
 
+use std::cell::Cell;
+
 use tch::{Kind, Tensor, nn};
 
 use super::Result;
 
-/// Weights start as PyTorch starts them: uniform within 1/sqrt(fan-in).
+thread_local! {
+    static BLANK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Builds a network that a file will fill: its weights take no memory until then, and no time. Drawing 900 million
+/// random numbers takes longer than reading them.
+pub fn blank<T>(build: impl FnOnce() -> T) -> T {
+    let before = BLANK.replace(true);
+    let built = build();
+    BLANK.set(before);
+    built
+}
+
+/// Weights start as PyTorch starts them, uniform within 1/sqrt(fan-in), unless [`blank`].
 fn uniform(p: &nn::Path<'_>, name: &str, dims: &[i64], fan_in: i64) -> Result<Tensor> {
+    if BLANK.get() {
+        let mut weights = p.f_zeros(name, dims)?;
+        let nothing = Tensor::f_zeros([1], (weights.kind(), weights.device()))?.f_expand(dims, false)?;
+        weights.f_set_data(&nothing)?;
+        return Ok(weights);
+    }
     // Not cast: sizes are checked to be small, and this is exact.
     let bound = 1.0 / f64::from(i32::try_from(fan_in).unwrap_or(i32::MAX)).sqrt();
     Ok(p.f_var(name, dims, nn::Init::Uniform { lo: -bound, up: bound })?)

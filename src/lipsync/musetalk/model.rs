@@ -3,13 +3,15 @@
 //! Runs on the engine's thread and never panics: everything libtorch refuses comes back as an error.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor, nn};
 
 use super::Result;
 use super::audio::AudioFrontEnd;
 use super::config::{AutoencoderConfig, ModelConfig};
-use super::layers::channels_last;
+use super::layers::{blank, channels_last};
+use super::network::Precision;
 use super::picture::to_rgb8;
 use super::tiny_vae::TinyVaeDecoder;
 use super::unet::Unet;
@@ -65,6 +67,7 @@ struct Avatar {
 pub struct MuseTalk {
     config: ModelConfig,
     device: Device,
+    kind: Kind,
     audio: AudioFrontEnd,
     unet: Unet,
     decoder: Decoder,
@@ -76,31 +79,44 @@ pub struct MuseTalk {
 
 impl MuseTalk {
     /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
-    /// `threads` is libtorch's, for this process.
+    /// `threads` is libtorch's, for this process. A GPU computes in 16 bits, as upstream does, a CPU in 32.
     pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
-        tch::set_num_threads(threads.max(1));
+        let precision = if device.is_cuda() { Precision::Fp16 } else { Precision::Fp32 };
+        Self::load_as(folder, device, threads, precision)
+    }
+
+    /// [`MuseTalk::load`] in these floats.
+    pub fn load_as(folder: &Path, device: Device, threads: i32, precision: Precision) -> Result<Self> {
+        // All cores while it loads, when nothing else runs.
+        let cores = std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
+        tch::set_num_threads(cores.max(threads));
         let config = ModelConfig::load(&folder.join("config.json"))?;
         let parts = PARTS.map(|part| folder.join(format!("{part}.safetensors")));
         let in_parts = parts.iter().any(|part| part.is_file());
-        if in_parts { Self::build(config, &parts, device) } else { Self::build(config, &[folder.join(WHOLE)], device) }
+        let whole = [folder.join(WHOLE)];
+        let model = Self::build(config, if in_parts { &parts } else { &whole }, device, precision.kind());
+        tch::set_num_threads(threads.max(1));
+        model
     }
 
     /// The model that `config` describes with the weights of one safetensors file.
     pub fn with_weights(config: ModelConfig, weights: &Path, device: Device) -> Result<Self> {
-        Self::build(config, &[weights.to_owned()], device)
+        Self::build(config, &[weights.to_owned()], device, Kind::Float)
     }
 
     /// `weights` is one file, or one for each of [`PARTS`].
-    fn build(config: ModelConfig, weights: &[PathBuf], device: Device) -> Result<Self> {
+    fn build(config: ModelConfig, weights: &[PathBuf], device: Device, kind: Kind) -> Result<Self> {
         config.validate()?;
         let mut store = nn::VarStore::new(device);
         let root = store.root();
-        let audio = AudioFrontEnd::new(&(&root / "audio_encoder"), &config)?;
-        let mut unet = Unet::new(&(&root / "unet"), &config.unet)?;
-        let decoder = Decoder::new(&(&root / "autoencoder"), &config.autoencoder)?;
+        let (mut audio, mut unet, decoder) = blank(|| {
+            let audio = AudioFrontEnd::new(&(&root / "audio_encoder"), &config)?;
+            let unet = Unet::new(&(&root / "unet"), &config.unet)?;
+            Ok::<_, LipSyncError>((audio, unet, Decoder::new(&(&root / "autoencoder"), &config.autoencoder)?))
+        })?;
         // A checkpoint may keep what training and avatar preparation need beside what serving needs.
         let ignored = ["autoencoder.encoder.", "autoencoder.quant_conv.", "helper_head."];
-        let mapping = Mapping { ignored: &ignored, rename: current_name, ..Mapping::default() };
+        let mapping = Mapping { ignored: &ignored, rename: current_name, channels_last: true, ..Mapping::default() };
         match weights {
             [whole] => load_safetensors(&store, whole, mapping)?,
             parts => {
@@ -111,6 +127,10 @@ impl MuseTalk {
             }
         }
         store.freeze();
+        if kind != Kind::Float {
+            store.set_kind(kind);
+            audio.set_kind(kind)?;
+        }
         use_channels_last(&store)?;
         unet.fold_time()?;
         let channels = config.autoencoder.latent_channels();
@@ -119,12 +139,12 @@ impl MuseTalk {
                 Some(values) => Tensor::f_from_slice(values)?,
                 None => Tensor::f_full([channels], default, (Kind::Float, Device::Cpu))?,
             };
-            Ok(values.f_view([1, channels, 1, 1])?.f_to_device(device)?)
+            Ok(values.f_view([1, channels, 1, 1])?.f_to_kind(kind)?.f_to_device(device)?)
         };
         // The mean counts in the autoencoder's unscaled latents, so only the deviation carries the scaling factor.
         let latent_std = per_channel(&config.latent_std, 1.0)?.f_div_scalar(config.autoencoder.scaling_factor())?;
         let latent_mean = per_channel(&config.latent_mean, 0.0)?;
-        Ok(Self { config, device, audio, unet, decoder, latent_std, latent_mean, avatars: Vec::new() })
+        Ok(Self { config, device, kind, audio, unet, decoder, latent_std, latent_mean, avatars: Vec::new() })
     }
 
     pub fn config(&self) -> &ModelConfig {
@@ -141,10 +161,29 @@ impl MuseTalk {
         Ok(latent.f_mul(&self.latent_std)?.f_add(&self.latent_mean)?)
     }
 
+    /// How long one frame takes on this device: the quicker of two, drawn from nothing.
+    pub fn time_frame(&mut self) -> Result<Duration> {
+        let (size, channels) = (self.config.latent_size(), self.config.unet.in_channels);
+        let latents = Tensor::f_zeros([1, channels, size, size], (self.kind, self.device))?;
+        let decode_rows = self.config.decode_rows.unwrap_or([0, size]);
+        self.avatars.push(Avatar { path: String::new(), latents, decode_rows });
+        let avatar = AvatarHandle(self.avatars.len() - 1);
+        let mut frame = || -> Result<Duration> {
+            let batch = MouthBatch { avatar, poses: vec![0], audio: vec![0.0; 16_000].into(), first_frame_at: 0 };
+            let started = Instant::now();
+            self.infer(&batch)?;
+            Ok(started.elapsed())
+        };
+        let times = [frame(), frame()];
+        self.avatars.pop();
+        let [first, second] = times;
+        Ok(first?.min(second?))
+    }
+
     /// Draws frames that one audio window serves.
     fn draw(&mut self, avatar: usize, poses: &[usize], batch: &MouthBatch, at: i64) -> Result<Vec<MouthFrame>> {
         let frames = i64::try_from(poses.len()).unwrap_or(i64::MAX);
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let tokens = self.audio.tokens(&batch.audio, at, frames)?;
         crate::metrics::features_took(started.elapsed());
         let poses: Vec<i64> = poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
@@ -192,7 +231,7 @@ impl LipSync for MuseTalk {
         if !matches!(tensor.kind(), Kind::Half | Kind::Float) {
             return Err(wrong(format!("are of type {:?}, not 16- or 32-bit floats", tensor.kind())));
         }
-        let latents = tensor.f_to_kind(Kind::Float)?.f_to_device(self.device)?;
+        let latents = tensor.f_to_kind(self.kind)?.f_to_device(self.device)?;
         let decode_rows = decode_rows.or(self.config.decode_rows).unwrap_or([0, size]);
         if !(0 <= decode_rows[0] && decode_rows[0] < decode_rows[1] && decode_rows[1] <= size) {
             return Err(wrong(format!("have {size} rows, decode_rows of the avatar is {decode_rows:?}")));

@@ -11,6 +11,7 @@ use super::config::published::{Published, load_extractor};
 use super::config::{
     AudioWindow, AutoencoderConfig, KlConfig, MelConfig, ModelConfig, TinyConfig, UnetConfig, WhisperConfig,
 };
+use super::layers::blank;
 use super::mel::LogMel;
 use super::model::WHOLE;
 use super::weights::{Mapping, load_checkpoint, read_safetensors};
@@ -41,7 +42,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> Kind {
         match self {
             Self::Fp32 => Kind::Float,
             Self::Fp16 => Kind::Half,
@@ -182,7 +183,7 @@ impl Opened<'_> {
     /// Builds a network and fills it from the folder's weights, all of which must fit.
     fn build<T>(&self, part: &str, make: impl FnOnce(&nn::Path<'_>) -> Result<T>) -> Result<T> {
         let mut store = nn::VarStore::new(self.device);
-        let built = make(&store.root())?;
+        let built = blank(|| make(&store.root()))?;
         let (path, prefix) = self.weights(part)?;
         let file = Checkpoint::open(&path)?;
         let is_encoder = part == "audio_encoder" && prefix.is_empty();

@@ -21,7 +21,7 @@ pub fn from_rgb8(rgb: &Tensor, masked: bool) -> Result<Tensor> {
 /// The decoder's `[batch, 3, height, width]` as bytes, `[batch, height, width, 3]`, rounded half to even.
 pub fn to_rgb8(picture: &Tensor) -> Result<Tensor> {
     // The order of the steps decides which way ties fall, so it is upstream's.
-    let unit = picture.f_div_scalar(2.0)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
+    let unit = picture.f_div_scalar(2.0)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?.f_to_kind(Kind::Float)?;
     let levels = unit.f_permute([0, 2, 3, 1])?.f_mul_scalar(255.0)?.f_round()?;
     Ok(levels.f_to_kind(Kind::Uint8)?.f_contiguous()?)
 }

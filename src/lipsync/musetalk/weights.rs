@@ -4,6 +4,7 @@
 //! Not in here: how files store tensors (`models::checkpoint`), which file a model has, and what its tensors mean.
 
 use std::path::Path;
+use std::sync::mpsc;
 
 use tch::{Kind, Tensor, nn};
 
@@ -23,11 +24,13 @@ pub struct Mapping<'a> {
     /// Tensors that start with one of these (after `prefix` is off) may be there but are not loaded.
     pub ignored: &'a [&'a str],
     pub rename: fn(&str) -> String,
+    /// As [`use_channels_last`], which costs less while the weights are read.
+    pub channels_last: bool,
 }
 
 impl Default for Mapping<'_> {
     fn default() -> Self {
-        Self { prefix: "", into: "", ignored: &[], rename: str::to_owned }
+        Self { prefix: "", into: "", ignored: &[], rename: str::to_owned, channels_last: false }
     }
 }
 
@@ -48,7 +51,8 @@ pub fn load_safetensors(store: &nn::VarStore, path: &Path, mapping: Mapping<'_>)
 /// misshapen. A number that is not finite is an error too.
 ///
 /// The file is read, not mapped into memory: libtorch copies what it is given through this binding, and convolutions
-/// are laid out anew anyway. Tensor by tensor, so that beside the variables there is only one of them in memory.
+/// are laid out anew anyway. Tensor by tensor, so that beside the variables only three of them are in memory: one being
+/// read and checked on a thread of its own, one waiting, one being converted.
 pub fn load_checkpoint(store: &nn::VarStore, file: &Checkpoint, mapping: Mapping<'_>) -> Result<()> {
     let mut variables = store.variables();
     variables.retain(|name, _| name.starts_with(mapping.into));
@@ -75,11 +79,22 @@ pub fn load_checkpoint(store: &nn::VarStore, file: &Checkpoint, mapping: Mapping
         misshapen.sort_unstable();
         return Err(LipSyncError::Weights { path: file.path().to_owned(), missing, unexpected, misshapen });
     }
-    for (mut variable, entry) in found {
-        let tensor = to_tensor(entry, &file.read_weights(entry)?)?.f_view(variable.size().as_slice())?;
-        tch::no_grad(|| variable.f_copy_(&tensor))?;
-    }
-    Ok(())
+    let entries: Vec<&TensorEntry> = found.iter().map(|(_, entry)| *entry).collect();
+    std::thread::scope(|scope| {
+        let (sender, numbers) = mpsc::sync_channel(1);
+        let read = move || entries.into_iter().try_for_each(|entry| sender.send(file.read_weights(entry)));
+        std::thread::Builder::new().name("weights".into()).spawn_scoped(scope, read).map_err(|error| {
+            LipSyncError::Model { path: file.path().to_owned(), problem: format!("no thread to read it: {error}") }
+        })?;
+        // As many as were found, since the other side sends one for each; it ends when this side is gone.
+        for ((mut variable, entry), numbers) in found.into_iter().zip(numbers) {
+            let tensor = to_tensor(entry, &numbers?)?.f_view(variable.size().as_slice())?;
+            let tensor = tensor.f_to_device(variable.device())?;
+            let laid_out = if mapping.channels_last && tensor.dim() == 4 { channels_last(&tensor)? } else { tensor };
+            tch::no_grad(|| variable.f_set_data(&laid_out.f_to_kind(variable.kind())?))?;
+        }
+        Ok(())
+    })
 }
 
 fn to_tensor(entry: &TensorEntry, numbers: &[u8]) -> Result<Tensor> {

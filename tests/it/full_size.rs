@@ -1,0 +1,178 @@
+//! MuseTalk at full size with random weights: network by network against diffusers and transformers, from sound to
+//! pictures against upstream's way, and as a film. Run by hand, since it needs 15 GB of disk, 6 GB of memory and minutes:
+//!
+//! ```text
+//! python scripts/make_full_size.py --out /tmp/full-size
+//! FULL_SIZE=/tmp/full-size cargo test --release --test it -- --ignored --nocapture --test-threads 1 full_size
+//! ```
+#![allow(clippy::print_stdout, reason = "figures are what somebody runs this for")]
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use mouthpiece::lipsync::musetalk::MuseTalk;
+use mouthpiece::lipsync::{LipSync, MouthBatch};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use crate::models::{models, run, succeeds};
+use crate::parity::Cases;
+
+/// The difference's relative length, of whole networks of this size.
+const RELATIVE: f64 = 1e-5;
+
+/// Where `scripts/make_full_size.py` wrote to.
+fn upstream() -> PathBuf {
+    std::env::var_os("FULL_SIZE").expect("FULL_SIZE names the folder that make_full_size.py wrote").into()
+}
+
+fn cases() -> Cases {
+    Cases(Tensor::read_safetensors(upstream().join("cases.safetensors")).unwrap().into_iter().collect())
+}
+
+#[track_caller]
+fn assert_near(what: &str, ours: &Tensor, theirs: &Tensor) {
+    assert_eq!(ours.size(), theirs.size(), "{what}: shape");
+    let difference = (ours - theirs).to_kind(Kind::Double);
+    let relative = (difference.norm() / theirs.to_kind(Kind::Double).norm()).double_value(&[]);
+    println!("{what}: relative {relative:.2e}, largest {:.2e}", difference.abs().max().double_value(&[]));
+    assert!(relative <= RELATIVE, "{what}: relative difference {relative:e}");
+}
+
+/// A home with the model of these floats, converted if it is not there yet.
+fn home(dtype: &str) -> PathBuf {
+    let home = upstream().join(format!("home-{dtype}"));
+    if !home.join("models/musetalk-v1.5").exists() {
+        std::fs::create_dir_all(home.join("models/avatars")).unwrap();
+        std::fs::create_dir_all(home.join("models/musetalk")).unwrap();
+        let lists = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/musetalk");
+        for list in std::fs::read_dir(lists).unwrap() {
+            let list = list.unwrap();
+            std::fs::copy(list.path(), home.join("models/musetalk").join(list.file_name())).unwrap();
+        }
+        let (from, started) = (upstream(), Instant::now());
+        let arguments = ["convert", "musetalk-v1.5", "--from", from.to_str().unwrap(), "--dtype", dtype, "--json"];
+        succeeds(&models(Some(&home), &arguments));
+        println!("converted to {dtype} in {:.1} s", started.elapsed().as_secs_f64());
+    }
+    home
+}
+
+#[test]
+#[ignore = "needs random weights at full size: see the top of tests/it/full_size.rs"]
+fn full_size_networks_agree_with_diffusers_and_transformers_as_upstream_stores_them() {
+    let (folder, cases) = (upstream(), cases());
+    let inputs = [("sample", cases.get("sample")), ("encoder_hidden_states", cases.get("tokens"))];
+    let out = run(&folder.join("musetalkV15"), "unet", &inputs, &[]);
+    assert_near("unet", &out.get("out"), &cases.get("generated"));
+    let out = run(&folder.join("sd-vae"), "vae-decode", &[("latent", cases.get("latent"))], &[]);
+    assert_near("vae-decode", &out.get("out"), &cases.get("decoded"));
+    let out = run(&folder.join("sd-vae"), "vae-encode", &[("image", cases.get("image"))], &[]);
+    assert_near("vae-encode, mean", &out.get("mean"), &cases.get("mean"));
+    assert_near("vae-encode, logvar", &out.get("logvar"), &cases.get("logvar"));
+    let out = run(&folder.join("whisper"), "audio-encoder", &[("mel", cases.get("mel"))], &[]);
+    assert_near("audio-encoder", &out.get("out"), &cases.get("states"));
+    let out = run(&folder.join("whisper"), "mel", &[("audio", cases.get("audio"))], &[]);
+    assert_near("mel", &out.get("out"), &cases.get("mel"));
+}
+
+/// Bytes in memory now.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+fn load() -> MuseTalk {
+    let folder = home("fp16").join("models/musetalk-v1.5");
+    let stored: u64 = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let (before, started) = (resident(), Instant::now());
+    let model = MuseTalk::load(&folder, Device::Cpu, 1).unwrap();
+    let (took, more) = (started.elapsed().as_secs_f64(), resident() - before);
+    println!("loaded {} MB in {took:.2} s, {} MB resident", stored >> 20, more >> 20);
+    model
+}
+
+#[test]
+#[ignore = "needs random weights at full size: see the top of tests/it/full_size.rs"]
+fn full_size_model_loads_twice() {
+    // The second time the file is in memory.
+    drop(load());
+    assert_eq!(load().config().crop_size, 256);
+}
+
+#[test]
+#[ignore = "needs random weights at full size: see the top of tests/it/full_size.rs"]
+fn full_size_pictures_from_sound_and_latents_are_within_one_level_of_upstreams() {
+    let (mut model, cases) = (load(), cases());
+    let latents = tempfile::tempdir().unwrap();
+    let latents = latents.path().join("latents.safetensors");
+    Tensor::write_safetensors(&[("latents", cases.get("sample").to_kind(Kind::Half))], &latents).unwrap();
+    let avatar = model.add_avatar(&latents, None).unwrap();
+    let audio: std::sync::Arc<[f32]> = Vec::<f32>::try_from(cases.get("audio")).unwrap().into();
+    for (pose, frame) in [0, 5].into_iter().enumerate() {
+        let batch = MouthBatch { avatar, poses: vec![pose], audio: audio.clone(), first_frame_at: frame * 640 };
+        let started = Instant::now();
+        let ours = model.infer(&batch).unwrap().remove(0).rgb;
+        let took = started.elapsed().as_secs_f64();
+        let theirs = Vec::<u8>::try_from(cases.raw("frames").get(i64::try_from(pose).unwrap()).view(-1)).unwrap();
+        assert_eq!(ours.len(), theirs.len());
+        let apart = ours.iter().zip(&theirs).filter(|(ours, theirs)| ours != theirs).count();
+        let largest = ours.iter().zip(&theirs).map(|(ours, theirs)| ours.abs_diff(*theirs)).max().unwrap();
+        println!("frame {frame} in {took:.1} s: {apart} of {} levels differ, by {largest} at most", ours.len());
+        assert!(largest <= 1);
+    }
+}
+
+/// A face of 320 x 320 pixels, so that what is drawn is scaled, in frames of 512 x 384.
+fn write_avatar(folder: &Path) {
+    std::fs::create_dir_all(folder.join("frames")).unwrap();
+    let manifest = "id = \"full\"\nname = \"Full\"\nmodel = \"musetalk-v1.5\"\nwidth = 512\nheight = 384\nfps = 25\n\
+                    cycle = \"ping_pong\"\n[voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n";
+    std::fs::write(folder.join("avatar.toml"), manifest).unwrap();
+    let place = serde_json::json!({"x": 96, "y": 32, "width": 320, "height": 320});
+    std::fs::write(folder.join("boxes.json"), serde_json::json!([place, place]).to_string()).unwrap();
+    for frame in 0..2_u8 {
+        let pixel = |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 100 * frame]);
+        image::RgbImage::from_fn(512, 384, pixel).save(folder.join(format!("frames/{frame:04}.png"))).unwrap();
+    }
+    let opaque = |x: u32, y: u32| if (40..280).contains(&x) && (160..300).contains(&y) { 255 } else { 0 };
+    image::GrayImage::from_fn(320, 320, |x, y| image::Luma([opaque(x, y)])).save(folder.join("mask.png")).unwrap();
+    let latents = cases().get("sample").to_kind(Kind::Half);
+    Tensor::write_safetensors(&[("latents", latents)], folder.join("latents.safetensors")).unwrap();
+}
+
+#[test]
+#[ignore = "needs random weights at full size: see the top of tests/it/full_size.rs"]
+fn full_size_film_comes_whole_and_in_six_gigabytes() {
+    let home = home("fp32");
+    write_avatar(&home.join("models/avatars/full"));
+    let (sound, film) = (home.join("sound.wav"), home.join("film.mp4"));
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(&sound, spec).unwrap();
+    for sample in Vec::<f32>::try_from(cases().get("audio")).unwrap() {
+        writer.write_sample(sample).unwrap();
+    }
+    writer.finalize().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mouthpiece"))
+        .arg("--home")
+        .arg(&home)
+        .args(["render", "--avatar", "full", "--device", "cpu", "--json", "--audio"])
+        .args([&sound, Path::new("--out"), &film])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    let report: Value = succeeds(&output);
+    println!("{report}");
+    assert!(said.contains("0.04 s is real time"), "no warning that this is slow");
+    assert_eq!(report["mouths"], 10);
+    assert!(report["peak_memory_mb"].as_u64().unwrap() < 6000);
+    let bytes = std::fs::read(&film).unwrap();
+    assert_eq!(&bytes[4..8], b"ftyp");
+}
