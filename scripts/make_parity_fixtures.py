@@ -6,7 +6,8 @@ ones. Everything is random, norms and biases included, so that a swapped or forg
 are rounded to 16 bits before use, so storing them as 16-bit floats loses nothing.
 
     python3 -m venv /tmp/parity
-    /tmp/parity/bin/pip install torch==2.11.0 diffusers==0.30.2 transformers==4.39.2 'numpy<2' 'huggingface_hub<0.26'
+    /tmp/parity/bin/pip install torch==2.11.0 diffusers==0.30.2 transformers==4.39.2 'numpy<2' \
+        'huggingface_hub<0.26' opencv-python-headless==4.9.0.80 pillow==13.0.0
     /tmp/parity/bin/python scripts/make_parity_fixtures.py
 """
 
@@ -14,9 +15,11 @@ import json
 import math
 import pathlib
 
+import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -274,9 +277,27 @@ def make_whole(unet, kl, whisper, sound):
     })
 
 
+def make_paste():
+    """Upstream's blending: OpenCV scales the generated crop to the box, PIL pastes it through the mask."""
+    generator = np.random.default_rng(3)
+    stored = {}
+    for name, crop, box in (("up", 32, (45, 38)), ("down", 64, (24, 29)), ("same", 32, (32, 32))):
+        frame = generator.integers(0, 256, (80, 96, 3), dtype=np.uint8)
+        face = generator.integers(0, 256, (crop, crop, 3), dtype=np.uint8)
+        mask = generator.integers(0, 256, (box[1], box[0]), dtype=np.uint8)
+        mask[: box[1] // 2] = 0
+        pasted = Image.fromarray(frame)
+        scaled = cv2.resize(face, box, interpolation=cv2.INTER_LINEAR)
+        pasted.paste(Image.fromarray(scaled), (20, 10), Image.fromarray(mask))
+        stored |= {f"{name}.{key}": torch.from_numpy(np.array(value))
+                   for key, value in {"frame": frame, "face": face, "mask": mask, "pasted": pasted}.items()}
+    cases("paste", stored)
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
+    make_paste()
     with torch.no_grad():
         unet, kl = make_unet(), make_kl()
         make_tiny()

@@ -405,3 +405,6 @@ impl Finisher {
         Ok(finished)
     }
 }
+
+#[cfg(test)]
+mod tests;

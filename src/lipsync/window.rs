@@ -97,6 +97,14 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_counted_in_integers_where_upstreams_floating_point_loses_some() {
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let upstream = |samples: usize| (samples as f64 / 16_000.0 * 25.0).floor() as usize;
+        assert_eq!((1..500).filter(|frames| upstream(frames * 640) < *frames).count(), 34);
+        assert!((1..500).all(|frames| frames_of(frames * 640) == frames));
+    }
+
+    #[test]
     fn the_first_mouths_come_alone_and_batches_grow() {
         let mut drawn = 0;
         let mut sizes = Vec::new();

@@ -4,16 +4,20 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mouthpiece::avatar::{AvatarFrame, CropBox, Mask, Region};
+use mouthpiece::compose::blend::paste_rgb;
+use mouthpiece::compose::color::rgb_to_i420;
 use mouthpiece::lipsync::musetalk::audio::AudioFrontEnd;
 use mouthpiece::lipsync::musetalk::config::{KlConfig, MelConfig, TinyConfig, UnetConfig, WhisperConfig};
 use mouthpiece::lipsync::musetalk::mel::LogMel;
+use mouthpiece::lipsync::musetalk::network::Precision;
 use mouthpiece::lipsync::musetalk::picture::{from_rgb8, to_rgb8};
 use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors};
 use mouthpiece::lipsync::musetalk::{
     AutoencoderKl, ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, log_mel,
     positional_encoding,
 };
-use mouthpiece::lipsync::{LipSync, MouthBatch};
+use mouthpiece::lipsync::{LipSync, MouthBatch, MouthFrame};
 use mouthpiece::models::names::current_name;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -198,6 +202,34 @@ fn pictures_become_bytes_as_upstream_makes_them() {
 }
 
 #[test]
+fn a_mouth_is_scaled_and_pasted_as_opencv_and_pil_do() {
+    let cases = Cases::load("paste");
+    let bytes = |name: String| {
+        let tensor = cases.raw(&name);
+        let size: Vec<u32> = tensor.size().iter().map(|&size| u32::try_from(size).unwrap()).collect();
+        (size[1], size[0], Vec::<u8>::try_from(tensor.view(-1)).unwrap())
+    };
+    for (name, most) in [("same", 0), ("up", 1), ("down", 1)] {
+        let (width, height, rgb) = bytes(format!("{name}.frame"));
+        let (side, _, face) = bytes(format!("{name}.face"));
+        let (box_width, box_height, alpha) = bytes(format!("{name}.mask"));
+        let own = AvatarFrame {
+            picture: Arc::new(rgb_to_i420(&rgb, width, height)),
+            crop: CropBox { x: 20, y: 10, width: box_width, height: box_height },
+            region: Region { x: 0, y: 0, width, height, rgb },
+        };
+        let mask = Mask { width: box_width, height: box_height, alpha };
+        let ours = paste_rgb(&own, &mask, &MouthFrame { width: side, height: side, rgb: face });
+        let (.., theirs) = bytes(format!("{name}.pasted"));
+        let apart: Vec<u8> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours.abs_diff(*theirs)).collect();
+        assert_eq!(apart.len(), theirs.len());
+        let sum: f64 = apart.iter().map(|&levels| f64::from(levels)).sum();
+        let (largest, mean) = (apart.iter().max().unwrap(), sum / apart.len() as f64);
+        assert!(*largest <= most && mean < 0.15, "{name}: a level differs by {largest}, on average by {mean}");
+    }
+}
+
+#[test]
 fn tiny_autoencoder_agrees_with_diffusers() {
     let (_guard, cases) = (tch::no_grad_guard(), Cases::load("autoencoder_tiny"));
     let config: TinyConfig = config(tiny_json());
@@ -358,7 +390,25 @@ fn from_sound_and_latents_to_pictures_within_one_level_of_upstream() {
 }
 
 #[test]
-fn a_frame_is_the_same_in_a_batch_of_four_and_alone() {
+fn pictures_drawn_in_16_bits_are_near_upstreams_in_32() {
+    let cases = Cases::load("whole");
+    let (folder, _) = whole_model();
+    let mut model = MuseTalk::load_as(folder.path(), Device::Cpu, 1, Precision::Fp16).unwrap();
+    let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
+    let poses = (0..10).map(|frame| frame % 3).collect();
+    let frames = model.infer(&MouthBatch { avatar, poses, audio: heard(&cases), first_frame_at: 0 }).unwrap();
+    let theirs = Vec::<u8>::try_from(cases.raw("rgb").view(-1)).unwrap();
+    let ours = [0, 5, 9].iter().flat_map(|&frame: &usize| &frames[frame].rgb);
+    let apart: Vec<f64> = ours.zip(&theirs).map(|(&ours, &theirs)| f64::from(ours.abs_diff(theirs))).collect();
+    assert_eq!(apart.len(), 3 * 64 * 64 * 3);
+    let mean = apart.iter().sum::<f64>() / apart.len() as f64;
+    let far = apart.iter().filter(|&&levels| levels > 3.0).count();
+    assert!(mean > 0.0 && mean < 0.5, "levels differ by {mean} on average");
+    assert!(far * 1000 <= apart.len(), "{far} of {} levels differ by more than 3", apart.len());
+}
+
+#[test]
+fn a_frame_is_the_same_in_a_batch_of_eight_and_alone() {
     let cases = Cases::load("whole");
     let (folder, _) = whole_model();
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
@@ -370,10 +420,11 @@ fn a_frame_is_the_same_in_a_batch_of_four_and_alone() {
         audio: Arc::clone(&audio),
         first_frame_at: first * 640,
     };
-    let four = model.infer(&run(vec![0, 1, 2, 1], 2)).unwrap();
-    for (index, pose) in [0, 1, 2, 1].into_iter().enumerate() {
+    let poses = vec![0, 1, 2, 1, 0, 0, 2, 1];
+    let together = model.infer(&run(poses.clone(), 2)).unwrap();
+    for (index, pose) in poses.into_iter().enumerate() {
         let alone = model.infer(&run(vec![pose], 2 + index)).unwrap().remove(0);
-        let largest = alone.rgb.iter().zip(&four[index].rgb).map(|(&one, &two)| one.abs_diff(two)).max().unwrap();
+        let largest = alone.rgb.iter().zip(&together[index].rgb).map(|(&one, &two)| one.abs_diff(two)).max().unwrap();
         assert!(largest <= 1, "frame {index} differs by {largest} levels");
     }
 }

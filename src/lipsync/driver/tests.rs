@@ -1,0 +1,105 @@
+//! What reaches playout, in which order: upstream loses the last frame of a clip and shifts all that follow an error.
+
+use super::*;
+use crate::avatar::fixture;
+use crate::compose::{ComposeThread, blend};
+use crate::lipsync::LipSync;
+use crate::lipsync::engine::EngineThread;
+use crate::playout::{PlayoutClock, PoseClock};
+
+/// Draws a grey that says which frame it is; fails at the batch that holds the frame `fails_at`.
+struct Greys {
+    fails_at: Option<usize>,
+}
+
+fn grey(frame: usize) -> MouthFrame {
+    MouthFrame { width: 32, height: 32, rgb: vec![u8::try_from(8 * frame).unwrap(); 32 * 32 * 3] }
+}
+
+impl LipSync for Greys {
+    fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
+        Ok(AvatarHandle(0))
+    }
+
+    fn infer(&mut self, batch: &MouthBatch) -> Result<Vec<MouthFrame>, LipSyncError> {
+        let first = batch.first_frame_at / LIPSYNC_SAMPLES_PER_FRAME;
+        let frames = first..first + batch.poses.len();
+        if self.fails_at.is_some_and(|at| frames.contains(&at)) {
+            return Err(LipSyncError::Config { field: "frame".into(), problem: "fails as told".into() });
+        }
+        Ok(frames.map(grey).collect())
+    }
+}
+
+struct Spoken {
+    outcome: Outcome,
+    announced: usize,
+    mouths: Vec<(u64, Arc<crate::playout::I420Frame>)>,
+    start_pose: u64,
+    avatar: Arc<Avatar>,
+}
+
+/// Speaks `frames` frames of a loud tone.
+async fn speak(frames: usize, fails_at: Option<usize>) -> Spoken {
+    let build = move || Ok(Box::new(Greys { fails_at }) as Box<dyn LipSync>);
+    let (engine, engine_thread): (Engine, EngineThread) = Engine::spawn(build).await.unwrap();
+    let (composer, compose_thread): (Composer, ComposeThread) = Composer::spawn().unwrap();
+    let avatar = Arc::new(fixture::avatar());
+    let (commands, mut queue) = mpsc::channel(64);
+    let collecting = tokio::spawn(async move {
+        let (mut announced, mut mouths, mut start) = (0, Vec::new(), 0);
+        while let Some(command) = queue.recv().await {
+            match command {
+                Command::Begin { start_pose, .. } => start = start_pose,
+                Command::Frame { .. } => announced += 1,
+                Command::Mouth { index, picture, .. } => mouths.push((index, picture)),
+                _ => {}
+            }
+        }
+        (announced, mouths, start)
+    });
+    let playout = SessionPlayout { commands, pose: Arc::new(PoseClock::default()), clock: PlayoutClock::start() };
+    let mut driver = Driver::new(engine, composer, Arc::clone(&avatar), AvatarHandle(0), playout);
+    let (sound, speech) = mpsc::channel(1);
+    let tone = [0.3, -0.3].repeat(frames * LIPSYNC_SAMPLES_PER_FRAME / 2);
+    sound.send(Ok(PcmChunk { samples: tone, sample_rate: LIPSYNC_RATE })).await.unwrap();
+    drop(sound);
+    let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new()).await.unwrap();
+    drop(driver);
+    let (announced, mouths, start_pose) = collecting.await.unwrap();
+    tokio::task::spawn_blocking(|| assert!(engine_thread.join() && compose_thread.join())).await.unwrap();
+    Spoken { outcome, announced, mouths, start_pose, avatar }
+}
+
+impl Spoken {
+    fn pose(&self, index: u64) -> &crate::avatar::AvatarFrame {
+        self.avatar.frame(self.start_pose + index)
+    }
+
+    fn has_mouth(&self, index: u64) -> bool {
+        let drawn = blend::paste(self.pose(index), &self.avatar.mask, &grey(usize::try_from(index).unwrap()));
+        *self.mouths[usize::try_from(index).unwrap()].1 == drawn
+    }
+}
+
+#[tokio::test]
+async fn every_frame_of_a_clip_is_announced_and_drawn_the_last_one_too() {
+    // 1.16 s: upstream counts 28 frames in floating point, and shows 27 of them.
+    let spoken = speak(29, None).await;
+    assert_eq!((spoken.outcome.frames, spoken.announced), (29, 29));
+    assert_eq!(spoken.mouths.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..29).collect::<Vec<_>>());
+    assert!((0..29).all(|index| spoken.has_mouth(index)));
+}
+
+#[tokio::test]
+async fn frames_after_an_error_stay_where_they_belong() {
+    let spoken = speak(20, Some(5)).await;
+    assert!(spoken.outcome.lip_sync_error.is_some());
+    assert_eq!(spoken.mouths.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    let without: Vec<u64> = (0..20).filter(|&index| !spoken.has_mouth(index)).collect();
+    // The batch that frame 5 was in: after one, one and two frames alone come four.
+    assert_eq!(without, [4, 5, 6, 7]);
+    assert!(
+        without.iter().all(|&index| *spoken.mouths[usize::try_from(index).unwrap()].1 == *spoken.pose(index).picture)
+    );
+}
