@@ -43,7 +43,8 @@ impl Manifest {
     }
 
     fn validate(&self) -> Result<(), String> {
-        if self.model.parse::<AvatarId>().is_err() {
+        // As an id, and dots within, since a version has them: musetalk-v1.5.
+        if self.model.replace('.', "-").parse::<AvatarId>().is_err() {
             return Err(format!("model {:?} is not the name of a model folder", self.model));
         }
         for (field, value) in [("width", self.width), ("height", self.height)] {
@@ -80,6 +81,15 @@ mod tests {
     fn what_is_left_out_of_the_voice_has_defaults() {
         let manifest = load(GOOD).unwrap();
         assert_eq!((manifest.voice.rate, manifest.voice.pitch), (165, 50));
+    }
+
+    #[test]
+    fn a_model_may_have_a_version_in_its_name_but_be_no_path() {
+        let with = |name: &str| load(&GOOD.replace("\"demo\"", &format!("{name:?}")));
+        assert_eq!(with("musetalk-v1.5").unwrap().model, "musetalk-v1.5");
+        for name in ["..", ".hidden", "a/b", "", "../musetalk-v1.5"] {
+            assert!(with(name).unwrap_err().contains("not the name of a model folder"), "{name}");
+        }
     }
 
     #[test]
