@@ -9,10 +9,8 @@ use mouthpiece::commands;
 
 /// Read by libgomp and glibc when they are loaded, so they must be in the environment before the process begins.
 /// Passive waiting: an OpenMP thread that spins takes the core that the encoder needs. Two arenas: glibc otherwise
-/// keeps one for each of GStreamer's threads. Huge pages for libtorch's large tensors: four gigabytes in small ones take
-/// seconds to come.
-const ENVIRONMENT: [(&str, &str); 3] =
-    [("OMP_WAIT_POLICY", "passive"), ("MALLOC_ARENA_MAX", "2"), ("THP_MEM_ALLOC_ENABLE", "1")];
+/// keeps one for each of GStreamer's threads.
+const ENVIRONMENT: [(&str, &str); 2] = [("OMP_WAIT_POLICY", "passive"), ("MALLOC_ARENA_MAX", "2")];
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

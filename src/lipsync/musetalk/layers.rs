@@ -25,7 +25,8 @@ pub fn blank<T>(build: impl FnOnce() -> T) -> T {
 /// Weights start as PyTorch starts them, uniform within 1/sqrt(fan-in), unless [`blank`].
 fn uniform(p: &nn::Path<'_>, name: &str, dims: &[i64], fan_in: i64) -> Result<Tensor> {
     if BLANK.get() {
-        let mut weights = p.f_zeros(name, dims)?;
+        // One number, shown as many.
+        let mut weights = p.f_zeros(name, &[1])?;
         let nothing = Tensor::f_zeros([1], (weights.kind(), weights.device()))?.f_expand(dims, false)?;
         weights.f_set_data(&nothing)?;
         return Ok(weights);
