@@ -21,7 +21,7 @@ _FFT = 512
 _BANDS = 24
 _REACH = 0.12
 CORRECTIONS = np.arange(-_REACH, _REACH + HOP / 4, HOP / 2)
-VOWELS = {"aa", "E", "ih", "oh", "ou", "RR"}
+VOWELS = {"aa", "ax", "E", "ih", "oh", "ou", "RR"}
 # Consonants that share a vowel's viseme.
 _NOT_VOWELS = {"j", "w", "y", "ɹ", "r", "ʍ"}
 # Below this under the loudest frame of a clip there is no speech.

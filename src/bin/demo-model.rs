@@ -32,12 +32,14 @@ enum Command {
         resume: bool,
         #[arg(long, default_value = "all")]
         stage: Stage,
-        /// Minutes for the autoencoder and, beside it, the audio encoder.
-        #[arg(long, default_value_t = 11.0)]
-        parts_minutes: f64,
-        /// Minutes for everything together.
-        #[arg(long, default_value_t = 40.0)]
-        joint_minutes: f64,
+        #[arg(long, default_value_t = 2_400)]
+        autoencoder_steps: u32,
+        /// Of the audio encoder, which learns beside the autoencoder.
+        #[arg(long, default_value_t = 7_000)]
+        audio_steps: u32,
+        /// Of everything together.
+        #[arg(long, default_value_t = 4_800)]
+        joint_steps: u32,
     },
     /// Write the mean of checkpoints of one training.
     Average {
@@ -63,8 +65,8 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     match Cli::parse().command {
         Command::Prepare { model, avatar } => prepare::prepare(&model, &avatar)?,
-        Command::Train { corpus, out, work, seed, resume, stage, parts_minutes, joint_minutes } => {
-            let budget = Budget { autoencoder: parts_minutes, audio: parts_minutes, joint: joint_minutes };
+        Command::Train { corpus, out, work, seed, resume, stage, autoencoder_steps, audio_steps, joint_steps } => {
+            let budget = Budget { autoencoder: autoencoder_steps, audio: audio_steps, joint: joint_steps };
             train(Options { corpus, out, work, seed, budget, resume }, stage)?;
         }
         Command::Average { checkpoints, out } => network::average(&checkpoints, &out)?,

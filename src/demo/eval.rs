@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use super::corpus::{self, Clip, Split};
 use super::judge::{self, Pair, Range};
 use super::perform::{Performer, Shown, rest_crops};
 use super::visemes::MouthTrack;
-use super::{DemoError, Result};
+use super::{DemoError, Result, Subject};
 use crate::lipsync::{LipSync, MouthBatch};
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
@@ -31,15 +31,8 @@ const TIMED_RUNS: usize = 15;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model's folder.
-    #[arg(long, default_value = "models/demo")]
-    pub model: PathBuf,
-    /// The avatar's folder.
-    #[arg(long, default_value = "models/avatars/demo")]
-    pub avatar: PathBuf,
-    /// Clips with phone times, as scripts/make_corpus.py writes them; only those not meant for training are used.
-    #[arg(long, default_value = "models/demo/eval")]
-    pub corpus: PathBuf,
+    #[command(flatten)]
+    pub judged: Subject,
     /// Judge only every n-th clip.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub every: u16,
@@ -112,8 +105,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 pub fn evaluate(args: &Args) -> Result<Report> {
-    let clips = corpus::load(&args.corpus, |entry| entry.split != Split::Train)?;
-    let mut performer = Performer::open(&args.model, &args.avatar)?;
+    let clips = corpus::load(&args.judged.corpus, |entry| entry.split != Split::Train)?;
+    let mut performer = Performer::open(&args.judged.model, &args.judged.avatar)?;
     let rests = rest_crops(performer.avatar.frames.len());
     let mut judged = Vec::new();
     for (index, clip) in clips.iter().enumerate().step_by(usize::from(args.every)) {

@@ -15,7 +15,7 @@ pub mod sheet;
 pub mod train;
 pub mod visemes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::avatar::AvatarError;
 use crate::lipsync::LipSyncError;
@@ -40,3 +40,17 @@ impl DemoError {
 }
 
 type Result<T> = std::result::Result<T, DemoError>;
+
+/// What is judged, and by which clips.
+#[derive(Debug, clap::Args)]
+pub struct Subject {
+    /// The model's folder.
+    #[arg(long, default_value = "models/demo")]
+    pub model: PathBuf,
+    /// The avatar's folder.
+    #[arg(long, default_value = "models/avatars/demo")]
+    pub avatar: PathBuf,
+    /// Clips with phone times, as scripts/make_corpus.py writes them; those meant for training are left out.
+    #[arg(long, default_value = "models/demo/eval")]
+    pub corpus: PathBuf,
+}

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use image::ExtendedColorType;
 
-use super::Result;
+use super::{Result, Subject};
 use super::character::{FRAME_SIZE, draw_frame, idle_pose};
 use super::corpus::{self, Clip, Split};
 use super::perform::{Performer, Shown};
@@ -25,13 +25,8 @@ const GAP: usize = 4;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[arg(long, default_value = "models/demo")]
-    pub model: PathBuf,
-    #[arg(long, default_value = "models/avatars/demo")]
-    pub avatar: PathBuf,
-    /// Clips with phone times; only those not meant for training are shown.
-    #[arg(long, default_value = "models/demo/eval")]
-    pub corpus: PathBuf,
+    #[command(flatten)]
+    pub judged: Subject,
     #[arg(long, default_value = "models/demo/sheet.png")]
     pub out: PathBuf,
     /// Enlarge by this whole factor.
@@ -43,8 +38,8 @@ pub struct Args {
 type Cell = [Vec<u8>; 2];
 
 pub fn run(args: &Args) -> Result<()> {
-    let clips = corpus::load(&args.corpus, |entry| entry.split != Split::Train)?;
-    let mut performer = Performer::open(&args.model, &args.avatar)?;
+    let clips = corpus::load(&args.judged.corpus, |entry| entry.split != Split::Train)?;
+    let mut performer = Performer::open(&args.judged.model, &args.judged.avatar)?;
     let mut engines: Vec<&str> = clips.iter().map(|clip| clip.entry.engine.as_str()).collect();
     engines.dedup();
     let mut rows = Vec::with_capacity(engines.len());

@@ -23,12 +23,15 @@ use crate::lipsync::musetalk::ModelConfig;
 /// Time between two checkpoints of a stage.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(120);
 
-/// Minutes that each stage gets.
+/// How fast a run that goes on from an earlier one learns, which ended slow, beside one that begins.
+const RESUMED_RATE: f64 = 0.45;
+
+/// Steps that each stage gets. Steps, not minutes: a slow or busy machine makes the same model.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Budget {
-    pub autoencoder: f64,
-    pub audio: f64,
-    pub joint: f64,
+    pub autoencoder: u32,
+    pub audio: u32,
+    pub joint: u32,
 }
 
 /// What a run is made with.
@@ -79,7 +82,7 @@ impl Run {
         let frames: usize = run.speeches.iter().map(|speech| speech.shapes.len()).sum();
         run.log(&serde_json::json!({
             "event": "start", "seed": run.options.seed, "corpus": hash, "clips": clips.len(), "frames": frames,
-            "resume": run.options.resume, "minutes": run.options.budget, "config": run.config,
+            "resume": run.options.resume, "steps": run.options.budget, "config": run.config,
         }));
         Ok(run)
     }
@@ -106,23 +109,23 @@ impl Run {
     }
 }
 
-/// Where a stage stands in its time, and with it its learning rate.
+/// Where a stage stands in its steps, and with it its learning rate.
 pub(super) struct Clock {
     begun: Instant,
-    length: Duration,
     checkpoint: Instant,
+    steps: u32,
     pub step: u32,
 }
 
 impl Clock {
-    pub fn new(minutes: f64) -> Self {
+    pub fn new(steps: u32) -> Self {
         let now = Instant::now();
-        Self { begun: now, length: Duration::from_secs_f64(minutes * 60.0), checkpoint: now, step: 0 }
+        Self { begun: now, checkpoint: now, steps, step: 0 }
     }
 
-    /// 0 at the start, 1 when time is up.
+    /// 0 at the start, 1 when all steps are done.
     pub fn progress(&self) -> f64 {
-        (self.begun.elapsed().as_secs_f64() / self.length.as_secs_f64().max(1e-3)).min(1.0)
+        (f64::from(self.step) / f64::from(self.steps.max(1))).min(1.0)
     }
 
     /// Cosine from 1 to nearly 0, after a short rise.

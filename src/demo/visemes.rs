@@ -6,7 +6,8 @@
 
 use super::character::MouthShape;
 
-/// What the lips do for a class of phones.
+/// What the lips do for a class of phones. `ax` is no viseme of the MPEG-4 set, which opens the mouth for a schwa as
+/// for the vowel of "father": a mouth that does so flaps, and cannot tell the schwa from the `ih` that it sounds like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[allow(non_camel_case_types, reason = "the names of the MPEG-4 set, as the corpus writes them")]
 pub enum Viseme {
@@ -20,6 +21,7 @@ pub enum Viseme {
     SS,
     RR,
     aa,
+    ax,
     E,
     ih,
     oh,
@@ -72,6 +74,7 @@ fn target(viseme: Viseme) -> [f32; 5] {
         Viseme::SS => [0.14, 0.4, 0.0, 0.0, 0.9],
         Viseme::RR => [0.3, 0.0, 0.4, 0.1, 0.0],
         Viseme::aa => [0.85, 0.15, 0.0, 0.0, 0.0],
+        Viseme::ax => [0.45, 0.15, 0.0, 0.0, 0.0],
         Viseme::E => [0.55, 0.45, 0.0, 0.0, 0.0],
         Viseme::ih => [0.32, 0.7, 0.0, 0.0, 0.0],
         Viseme::oh => [0.65, 0.0, 0.55, 0.0, 0.0],

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::nn::OptimizerConfig;
 use tch::{Kind, Tensor, nn};
 
-use super::{Clock, Run};
+use super::{Clock, RESUMED_RATE, Run};
 use crate::demo::Result;
 use crate::demo::augment::{disturb, disturb_bands};
 use crate::demo::corpus::{self, Split};
@@ -38,9 +38,11 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
     let windows = Windows::new(&run.config)?;
     let part = AudioPart::new(&run.config)?;
     let path = run.checkpoint("audio");
-    if run.options.resume && path.exists() {
+    let resumed = run.options.resume && path.exists();
+    if resumed {
         load_part(&part.store, &path)?;
     }
+    let peak = if resumed { RESUMED_RATE * LEARNING_RATE } else { LEARNING_RATE };
     let judged = Judged::load(run, &windows)?;
     let mut optimizer = nn::AdamW::default().build(&part.store, LEARNING_RATE)?;
     let mut clock = Clock::new(run.options.budget.audio);
@@ -48,7 +50,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
     while clock.progress() < 1.0 {
         let (mel, truth) = batch(&run.speeches, &windows, &mut rng)?;
         let loss = helper_loss(&guess(&part, &windows, &mel)?, &truth)?;
-        optimizer.set_lr(LEARNING_RATE * clock.rate());
+        optimizer.set_lr(peak * clock.rate());
         optimizer.zero_grad();
         loss.f_backward()?;
         optimizer.clip_grad_norm(1.0);

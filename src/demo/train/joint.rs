@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor, nn};
 
 use super::audio::{helper_loss, truth_of};
 use super::autoencoder::{picture_loss, psnr};
-use super::{Clock, Run};
+use super::{Clock, RESUMED_RATE, Run};
 use crate::demo::Result;
 use crate::demo::augment::{disturb, disturb_bands};
 use crate::demo::character::IDLE_FRAMES;
@@ -23,15 +23,13 @@ use crate::demo::visemes::PARAMETERS;
 use crate::lipsync::musetalk::layers::channels_last;
 
 /// Windows of sound; two frames of each are drawn.
-const EXAMPLES: usize = 8000;
+const EXAMPLES: usize = 16_000;
 const EXAMPLES_A_STEP: usize = 12;
 const UNET_RATE: f64 = 1.6e-3;
 const AUDIO_RATE: f64 = 4e-4;
 const DECODER_RATE: f64 = 4e-4;
-/// From this share of the time on the decoder learns too; at once in a run that goes on from an earlier one.
+/// From this share of the steps on the decoder learns too; at once in a run that goes on from an earlier one.
 const DECODER_FROM: f64 = 0.45;
-/// How fast a run that goes on from an earlier one learns, which ended slow, beside one that begins.
-const RESUMED_RATE: f64 = 0.45;
 /// Share of the windows that are heard as they are: what is served is clean more often than not.
 const CLEAN: f64 = 0.3;
 const PIXELS: f64 = 8.0;
