@@ -17,7 +17,7 @@ mod pose;
 mod tests;
 
 use canvas::Canvas;
-pub use measure::mouth_opening;
+pub use measure::{REGION, mouth_opening};
 pub use pose::{Pose, crop_origin, idle_pose};
 
 /// Side of a frame in pixels.

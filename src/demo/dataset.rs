@@ -31,7 +31,7 @@ pub struct Speech {
 
 impl Speech {
     pub fn new(samples: Arc<[f32]>, phones: &[Phone]) -> Self {
-        let track = MouthTrack::new(phones);
+        let track = MouthTrack::new(phones, &samples);
         let frames = samples.len().div_ceil(LIPSYNC_SAMPLES_PER_FRAME);
         Self { samples, shapes: (0..frames).map(|frame| track.frame(frame)).collect() }
     }

@@ -132,7 +132,7 @@ pub fn evaluate(args: &Args) -> Result<Report> {
 
 fn judge_clip(performer: &mut Performer, rests: &[Vec<u8>], clip: &Clip, pose: usize) -> Result<Judged> {
     let shown = performer.speak(&clip.samples, pose as u64)?;
-    let track = MouthTrack::new(&clip.entry.phones);
+    let track = MouthTrack::new(&clip.entry.phones, &clip.samples);
     let truths = draw_truths(&track, &shown);
     let mut judged = Judged {
         engine: clip.entry.engine.clone(),

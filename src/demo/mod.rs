@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod dataset;
 pub mod eval;
 pub mod judge;
+pub mod loudness;
 pub mod network;
 pub mod perform;
 pub mod prepare;

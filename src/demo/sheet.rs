@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use image::ExtendedColorType;
 
-use super::{Result, Subject};
 use super::character::{FRAME_SIZE, draw_frame, idle_pose};
 use super::corpus::{self, Clip, Split};
 use super::perform::{Performer, Shown};
 use super::prepare::write_png;
 use super::visemes::{MouthTrack, Viseme};
+use super::{Result, Subject};
 
 /// The columns. Neighbours that look alike are left out.
 const VISEMES: [Viseme; 9] =
@@ -68,7 +68,7 @@ fn row(performer: &mut Performer, clips: &[&Clip]) -> Result<Vec<Option<Cell>>> 
             continue;
         }
         let shown = performer.speak(&clip.samples, (number * 29) as u64)?;
-        let track = MouthTrack::new(&clip.entry.phones);
+        let track = MouthTrack::new(&clip.entry.phones, &clip.samples);
         for (at, frame) in wanted {
             cells[at] = shown.get(frame).map(|shown| cell(performer, &track, frame, shown));
         }

@@ -6,6 +6,7 @@
 pub mod audio;
 pub mod autoencoder;
 pub mod joint;
+mod opening;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,12 @@
 //! From phones with times to the shape of the mouth at every moment: what the network is taught and judged by.
 //!
-//! Two rules. Most of the mouth is sluggish, so its targets are smoothed over neighbouring phones (coarticulation). The
+//! Three rules. Most of the mouth is sluggish, so its targets are smoothed over neighbouring phones (coarticulation). The
 //! closures of p, b, m and the bite of f, v are not: they are narrow tracks of their own that smoothing cannot wash
-//! out and that sampling at 25 fps cannot miss. Not in here: where phones and times come from (`corpus`).
+//! out and that sampling at 25 fps cannot miss. And what is said louder opens the mouth further (`loudness`). Not in
+//! here: where phones and times come from (`corpus`).
 
 use super::character::MouthShape;
+use super::loudness::openness;
 
 /// What the lips do for a class of phones. `ax` is no viseme of the MPEG-4 set, which opens the mouth for a schwa as
 /// for the vowel of "father": a mouth that does so flaps, and cannot tell the schwa from the `ih` that it sounds like.
@@ -92,9 +94,9 @@ pub struct MouthTrack {
 }
 
 impl MouthTrack {
-    /// `phones` in order of time.
+    /// `phones` in order of time, of the recording `samples` at 16 kHz, which tells how loud each is.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clips last seconds")]
-    pub fn new(phones: &[Phone]) -> Self {
+    pub fn new(phones: &[Phone], samples: &[f32]) -> Self {
         let end = phones.last().map_or(0.0, |phone| phone.end) + SMOOTHING;
         let steps = (end.clamp(0.0, 3600.0) / STEP) as usize + 1;
         let mut raw = vec![[0.0_f32; 5]; steps];
@@ -103,6 +105,9 @@ impl MouthTrack {
             for value in raw.iter_mut().take(to).skip(from) {
                 *value = target(phone.viseme);
             }
+        }
+        for ([open, ..], openness) in raw.iter_mut().zip(openness(samples, STEP)) {
+            *open *= openness;
         }
         Self { slow: smooth(&raw), presses: closures(phones, Viseme::PP), bites: closures(phones, Viseme::FF) }
     }
@@ -202,7 +207,7 @@ mod tests {
                 phone(Viseme::PP, start, start + 0.02),
                 phone(Viseme::aa, start + 0.02, 0.9),
             ];
-            let track = MouthTrack::new(&phones);
+            let track = MouthTrack::new(&phones, &[]);
             assert!((0..22).any(|frame| track.is_pressed(frame)), "shift {shift}");
             assert!((0..22).map(|frame| track.frame(frame).open).fold(0.0, f32::max) > 0.8);
         }
@@ -210,8 +215,10 @@ mod tests {
 
     #[test]
     fn silence_is_rest() {
-        let track =
-            MouthTrack::new(&[phone(Viseme::sil, 0.0, 0.5), phone(Viseme::aa, 0.5, 0.7), phone(Viseme::sil, 0.7, 1.5)]);
+        let track = MouthTrack::new(
+            &[phone(Viseme::sil, 0.0, 0.5), phone(Viseme::aa, 0.5, 0.7), phone(Viseme::sil, 0.7, 1.5)],
+            &[],
+        );
         for frame in (0..10).chain(20..60) {
             assert_eq!(track.frame(frame), MouthShape::default(), "frame {frame}");
         }

@@ -3,7 +3,7 @@
 use super::CROP_SIZE;
 
 /// The mouth's whereabouts in the crop, as an ellipse: centre and radii. Wider than any mouth, clear of hair and neck.
-const REGION: (f32, f32, f32, f32) = (64.0, 44.0, 46.0, 34.0);
+pub const REGION: (f32, f32, f32, f32) = (64.0, 44.0, 46.0, 34.0);
 
 /// Area of the mouth's interior (cavity, teeth, tongue) as a fraction of the crop's area. Takes a crop in RGB; a buffer of another size measures 0.
 ///

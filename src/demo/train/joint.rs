@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor, nn};
 
 use super::audio::{helper_loss, truth_of};
 use super::autoencoder::{picture_loss, psnr};
+use super::opening::Opening;
 use super::{Clock, RESUMED_RATE, Run};
 use crate::demo::Result;
 use crate::demo::augment::{disturb, disturb_bands};
@@ -31,9 +32,11 @@ const DECODER_RATE: f64 = 4e-4;
 /// From this share of the steps on the decoder learns too; at once in a run that goes on from an earlier one.
 const DECODER_FROM: f64 = 0.45;
 /// Share of the windows that are heard as they are: what is served is clean more often than not.
-const CLEAN: f64 = 0.3;
+const CLEAN: f64 = 0.5;
 const PIXELS: f64 = 8.0;
 const HELPER: f64 = 0.3;
+const OPENING: f64 = 0.5;
+const AJAR: f64 = 0.4;
 /// How much more latent cells around the mouth count than the others.
 const MOUTH: f64 = 4.0;
 /// Patches of latent cells that are decoded for the picture's loss: rows from and number, columns from and number.
@@ -145,9 +148,14 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
     parts.decoder.store.freeze();
     let mut decoder_learns = false;
     let weights = cell_weights(&data.targets)?;
+    let opening = {
+        let scale = run.config.autoencoder.scale();
+        let [top, height, left, width] = inside(MOUTH_PATCH, scale);
+        Opening::new([height, width], [top, left])?
+    };
     let mut order: Vec<usize> = Vec::new();
     let mut clock = Clock::new(run.options.budget.joint);
-    let mut sums = [0.0; 4];
+    let mut means = Means::default();
     while clock.progress() < 1.0 {
         if !decoder_learns && clock.progress() >= decoder_from {
             parts.decoder.store.unfreeze();
@@ -158,10 +166,20 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
             order.shuffle(&mut rng);
         }
         let chosen = order.split_off(order.len() - EXAMPLES_A_STEP);
-        let step = Step { run, parts: &parts, data: &data, windows: &windows, normalisation: &normalisation };
+        let step = Step {
+            run,
+            parts: &parts,
+            data: &data,
+            windows: &windows,
+            normalisation: &normalisation,
+            opening: &opening,
+        };
         let losses = step.losses(&chosen, &weights, &mut rng)?;
-        let loss = losses.latent.f_add(&losses.pixels.f_mul_scalar(PIXELS)?)?;
-        let loss = loss.f_add(&losses.helper.f_mul_scalar(HELPER)?)?;
+        let mut loss = losses.latent.f_add(&losses.look.pixels.f_mul_scalar(PIXELS)?)?;
+        loss = loss.f_add(&losses.helper.f_mul_scalar(HELPER)?)?;
+        if let Some([opening, ajar]) = &losses.look.opening {
+            loss = loss.f_add(&opening.f_mul_scalar(OPENING)?)?.f_add(&ajar.f_mul_scalar(AJAR)?)?;
+        }
         for (optimizer, rate) in &mut optimizers {
             optimizer.set_lr(*rate * scale * clock.rate());
             optimizer.zero_grad();
@@ -173,18 +191,10 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
                 optimizer.step();
             }
         }
-        for (sum, value) in sums.iter_mut().zip([&losses.latent, &losses.pixels, &losses.helper]) {
-            *sum += value.f_double_value(&[])? / 50.0;
-        }
-        sums[3] += losses.psnr / 50.0;
+        means.add(&losses)?;
         clock.step += 1;
         if clock.step.is_multiple_of(50) {
-            let [latent, pixels, helper, psnr] = sums;
-            run.log(&serde_json::json!({
-                "stage": "joint", "step": clock.step, "seconds": clock.seconds(), "latent": latent, "pixels": pixels,
-                "helper": helper, "patch_psnr_db": psnr,
-            }));
-            sums = [0.0; 4];
+            run.log(&means.take(clock.step, clock.seconds()));
         }
         if clock.checkpoint_due() {
             parts.save(run)?;
@@ -193,6 +203,43 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
     parts.save(run)?;
     run.log(&serde_json::json!({ "stage": "joint", "done": true, "step": clock.step, "model": model_name(&run.options.out) }));
     Ok(())
+}
+
+/// What the log says of the steps since its last line.
+#[derive(Default)]
+struct Means {
+    steps: f64,
+    openings: f64,
+    latent: f64,
+    pixels: f64,
+    helper: f64,
+    opening: f64,
+    ajar: f64,
+    psnr: f64,
+}
+
+impl Means {
+    fn add(&mut self, losses: &Losses) -> Result<()> {
+        self.steps += 1.0;
+        self.latent += losses.latent.f_double_value(&[])?;
+        self.pixels += losses.look.pixels.f_double_value(&[])?;
+        self.helper += losses.helper.f_double_value(&[])?;
+        self.psnr += losses.look.psnr;
+        if let Some([opening, ajar]) = &losses.look.opening {
+            self.openings += 1.0;
+            self.opening += opening.f_double_value(&[])?;
+            self.ajar += ajar.f_double_value(&[])?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, step: u32, seconds: u64) -> serde_json::Value {
+        let Self { steps, openings, latent, pixels, helper, opening, ajar, psnr } = std::mem::take(self);
+        serde_json::json!({
+            "stage": "joint", "step": step, "seconds": seconds, "latent": latent / steps, "pixels": pixels / steps,
+            "helper": helper / steps, "opening": opening / openings.max(1.0), "ajar": ajar / openings.max(1.0), "patch_psnr_db": psnr / steps,
+        })
+    }
 }
 
 fn model_name(out: &Path) -> String {
@@ -213,12 +260,20 @@ struct Step<'a> {
     data: &'a Data,
     windows: &'a Windows,
     normalisation: &'a Normalisation,
+    opening: &'a Opening,
 }
 
 struct Losses {
     latent: Tensor,
-    pixels: Tensor,
     helper: Tensor,
+    look: Look,
+}
+
+/// How a decoded patch compares with the truth.
+struct Look {
+    pixels: Tensor,
+    /// How unlike the mouths move, and how far those are open that should be shut; none of another patch.
+    opening: Option<[Tensor; 2]>,
     psnr: f64,
 }
 
@@ -243,8 +298,8 @@ impl Step<'_> {
         let drawn = drawn.f_index_select(0, &Tensor::f_from_slice(&looked)?)?;
         let crops: Vec<i64> = looked.iter().filter_map(|&at| rows.get(usize::try_from(at).ok()?).copied()).collect();
         let crops = self.data.crops.f_index_select(0, &Tensor::f_from_slice(&crops)?)?;
-        let (pixels, psnr) = self.look(&drawn, &to_picture(&crops)?, rng.random_bool(0.25))?;
-        Ok(Losses { latent, pixels, helper, psnr })
+        let look = self.look(&drawn, &to_picture(&crops)?, rng.random_bool(0.25))?;
+        Ok(Losses { latent, helper, look })
     }
 
     /// Disturbed sound to tokens of two frames each, and the parameters that belong to them.
@@ -276,17 +331,30 @@ impl Step<'_> {
         Ok((tokens, Tensor::f_from_slice(&truth)?.f_view([-1, i64::try_from(PARAMETERS).unwrap_or(0)])?))
     }
 
-    /// The loss of a decoded patch against the truth.
-    fn look(&self, latent: &Tensor, truth: &Tensor, jaw: bool) -> Result<(Tensor, f64)> {
-        let [row, rows, column, columns] = if jaw { JAW_PATCH } else { MOUTH_PATCH };
-        let patch = self.normalisation.undo(latent)?.f_narrow(2, row, rows)?.f_narrow(3, column, columns)?;
-        let picture = self.parts.decoder.decoder.decode(&patch)?;
-        // Less a cell on each side.
+    fn look(&self, latent: &Tensor, truth: &Tensor, jaw: bool) -> Result<Look> {
+        let patch = if jaw { JAW_PATCH } else { MOUTH_PATCH };
+        let [row, rows, column, columns] = patch;
+        let latent = self.normalisation.undo(latent)?.f_narrow(2, row, rows)?.f_narrow(3, column, columns)?;
+        let picture = self.parts.decoder.decoder.decode(&latent)?;
         let scale = self.run.config.autoencoder.scale();
-        let (height, width) = ((rows - 2) * scale, (columns - 2) * scale);
+        let [_, height, _, width] = inside(patch, scale);
         let picture = picture.f_narrow(2, scale, height)?.f_narrow(3, scale, width)?;
-        let truth = truth.f_narrow(2, (row + 1) * scale, height)?.f_narrow(3, (column + 1) * scale, width)?;
+        let truth = looked_at(truth, patch, scale)?;
         let psnr = tch::no_grad(|| psnr(&picture, &truth))?;
-        Ok((picture_loss(&picture, &truth)?, psnr))
+        let opening =
+            if jaw { None } else { Some([self.opening.loss(&picture, &truth)?, self.opening.ajar(&picture, &truth)?]) };
+        Ok(Look { pixels: picture_loss(&picture, &truth)?, opening, psnr })
     }
+}
+
+/// The pixels that a patch of latent cells is judged by, less a cell on each side: rows from and number, columns from
+/// and number.
+fn inside([row, rows, column, columns]: [i64; 4], scale: i64) -> [i64; 4] {
+    [(row + 1) * scale, (rows - 2) * scale, (column + 1) * scale, (columns - 2) * scale]
+}
+
+/// Those pixels of whole pictures.
+fn looked_at(pictures: &Tensor, patch: [i64; 4], scale: i64) -> Result<Tensor> {
+    let [top, height, left, width] = inside(patch, scale);
+    Ok(pictures.f_narrow(2, top, height)?.f_narrow(3, left, width)?)
 }

@@ -1,0 +1,135 @@
+//! How far the mouth stands open in decoded pictures, as a loss.
+//!
+//! The opening is what a viewer sees of speech first, and the pixels alone teach the network to draw the likeliest mouth,
+//! which follows the sound less than the sound would allow. In here: the area of the mouth's interior, measured as
+//! `character::measure` does, but with a slope everywhere, and on tensors.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::demo::Result;
+use crate::demo::character::REGION;
+
+/// Pixels of the interior that a shut mouth measures at most, for its seam is dark; of these, what drawing may add;
+/// and many too many.
+const SHUT: f64 = 70.0;
+const TOLERATED: f64 = 5.0;
+const AJAR: f64 = 100.0;
+
+/// Compares openings over a batch of frames.
+pub struct Opening {
+    /// 1 within [`REGION`], of the patch's shape.
+    region: Tensor,
+}
+
+impl Opening {
+    /// For patches of `[height, width]` pixels that begin `corner` (row, column) pixels into the crop.
+    pub fn new([height, width]: [i64; 2], corner: [i64; 2]) -> Result<Self> {
+        let (cx, cy, rx, ry) = REGION;
+        let distance = |length: i64, from: i64, centre: f32, radius: f32| -> Result<Tensor> {
+            let at = Tensor::f_arange(length, (Kind::Float, Device::Cpu))?;
+            let at = at.f_add_scalar(f64::from(i16::try_from(from).unwrap_or(0)))?;
+            Ok(at.f_sub_scalar(f64::from(centre))?.f_div_scalar(f64::from(radius))?.f_square()?)
+        };
+        let rows = distance(height, corner[0], cy, ry)?.f_unsqueeze(1)?;
+        let columns = distance(width, corner[1], cx, rx)?.f_unsqueeze(0)?;
+        let region = rows.f_add(&columns)?.f_lt(1.0)?.f_to_kind(Kind::Float)?;
+        Ok(Self { region })
+    }
+
+    /// Pixels of the interior, `[n]`.
+    fn areas(&self, pictures: &Tensor) -> Result<Tensor> {
+        let levels = pictures.f_add_scalar(1.0)?.f_mul_scalar(127.5)?;
+        let [r, g, b] = [0, 1, 2].map(|channel| levels.f_select(1, channel));
+        let (r, g, b) = (r?, g?, b?);
+        let surely = |above: &Tensor, softness: f64| above.f_div_scalar(softness)?.f_sigmoid();
+        let purple = surely(&b.f_sub(&g)?.f_sub_scalar(5.0)?, 4.0)?;
+        let grey = surely(&g.f_sub(&r)?.f_add_scalar(26.0)?, 4.0)?;
+        let dark = surely(&r.f_neg()?.f_add_scalar(62.0)?, 8.0)?;
+        let interior = purple.f_maximum(&grey)?.f_maximum(&dark)?;
+        Ok(interior.f_mul(&self.region)?.f_sum_dim_intlist([1_i64, 2].as_slice(), false, Kind::Float)?)
+    }
+
+    /// By how far mouths stand open that should be shut, as a share of `AJAR`, on average over all frames. A mouth that
+    /// is nearly shut on a p is what an average loss draws, and what a viewer takes for none.
+    pub fn ajar(&self, drawn: &Tensor, truth: &Tensor) -> Result<Tensor> {
+        let (drawn, truth) = (self.areas(drawn)?, self.areas(truth)?);
+        let shut = truth.f_lt(SHUT)?.f_to_kind(Kind::Float)?;
+        let excess = drawn.f_sub(&truth)?.f_sub_scalar(TOLERATED)?.f_relu()?;
+        Ok(excess.f_div_scalar(AJAR)?.f_mul(&shut)?.f_mean(Kind::Float)?)
+    }
+
+    /// 1 less the correlation of drawn and true areas: 0 to 2. Not their distance: where the sound leaves a doubt, the
+    /// mouth that is least far from all it might be hardly moves.
+    pub fn loss(&self, drawn: &Tensor, truth: &Tensor) -> Result<Tensor> {
+        let centred = |areas: Tensor| areas.f_sub(&areas.f_mean(Kind::Float)?);
+        let (drawn, truth) = (centred(self.areas(drawn)?)?, centred(self.areas(truth)?)?);
+        let product = |a: &Tensor, b: &Tensor| a.f_mul(b)?.f_sum(Kind::Float);
+        // A pixel's worth keeps the slope finite where nothing moves.
+        let spread = product(&drawn, &drawn)?.f_add_scalar(1.0)?.f_mul(&product(&truth, &truth)?.f_add_scalar(1.0)?)?;
+        Ok(product(&drawn, &truth)?.f_div(&spread.f_sqrt()?)?.f_neg()?.f_add_scalar(1.0)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::character::{CROP_SIZE, MouthShape, draw_crop, idle_pose, mouth_opening};
+    use crate::demo::network::to_picture;
+
+    #[test]
+    fn areas_agree_with_the_measure_of_the_evaluation() {
+        let shapes = (0..16_u8).map(|step| {
+            let at = |period: u8| f32::from(step % period) / f32::from(period - 1);
+            MouthShape { open: at(16), wide: at(3), round: at(4), teeth: at(5), tongue: at(7), ..MouthShape::default() }
+        });
+        let crops: Vec<Vec<u8>> =
+            shapes.enumerate().map(|(pose, mouth)| draw_crop(&idle_pose(6 * pose), &mouth)).collect();
+        let side = i64::from(CROP_SIZE);
+        let pictures = Tensor::from_slice(&crops.concat()).view([-1, side, side, 3]);
+        let opening = Opening::new([side, side], [0, 0]).unwrap();
+        let areas = Vec::<f32>::try_from(opening.areas(&to_picture(&pictures).unwrap()).unwrap()).unwrap();
+        let side = CROP_SIZE as f32;
+        for (crop, area) in crops.iter().zip(areas) {
+            let measured = mouth_opening(crop) * side * side;
+            assert!((area - measured).abs() <= 40.0 + 0.1 * measured, "{area} for {measured} pixels");
+        }
+    }
+
+    #[test]
+    fn only_a_mouth_that_should_be_shut_is_ajar() {
+        let side = i64::from(CROP_SIZE);
+        let crop = |pose, mouth| {
+            to_picture(&Tensor::from_slice(&draw_crop(&idle_pose(pose), &mouth)).view([1, side, side, 3])).unwrap()
+        };
+        let opening = Opening::new([side, side], [0, 0]).unwrap();
+        let at = |open, press| MouthShape { open, press, ..MouthShape::default() };
+        for pose in (0..100).step_by(9) {
+            let area = |mouth| f64::try_from(opening.areas(&crop(pose, mouth)).unwrap()).unwrap();
+            let (shut, pressed, little) = (area(at(0.0, 0.0)), area(at(0.6, 1.0)), area(at(0.15, 0.0)));
+            assert!(shut < SHUT && pressed < SHUT && little > SHUT, "pose {pose}: {shut} {pressed} {little}");
+            let ajar =
+                |drawn, truth| f64::try_from(opening.ajar(&crop(pose, drawn), &crop(pose, truth)).unwrap()).unwrap();
+            assert_eq!(ajar(at(0.6, 1.0), at(0.6, 1.0)), 0.0);
+            assert_eq!(ajar(at(0.9, 0.0), at(0.3, 0.0)), 0.0);
+            assert!(ajar(at(0.3, 0.0), at(0.6, 1.0)) > 0.3);
+        }
+    }
+
+    #[test]
+    fn mouths_that_open_together_cost_nothing_and_others_have_a_slope() {
+        let side = i64::from(CROP_SIZE);
+        let crops = |opens: [f32; 3]| {
+            let crop = |open| draw_crop(&idle_pose(0), &MouthShape { open, ..MouthShape::default() });
+            to_picture(&Tensor::from_slice(&opens.map(crop).concat()).view([-1, side, side, 3])).unwrap()
+        };
+        let opening = Opening::new([side, side], [0, 0]).unwrap();
+        let truth = crops([0.1, 0.5, 0.9]);
+        let loss = |opens| f64::try_from(opening.loss(&crops(opens), &truth).unwrap()).unwrap();
+        let [same, less, other, opposite] =
+            [[0.1, 0.5, 0.9], [0.1, 0.4, 0.7], [0.1, 0.9, 0.5], [0.9, 0.5, 0.1]].map(loss);
+        assert!(same.abs() < 1e-3 && less < 0.02 && other > 0.2 && opposite > 1.9, "{same} {less} {other} {opposite}");
+        let drawn = crops([0.1, 0.9, 0.5]).set_requires_grad(true);
+        opening.loss(&drawn, &truth).unwrap().backward();
+        assert!(f64::try_from(drawn.grad().abs().sum(Kind::Float)).unwrap() > 0.0);
+    }
+}
