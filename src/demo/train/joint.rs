@@ -32,11 +32,10 @@ const DECODER_RATE: f64 = 4e-4;
 /// From this share of the steps on the decoder learns too; at once in a run that goes on from an earlier one.
 const DECODER_FROM: f64 = 0.45;
 /// Share of the windows that are heard as they are: what is served is clean more often than not.
-const CLEAN: f64 = 0.5;
+const CLEAN: f64 = 0.3;
 const PIXELS: f64 = 8.0;
 const HELPER: f64 = 0.3;
 const OPENING: f64 = 0.5;
-const AJAR: f64 = 0.4;
 /// How much more latent cells around the mouth count than the others.
 const MOUTH: f64 = 4.0;
 /// Patches of latent cells that are decoded for the picture's loss: rows from and number, columns from and number.
@@ -177,8 +176,8 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
         let losses = step.losses(&chosen, &weights, &mut rng)?;
         let mut loss = losses.latent.f_add(&losses.look.pixels.f_mul_scalar(PIXELS)?)?;
         loss = loss.f_add(&losses.helper.f_mul_scalar(HELPER)?)?;
-        if let Some([opening, ajar]) = &losses.look.opening {
-            loss = loss.f_add(&opening.f_mul_scalar(OPENING)?)?.f_add(&ajar.f_mul_scalar(AJAR)?)?;
+        if let Some(opening) = &losses.look.opening {
+            loss = loss.f_add(&opening.f_mul_scalar(OPENING)?)?;
         }
         for (optimizer, rate) in &mut optimizers {
             optimizer.set_lr(*rate * scale * clock.rate());
@@ -214,7 +213,6 @@ struct Means {
     pixels: f64,
     helper: f64,
     opening: f64,
-    ajar: f64,
     psnr: f64,
 }
 
@@ -225,19 +223,18 @@ impl Means {
         self.pixels += losses.look.pixels.f_double_value(&[])?;
         self.helper += losses.helper.f_double_value(&[])?;
         self.psnr += losses.look.psnr;
-        if let Some([opening, ajar]) = &losses.look.opening {
+        if let Some(opening) = &losses.look.opening {
             self.openings += 1.0;
             self.opening += opening.f_double_value(&[])?;
-            self.ajar += ajar.f_double_value(&[])?;
         }
         Ok(())
     }
 
     fn take(&mut self, step: u32, seconds: u64) -> serde_json::Value {
-        let Self { steps, openings, latent, pixels, helper, opening, ajar, psnr } = std::mem::take(self);
+        let Self { steps, openings, latent, pixels, helper, opening, psnr } = std::mem::take(self);
         serde_json::json!({
             "stage": "joint", "step": step, "seconds": seconds, "latent": latent / steps, "pixels": pixels / steps,
-            "helper": helper / steps, "opening": opening / openings.max(1.0), "ajar": ajar / openings.max(1.0), "patch_psnr_db": psnr / steps,
+            "helper": helper / steps, "opening": opening / openings.max(1.0), "patch_psnr_db": psnr / steps,
         })
     }
 }
@@ -272,8 +269,8 @@ struct Losses {
 /// How a decoded patch compares with the truth.
 struct Look {
     pixels: Tensor,
-    /// How unlike the mouths move, and how far those are open that should be shut; none of another patch.
-    opening: Option<[Tensor; 2]>,
+    /// None of a patch that is not of the mouth.
+    opening: Option<Tensor>,
     psnr: f64,
 }
 
@@ -341,8 +338,7 @@ impl Step<'_> {
         let picture = picture.f_narrow(2, scale, height)?.f_narrow(3, scale, width)?;
         let truth = looked_at(truth, patch, scale)?;
         let psnr = tch::no_grad(|| psnr(&picture, &truth))?;
-        let opening =
-            if jaw { None } else { Some([self.opening.loss(&picture, &truth)?, self.opening.ajar(&picture, &truth)?]) };
+        let opening = if jaw { None } else { Some(self.opening.loss(&picture, &truth)?) };
         Ok(Look { pixels: picture_loss(&picture, &truth)?, opening, psnr })
     }
 }

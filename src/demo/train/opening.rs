@@ -9,12 +9,6 @@ use tch::{Device, Kind, Tensor};
 use crate::demo::Result;
 use crate::demo::character::REGION;
 
-/// Pixels of the interior that a shut mouth measures at most, for its seam is dark; of these, what drawing may add;
-/// and many too many.
-const SHUT: f64 = 70.0;
-const TOLERATED: f64 = 5.0;
-const AJAR: f64 = 100.0;
-
 /// Compares openings over a batch of frames.
 pub struct Opening {
     /// 1 within [`REGION`], of the patch's shape.
@@ -47,15 +41,6 @@ impl Opening {
         let dark = surely(&r.f_neg()?.f_add_scalar(62.0)?, 8.0)?;
         let interior = purple.f_maximum(&grey)?.f_maximum(&dark)?;
         Ok(interior.f_mul(&self.region)?.f_sum_dim_intlist([1_i64, 2].as_slice(), false, Kind::Float)?)
-    }
-
-    /// By how far mouths stand open that should be shut, as a share of `AJAR`, on average over all frames. A mouth that
-    /// is nearly shut on a p is what an average loss draws, and what a viewer takes for none.
-    pub fn ajar(&self, drawn: &Tensor, truth: &Tensor) -> Result<Tensor> {
-        let (drawn, truth) = (self.areas(drawn)?, self.areas(truth)?);
-        let shut = truth.f_lt(SHUT)?.f_to_kind(Kind::Float)?;
-        let excess = drawn.f_sub(&truth)?.f_sub_scalar(TOLERATED)?.f_relu()?;
-        Ok(excess.f_div_scalar(AJAR)?.f_mul(&shut)?.f_mean(Kind::Float)?)
     }
 
     /// 1 less the correlation of drawn and true areas: 0 to 2. Not their distance: where the sound leaves a doubt, the
@@ -92,26 +77,6 @@ mod tests {
         for (crop, area) in crops.iter().zip(areas) {
             let measured = mouth_opening(crop) * side * side;
             assert!((area - measured).abs() <= 40.0 + 0.1 * measured, "{area} for {measured} pixels");
-        }
-    }
-
-    #[test]
-    fn only_a_mouth_that_should_be_shut_is_ajar() {
-        let side = i64::from(CROP_SIZE);
-        let crop = |pose, mouth| {
-            to_picture(&Tensor::from_slice(&draw_crop(&idle_pose(pose), &mouth)).view([1, side, side, 3])).unwrap()
-        };
-        let opening = Opening::new([side, side], [0, 0]).unwrap();
-        let at = |open, press| MouthShape { open, press, ..MouthShape::default() };
-        for pose in (0..100).step_by(9) {
-            let area = |mouth| f64::try_from(opening.areas(&crop(pose, mouth)).unwrap()).unwrap();
-            let (shut, pressed, little) = (area(at(0.0, 0.0)), area(at(0.6, 1.0)), area(at(0.15, 0.0)));
-            assert!(shut < SHUT && pressed < SHUT && little > SHUT, "pose {pose}: {shut} {pressed} {little}");
-            let ajar =
-                |drawn, truth| f64::try_from(opening.ajar(&crop(pose, drawn), &crop(pose, truth)).unwrap()).unwrap();
-            assert_eq!(ajar(at(0.6, 1.0), at(0.6, 1.0)), 0.0);
-            assert_eq!(ajar(at(0.9, 0.0), at(0.3, 0.0)), 0.0);
-            assert!(ajar(at(0.3, 0.0), at(0.6, 1.0)) > 0.3);
         }
     }
 
