@@ -1,9 +1,10 @@
 /**
  * Client of a mouthpiece server: signalling over a WebSocket, the avatar's picture and voice over WebRTC.
  *
- * In here: when to offer and to reconnect, what can be said and heard. Its parts: the peer connection (`client/peer.js`),
- * figures from getStats (`client/figures.js`), a voice of the page's own (`client/audio.js`). Not in here: anything
- * visible (`app.js`). No dependencies besides; any page may import this file.
+ * In here: when to offer and to reconnect, what can be said and heard. Its parts, in `client/`: the peer connection
+ * (`peer.js`), the socket (`socket.js`), signs of life of both (`liveness.js`), the video element (`screen.js`), figures
+ * from getStats (`figures.js`), a voice of the page's own (`audio.js`). Not in here: our page (`app.js`). No dependencies
+ * besides; any page may import this file.
  *
  * Two ways to use it.
  *
@@ -24,8 +25,11 @@
  */
 
 import { audioFrames } from "./client/audio.js";
-import { Figures, bytesReceived } from "./client/figures.js";
+import { Figures } from "./client/figures.js";
+import { Heartbeat, Received } from "./client/liveness.js";
 import { buffersLittle, offeringPeer } from "./client/peer.js";
+import { playStream, showStream } from "./client/screen.js";
+import { openSocket } from "./client/socket.js";
 
 /** Wire protocol this client speaks; the server says its own in `session`. */
 export const PROTOCOL_VERSION = 1;
@@ -46,9 +50,6 @@ const ANSWER_TIMEOUT_MS = 12_000;
 
 /** A connection that is lost for shorter often comes back by itself, as on a change from one Wi-Fi cell to the next. */
 const DISCONNECTED_GRACE_MS = 3000;
-
-/** Between pings; a socket silent for a whole interval after one is taken for dead. */
-const HEARTBEAT_MS = 5000;
 
 /** Audio the browser has not sent yet; beyond it `sendAudio` waits. */
 const AUDIO_BUFFERED_BYTES = 256 * 1024;
@@ -94,10 +95,9 @@ export class AvatarWebRTCClient extends EventTarget {
   #retryTimer = null;
   #offerTimer = null;
   #graceTimer = null;
-  #heartbeatTimer = null;
-  #heardSincePing = true;
+  #heartbeat = new Heartbeat(() => this.#beat(), () => this.#reconnect("the server is silent"));
+  #received = new Received();
   #signallingRoundTrip = null;
-  #lastReceived = { bytes: 0, stalled: 0 };
   #wake = () => {
     if (this.#retryTimer !== null && globalThis.document?.visibilityState !== "hidden") this.#openSocket();
   };
@@ -236,7 +236,7 @@ export class AvatarWebRTCClient extends EventTarget {
    * @param {string|object} message JSON text, or what it holds
    */
   async handleMessage(message) {
-    this.#heardSincePing = true;
+    this.#heartbeat.heard();
     if (typeof message === "string") {
       try {
         message = JSON.parse(message);
@@ -399,32 +399,17 @@ export class AvatarWebRTCClient extends EventTarget {
   #show(peer, stream) {
     const video = this.videoElement;
     if (!video) return;
-    if (video.srcObject !== stream) {
-      video.srcObject = stream;
-      const shown = () => {
-        if (peer !== this.peerConnection || this.#timing.shown !== undefined) return;
-        this.#timing.shown = performance.now();
-        this.#emit("first_frame", { time_to_first_frame_ms: this.#timing.shown - this.#timing.offered });
-      };
-      // Callbacks of frames rest in a page that is not visible, so whichever comes first counts.
-      video.requestVideoFrameCallback?.(shown);
-      video.addEventListener("loadeddata", shown, { once: true });
-    }
+    showStream(video, stream, () => {
+      if (peer !== this.peerConnection || this.#timing.shown !== undefined) return;
+      this.#timing.shown = performance.now();
+      this.#emit("first_frame", { time_to_first_frame_ms: this.#timing.shown - this.#timing.offered });
+    });
     this.play();
   }
 
   /** Plays the video, without sound if the browser wants a gesture for that first. */
   async play() {
-    const video = this.videoElement;
-    if (!video?.srcObject) return;
-    try {
-      await video.play();
-    } catch (error) {
-      if (error.name !== "NotAllowedError" || video.muted) return; // AbortError: a new stream took over.
-      video.muted = true;
-      this.#emit("sound_blocked");
-      await video.play().catch(() => {});
-    }
+    if (this.videoElement?.srcObject) await playStream(this.videoElement, () => this.#emit("sound_blocked"));
   }
 
   #dropPeer() {
@@ -432,7 +417,6 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#answerCame();
     this.#heldCandidates = [];
     this.#figures.reset();
-    this.#lastReceived = { bytes: 0, stalled: 0 };
     this.peerConnection?.close();
     this.peerConnection = null;
   }
@@ -457,14 +441,6 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#retryTimer = null;
     this.#timing = { started: performance.now() };
     this.#prepare();
-    let socket;
-    try {
-      socket = new WebSocket(this.#url);
-    } catch (error) {
-      this.#fail(`${this.#url} is no address of a WebSocket: ${error.message}`);
-      return;
-    }
-    this.websocket = socket;
     this.#session = null;
     let sessionTimer;
     let offered = false;
@@ -474,30 +450,30 @@ export class AvatarWebRTCClient extends EventTarget {
       offered = true;
       this.initialize().catch((error) => this.#reconnect(`no offer could be made: ${error.message}`));
     };
-    // Messages are taken one after another: a candidate must not overtake the answer it belongs to.
-    let inOrder = Promise.resolve();
-    socket.onopen = () => {
-      sessionTimer = setTimeout(offer, SESSION_TIMEOUT_MS);
-      this.#startHeartbeat(socket);
-    };
-    socket.onmessage = ({ data }) => {
-      inOrder = inOrder.then(async () => {
+    const socket = openSocket(this.#url, {
+      onOpen: () => {
+        sessionTimer = setTimeout(offer, SESSION_TIMEOUT_MS);
+        this.#heartbeat.start();
+      },
+      onMessage: async (message) => {
         if (socket !== this.websocket) return;
-        await this.handleMessage(data);
+        await this.handleMessage(message);
         if (this.#session) offer();
-      }).catch((error) => this.#reconnect(`a message of the server could not be used: ${error.message}`));
-    };
-    socket.onclose = () => {
-      clearTimeout(sessionTimer);
-      // What arrived before the end still counts, above all the error that explains it.
-      inOrder.then(() => socket === this.websocket && this.#reconnect("the server is not reachable"));
-    };
+      },
+      onUnusable: (error) => this.#reconnect(`a message of the server could not be used: ${error.message}`),
+      onClose: () => {
+        clearTimeout(sessionTimer);
+        if (socket === this.websocket) this.#reconnect("the server is not reachable");
+      },
+    });
+    this.websocket = socket;
+    if (!socket) this.#fail(`${this.#url} is no address of a WebSocket`);
   }
 
   #dropSocket() {
     clearTimeout(this.#retryTimer);
     this.#retryTimer = null;
-    clearInterval(this.#heartbeatTimer);
+    this.#heartbeat.stop();
     const socket = this.websocket;
     this.websocket = null;
     socket?.close();
@@ -544,31 +520,13 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#setState("failed", reason);
   }
 
-  #startHeartbeat(socket) {
-    clearInterval(this.#heartbeatTimer);
-    this.#heardSincePing = true;
-    this.#heartbeatTimer = setInterval(async () => {
-      if (socket !== this.websocket) return;
-      if (!this.#heardSincePing) {
-        this.#reconnect("the server is silent");
-        return;
-      }
-      this.#heardSincePing = false;
-      this.#send({ type: "ping", sent_at: performance.now() });
-      await this.#checkMedia();
-    }, HEARTBEAT_MS);
+  async #beat() {
     this.#send({ type: "ping", sent_at: performance.now() });
-  }
-
-  /** A connected peer that receives nothing for two heartbeats is lost, even if the browser has not noticed. */
-  async #checkMedia() {
     const peer = this.peerConnection;
     if (peer?.connectionState !== "connected") return;
-    const bytes = await bytesReceived(peer);
-    if (peer !== this.peerConnection) return;
-    const stalled = bytes > this.#lastReceived.bytes ? 0 : this.#lastReceived.stalled + 1;
-    this.#lastReceived = { bytes, stalled };
-    if (stalled >= 2) this.#offerAgain("picture and voice stopped");
+    // Lost, even if the browser has not noticed.
+    const stalled = await this.#received.hasStalled(peer);
+    if (stalled && peer === this.peerConnection) this.#offerAgain("picture and voice stopped");
   }
 
   // ---- Small parts --------------------------------------------------------------------------------------------------

@@ -107,6 +107,28 @@ async fn reloading_the_page_plays_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_socket_is_opened_again_and_plays() {
+    let chromium = Chromium::launch().await;
+    let server = Server::start().await;
+    let page = chromium.page(&server.url("")).await;
+    page.wait_until_live().await;
+    let lose = "new Promise((resolve) => {
+      const states = [];
+      mouthpiece.addEventListener('state', ({ detail }) => {
+        states.push(detail.state);
+        if (detail.state === 'connected') resolve(states.join());
+      });
+      mouthpiece.websocket.close();
+    })";
+    assert_eq!(page.evaluate(lose).await, "reconnecting,connected");
+    page.wait_until_connected().await;
+    let spoken = page.speak_to_the_end(SHORT).await;
+    assert!(spoken.decoded_fps > 22.0 && spoken.power > HEARD, "{spoken}");
+    server.wait_for_metric("mouthpiece_sessions", 1.0, SETTLED).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_tab_watches_the_same_session() {
     let chromium = Chromium::launch().await;
     let server = Server::start().await;

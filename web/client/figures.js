@@ -99,13 +99,3 @@ export class Figures {
     return before && now.at - before.at >= 100 ? before : null;
   }
 }
-
-/**
- * @param {RTCPeerConnection} peer
- * @returns {Promise<number>} bytes of picture and voice received so far
- */
-export async function bytesReceived(peer) {
-  let bytes = 0;
-  for (const entry of (await peer.getStats()).values()) if (entry.type === "inbound-rtp") bytes += entry.bytesReceived;
-  return bytes;
-}
