@@ -164,3 +164,25 @@ async fn what_each_viewer_costs() {
     assert!(further <= 2.5, "{idle:.1?}");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "writes pictures of the page to the folder in SCREENSHOTS, to choose web/screenshot.png from"]
+async fn the_page_in_mid_word() {
+    let folder = std::path::PathBuf::from(std::env::var_os("SCREENSHOTS").expect("SCREENSHOTS names a folder"));
+    let chromium = Chromium::launch().await;
+    let server = Server::start().await;
+    let page = chromium.page(&server.url("")).await;
+    page.resize(1280, 800, false).await;
+    page.wait_until_live().await;
+    for sentence in SENTENCES {
+        page.send(sentence).await;
+        page.wait_until_speaking().await;
+        for at in 0..4 {
+            page.watch(Duration::from_millis(300)).await;
+            let first = sentence.split(' ').next().unwrap_or_default();
+            page.screenshot(&folder.join(format!("{first}{at}.png"))).await;
+        }
+        page.wait_until_silent().await;
+    }
+    server.stop().await;
+}
