@@ -1,10 +1,11 @@
 //! `mouthpiece models fetch`: what there is to get, consent to its licences, the progress, and the model made of it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{BadInput, models, print, print_json, write_stderr};
@@ -77,8 +78,11 @@ fn licences(planned: &[Planned]) -> String {
 /// Goes on if every licence was agreed to: earlier, on the command line, or now.
 fn consent(record: &Path, planned: &[Planned], given: bool) -> anyhow::Result<()> {
     let mut agreed: BTreeMap<String, String> = match std::fs::read(record) {
-        Ok(text) => serde_json::from_slice(&text)?,
-        Err(_) => BTreeMap::new(),
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| {
+            BadInput(format!("{} is not what consent was written as ({error}): remove it", record.display()))
+        })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+        Err(error) => return Err(BadInput(format!("{}: {error}", record.display())).into()),
     };
     if planned.iter().all(|file| agreed.get(file.repo) == Some(&file.licence)) {
         return Ok(());
@@ -102,44 +106,40 @@ fn consent(record: &Path, planned: &[Planned], given: bool) -> anyhow::Result<()
     Ok(())
 }
 
-/// A line that is drawn over and over on a terminal; elsewhere a line for each file.
+/// A progress bar on a terminal; elsewhere a line for each file.
 struct Bar {
-    terminal: bool,
-    drawn: String,
+    file: String,
+    bar: ProgressBar,
 }
 
 impl Bar {
     fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), drawn: String::new() }
+        Self { file: String::new(), bar: ProgressBar::hidden() }
     }
 
     fn show(&mut self, progress: Progress<'_>) {
-        const WIDTH: u64 = 30;
         let Progress { file, bytes, of } = progress;
-        let line = if self.terminal {
-            let done = bytes * WIDTH / of.max(1);
-            let bar: String = (0..WIDTH).map(|place| if place < done { '#' } else { '.' }).collect();
-            format!("{file:44} [{bar}] {:>3} %, {} of {} MB", bytes * 100 / of.max(1), bytes >> 20, of >> 20)
-        } else {
-            format!("{file}, {of} bytes")
-        };
-        if line == self.drawn {
-            return;
+        if file != self.file {
+            self.end();
+            file.clone_into(&mut self.file);
+            if std::io::stderr().is_terminal() {
+                // What is there already does not count for the rate.
+                self.bar =
+                    ProgressBar::new(of).with_position(bytes).with_message(self.file.clone()).with_style(style());
+                self.bar.reset_eta();
+            } else {
+                write_stderr(&format!("{file}, {of} bytes\n"));
+            }
         }
-        let other_file = self.drawn.split([' ', ',']).next() != line.split([' ', ',']).next();
-        match (self.terminal, other_file && !self.drawn.is_empty()) {
-            (true, true) => write_stderr(&format!("\n{line}")),
-            (true, false) => write_stderr(&format!("\r{line}")),
-            (false, _) => write_stderr(&format!("{line}\n")),
-        }
-        // Nobody to tell if stderr is closed.
-        let _ = std::io::stderr().flush();
-        self.drawn = line;
+        self.bar.set_position(bytes);
     }
 
     fn end(&self) {
-        if self.terminal && !self.drawn.is_empty() {
-            write_stderr("\n");
-        }
+        self.bar.abandon();
     }
+}
+
+fn style() -> ProgressStyle {
+    let template = "{msg:44} [{bar:30}] {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("##.")
 }

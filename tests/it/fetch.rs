@@ -229,6 +229,11 @@ fn a_model_is_fetched_converted_and_sound_and_consent_is_asked_for_once() {
     assert_eq!(succeeds(&upstream.verify())["sound"], true);
     assert!(!upstream.home.path().join("models/.musetalk-v1.5.fetched").exists());
     fails(&fetch(&[]), 2, &["is there already", "--replace"]);
+    let consent = upstream.home.path().join("models/licences-accepted.json");
+    let agreed = std::fs::read(&consent).unwrap();
+    std::fs::write(&consent, "{").unwrap();
+    fails(&fetch(&["--replace"]), 2, &["licences-accepted.json", "remove it"]);
+    std::fs::write(&consent, agreed).unwrap();
     succeeds(&fetch(&["--replace", "--keep"]));
     assert!(upstream.home.path().join("models/.musetalk-v1.5.fetched/musetalkV15/unet.pth").exists());
     fails(&models(home, &["fetch", "anything"]), 2, &["\"anything\"", "musetalk-v1.5"]);
