@@ -1,5 +1,5 @@
 //! How loud speech is from syllable to syllable: a jaw opens further for a loud vowel than for the same one murmured
-//! (Geumann 2001, "Vocal intensity: acoustic and articulatory correlates").
+//! (Schulman 1989, "Articulatory dynamics of loud speech").
 //!
 //! Not in here: which sound is spoken (`visemes`).
 
@@ -16,8 +16,8 @@ const SHUT_DB: f32 = 20.0;
 const LEAST: f32 = 0.4;
 const MOST: f32 = 1.1;
 
-/// By how much a mouth opens beside how it opens for loud speech, every `step` seconds of a recording. Silence is 1:
-/// its mouth is told by its visemes.
+/// By how much a mouth opens beside how it opens for loud speech, every `step` seconds of a recording: 0.4, as in a
+/// pause, to 1.1. A recording without sound has 1 throughout.
 pub fn openness(samples: &[f32], step: f64) -> Vec<f32> {
     let power = syllabic_power(samples, step);
     let least = power.iter().copied().fold(0.0, f32::max) * AUDIBLE;
