@@ -27,6 +27,7 @@ const ENGINE_SKIPPED: &str = "mouthpiece_engine_skipped_total";
 pub(crate) const TICK_LATE: &str = "mouthpiece_playout_tick_late_seconds";
 const TICKS_SKIPPED: &str = "mouthpiece_playout_ticks_skipped_total";
 pub(crate) const PAIRS: &str = "mouthpiece_pairs_total";
+pub(crate) const MOUTH_FRAMES: &str = "mouthpiece_mouth_frames_total";
 pub(crate) const FRAME_GAP: &str = "mouthpiece_frame_gap_seconds";
 const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
 const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
@@ -67,6 +68,10 @@ fn describe() {
     describe_counter!(
         PAIRS,
         "Pairs of a frame and its sound, by what they showed: idle, held, mouth, own, repeated, starved"
+    );
+    describe_counter!(
+        MOUTH_FRAMES,
+        "Frames of speech that a mouth is drawn for, by kind: fresh, or repeated where it was not there in time"
     );
     describe_histogram!(FRAME_GAP, "Between two frames as they leave an encoder");
     describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
@@ -121,6 +126,12 @@ pub fn ticks_skipped(count: u64) {
 
 pub fn pair_pushed(kind: Kind) {
     counter!(PAIRS, "shows" => kind.as_str()).increment(1);
+    let mouth = match kind {
+        Kind::Mouth => "fresh",
+        Kind::Repeated | Kind::Starved => "repeated",
+        Kind::Idle | Kind::Held | Kind::Own => return,
+    };
+    counter!(MOUTH_FRAMES, "kind" => mouth).increment(1);
 }
 
 pub fn frame_encoded(after: Duration) {

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::avatar::fixture;
     use crate::ids::SessionId;
-    use crate::lipsync::{LipSyncError, MouthBatch, MouthFrame};
+    use crate::lipsync::{LipSyncError, MouthFrame, MouthRun};
     use crate::playout::{Pair, PairSink};
 
     /// A network that draws nothing, and one that panics when it is asked to.
@@ -193,7 +193,7 @@ mod tests {
             Ok(AvatarHandle(0))
         }
 
-        fn infer(&mut self, _: &MouthBatch) -> Result<Vec<MouthFrame>, LipSyncError> {
+        fn infer_all(&mut self, _: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
             assert!(!self.panics, "the network is told to panic");
             Ok(Vec::new())
         }
@@ -232,7 +232,7 @@ mod tests {
         assert_told(engine, "engine").await;
 
         let compose = works(false).await;
-        let too_small = MouthFrame { width: 32, height: 32, rgb: Vec::new() };
+        let too_small = Arc::new(MouthFrame { width: 32, height: 32, rgb: Vec::new() });
         compose.composer.paste(Arc::new(fixture::avatar()), 0, too_small).await.unwrap_err();
         assert_told(compose, "compose").await;
 

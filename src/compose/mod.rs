@@ -24,7 +24,7 @@ const QUEUE: usize = 64;
 struct Job {
     avatar: Arc<Avatar>,
     pose: u64,
-    mouth: MouthFrame,
+    mouth: Arc<MouthFrame>,
     marked: bool,
     reply: oneshot::Sender<Arc<I420Frame>>,
 }
@@ -74,7 +74,7 @@ impl Composer {
         &self,
         avatar: Arc<Avatar>,
         pose: u64,
-        mouth: MouthFrame,
+        mouth: Arc<MouthFrame>,
     ) -> Result<Arc<I420Frame>, ComposeEnded> {
         let (reply, done) = oneshot::channel();
         let job = Job { avatar, pose, mouth, marked: self.marking, reply };

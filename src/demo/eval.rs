@@ -17,7 +17,7 @@ use super::judge::{self, Pair, Range};
 use super::perform::{Performer, Shown, rest_crops};
 use super::visemes::MouthTrack;
 use super::{DemoError, Result, Subject};
-use crate::lipsync::{LipSync, MouthBatch};
+use crate::lipsync::{LipSync, MouthRun};
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// The part of the crop that holds the mouth in every pose, where sharpness is judged: columns, rows.
@@ -240,7 +240,7 @@ fn measure_speed(performer: &mut Performer, samples: &Arc<[f32]>) -> Result<Spee
 fn measure_batch(performer: &mut Performer, samples: &Arc<[f32]>, size: usize) -> Result<[f64; 2]> {
     let (mut wall, mut cpu) = (Vec::new(), Vec::new());
     for run in 0..TIMED_RUNS + 3 {
-        let batch = MouthBatch {
+        let batch = MouthRun {
             avatar: performer.handle,
             poses: (0..size).map(|at| (run * size + at) % performer.avatar.frames.len()).collect(),
             audio: Arc::clone(samples),

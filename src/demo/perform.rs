@@ -15,7 +15,7 @@ use crate::avatar::Avatar;
 use crate::compose::blend;
 use crate::lipsync::musetalk::MuseTalk;
 use crate::lipsync::window::{Loudness, batch_size, frames_of};
-use crate::lipsync::{AvatarHandle, LipSync, MouthBatch, MouthFrame};
+use crate::lipsync::{AvatarHandle, LipSync, MouthFrame, MouthRun};
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// A model and the avatar that it speaks for.
@@ -67,7 +67,7 @@ impl Performer {
             }
             let loud = (first..frames).take_while(|frame| !loudness.is_quiet(*frame)).count();
             let size = batch_size(mouths, mouths + loud);
-            let batch = MouthBatch {
+            let batch = MouthRun {
                 avatar: self.handle,
                 poses: (first..first + size).map(own).collect(),
                 audio: Arc::clone(samples),

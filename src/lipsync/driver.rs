@@ -10,18 +10,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Engine, EngineError};
+use super::engine::{Due, Engine, EngineError, Mouths};
 use super::window::{self, Loudness};
-use super::{AvatarHandle, LipSyncError, MouthBatch, MouthFrame};
+use super::{AvatarHandle, LipSyncError, MouthFrame, MouthRun};
 use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::ids::{SegmentId, UtteranceId};
 use crate::playout::{Command, FrameAudio, SessionPlayout};
 use crate::speech::resample::{Resampler, to_i16};
 use crate::speech::{PcmChunk, PcmStream, SpeechError};
-use crate::timeline::{
-    FRAME_DURATION, LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME,
-};
+use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 
 /// Frames drawn ahead of the screen: 640 ms at 25 fps. Fewer and one slow batch shows; more is work thrown away at
 /// an interruption. It also is all that a session keeps in memory (6 MB at 512x512).
@@ -77,7 +75,7 @@ struct InFlight {
     segment: SegmentId,
     first: u64,
     pose: u64,
-    mouths: oneshot::Receiver<Result<Vec<MouthFrame>, LipSyncError>>,
+    mouths: oneshot::Receiver<Result<Mouths, LipSyncError>>,
     frames: usize,
     sent: Instant,
 }
@@ -176,7 +174,7 @@ struct Planner<'a> {
     frames: u64,
     mouths: usize,
     start_pose: u64,
-    begun: Option<Instant>,
+    begun: bool,
     first_audio: Option<Instant>,
 }
 
@@ -206,7 +204,7 @@ impl<'a> Planner<'a> {
             frames: 0,
             mouths: 0,
             start_pose: 0,
-            begun: None,
+            begun: false,
             first_audio: None,
         }
     }
@@ -230,7 +228,7 @@ impl<'a> Planner<'a> {
         }
         self.loudness.finish();
         self.plan(true).await?;
-        if self.begun.is_some() {
+        if self.begun {
             self.send(Command::EndSegment { segment: self.segment }).await?;
         }
         Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames, first_audio: self.first_audio })
@@ -287,10 +285,10 @@ impl<'a> Planner<'a> {
 
     /// Chooses the pose of the first frame and opens the segment, once.
     async fn begin(&mut self) -> Result<(), DriverError> {
-        if self.begun.is_some() {
+        if self.begun {
             return Ok(());
         }
-        self.begun = Some(Instant::now());
+        self.begun = true;
         let playout = &self.driver.playout;
         let idle = playout.pose.pose_after(playout.clock.now(), self.driver.first_mouth);
         // Behind segments that are still to be shown, or where the idle loop will be when the mouth is there.
@@ -320,16 +318,18 @@ impl<'a> Planner<'a> {
         }
         self.mouths += size;
         self.forget_old_audio(first);
-        let batch = MouthBatch {
+        let batch = MouthRun {
             avatar: self.driver.handle,
             poses: (0..size as u64).map(|at| self.driver.avatar.cycle.frame(pose + at)).collect(),
             audio: self.heard.as_slice().into(),
             first_frame_at: first * LIPSYNC_SAMPLES_PER_FRAME - self.dropped,
         };
-        let since_begin = FRAME_DURATION * u32::try_from(first).unwrap_or(u32::MAX);
         let sent = Instant::now();
-        let deadline = self.begun.unwrap_or(sent) + since_begin;
-        let mouths = self.driver.engine.draw(batch, deadline, self.cancelled.clone()).await?;
+        let playout = &self.driver.playout;
+        let deadline = playout.pose.due(pose).map(|due| playout.clock.instant(due));
+        // Playout holds the head for a segment's first mouth.
+        let due = Due { deadline, awaited: first == 0 };
+        let mouths = self.driver.engine.draw(batch, due, self.cancelled.clone()).await?;
         let in_flight = InFlight { segment: self.segment, first: first as u64, pose, mouths, frames: size, sent };
         self.batches.send(in_flight).await.map_err(|_| DriverError::Ended("compose"))
     }
@@ -377,28 +377,32 @@ struct Finished {
 impl Finisher {
     async fn run(self, mut batches: mpsc::Receiver<InFlight>) -> Result<Finished, DriverError> {
         let mut finished = Finished::default();
+        let mut last: Option<Arc<MouthFrame>> = None;
         while let Some(batch) = batches.recv().await {
             // The engine withdraws only what was cancelled, and ends only with the server.
             let mouths = match batch.mouths.await.map_err(|_| DriverError::Ended("engine"))? {
-                Ok(mouths) => mouths.into_iter().map(Some).collect(),
+                Ok(mouths) => mouths,
                 Err(error) => {
                     tracing::error!(%error, "the voice goes on without lip-sync");
                     finished.error = Some(error);
+                    last = None;
                     vec![None; batch.frames]
                 }
             };
             for (at, mouth) in (0u64..).zip(mouths) {
                 let pose = batch.pose + at;
-                let picture = match mouth {
+                let fresh = mouth.is_some();
+                last = mouth.map(Arc::new).or(last);
+                let picture = match &last {
                     Some(mouth) => self
                         .composer
-                        .paste(Arc::clone(&self.avatar), pose, mouth)
+                        .paste(Arc::clone(&self.avatar), pose, Arc::clone(mouth))
                         .await
                         .map_err(|_| DriverError::Ended("compose"))?,
                     None => Arc::clone(&self.avatar.frame(pose).picture),
                 };
                 finished.first_mouth.get_or_insert_with(|| batch.sent.elapsed());
-                let command = Command::Mouth { segment: batch.segment, index: batch.first + at, picture };
+                let command = Command::Mouth { segment: batch.segment, index: batch.first + at, picture, fresh };
                 self.commands.send(command).await.map_err(|_| DriverError::Ended("playout"))?;
             }
         }

@@ -1,19 +1,22 @@
 //! Speech becomes pictures of a mouth.
 //!
 //! In here: the trait between the engine and the network, and the plain data that crosses it.
-//! `musetalk` is the network and the only home of libtorch; `engine` is the thread that owns it; `window` says
-//! which audio a frame needs; `driver` takes a stream of speech through all of them to playout. Not in here: pasting the mouth into a frame (`compose`).
+//! `musetalk` is the network and the only home of libtorch; `engine` is the thread that owns it, `scheduler` says what it
+//! draws next and `capacity` how long that takes; `window` says which audio a frame needs; `driver` takes a stream of
+//! speech through all of them to playout. Not in here: pasting the mouth into a frame (`compose`).
 
+pub mod capacity;
 pub mod driver;
 pub mod engine;
 pub mod musetalk;
+pub mod scheduler;
 pub mod window;
 
 use std::sync::Arc;
 
 /// What the network needs to draw a run of consecutive frames of one segment of speech.
 #[derive(Clone, Debug)]
-pub struct MouthBatch {
+pub struct MouthRun {
     /// Which avatar, by the handle that [`LipSync::add_avatar`] gave.
     pub avatar: AvatarHandle,
     /// The avatar's own frame behind each mouth, one for each frame to draw.
@@ -47,8 +50,13 @@ pub trait LipSync {
         decode_rows: Option<[i64; 2]>,
     ) -> Result<AvatarHandle, LipSyncError>;
 
-    /// Draws one crop for each of `batch.poses`.
-    fn infer(&mut self, batch: &MouthBatch) -> Result<Vec<MouthFrame>, LipSyncError>;
+    /// Draws runs of frames, of whichever avatars, in one go: for each, one crop for each of its `poses`.
+    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError>;
+
+    /// Draws one run.
+    fn infer(&mut self, run: &MouthRun) -> Result<Vec<MouthFrame>, LipSyncError> {
+        Ok(self.infer_all(std::slice::from_ref(run))?.pop().unwrap_or_default())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +75,8 @@ pub enum LipSyncError {
     Folder(#[from] crate::models::folder::MissingFile),
     #[error("avatar latents {path}: {problem}")]
     Latents { path: String, problem: String },
+    #[error("drawing panicked: {0}")]
+    Panicked(String),
     #[error("inference: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
 }

@@ -18,7 +18,7 @@ pub const SILENCE_RMS: f32 = 0.003;
 const QUIET_AROUND: usize = 2;
 
 /// Sizes of batches. Fixed, so that every one is warmed once and no new shape appears while somebody speaks.
-pub const BATCH_SIZES: [usize; 4] = [1, 2, 4, 8];
+pub const BATCH_SIZES: [usize; 5] = [1, 2, 4, 8, 16];
 
 /// Number of frames of which everything they need is among the first `samples` of a segment.
 pub fn drawable_frames(samples: usize, complete: bool) -> usize {

@@ -66,8 +66,8 @@ pub enum Command {
     /// The next frame of a segment: its sound, and whether the avatar's own frame is its picture (silence) or a
     /// mouth follows. The permit bounds how far ahead of the picture on screen the engine works.
     Frame { segment: SegmentId, audio: FrameAudio, own: bool, permit: OwnedSemaphorePermit },
-    /// The picture of a frame announced before.
-    Mouth { segment: SegmentId, index: u64, picture: Arc<I420Frame> },
+    /// The picture of a frame announced before; not `fresh` if its mouth is that of the frame before.
+    Mouth { segment: SegmentId, index: u64, picture: Arc<I420Frame>, fresh: bool },
     /// All frames of the segment were announced.
     EndSegment { segment: SegmentId },
     /// All segments of the utterance have begun.
@@ -102,6 +102,14 @@ impl PoseClock {
         pose + u64::try_from(late.as_nanos().div_ceil(frame)).unwrap_or(0)
     }
 
+    /// When a pose will be shown if nothing holds the head. `None` if nobody keeps this clock.
+    pub fn due(&self, pose: u64) -> Option<MediaTime> {
+        let (next_pose, next_tick) = (self.next_pose.load(Ordering::Acquire), self.next_tick.load(Ordering::Acquire));
+        let frame = u64::try_from(crate::timeline::FRAME_DURATION.as_nanos()).unwrap_or(0);
+        let ahead = pose.saturating_sub(next_pose).saturating_mul(frame);
+        (next_tick > 0).then(|| MediaTime::from_nanos(next_tick.saturating_add(ahead)))
+    }
+
     fn publish(&self, next_pose: u64, next_tick: MediaTime) {
         self.next_pose.store(next_pose, Ordering::Release);
         self.next_tick.store(next_tick.nanos(), Ordering::Release);
@@ -120,6 +128,11 @@ impl PlayoutClock {
 
     pub fn now(&self) -> MediaTime {
         MediaTime::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The moment at which this clock reads `time`.
+    pub fn instant(&self, time: MediaTime) -> Instant {
+        self.0 + Duration::from_nanos(time.nanos())
     }
 }
 

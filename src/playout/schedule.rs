@@ -33,7 +33,7 @@ pub enum Kind {
     Mouth,
     /// A silent stretch of speech, showing the avatar's own frame.
     Own,
-    /// Speech whose mouth came too late: the last picture again.
+    /// Speech whose mouth came too late, the last picture again, or was not drawn for want of time, the last mouth again.
     Repeated,
     /// A running segment had no sound to play.
     Starved,
@@ -72,6 +72,8 @@ struct SpeechFrame {
     audio: FrameAudio,
     own: bool,
     picture: Option<Arc<I420Frame>>,
+    /// Whether the picture's mouth was drawn for this frame.
+    fresh: bool,
     /// Given back when the frame is shown or dropped.
     _permit: OwnedSemaphorePermit,
 }
@@ -148,14 +150,14 @@ impl Schedule {
             }
             Command::Frame { segment, audio, own, permit } => {
                 if let Some(segment) = self.segment(segment) {
-                    segment.frames.push_back(SpeechFrame { audio, own, picture: None, _permit: permit });
+                    segment.frames.push_back(SpeechFrame { audio, own, picture: None, fresh: false, _permit: permit });
                 }
             }
-            Command::Mouth { segment, index, picture } => {
+            Command::Mouth { segment, index, picture, fresh } => {
                 if let Some(segment) = self.segment(segment) {
                     let place = index.checked_sub(segment.shown).and_then(|at| usize::try_from(at).ok());
                     if let Some(frame) = place.and_then(|at| segment.frames.get_mut(at)) {
-                        frame.picture = Some(picture);
+                        (frame.picture, frame.fresh) = (Some(picture), fresh);
                     } else {
                         crate::metrics::mouth_late();
                     }
@@ -227,7 +229,7 @@ impl Schedule {
         self.pose = pose + 1;
         let (picture, kind) = match frame.picture {
             _ if frame.own => (Arc::clone(&self.avatar.frame(pose).picture), Kind::Own),
-            Some(picture) => (picture, Kind::Mouth),
+            Some(picture) => (picture, if frame.fresh { Kind::Mouth } else { Kind::Repeated }),
             None => (Arc::clone(&self.last), Kind::Repeated),
         };
         self.last = Arc::clone(&picture);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mouthpiece::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
-use mouthpiece::lipsync::{LipSync, MouthBatch};
+use mouthpiece::lipsync::{LipSync, MouthRun};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -120,7 +120,7 @@ fn draw(model: &mut MuseTalk) -> Vec<Vec<u8>> {
     let avatar = model.add_avatar(&latents, None).unwrap();
     let audio: std::sync::Arc<[f32]> = Vec::<f32>::try_from(cases.get("audio")).unwrap().into();
     let mut picture = |(pose, frame): (usize, usize)| {
-        let batch = MouthBatch { avatar, poses: vec![pose], audio: audio.clone(), first_frame_at: frame * 640 };
+        let batch = MouthRun { avatar, poses: vec![pose], audio: audio.clone(), first_frame_at: frame * 640 };
         let started = Instant::now();
         let ours = model.infer(&batch).unwrap().remove(0).rgb;
         let took = started.elapsed().as_secs_f64();

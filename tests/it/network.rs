@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, frame_tokens, local_window};
+use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch, frame_tokens, local_window};
 use mouthpiece::lipsync::musetalk::config::{AudioWindow, AutoencoderConfig};
 use mouthpiece::lipsync::musetalk::layers::channels_last;
 use mouthpiece::lipsync::musetalk::model::Decoder;
 use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors, save_safetensors, use_channels_last};
 use mouthpiece::lipsync::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet};
-use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthBatch};
+use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -84,8 +84,8 @@ fn voice(samples: u16) -> Arc<[f32]> {
     (0..samples).map(|i| 0.3 * (f32::from(i) * 0.05).sin() * (f32::from(i) * 0.0007).cos()).collect()
 }
 
-fn batch(avatar: AvatarHandle, poses: Vec<usize>) -> MouthBatch {
-    MouthBatch { avatar, poses, audio: voice(16_000), first_frame_at: 3200 }
+fn batch(avatar: AvatarHandle, poses: Vec<usize>) -> MouthRun {
+    MouthRun { avatar, poses, audio: voice(16_000), first_frame_at: 3200 }
 }
 
 fn largest(difference: Tensor) -> f64 {
@@ -113,6 +113,31 @@ fn a_model_draws_one_crop_for_each_pose() {
     assert_ne!(frames[0], frames[2], "two poses gave the same picture");
     assert_ne!(frames[1], frames[3], "two moments of the sound gave the same picture");
     assert_eq!(model.infer(&batch(avatar, Vec::new())).unwrap(), Vec::new());
+}
+
+#[test]
+fn runs_of_several_sessions_drawn_together_are_as_each_alone() {
+    let config = small();
+    let (folder, latents) = random_model(&config);
+    let (_other_folder, other_latents) = random_model(&config);
+    let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
+    let one = model.add_avatar(&latents, Some([2, 14])).unwrap();
+    let other = model.add_avatar(&other_latents, Some([2, 14])).unwrap();
+    let runs = [
+        batch(one, vec![0, 1, 2, 1]),
+        MouthRun { audio: voice(9_000), first_frame_at: 640, ..batch(other, vec![2, 0]) },
+        batch(one, Vec::new()),
+        MouthRun { first_frame_at: 6400, ..batch(one, vec![1]) },
+    ];
+    let together = model.infer_all(&runs).unwrap();
+    assert_eq!(together.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2, 0, 1]);
+    for (run, drawn) in runs.iter().zip(&together) {
+        for (alone, drawn) in model.infer(run).unwrap().iter().zip(drawn) {
+            let largest = alone.rgb.iter().zip(&drawn.rgb).map(|(&alone, &drawn)| alone.abs_diff(drawn)).max();
+            assert!(largest <= Some(1), "a level differs by {largest:?}");
+        }
+    }
+    assert_ne!(together[0][0], together[1][1], "two avatars gave the same picture");
 }
 
 #[test]
@@ -192,7 +217,7 @@ fn every_weight_learns() {
     let decoder = TinyVaeDecoder::new(&(&root / "again"), tiny(&config)).unwrap();
     let latent = encoder.encode(&Tensor::rand([2, 3, 128, 128], FLOAT)).unwrap();
     let sample = channels_last(&Tensor::cat(&[&latent, &latent], 1)).unwrap();
-    let tokens = audio.tokens(&voice(16_000), 640, 2).unwrap();
+    let tokens = audio.tokens(&[Stretch { audio: &voice(16_000), first_frame_at: 640, frames: 2 }]).unwrap();
     let out = unet.forward(&sample, &tokens).unwrap();
     decoder.decode(&(out + latent)).unwrap().square().sum(Kind::Float).backward();
     let mut learning = 0;
@@ -353,7 +378,7 @@ fn a_pose_or_avatar_that_is_not_there_is_an_error() {
     for wrong in [batch(avatar, vec![0, 3]), batch(avatar, vec![usize::MAX]), batch(AvatarHandle(1), vec![0])] {
         assert!(matches!(model.infer(&wrong), Err(LipSyncError::Latents { .. })));
     }
-    let silent = MouthBatch { audio: Arc::new([]), first_frame_at: usize::MAX, ..batch(avatar, vec![0]) };
+    let silent = MouthRun { audio: Arc::new([]), first_frame_at: usize::MAX, ..batch(avatar, vec![0]) };
     assert_eq!(model.infer(&silent).unwrap().len(), 1, "a frame far from any sound is drawn as silence");
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mouthpiece::avatar::{AvatarFrame, CropBox, Mask, Region};
 use mouthpiece::compose::blend::paste_rgb;
 use mouthpiece::compose::color::rgb_to_i420;
-use mouthpiece::lipsync::musetalk::audio::AudioFrontEnd;
+use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch};
 use mouthpiece::lipsync::musetalk::config::{KlConfig, MelConfig, TinyConfig, UnetConfig, WhisperConfig};
 use mouthpiece::lipsync::musetalk::mel::LogMel;
 use mouthpiece::lipsync::musetalk::network::Precision;
@@ -17,7 +17,7 @@ use mouthpiece::lipsync::musetalk::{
     AutoencoderKl, ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, log_mel,
     positional_encoding,
 };
-use mouthpiece::lipsync::{LipSync, MouthBatch, MouthFrame};
+use mouthpiece::lipsync::{LipSync, MouthFrame, MouthRun};
 use mouthpiece::models::names::current_name;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -350,13 +350,16 @@ fn audio_windows_are_musetalks_from_the_first_frame_to_the_last() {
     let (_guard, cases) = (tch::no_grad_guard(), Cases::load("whole"));
     let (_folder, config) = whole_model();
     let mut audio = loaded("whisper.safetensors", |p| AudioFrontEnd::new(p, &config).unwrap());
-    let whole = audio.tokens(&heard(&cases), 0, 10).unwrap();
+    let whole = audio.tokens(&[Stretch { audio: &heard(&cases), first_frame_at: 0, frames: 10 }]).unwrap();
     let some = whole.index_select(0, &Tensor::from_slice(&[0i64, 1, 5, 9]));
     assert_close("tokens", &some, &cases.get("tokens"), WHOLE);
     // A run that starts within the segment, and one beyond its end.
-    let later = audio.tokens(&heard(&cases), 4 * 640, 3).unwrap();
+    let audio_of = heard(&cases);
+    let mut from =
+        |first_frame_at, frames| audio.tokens(&[Stretch { audio: &audio_of, first_frame_at, frames }]).unwrap();
+    let later = from(4 * 640, 3);
     assert_eq!(later, whole.narrow(0, 4, 3));
-    let beyond = audio.tokens(&heard(&cases), 40 * 640, 1).unwrap();
+    let beyond = from(40 * 640, 1);
     assert_close("silence", &beyond.squeeze_dim(0), &positional_encoding(50, 48).unwrap(), ONE_BLOCK);
 }
 
@@ -366,9 +369,10 @@ fn a_segment_longer_than_the_encoder_is_cut_where_upstream_cuts_it() {
     let (_folder, config) = whole_model();
     let mut audio = loaded("whisper.safetensors", |p| AudioFrontEnd::new(p, &config).unwrap());
     let wave = Vec::<f32>::try_from(Cases::load("mel").get("wave")).unwrap();
-    let whole = audio.tokens(&wave.clone().into(), 0, 100).unwrap();
+    let whole = audio.tokens(&[Stretch { audio: &wave.clone().into(), first_frame_at: 0, frames: 100 }]).unwrap();
     // The encoder of this model sees 2 s at once; frames 55 to 94 hear the second window only.
-    let second = audio.tokens(&wave[32_000..].into(), 5 * 640, 40).unwrap();
+    let second =
+        audio.tokens(&[Stretch { audio: &wave[32_000..].into(), first_frame_at: 5 * 640, frames: 40 }]).unwrap();
     assert_close("second window", &second, &whole.narrow(0, 55, 40), ONE_BLOCK);
 }
 
@@ -379,7 +383,7 @@ fn from_sound_and_latents_to_pictures_within_one_level_of_upstream() {
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
     let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
     let batch =
-        MouthBatch { avatar, poses: (0..10).map(|frame| frame % 3).collect(), audio: heard(&cases), first_frame_at: 0 };
+        MouthRun { avatar, poses: (0..10).map(|frame| frame % 3).collect(), audio: heard(&cases), first_frame_at: 0 };
     let frames = model.infer(&batch).unwrap();
     assert_eq!(frames.len(), 10);
     let theirs = Vec::<u8>::try_from(cases.raw("rgb").view(-1)).unwrap();
@@ -396,7 +400,7 @@ fn pictures_drawn_in_16_bits_are_near_upstreams_in_32() {
     let mut model = MuseTalk::load_as(folder.path(), Device::Cpu, 1, Precision::Fp16).unwrap();
     let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
     let poses = (0..10).map(|frame| frame % 3).collect();
-    let frames = model.infer(&MouthBatch { avatar, poses, audio: heard(&cases), first_frame_at: 0 }).unwrap();
+    let frames = model.infer(&MouthRun { avatar, poses, audio: heard(&cases), first_frame_at: 0 }).unwrap();
     let theirs = Vec::<u8>::try_from(cases.raw("rgb").view(-1)).unwrap();
     let ours = [0, 5, 9].iter().flat_map(|&frame: &usize| &frames[frame].rgb);
     let apart: Vec<f64> = ours.zip(&theirs).map(|(&ours, &theirs)| f64::from(ours.abs_diff(theirs))).collect();
@@ -414,7 +418,7 @@ fn a_frame_is_the_same_in_a_batch_of_eight_and_alone() {
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
     let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
     let audio = heard(&cases);
-    let run = |poses: Vec<usize>, first: usize| MouthBatch {
+    let run = |poses: Vec<usize>, first: usize| MouthRun {
         avatar,
         poses,
         audio: Arc::clone(&audio),

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::percentiles;
 use crate::cli::{BenchServer, Home};
 use crate::commands::measure::Percentiles;
-use crate::lipsync::MouthBatch;
+use crate::lipsync::MouthRun;
+use crate::lipsync::engine::Due;
 use crate::lipsync::window::BATCH_SIZES;
 use crate::server::{self, Works};
 
@@ -28,14 +29,15 @@ pub(super) async fn run(home: &Home, arguments: &BenchServer) -> anyhow::Result<
     for size in BATCH_SIZES {
         let mut took = Vec::with_capacity(ROUNDS);
         for _ in 0..ROUNDS {
-            let batch = MouthBatch {
+            let batch = MouthRun {
                 avatar: loaded.handle,
                 poses: (0..size).collect(),
                 audio: Arc::clone(&audio),
                 first_frame_at: 0,
             };
             let started = Instant::now();
-            works.engine.draw(batch, started, CancellationToken::new()).await?.await??;
+            let due = Due { deadline: None, awaited: true };
+            works.engine.draw(batch, due, CancellationToken::new()).await?.await??;
             took.push(started.elapsed().as_secs_f64() / f64::from(u32::try_from(size)?));
         }
         let found = Percentiles::of_seconds(&took);

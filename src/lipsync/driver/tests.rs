@@ -21,13 +21,16 @@ impl LipSync for Greys {
         Ok(AvatarHandle(0))
     }
 
-    fn infer(&mut self, batch: &MouthBatch) -> Result<Vec<MouthFrame>, LipSyncError> {
-        let first = batch.first_frame_at / LIPSYNC_SAMPLES_PER_FRAME;
-        let frames = first..first + batch.poses.len();
-        if self.fails_at.is_some_and(|at| frames.contains(&at)) {
-            return Err(LipSyncError::Config { field: "frame".into(), problem: "fails as told".into() });
-        }
-        Ok(frames.map(grey).collect())
+    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+        let draw = |run: &MouthRun| {
+            let first = run.first_frame_at / LIPSYNC_SAMPLES_PER_FRAME;
+            let frames = first..first + run.poses.len();
+            if self.fails_at.is_some_and(|at| frames.contains(&at)) {
+                return Err(LipSyncError::Config { field: "frame".into(), problem: "fails as told".into() });
+            }
+            Ok(frames.map(grey).collect())
+        };
+        runs.iter().map(draw).collect()
     }
 }
 

@@ -49,6 +49,16 @@ pub fn frame_tokens(hidden: &Tensor, start: i64, frames: i64) -> Result<Tensor> 
     Ok(windows.f_reshape([frames, FRAME_ROWS * states, size])?)
 }
 
+/// Consecutive frames, 25 a second, of one recording.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch<'a> {
+    /// 16 kHz mono.
+    pub audio: &'a Arc<[f32]>,
+    /// The sample at which the first frame begins.
+    pub first_frame_at: i64,
+    pub frames: i64,
+}
+
 /// Mel, encoder and window rule of a model.
 #[derive(Debug)]
 pub struct AudioFrontEnd {
@@ -96,9 +106,9 @@ impl AudioFrontEnd {
         Ok(())
     }
 
-    /// Hidden states of one window, `[rows, states, d]`.
-    fn encode(&self, mel: &Tensor) -> Result<Tensor> {
-        Ok(self.encoder.hidden_states(&mel.f_unsqueeze(0)?.f_to_kind(self.kind)?)?.f_squeeze_dim(0)?)
+    /// Hidden states of windows, `[windows, rows, states, d]`.
+    fn encode(&self, mels: &[Tensor]) -> Result<Tensor> {
+        self.encoder.hidden_states(&Tensor::f_stack(mels, 0)?.f_to_kind(self.kind)?)
     }
 
     /// The most frames that one window can serve.
@@ -109,24 +119,30 @@ impl AudioFrontEnd {
         }
     }
 
-    /// Tokens with their positional encoding, `[frames, tokens, d_model]`, of frames of 25 a second whose first begins at
-    /// sample `first_frame_at` of `audio`.
-    pub fn tokens(&mut self, audio: &Arc<[f32]>, first_frame_at: i64, frames: i64) -> Result<Tensor> {
-        let (hidden, start) = match self.window {
-            AudioWindow::Local { rows } => self.local(audio, first_frame_at, frames, rows)?,
-            AudioWindow::Utterance => self.utterance(audio, first_frame_at, frames)?,
+    /// Tokens with their positional encoding, `[all frames, tokens, d_model]`, of stretches of sound one after the other.
+    pub fn tokens(&mut self, stretches: &[Stretch<'_>]) -> Result<Tensor> {
+        let tokens: Vec<Tensor> = match self.window {
+            AudioWindow::Local { rows } => self.local(stretches, rows)?,
+            AudioWindow::Utterance => stretches.iter().map(|stretch| self.utterance(stretch)).collect::<Result<_>>()?,
         };
-        Ok(frame_tokens(&hidden, start, frames)?.f_add(&self.positional)?)
+        Ok(Tensor::f_cat(&tokens, 0)?.f_add(&self.positional)?)
     }
 
-    fn local(&self, audio: &[f32], first_frame_at: i64, frames: i64, rows: i64) -> Result<(Tensor, i64)> {
-        let [start, _] = local_window(frames, rows);
-        let mel = self.mel.stretch(audio, first_frame_at + 2 * start * self.hop, 2 * rows)?;
-        Ok((self.encode(&mel)?, start))
+    /// A window of its own for each stretch, all encoded together.
+    fn local(&self, stretches: &[Stretch<'_>], rows: i64) -> Result<Vec<Tensor>> {
+        let start = |stretch: &Stretch<'_>| local_window(stretch.frames, rows)[0];
+        let mel = |stretch: &Stretch<'_>| {
+            let from = stretch.first_frame_at + 2 * start(stretch) * self.hop;
+            self.mel.stretch(stretch.audio, from, 2 * rows)
+        };
+        let hidden = self.encode(&stretches.iter().map(mel).collect::<Result<Vec<_>>>()?)?;
+        let each = (0_i64..).zip(stretches);
+        each.map(|(at, stretch)| frame_tokens(&hidden.f_get(at)?, start(stretch), stretch.frames)).collect()
     }
 
     /// Whisper's own way: windows of `positions` rows from the start of the audio, the last one padded with zeros.
-    fn utterance(&mut self, audio: &Arc<[f32]>, first_frame_at: i64, frames: i64) -> Result<(Tensor, i64)> {
+    fn utterance(&mut self, stretch: &Stretch<'_>) -> Result<Tensor> {
+        let Stretch { audio, first_frame_at, frames } = *stretch;
         let row_samples = 2 * self.hop;
         let samples = i64::try_from(audio.len()).unwrap_or(i64::MAX);
         let window = self.positions * row_samples;
@@ -159,7 +175,7 @@ impl AudioFrontEnd {
         } else {
             Tensor::f_cat(&parts, 0)?
         };
-        Ok((hidden, first - frame_row))
+        frame_tokens(&hidden, first - frame_row, frames)
     }
 
     fn encode_window(&self, audio: &[f32], start: i64, length: i64) -> Result<Tensor> {
@@ -167,7 +183,7 @@ impl AudioFrontEnd {
         let part = audio.get(from..to.min(audio.len())).unwrap_or_default();
         let part = Tensor::f_from_slice(part)?.f_to_device(self.device())?;
         let missing = length - part.size1()?;
-        self.encode(&self.mel.segment(&part.f_constant_pad_nd([0, missing])?)?)
+        Ok(self.encode(&[self.mel.segment(&part.f_constant_pad_nd([0, missing])?)?])?.f_squeeze_dim(0)?)
     }
 
     fn device(&self) -> Device {

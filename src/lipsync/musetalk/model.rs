@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, nn};
 
 use super::Result;
-use super::audio::AudioFrontEnd;
+use super::audio::{AudioFrontEnd, Stretch};
 use super::config::{AutoencoderConfig, ModelConfig};
 use super::layers::{blank, channels_last};
 use super::network::Precision;
@@ -17,7 +17,7 @@ use super::tiny_vae::TinyVaeDecoder;
 use super::unet::Unet;
 use super::vae::AutoencoderKlDecoder;
 use super::weights::{Mapping, load_safetensors, read_safetensors, use_channels_last};
-use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthBatch, MouthFrame};
+use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthFrame, MouthRun};
 use crate::models::catalog::PARTS;
 use crate::models::names::current_name;
 
@@ -169,7 +169,7 @@ impl MuseTalk {
         self.avatars.push(Avatar { path: String::new(), latents, decode_rows });
         let avatar = AvatarHandle(self.avatars.len() - 1);
         let mut frame = || -> Result<Duration> {
-            let batch = MouthBatch { avatar, poses: vec![0], audio: vec![0.0; 16_000].into(), first_frame_at: 0 };
+            let batch = MouthRun { avatar, poses: vec![0], audio: vec![0.0; 16_000].into(), first_frame_at: 0 };
             let started = Instant::now();
             self.infer(&batch)?;
             Ok(started.elapsed())
@@ -180,19 +180,33 @@ impl MuseTalk {
         Ok(first?.min(second?))
     }
 
-    /// Draws frames that one audio window serves.
-    fn draw(&mut self, avatar: usize, poses: &[usize], batch: &MouthBatch, at: i64) -> Result<Vec<MouthFrame>> {
-        let frames = i64::try_from(poses.len()).unwrap_or(i64::MAX);
-        let started = Instant::now();
-        let tokens = self.audio.tokens(&batch.audio, at, frames)?;
-        crate::metrics::features_took(started.elapsed());
-        let poses: Vec<i64> = poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
-        let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
-        let sample = channels_last(&self.avatars[avatar].latents.f_index_select(0, &index)?)?;
-        let latent = self.generate(&sample, &tokens)?;
-        let [first, end] = self.avatars[avatar].decode_rows;
-        let picture = self.decoder.decode_rows(&latent, first, end - first)?;
-        self.to_frames(&picture, first)
+    /// Refuses what no avatar of ours can be asked for.
+    fn avatar_of(&self, run: &MouthRun) -> Result<&Avatar> {
+        let handle = run.avatar.0;
+        let Some(avatar) = self.avatars.get(handle) else {
+            let problem = format!("avatar {handle} was never added, there are {}", self.avatars.len());
+            return Err(LipSyncError::Latents { path: String::new(), problem });
+        };
+        let poses = avatar.latents.size4()?.0;
+        if let Some(pose) = run.poses.iter().find(|&&pose| i64::try_from(pose).map_or(true, |pose| pose >= poses)) {
+            let problem = format!("pose {pose} was asked for, the avatar has {poses}");
+            return Err(LipSyncError::Latents { path: avatar.path.clone(), problem });
+        }
+        Ok(avatar)
+    }
+
+    /// The run's frames as stretches of sound of which one audio window serves each.
+    fn stretches<'a>(&self, run: &'a MouthRun) -> Vec<Stretch<'a>> {
+        let most = usize::try_from(self.audio.most_frames()).unwrap_or(1);
+        let frame_samples = self.config.mel.sample_rate / 25;
+        let mut at = i64::try_from(run.first_frame_at).unwrap_or(i64::MAX / 2);
+        let mut stretches = Vec::with_capacity(1);
+        for poses in run.poses.chunks(most) {
+            let frames = i64::try_from(poses.len()).unwrap_or(0);
+            stretches.push(Stretch { audio: &run.audio, first_frame_at: at, frames });
+            at += frame_samples * frames;
+        }
+        stretches
     }
 
     /// Whole crops of the rows from latent row `first` on; rows that were not decoded are black.
@@ -240,26 +254,28 @@ impl LipSync for MuseTalk {
         Ok(AvatarHandle(self.avatars.len() - 1))
     }
 
-    fn infer(&mut self, batch: &MouthBatch) -> Result<Vec<MouthFrame>> {
-        let handle = batch.avatar.0;
-        let Some(avatar) = self.avatars.get(handle) else {
-            let problem = format!("avatar {handle} was never added, there are {}", self.avatars.len());
-            return Err(LipSyncError::Latents { path: String::new(), problem });
-        };
-        let poses = avatar.latents.size4()?.0;
-        if let Some(pose) = batch.poses.iter().find(|&&pose| i64::try_from(pose).map_or(true, |pose| pose >= poses)) {
-            let problem = format!("pose {pose} was asked for, the avatar has {poses}");
-            return Err(LipSyncError::Latents { path: avatar.path.clone(), problem });
+    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>> {
+        let avatars = runs.iter().map(|run| self.avatar_of(run)).collect::<Result<Vec<_>>>()?;
+        // Rows that only another run's avatar needs are decoded for all: they lie outside of the others' masks.
+        let first = avatars.iter().map(|avatar| avatar.decode_rows[0]).min().unwrap_or(0);
+        let end = avatars.iter().map(|avatar| avatar.decode_rows[1]).max().unwrap_or(0);
+        let stretches: Vec<Stretch<'_>> = runs.iter().flat_map(|run| self.stretches(run)).collect();
+        if stretches.is_empty() {
+            return Ok(vec![Vec::new(); runs.len()]);
         }
-        let most = usize::try_from(self.audio.most_frames()).unwrap_or(1);
-        let frame_samples = self.config.mel.sample_rate / 25;
-        let mut at = i64::try_from(batch.first_frame_at).unwrap_or(i64::MAX / 2);
-        let mut drawn = Vec::with_capacity(batch.poses.len());
         let _no_grad = tch::no_grad_guard();
-        for poses in batch.poses.chunks(most) {
-            drawn.extend(self.draw(handle, poses, batch, at)?);
-            at += frame_samples * i64::try_from(poses.len()).unwrap_or(0);
-        }
-        Ok(drawn)
+        let samples = avatars.iter().zip(runs).map(|(avatar, run)| {
+            let poses: Vec<i64> = run.poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
+            let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
+            Ok(avatar.latents.f_index_select(0, &index)?)
+        });
+        let sample = channels_last(&Tensor::f_cat(&samples.collect::<Result<Vec<_>>>()?, 0)?)?;
+        let started = Instant::now();
+        let tokens = self.audio.tokens(&stretches)?;
+        crate::metrics::features_took(started.elapsed());
+        let latent = self.generate(&sample, &tokens)?;
+        let picture = self.decoder.decode_rows(&latent, first, end - first)?;
+        let mut frames = self.to_frames(&picture, first)?.into_iter();
+        Ok(runs.iter().map(|run| frames.by_ref().take(run.poses.len()).collect()).collect())
     }
 }

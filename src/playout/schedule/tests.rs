@@ -36,7 +36,7 @@ impl Bench {
 
     fn mouth(&mut self, segment: SegmentId, index: u64) {
         let picture = mouth(200 + u8::try_from(index).unwrap());
-        self.schedule.apply(Command::Mouth { segment, index, picture });
+        self.schedule.apply(Command::Mouth { segment, index, picture, fresh: true });
     }
 
     fn own(&self, pose: u64) -> Arc<I420Frame> {

@@ -1,0 +1,91 @@
+//! What a device can draw: the time that a batch of each size takes, learned from every batch drawn. Pure.
+
+use std::time::Duration;
+
+use super::window::BATCH_SIZES;
+
+/// Share of a new time in what is remembered: an eighth smooths a scheduler's noise and follows a clock that drops.
+const LEARNING: u32 = 8;
+/// Before anything was drawn.
+const GUESS_A_FRAME: Duration = Duration::from_millis(40);
+
+/// Times of batches, by size.
+#[derive(Clone, Debug, Default)]
+pub struct Capacity {
+    times: [Option<Duration>; BATCH_SIZES.len()],
+}
+
+impl Capacity {
+    /// Remembers how long a batch took. Sizes that are not among [`BATCH_SIZES`] teach nothing.
+    pub fn learn(&mut self, frames: usize, took: Duration) {
+        let Some(at) = BATCH_SIZES.iter().position(|size| *size == frames) else { return };
+        let known = &mut self.times[at];
+        *known = Some(known.map_or(took, |before| (before * (LEARNING - 1) + took) / LEARNING));
+    }
+
+    /// What a batch is expected to take; a size that was never drawn by the rate of its next smaller neighbour.
+    pub fn time_of(&self, frames: usize) -> Duration {
+        let mut known = BATCH_SIZES.iter().zip(&self.times).rev().filter_map(|(size, time)| Some((*size, (*time)?)));
+        let Some((size, time)) = known.clone().find(|(size, _)| *size <= frames).or_else(|| known.next_back()) else {
+            return GUESS_A_FRAME * count(frames);
+        };
+        time * count(frames) / count(size)
+    }
+
+    /// The largest size that is expected to be drawn within a time; 1 if none is.
+    pub fn largest_within(&self, time: Duration) -> usize {
+        BATCH_SIZES.into_iter().rev().find(|size| self.time_of(*size) <= time).unwrap_or(1)
+    }
+
+    /// Frames a second at the size that is cheapest for each frame, of those that take no longer than `longest`.
+    pub fn frames_per_second(&self, longest: Duration) -> f64 {
+        let rate = |size: usize| f64::from(count(size)) / self.time_of(size).as_secs_f64().max(1e-6);
+        let fit = BATCH_SIZES.into_iter().filter(|size| self.time_of(*size) <= longest);
+        fit.map(rate).fold(rate(1), f64::max)
+    }
+}
+
+fn count(frames: usize) -> u32 {
+    u32::try_from(frames).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn sizes_that_were_never_drawn_are_guessed_from_their_neighbours() {
+        let mut capacity = Capacity::default();
+        assert_eq!(capacity.time_of(2), GUESS_A_FRAME * 2);
+        capacity.learn(2, ms(20));
+        assert_eq!((capacity.time_of(1), capacity.time_of(2), capacity.time_of(8)), (ms(10), ms(20), ms(80)));
+        capacity.learn(4, ms(30));
+        assert_eq!((capacity.time_of(3), capacity.time_of(8)), (ms(30), ms(60)));
+    }
+
+    #[test]
+    fn one_slow_batch_is_not_believed_and_many_are() {
+        let mut capacity = Capacity::default();
+        capacity.learn(1, ms(10));
+        capacity.learn(1, ms(90));
+        assert_eq!(capacity.time_of(1), ms(20));
+        (0..60).for_each(|_| capacity.learn(1, ms(90)));
+        assert!(capacity.time_of(1) > ms(89));
+    }
+
+    #[test]
+    fn the_rate_is_the_best_size_that_keeps_others_from_waiting_long() {
+        let mut capacity = Capacity::default();
+        for (size, took) in [(1, 16), (2, 25), (4, 44), (8, 80), (16, 144)] {
+            capacity.learn(size, ms(took));
+        }
+        assert_eq!(capacity.largest_within(ms(60)), 4);
+        assert_eq!(capacity.largest_within(ms(1)), 1);
+        assert!((capacity.frames_per_second(ms(60)) - 4.0 / 0.044).abs() < 0.1);
+        assert!((capacity.frames_per_second(ms(200)) - 16.0 / 0.144).abs() < 0.1);
+    }
+}

@@ -1,0 +1,156 @@
+//! Which waiting runs of frames are drawn next, together. Pure: time and capacity are arguments.
+//!
+//! A *run* is a few consecutive frames of one session, which share a window of sound; a *batch* is what the network draws
+//! in one go, runs of several sessions. The rules:
+//! - Earliest deadline first, across sessions. A run's deadline is when its first frame is due on screen. Runs without one
+//!   (films) come last and never wait.
+//! - A batch is no larger than what still meets its first deadline, and takes no longer than [`LONGEST_BATCH`], which is
+//!   what a first word may have to wait. Its size is one of [`BATCH_SIZES`].
+//! - A batch that could be larger waits for company while its first deadline is further than [`COMFORT`] away and nothing
+//!   else could be drawn meanwhile.
+//! - If not all that waits can be in time, every second frame is left out of what is drawn; frames whose time has passed
+//!   are not drawn at all. Playout shows the mouth before once more, and the sound goes on.
+//!
+//! Fairness follows: a session has a bounded number of frames ahead of the screen (`driver`), so however much text it has
+//! queued, another's first word has the earlier deadline.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::capacity::Capacity;
+use super::window::BATCH_SIZES;
+use crate::timeline::FRAME_DURATION;
+
+/// Longest that a batch should take.
+pub const LONGEST_BATCH: Duration = Duration::from_millis(60);
+/// Distance of a deadline from which on waiting for company is no risk: a few batches of the longest.
+pub const COMFORT: Duration = Duration::from_millis(240);
+
+/// Consecutive frames of a session that want to be drawn.
+#[derive(Debug)]
+pub struct Run<T> {
+    /// When the first frame is due on screen, and each other one [`FRAME_DURATION`] later.
+    pub deadline: Option<Instant>,
+    pub frames: usize,
+    /// Playout waits for it, so it is drawn however late: the first of a segment.
+    pub awaited: bool,
+    pub item: T,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<T> {
+    /// Draw these together.
+    Draw(Vec<Chosen<T>>),
+    /// Nothing that waits needs to be drawn before then.
+    Wait(Instant),
+    Nothing,
+}
+
+/// A run that is to be drawn.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chosen<T> {
+    pub item: T,
+    /// Draw its first frame and every second one after it.
+    pub every_second: bool,
+}
+
+/// The runs that wait.
+#[derive(Debug)]
+pub struct Scheduler<T> {
+    /// By deadline, none last; then by arrival.
+    waiting: BTreeMap<(bool, Option<Instant>, u64), Run<T>>,
+    arrivals: u64,
+}
+
+impl<T> Default for Scheduler<T> {
+    fn default() -> Self {
+        Self { waiting: BTreeMap::new(), arrivals: 0 }
+    }
+}
+
+impl<T> Scheduler<T> {
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn push(&mut self, run: Run<T>) {
+        self.waiting.insert((run.deadline.is_none(), run.deadline, self.arrivals), run);
+        self.arrivals += 1;
+    }
+
+    /// Takes out what nobody wants any more.
+    pub fn withdraw(&mut self, mut unwanted: impl FnMut(&T) -> bool) -> Vec<T> {
+        self.take(|run| unwanted(&run.item))
+    }
+
+    /// Takes out what could only come after its last frame has left.
+    pub fn take_late(&mut self, now: Instant) -> Vec<T> {
+        self.take(|run| {
+            let over = run.deadline.map(|first| first + FRAME_DURATION * u32::try_from(run.frames).unwrap_or(1));
+            !run.awaited && over.is_some_and(|over| over <= now)
+        })
+    }
+
+    fn take(&mut self, mut condition: impl FnMut(&Run<T>) -> bool) -> Vec<T> {
+        self.waiting.extract_if(.., |_, run| condition(run)).map(|(_, run)| run.item).collect()
+    }
+
+    /// Decides, and takes out what is to be drawn.
+    pub fn next(&mut self, now: Instant, capacity: &Capacity) -> Next<T> {
+        let Some(first) = self.waiting.values().next() else { return Next::Nothing };
+        let thin = self.is_overloaded(now, capacity);
+        let longest = capacity.largest_within(LONGEST_BATCH).max(first.frames);
+        let alone = capacity.time_of(first.frames);
+        let room = match first.deadline {
+            None => LONGEST_BATCH,
+            Some(deadline) => {
+                let begin = deadline.checked_sub(alone + COMFORT).unwrap_or(now);
+                let enough = self.waiting.values().map(|run| run.frames).sum::<usize>() >= longest;
+                let film = self.waiting.keys().next_back().is_some_and(|(film, ..)| *film);
+                if begin > now && !enough && !film {
+                    return Next::Wait(begin);
+                }
+                deadline.saturating_duration_since(now)
+            }
+        };
+        let most = capacity.largest_within(room.max(alone)).clamp(first.frames, longest);
+        Next::Draw(self.choose(most, thin))
+    }
+
+    /// Whether some run would miss its deadline if all were drawn in order, whole.
+    fn is_overloaded(&self, now: Instant, capacity: &Capacity) -> bool {
+        let mut frames = 0;
+        self.waiting.values().any(|run| {
+            frames += run.frames;
+            !run.awaited && run.deadline.is_some_and(|deadline| now + capacity.time_of(frames) > deadline)
+        })
+    }
+
+    /// The first run and whichever of those behind it fit, to one of the fixed sizes.
+    fn choose(&mut self, most: usize, thin: bool) -> Vec<Chosen<T>> {
+        let drawn = |run: &Run<T>| if thin && !run.awaited { run.frames.div_ceil(2) } else { run.frames };
+        let (mut keys, mut total) = (Vec::new(), 0);
+        // Up to where the chosen ones make one of the fixed sizes.
+        let mut good = 1;
+        for (key, run) in &self.waiting {
+            if keys.is_empty() || total + drawn(run) <= most {
+                keys.push(*key);
+                total += drawn(run);
+                if BATCH_SIZES.contains(&total) {
+                    good = keys.len();
+                }
+            }
+        }
+        keys.truncate(good);
+        let runs = keys.into_iter().filter_map(|key| self.waiting.remove(&key));
+        runs.map(|run| Chosen { every_second: thin && !run.awaited && run.frames > 1, item: run.item }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
