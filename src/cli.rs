@@ -280,6 +280,15 @@ pub struct BenchSessions {
     /// How long each number of sessions speaks
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=300))]
     pub seconds: u32,
+    /// Utterances whose first frame is timed, alone and beside 80 % of the speakers that hold; 0 leaves this out
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(..=100))]
+    pub utterances: u32,
+    /// Also measures this many sessions that are watched, each by one viewer, and do not speak
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=64))]
+    pub idle: u32,
+    /// Also measures this many sessions that nobody watches
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=400))]
+    pub unwatched: u32,
     #[command(flatten)]
     pub server: BenchServer,
 }

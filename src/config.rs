@@ -15,6 +15,10 @@ const DEFAULT_AVATAR: &str = "demo";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Sessions at a time unless the settings say otherwise; each holds an encoder.
 const DEFAULT_MAX_SESSIONS: usize = 16;
+/// Share of the frames that a device draws that may be promised; the rest is for what else the machine does.
+const DEFAULT_MAX_LOAD: f64 = 0.9;
+/// Share of the time that a session speaks: it listens, thinks and waits for the rest.
+const DEFAULT_SPEAKING_SHARE: f64 = 0.2;
 
 /// The project's folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,11 @@ pub struct ServeConfig {
     /// Origins other than the server's own whose pages may open the WebSocket.
     pub allowed_origins: Vec<String>,
     pub max_sessions: usize,
+    /// Watched sessions are admitted while `speaking_share` of them needs no more than this share of what the device
+    /// draws; above 0, at most 1.
+    pub max_load: f64,
+    /// Share of the time that a session is expected to speak; above 0, at most 1.
+    pub speaking_share: f64,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
     pub mark_speech: bool,
 }
@@ -61,6 +70,8 @@ struct File {
     turn: Option<String>,
     allowed_origins: Vec<String>,
     max_sessions: Option<usize>,
+    max_load: Option<f64>,
+    speaking_share: Option<f64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +88,8 @@ pub enum ConfigError {
     Home(String),
     #[error("max_sessions is 0: nobody could connect")]
     NoSessions,
+    #[error("{field} is {given}: it is a share, above 0 and at most 1")]
+    Share { field: &'static str, given: f64 },
 }
 
 impl Folders {
@@ -128,6 +141,10 @@ impl ServeConfig {
         if max_sessions == 0 {
             return Err(ConfigError::NoSessions);
         }
+        let share = |field, given: Option<f64>, default| match given.unwrap_or(default) {
+            given if given > 0.0 && given <= 1.0 => Ok(given),
+            given => Err(ConfigError::Share { field, given }),
+        };
         Ok(Self {
             avatar: avatar.parse()?,
             folders: Folders::find(home)?,
@@ -137,6 +154,8 @@ impl ServeConfig {
             ice: Ice::new(typed.stun.or(file.stun), typed.turn.or(file.turn))?,
             allowed_origins: file.allowed_origins,
             max_sessions,
+            max_load: share("max_load", file.max_load, DEFAULT_MAX_LOAD)?,
+            speaking_share: share("speaking_share", file.speaking_share, DEFAULT_SPEAKING_SHARE)?,
             mark_speech: typed.mark_speech,
         })
     }
@@ -251,6 +270,8 @@ mod tests {
             ("stun = \"stun.example.org\"", "stun"),
             ("turn = \"turn:h:1\"", "turn"),
             ("max_sessions = 0", "max_sessions"),
+            ("max_load = 1.5", "max_load"),
+            ("speaking_share = nan", "speaking_share"),
         ] {
             std::fs::write(&path, text).unwrap();
             let error = ServeConfig::resolve(&home, Serve { config: Some(path.clone()), ..typed() }).unwrap_err();

@@ -8,7 +8,7 @@
 //! | 2 | [`conversation`] | tokio | the dialogue's reply, cut into sentences | 8 turns; more are refused as busy |
 //! | 3 | [`speech`] | tokio, espeak-ng's process | a sentence becomes PCM, the next one is made meanwhile | a full channel stops the reader, which stops espeak-ng |
 //! | 4 | [`lipsync::driver`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen |
-//! | 5 | [`lipsync::engine`] | thread "engine" | mel, audio encoder, UNet, decoder; earliest deadline first over all sessions | 64 batches; senders wait |
+//! | 5 | [`lipsync::engine`] | thread "engine" | mel, audio encoder, UNet, decoder; earliest deadline first over all sessions | 128 batches; senders wait |
 //! | 6 | [`compose`] | thread "compose" | the mouth is pasted into the avatar's own frame, in I420 | 64 pastes; senders wait |
 //! | 7 | [`playout`] | thread "playout" | every 40 ms one pair of a frame and its sound leaves for each session | nothing waits any more |
 //! | 8 | [`media`] | GStreamer | encoded once for each session and codec in use, sent to each viewer through its own pipeline | a slow viewer skips to the next key frame |
@@ -30,11 +30,13 @@
 //! - **Each foreign library has one home**: libtorch in `lipsync::musetalk` (and `demo`, which trains it), GStreamer in
 //!   [`media`], sockets in [`signalling`]. `tests/it/layering.rs` checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
+//! - **What nobody watches costs nothing**: a session without viewers speaks, but neither draws nor encodes ([`audience`]).
 //! - Every thread is joined before `main` returns: libtorch's destructors crash under a thread that still computes.
 
 // Tests cast small constants; the lint guards what runs.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_lossless))]
 
+pub mod audience;
 pub mod avatar;
 pub mod cli;
 pub mod commands;

@@ -20,7 +20,7 @@ pub(crate) const COMPOSE: &str = "mouthpiece_compose_seconds";
 pub(crate) const ENCODE: &str = "mouthpiece_render_write_seconds";
 pub(crate) const FEATURES: &str = "mouthpiece_features_seconds";
 pub(crate) const TTS_FIRST: &str = "mouthpiece_tts_first_audio_seconds";
-const INFER: &str = "mouthpiece_infer_seconds";
+pub(crate) const INFER: &str = "mouthpiece_infer_seconds";
 pub(crate) const INFER_FRAME: &str = "mouthpiece_infer_frame_seconds";
 const ENGINE_WAIT: &str = "mouthpiece_engine_wait_seconds";
 const ENGINE_SKIPPED: &str = "mouthpiece_engine_skipped_total";
@@ -29,6 +29,7 @@ const TICKS_SKIPPED: &str = "mouthpiece_playout_ticks_skipped_total";
 pub(crate) const PAIRS: &str = "mouthpiece_pairs_total";
 pub(crate) const MOUTH_FRAMES: &str = "mouthpiece_mouth_frames_total";
 pub(crate) const FRAME_GAP: &str = "mouthpiece_frame_gap_seconds";
+pub(crate) const ENCODE_BEGAN: &str = "mouthpiece_encode_began_seconds";
 const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
 const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
 const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
@@ -46,7 +47,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
     }
-    for name in [TTS_FIRST, FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT] {
+    for name in [TTS_FIRST, FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT, ENCODE_BEGAN] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), WAIT_BUCKETS)?;
     }
     let handle = builder.install_recorder()?;
@@ -74,6 +75,7 @@ fn describe() {
         "Frames of speech that a mouth is drawn for, by kind: fresh, or repeated where it was not there in time"
     );
     describe_histogram!(FRAME_GAP, "Between two frames as they leave an encoder");
+    describe_histogram!(ENCODE_BEGAN, "From the first viewer of a codec to the first picture that it can be sent");
     describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
     describe_counter!(POSE_JUMPS, "Segments that began at another pose than the idle loop had reached");
     describe_counter!(EVENTS_DROPPED, "Notices that found a session's or viewer's queue full");
@@ -136,6 +138,10 @@ pub fn pair_pushed(kind: Kind) {
 
 pub fn frame_encoded(after: Duration) {
     histogram!(FRAME_GAP).record(after);
+}
+
+pub fn encode_began(after: Duration) {
+    histogram!(ENCODE_BEGAN).record(after);
 }
 
 pub fn mouth_late() {

@@ -6,6 +6,7 @@
 //! engine, compose and playout threads and join them, since libtorch crashes in its destructors under a running
 //! thread.
 
+mod admission;
 mod sessions;
 
 use std::future::Future;

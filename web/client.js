@@ -481,13 +481,14 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#prepared = null;
   }
 
-  /** Starts over with a new socket, later and later while it fails. */
-  #reconnect(reason) {
+  /** Starts over with a new socket, later and later while it fails, and not before the server asks for it. */
+  #reconnect(reason, leastMs = 0) {
     if (this.#url === null || this.#state === "failed") return;
     this.#dropPeer();
     this.#dropSocket();
     this.#speaking.clear();
-    const longest = Math.min(this.#options.retryMaxMs, this.#options.retryMinMs * 2 ** this.#attempts++);
+    const growing = this.#options.retryMinMs * 2 ** this.#attempts++;
+    const longest = Math.max(leastMs, Math.min(this.#options.retryMaxMs, growing));
     // Half of it by chance, or all pages of a server that restarts would come back in step.
     const wait = longest * (0.5 + Math.random() / 2);
     this.#retryTimer = setTimeout(() => this.#openSocket(), wait);
@@ -506,10 +507,10 @@ export class AvatarWebRTCClient extends EventTarget {
     this.initialize().catch((error) => this.#reconnect(error.message));
   }
 
-  #afterError({ code, message, fatal }) {
+  #afterError({ code, message, fatal, retry_after_s: seconds = 0 }) {
     if (this.#url === null) return;
     if (LASTING_ERRORS.has(code)) this.#fail(message);
-    else if (fatal) this.#reconnect(message);
+    else if (fatal || code === "server_full") this.#reconnect(message, seconds * 1000);
     else if (OFFER_ERRORS.has(code)) this.#offerAgain(message);
   }
 

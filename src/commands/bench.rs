@@ -4,6 +4,7 @@
 //! processes of their own (`watch`), so that this one's CPU is the server's.
 
 mod client;
+mod idle;
 mod latency;
 mod sessions;
 mod throughput;
@@ -34,6 +35,8 @@ const SENTENCES: [&str; 5] = [
     "Four brave boys jumped over the pond.",
     "Yes, of course, I am happy to help.",
 ];
+/// Sessions, beyond those that any measurement opens.
+const MANY: usize = 1024;
 /// The shortest of them takes longer.
 const SHORTEST_SENTENCE: Duration = Duration::from_millis(1200);
 /// Speech that is there beyond the time measured, for a machine on which everything takes longer.
@@ -100,7 +103,8 @@ impl Bed {
             turn: None,
             mark_speech: false,
         };
-        let config = ServeConfig::resolve(home, typed)?;
+        // The bench looks for the limits itself.
+        let config = ServeConfig { max_sessions: MANY, speaking_share: 1e-6, ..ServeConfig::resolve(home, typed)? };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();

@@ -23,6 +23,8 @@ pub(super) struct Percentiles {
 pub(super) struct Recorded {
     histograms: HashMap<String, Vec<f64>>,
     counters: HashMap<(String, String), u64>,
+    /// Sizes of the engine's batches and how many there were.
+    batches: Vec<(usize, usize)>,
 }
 
 impl Recording {
@@ -36,10 +38,15 @@ impl Recording {
 
     pub(super) fn take(&self) -> Recorded {
         let (mut histograms, mut counters): (HashMap<String, Vec<f64>>, HashMap<_, _>) = Default::default();
+        let mut batches = Vec::new();
         for (key, _, _, value) in self.0.snapshot().into_vec() {
             let name = key.key().name().to_owned();
             match (key.kind(), value) {
                 (MetricKind::Histogram, DebugValue::Histogram(values)) => {
+                    if name == crate::metrics::INFER {
+                        let size = key.key().labels().find_map(|label| label.value().parse().ok());
+                        batches.extend(size.map(|size: usize| (size, values.len())));
+                    }
                     histograms.entry(name).or_default().extend(values.into_iter().map(f64::from));
                 }
                 (MetricKind::Counter, DebugValue::Counter(count)) => {
@@ -49,7 +56,7 @@ impl Recording {
                 _ => {}
             }
         }
-        Recorded { histograms, counters }
+        Recorded { histograms, counters, batches }
     }
 }
 
@@ -62,6 +69,14 @@ impl Recorded {
     /// A counter with one label, zero if it never counted.
     pub(super) fn count(&self, name: &str, label: &str) -> u64 {
         self.counters.get(&(name.to_owned(), label.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// Frames in a batch of the engine, of those that were drawn.
+    #[allow(clippy::cast_precision_loss, reason = "frames of minutes, not of centuries")]
+    pub(super) fn mean_batch(&self) -> Option<f64> {
+        let batches = self.batches.iter().map(|(_, count)| *count).sum::<usize>();
+        let frames = self.batches.iter().map(|(frames, count)| frames * count).sum::<usize>();
+        (batches > 0).then(|| frames as f64 / batches as f64)
     }
 
     /// The stages of a frame's way, for reports.

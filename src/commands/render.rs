@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::measure::{Recording, peak_memory_mb};
 use super::{BadInput, print, print_json};
+use crate::audience::Audience;
 use crate::avatar::AvatarStore;
 use crate::cli::{Home, Render};
 use crate::config::Folders;
@@ -57,8 +58,11 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let schedule = Schedule::new(Arc::clone(&loaded.avatar));
     let film = Film { schedule, queue, writer, started: speaking, frames: clips.frames(), told: speaking };
     let filming = tokio::task::spawn_blocking(move || film.run());
-    let mut driver =
-        Driver::new(works.engine.clone(), works.composer.clone(), Arc::clone(&loaded.avatar), loaded.handle, playout);
+    let (engine, composer) = (works.engine.clone(), works.composer.clone());
+    let audience = Audience::default();
+    // The film is what watches.
+    let _seat = audience.enter();
+    let mut driver = Driver::new(engine, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
     let spoken = speak(&mut driver, clips).await;
     drop(driver);
     let shown = filming.await?;

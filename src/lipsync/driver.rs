@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::{Due, Engine, EngineError, Mouths};
 use super::window::{self, Loudness};
 use super::{AvatarHandle, LipSyncError, MouthFrame, MouthRun};
+use crate::audience::Audience;
 use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::ids::{SegmentId, UtteranceId};
@@ -24,6 +25,8 @@ use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLA
 /// Frames drawn ahead of the screen: 640 ms at 25 fps. Fewer and one slow batch shows; more is work thrown away at
 /// an interruption. It also is all that a session keeps in memory (6 MB at 512x512).
 const FRAMES_AHEAD: usize = 16;
+/// The same while nobody watches: 80 ms.
+const UNWATCHED_FRAMES_AHEAD: usize = 2;
 /// Room between the two halves of a segment's way. With the batch that each half holds, three are at the engine at
 /// most: one being drawn, the next ready so that the engine never idles for us, and one more.
 const BATCHES_BETWEEN: usize = 1;
@@ -63,6 +66,7 @@ pub struct Driver {
     avatar: Arc<Avatar>,
     handle: AvatarHandle,
     playout: SessionPlayout,
+    audience: Audience,
     ahead: Arc<Semaphore>,
     /// The pose after the last frame of everything sent so far.
     end_pose: u64,
@@ -87,6 +91,7 @@ impl Driver {
         avatar: Arc<Avatar>,
         handle: AvatarHandle,
         playout: SessionPlayout,
+        audience: Audience,
     ) -> Self {
         Self {
             engine,
@@ -94,6 +99,7 @@ impl Driver {
             avatar,
             handle,
             playout,
+            audience,
             ahead: Arc::new(Semaphore::new(FRAMES_AHEAD)),
             end_pose: 0,
             first_mouth: FIRST_MOUTH_GUESS,
@@ -268,7 +274,7 @@ impl<'a> Planner<'a> {
         while self.planned() < drawable {
             self.begin().await?;
             let first = self.planned();
-            if self.loudness.is_quiet(first) {
+            if self.loudness.is_quiet(first) || self.driver.audience.is_empty() {
                 self.announce(true).await?;
                 continue;
             }
@@ -305,9 +311,13 @@ impl<'a> Planner<'a> {
         self.send(Command::Frame { segment: self.segment, audio, own, permit }).await
     }
 
+    /// Whatever is announced while nobody watches has no mouth, so it goes no further ahead than the first viewer may have
+    /// to wait for one.
     async fn permit(&self) -> Result<OwnedSemaphorePermit, DriverError> {
+        let share = if self.driver.audience.is_empty() { FRAMES_AHEAD / UNWATCHED_FRAMES_AHEAD } else { 1 };
+        let share = u32::try_from(share).unwrap_or(1);
         // Never closed while the driver lives.
-        Arc::clone(&self.driver.ahead).acquire_owned().await.map_err(|_| DriverError::Ended("session"))
+        Arc::clone(&self.driver.ahead).acquire_many_owned(share).await.map_err(|_| DriverError::Ended("session"))
     }
 
     /// Announces `size` frames and sends them to the engine together.

@@ -1,7 +1,7 @@
 //! What a session sends: the same pairs through one encode for each codec that its viewers need.
 //!
-//! In here: starting an encode when a viewer needs its codec, and feeding all that run. The session's own encode, of the
-//! preferred codec, runs as long as the session; another one only while it has viewers, who are all that holds it.
+//! In here: starting an encode when a viewer needs its codec, and feeding all that run. An encode is held by its viewers
+//! and ends with the last of them, so a session that nobody watches encodes nothing.
 //! Not in here: one encode (`publisher`), which codec an offer has (`offer`).
 //! Runs on: `BroadcastSink::push` on the playout thread, never blocking; starting an encode on a thread that may block.
 
@@ -28,35 +28,27 @@ pub struct Broadcast {
 struct Shared {
     encoders: Arc<Encoders>,
     codecs: Vec<Codec>,
-    running: Mutex<Running>,
+    running: Mutex<Vec<Weak<Publisher>>>,
     started: blocking::SyncSender<PublisherSink>,
     /// Holds the teardown threads, joined when the last owner goes; so declared last.
     common: Common,
 }
 
-#[derive(Debug)]
-struct Running {
-    own: Arc<Publisher>,
-    others: Vec<Weak<Publisher>>,
-}
-
 impl Broadcast {
-    /// Starts the session's own encode. Takes a few milliseconds.
     pub fn start(
         encoders: Arc<Encoders>,
         format: VideoFormat,
         events: mpsc::Sender<MediaEvent>,
-    ) -> Result<(Self, BroadcastSink), MediaError> {
+    ) -> (Self, BroadcastSink) {
         let common = Common { format, events, time: SessionTime::start(), teardown: Teardown::default() };
-        let (own, sink) = Publisher::start(&encoders.preferred, &common)?;
         let (started, starting) = blocking::sync_channel(STARTED);
         let codecs = encoders.iter().map(|selected| selected.codec).collect();
-        let running = Mutex::new(Running { own, others: Vec::new() });
-        let broadcast = Self { shared: Arc::new(Shared { encoders, codecs, running, started, common }) };
-        Ok((broadcast, BroadcastSink { sinks: vec![sink], starting }))
+        let broadcast =
+            Self { shared: Arc::new(Shared { encoders, codecs, running: Mutex::default(), started, common }) };
+        (broadcast, BroadcastSink { sinks: Vec::new(), starting })
     }
 
-    /// What can be sent, the codec of the session's own encode first.
+    /// What can be sent, the preferred one first.
     pub fn codecs(&self) -> &[Codec] {
         &self.shared.codecs
     }
@@ -66,7 +58,8 @@ impl Broadcast {
         let Shared { encoders, running, started, common, .. } = &*self.shared;
         // Held while one starts, so that two viewers who come at once share it.
         let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(publisher) = running.find(codec) {
+        let usable = |publisher: &Arc<Publisher>| publisher.codec == codec && !publisher.has_failed();
+        if let Some(publisher) = running.iter().filter_map(Weak::upgrade).find(usable) {
             return Ok(publisher);
         }
         let selected = encoders
@@ -76,32 +69,15 @@ impl Broadcast {
         let (publisher, sink) = Publisher::start(selected, common)?;
         // Nobody takes it if the session is ending.
         started.try_send(sink).map_err(|_| MediaError::SessionEnds)?;
-        tracing::info!(encoder = %selected.encoder, codec = codec.encoding_name(), "another encode for the session");
-        running.keep(&publisher);
+        tracing::info!(encoder = %selected.encoder, codec = codec.encoding_name(), "an encode for the session");
+        running.retain(|publisher| publisher.strong_count() > 0);
+        running.push(Arc::downgrade(&publisher));
         Ok(publisher)
     }
 
     /// A handle that waits for the pipelines let go so far, for whoever must leave no thread behind.
     pub fn teardown(&self) -> Teardown {
         self.shared.common.teardown.clone()
-    }
-}
-
-impl Running {
-    fn find(&self, codec: Codec) -> Option<Arc<Publisher>> {
-        let others = self.others.iter().filter_map(Weak::upgrade);
-        std::iter::once(Arc::clone(&self.own))
-            .chain(others)
-            .find(|publisher| publisher.codec == codec && !publisher.has_failed())
-    }
-
-    fn keep(&mut self, publisher: &Arc<Publisher>) {
-        if publisher.codec == self.own.codec {
-            self.own = Arc::clone(publisher);
-        } else {
-            self.others.retain(|other| other.strong_count() > 0);
-            self.others.push(Arc::downgrade(publisher));
-        }
     }
 }
 

@@ -81,7 +81,7 @@ impl SessionTime {
     }
 }
 
-/// A running publish pipeline, held by its viewers and, if it is to outlast them, by its session. Dropped, it ends.
+/// A running publish pipeline, held by its viewers. Dropped, it ends.
 #[derive(Debug)]
 pub struct Publisher {
     pub(super) video: StreamProducer,
@@ -386,6 +386,7 @@ fn watch_encoded(
 ) {
     let Some(pad) = sink.static_pad("sink") else { return };
     let counters = Arc::clone(counters);
+    let started = Instant::now();
     // Only this pad's streaming thread takes the lock.
     let state = Mutex::new(Output { marks, awaited: None, last: None });
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
@@ -398,8 +399,9 @@ fn watch_encoded(
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let Output { marks, awaited, last } = &mut *state;
             let now = Instant::now();
-            if let Some(last) = last.replace(now) {
-                crate::metrics::frame_encoded(now - last);
+            match last.replace(now) {
+                Some(last) => crate::metrics::frame_encoded(now - last),
+                None => crate::metrics::encode_began(now - started),
             }
             *awaited = awaited.take().or_else(|| marks.try_recv().ok());
             let reached = |mark: &mut Mark| running_time(pad, buffer).is_some_and(|time| time >= mark.pts);

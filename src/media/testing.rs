@@ -49,11 +49,11 @@ pub struct Stage {
 impl Stage {
     pub fn open(names: &[&str]) -> Self {
         let (sender, events) = mpsc::channel(4);
-        let (broadcast, sink) = Broadcast::start(encoders(names), FORMAT, sender).unwrap();
+        let (broadcast, sink) = Broadcast::start(encoders(names), FORMAT, sender);
         Self { broadcast, playout: tokio::spawn(play(sink)), events }
     }
 
-    /// The session's own encode.
+    /// The encode of the preferred codec, started if nobody watches it.
     pub fn own(&self) -> Arc<Publisher> {
         self.broadcast.publisher(self.broadcast.codecs()[0]).unwrap()
     }

@@ -11,20 +11,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::admission::{Admission, Place};
 use super::{LoadedAvatar, Works};
+use crate::audience::{Audience, Seat};
 use crate::avatar::{AvatarError, Manifest};
 use crate::compose::Composer;
 use crate::config::ServeConfig;
 use crate::conversation::{Arrivals, Conversation, Notices, Parts};
-use crate::ids::{AvatarId, SessionId, UtteranceId};
+use crate::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
 use crate::lipsync::driver::Driver;
 use crate::lipsync::engine::Engine;
 use crate::media::{self, Broadcast, Encoders};
 use crate::metrics;
 use crate::playout::Playout;
 use crate::signalling::{
-    AvatarInfo, BoxFuture, Command, ErrorCode, IceServer, JoinError, Notice, OpenPeerError, Peer, PeerEvent, Session,
-    Sessions, SubmitError,
+    AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, OpenPeerError, Peer,
+    PeerEvent, Session, Sessions, SubmitError,
 };
 use crate::speech::dialogue::Echo;
 use crate::speech::tts;
@@ -37,6 +39,7 @@ const MEDIA_EVENTS: usize = 16;
 /// Opens and finds sessions.
 pub(super) struct SessionStore {
     config: ServeConfig,
+    admission: Arc<Admission>,
     engine: Engine,
     composer: Composer,
     playout: Playout,
@@ -46,13 +49,8 @@ pub(super) struct SessionStore {
     /// The model that the engine runs; avatars of another cannot be served by this process.
     model: std::sync::OnceLock<String>,
     avatars: Mutex<HashMap<AvatarId, Arc<LoadedAvatar>>>,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    named: HashMap<(AvatarId, String), Weak<Core>>,
-    all: Vec<Weak<Core>>,
+    /// Those that can be joined.
+    named: Mutex<HashMap<(AvatarId, String), Weak<Core>>>,
 }
 
 /// What the handles of one session share. The supervisor holds none of it, so it goes with the last handle.
@@ -62,13 +60,23 @@ struct Core {
     conversation: Conversation,
     notices: Notices,
     broadcast: Broadcast,
+    audience: Audience,
+    admission: Arc<Admission>,
+    engine: Engine,
     ice: crate::config::Ice,
+    _place: Place,
     /// Dropped with the core: tells the supervisor that nobody is left.
     _alive: mpsc::Sender<()>,
 }
 
 /// One viewer's hold on a session.
 struct Handle(Arc<Core>);
+
+/// A viewer in its seat.
+struct Seated {
+    viewer: media::Viewer,
+    _seat: Seat,
+}
 
 impl SessionStore {
     pub(super) fn new(
@@ -81,6 +89,7 @@ impl SessionStore {
         Self {
             engine: works.engine.clone(),
             composer: works.composer.clone().marking(config.mark_speech),
+            admission: Arc::new(Admission::new(&config)),
             config,
             playout: works.playout.clone(),
             encoders,
@@ -88,7 +97,7 @@ impl SessionStore {
             stop,
             model: std::sync::OnceLock::new(),
             avatars: Mutex::default(),
-            open: Mutex::default(),
+            named: Mutex::default(),
         }
     }
 
@@ -122,31 +131,27 @@ impl SessionStore {
     async fn open_or_join(&self, avatar: Option<AvatarId>, name: Option<String>) -> Result<Arc<Core>, JoinError> {
         let id = avatar.unwrap_or_else(|| self.config.avatar.clone());
         let loaded = self.avatar(&id).await.map_err(|error| join_error(ErrorCode::UnknownAvatar, &error))?;
-        let mut open = self.open.lock().await;
+        let mut named = self.named.lock().await;
         if self.stop.is_cancelled() {
             return Err(JoinError { code: ErrorCode::ShuttingDown, message: "the server is shutting down".into() });
         }
         let key = name.map(|name| (id.clone(), name));
-        if let Some(core) = key.as_ref().and_then(|key| open.named.get(key)).and_then(Weak::upgrade) {
+        if let Some(core) = key.as_ref().and_then(|key| named.get(key)).and_then(Weak::upgrade) {
             return Ok(core);
         }
-        open.all.retain(|session| session.strong_count() > 0);
-        open.named.retain(|_, session| session.strong_count() > 0);
-        if open.all.len() >= self.config.max_sessions {
-            let message = format!("all {} sessions are in use: try again later", self.config.max_sessions);
-            return Err(JoinError { code: ErrorCode::ServerFull, message });
-        }
-        let core = Arc::new(self.start(&loaded).map_err(|error| join_error(ErrorCode::PeerFailed, &error))?);
-        open.all.push(Arc::downgrade(&core));
+        named.retain(|_, session| session.strong_count() > 0);
+        let place = self.admission.open(self.engine.frames_per_second());
+        let place = place.map_err(|full| JoinError { code: ErrorCode::ServerFull, message: full.to_string() })?;
+        let core = Arc::new(self.start(&loaded, place).map_err(|error| join_error(ErrorCode::PeerFailed, &error))?);
         if let Some(key) = key {
-            open.named.insert(key, Arc::downgrade(&core));
+            named.insert(key, Arc::downgrade(&core));
         }
-        drop(open);
+        drop(named);
         Ok(core)
     }
 
     /// Builds a session and its supervisor.
-    fn start(&self, loaded: &LoadedAvatar) -> anyhow::Result<Core> {
+    fn start(&self, loaded: &LoadedAvatar, place: Place) -> anyhow::Result<Core> {
         let id = SessionId::next();
         let span = tracing::info_span!("session", %id);
         let _entered = span.enter();
@@ -154,11 +159,12 @@ impl SessionStore {
         let tts = tts::from_voice(&manifest.voice)?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
-        let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events)?;
+        let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events);
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
         let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events)?;
-        let driver =
-            Driver::new(self.engine.clone(), self.composer.clone(), Arc::clone(&loaded.avatar), loaded.handle, session);
+        let audience = self.admission.audience();
+        let (engine, composer, avatar) = (self.engine.clone(), self.composer.clone(), Arc::clone(&loaded.avatar));
+        let driver = Driver::new(engine, composer, avatar, loaded.handle, session, audience.clone());
         let notices = Notices::default();
         let ended = self.stop.child_token();
         let parts = Parts {
@@ -191,7 +197,19 @@ impl SessionStore {
             height: manifest.height,
             fps: manifest.fps,
         };
-        Ok(Core { id, avatar, conversation, notices, broadcast, ice: self.config.ice.clone(), _alive: alive })
+        Ok(Core {
+            id,
+            avatar,
+            conversation,
+            notices,
+            broadcast,
+            audience,
+            admission: Arc::clone(&self.admission),
+            engine: self.engine.clone(),
+            ice: self.config.ice.clone(),
+            _place: place,
+            _alive: alive,
+        })
     }
 }
 
@@ -278,6 +296,24 @@ impl Sessions for SessionStore {
             Ok(Box::new(Handle(core)) as Box<dyn Session>)
         })
     }
+
+    fn full(&self) -> Option<String> {
+        self.admission.room(self.engine.frames_per_second()).err().map(|full| full.to_string())
+    }
+}
+
+impl Peer for Seated {
+    fn id(&self) -> ViewerId {
+        self.viewer.id()
+    }
+
+    fn answer(&self) -> &str {
+        self.viewer.answer()
+    }
+
+    fn add_candidate(&self, candidate: &IceCandidate) {
+        self.viewer.add_candidate(candidate);
+    }
 }
 
 impl Session for Handle {
@@ -299,8 +335,11 @@ impl Session for Handle {
         events: mpsc::Sender<PeerEvent>,
     ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
         Box::pin(async move {
-            let viewer = self.0.broadcast.open_viewer(offer, events, &self.0.ice.for_webrtcbin()).await?;
-            Ok(Box::new(viewer) as Box<dyn Peer>)
+            let core = &self.0;
+            let seat = core.admission.enter(&core.audience, core.engine.frames_per_second());
+            let seat = seat.map_err(|full| OpenPeerError { code: ErrorCode::ServerFull, message: full.to_string() })?;
+            let viewer = core.broadcast.open_viewer(offer, events, &core.ice.for_webrtcbin()).await?;
+            Ok(Box::new(Seated { viewer, _seat: seat }) as Box<dyn Peer>)
         })
     }
 

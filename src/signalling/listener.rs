@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::handshake::{HandshakeError, JoinRequest, accept};
-use super::{Sessions, connection, host, socket};
+use super::{ErrorCode, Sessions, connection, host, socket};
 
 /// Whether the server can take viewers, for `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,8 +253,14 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let readiness = shared.options.readiness.borrow().clone();
     match readiness {
         _ if shared.shutdown.is_cancelled() => plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down").await,
-        Readiness::Ready => plain(StatusCode::OK, "ready").await,
         Readiness::NotReady { reason } => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+        Readiness::Ready => match shared.sessions.full() {
+            None => plain(StatusCode::OK, "ready").await,
+            Some(reason) => {
+                let seconds = ErrorCode::ServerFull.retry_after().unwrap_or_default().as_secs().to_string();
+                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds)], format!("{reason}\n")).into_response()
+            }
+        },
     }
 }
 

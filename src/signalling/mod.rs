@@ -15,6 +15,7 @@ pub mod socket;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -77,6 +78,8 @@ pub trait Sessions: Send + Sync {
         name: Option<String>,
         notices: mpsc::Sender<Notice>,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>>;
+    /// Why no new session can be opened just now, for `/readyz`; `None` if one can.
+    fn full(&self) -> Option<String>;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +179,17 @@ pub enum ErrorCode {
     LipSyncFailed,
     ServerFull,
     ShuttingDown,
+}
+
+impl ErrorCode {
+    /// When it may be worth another try, where that is known: a place is free when somebody leaves.
+    pub fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::ServerFull => Some(Duration::from_secs(5)),
+            Self::ShuttingDown => Some(Duration::from_secs(2)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ErrorCode {

@@ -98,7 +98,14 @@ pub enum ServerMessage {
     /// `{"type":"error","code":"text_too_long","message":"the content of ...","fatal":false}`
     ///
     /// After `fatal` the server closes the socket.
-    Error { code: ErrorCode, message: String, fatal: bool },
+    Error {
+        code: ErrorCode,
+        message: String,
+        fatal: bool,
+        /// Seconds after which another try may succeed, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        retry_after_s: Option<u64>,
+    },
     /// `{"type":"pong","sent_at":1234}`
     Pong(Map<String, Value>),
 }
@@ -197,12 +204,16 @@ impl ClientMessage {
 impl ServerMessage {
     /// An error after which the socket stays open.
     pub fn error(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Error { code, message: message.into(), fatal: false }
+        Self::of_error(code, message.into(), false)
     }
 
     /// An error after which the socket is closed.
     pub fn fatal(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Error { code, message: message.into(), fatal: true }
+        Self::of_error(code, message.into(), true)
+    }
+
+    fn of_error(code: ErrorCode, message: String, fatal: bool) -> Self {
+        Self::Error { code, message, fatal, retry_after_s: code.retry_after().map(|after| after.as_secs()) }
     }
 
     /// The JSON of one text frame.
@@ -236,7 +247,7 @@ impl From<Notice> for ServerMessage {
             Notice::SpeechEnded { utterance, id, interrupted, spoken_ms, text_spoken } => {
                 Self::SpeechEnded { utterance_id: utterance.to_string(), interrupted, spoken_ms, text_spoken, id }
             }
-            Notice::Error { code, message, fatal } => Self::Error { code, message, fatal },
+            Notice::Error { code, message, fatal } => Self::of_error(code, message, fatal),
         }
     }
 }
@@ -473,6 +484,9 @@ mod tests {
             Notice::Error { code: ErrorCode::SpeechFailed, message: "m".to_owned(), fatal: true },
             r#"{"type":"error","code":"speech_failed","message":"m","fatal":true}"#,
         );
+        let full = ServerMessage::error(ErrorCode::ServerFull, "m");
+        let json = r#"{"type":"error","code":"server_full","message":"m","fatal":false,"retry_after_s":5}"#;
+        assert_eq!(full.to_json(), json);
     }
 
     #[test]

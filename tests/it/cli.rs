@@ -223,7 +223,8 @@ fn viewers_are_measured_by_one_that_receives() {
 
 #[test]
 fn speaking_sessions_are_measured_by_what_their_frames_show() {
-    let output = run(&["bench", "sessions", "--sessions", "2", "--seconds", "1", "--json"]);
+    let sizes = ["--sessions", "2", "--seconds", "1", "--utterances", "1", "--idle", "1", "--unwatched", "2"];
+    let output = run(&[&["bench", "sessions", "--json"], &sizes[..]].concat());
     assert!(output.status.success(), "{}", error(&output));
     let report = stdout_json(&output);
     let rows = report["sessions"].as_array().unwrap();
@@ -238,6 +239,12 @@ fn speaking_sessions_are_measured_by_what_their_frames_show() {
     }
     let hold = rows.iter().take_while(|row| row["holds"] == true).count();
     assert_eq!(report["hold"], hold, "{report}");
+    assert_eq!(report["first_frame_ms"]["busy"]["count"], 1, "{report}");
+    assert!(report["idle"]["received_fps"].as_f64().unwrap() > 0.0, "{report}");
+    assert_eq!(report["idle"]["batches_drawn"], 0, "{report}");
+    let unwatched = &report["unwatched"];
+    assert_eq!((&unwatched["batches_drawn"], &unwatched["frames_encoded"]), (&0.into(), &0.into()), "{report}");
+    assert_eq!(unwatched["wake_ms"]["count"], 2, "{report}");
 }
 
 #[test]
@@ -271,16 +278,47 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        kill(&mut self.child);
     }
+}
+
+/// A viewer of a session in a process of its own: what nobody watches is neither drawn nor encoded.
+struct Watching(Child);
+
+impl Watching {
+    /// Returns when it receives pictures.
+    fn start(url: &str) -> Self {
+        let mut child = program()
+            .args(["bench", "watch", "--url", url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let seen = |line: std::io::Result<String>| serde_json::from_str::<Value>(&line.unwrap()).unwrap();
+        assert!(lines.map(seen).any(|seen| seen["received"]["video_frames"].as_u64().unwrap() > 0), "the viewer ended");
+        Self(child)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        kill(&mut self.0);
+    }
+}
+
+fn kill(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 #[tokio::test]
 async fn a_server_asked_to_stop_in_mid_sentence_ends_cleanly_within_two_seconds() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut served = Served::start();
-        let (mut socket, _) = connect_async(format!("ws://{}/ws", served.address)).await.unwrap();
+        let url = format!("ws://{}/ws?session=both", served.address);
+        let _viewer = Watching::start(&url);
+        let (mut socket, _) = connect_async(url).await.unwrap();
         let text = "This sentence is long enough to be still going on when somebody stops the server. ".repeat(5);
         socket.send(Message::text(json!({"type": "speak", "content": text}).to_string())).await.unwrap();
         while !next(&mut socket).await.is_some_and(|message| message["type"] == "speech_started") {}
@@ -314,7 +352,9 @@ where
 #[tokio::test]
 async fn metrics_tell_the_way_of_an_utterance() {
     let served = Served::start();
-    let (mut socket, _) = connect_async(format!("ws://{}/ws", served.address)).await.unwrap();
+    let url = format!("ws://{}/ws?session=both", served.address);
+    let _viewer = Watching::start(&url);
+    let (mut socket, _) = connect_async(url).await.unwrap();
     socket
         .send(Message::text(json!({"type": "speak", "content": "Hello there, Bob.", "id": "mine"}).to_string()))
         .await
@@ -333,6 +373,7 @@ async fn metrics_tell_the_way_of_an_utterance() {
         "mouthpiece_text_to_first_frame_seconds_count 1",
         "mouthpiece_text_to_first_packet_seconds_count 1",
         "mouthpiece_pairs_total{shows=\"mouth\"}",
+        "mouthpiece_mouth_frames_total{kind=\"fresh\"}",
         "mouthpiece_infer_seconds_bucket",
     ] {
         assert!(text.contains(name), "{name} is not in\n{text}");

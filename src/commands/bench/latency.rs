@@ -19,6 +19,8 @@ const SESSION: &str = "latency";
 
 pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Recording) -> anyhow::Result<Value> {
     let mut client = Client::connect(&bed.url(SESSION)).await?;
+    // Nobody sees what is not watched, so it is not drawn.
+    let mut watchers = [Watcher::start(&bed.url(SESSION)).await?];
     for at in 0..WARM_UP {
         client.speak(sentence(at)).await?;
     }
@@ -33,15 +35,14 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Rec
         client.interrupt_after(Duration::from_millis(250 + u64::from(at * 97 % 1000))).await?;
     }
     let interrupted = recording.take();
-    let unwatched = cpu_while_speaking(&mut client).await?;
-    let pairs = recording.take();
-    let mut watchers = [Watcher::start(&bed.url(SESSION)).await?];
     let reception = Reception::begin(&mut watchers).await?;
     let watched = cpu_while_speaking(&mut client).await?;
     let received_fps = reception.least_frames_per_second(&mut watchers).await?;
+    let pairs = recording.take();
     for watcher in watchers {
         watcher.stop().await?;
     }
+    let unwatched = cpu_while_speaking(&mut client).await?;
     client.close().await?;
     let shown = |kind: &str| pairs.count(metrics::PAIRS, kind);
     Ok(json!({

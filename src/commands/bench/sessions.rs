@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::watch::{Reception, Watcher};
-use super::{Bed, CpuMeter, SENTENCES, WARM_UP, percentiles, rounded, sentence, speech_of};
+use super::{Bed, CpuMeter, SENTENCES, WARM_UP, idle, percentiles, rounded, sentence, speech_of};
 use crate::cli::BenchSessions;
 use crate::commands::measure::{Recorded, Recording};
 use crate::metrics;
@@ -18,19 +18,25 @@ use crate::metrics;
 /// What still counts as holding: mouths that were late, of all that were due, and the gap between two frames.
 const MOST_LATE_PERCENT: f64 = 1.0;
 const LONGEST_GAP_MS: f64 = 60.0;
+/// Of the speakers that hold, while another session's first frame is timed.
+const BUSY_PERCENT: usize = 80;
+/// Longer than a sentence of the probe takes, start and end included.
+const PROBED: Duration = Duration::from_secs(4);
 
 pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Recording) -> anyhow::Result<Value> {
     let time = Duration::from_secs(arguments.seconds.into());
     let (mut clients, mut watchers) = (Vec::new(), Vec::new());
     let (mut rows, mut hold) = (Vec::new(), 0);
+    let mut probe = Probe::start(bed).await?;
+    let alone = probe.first_frame(arguments.utterances, recording).await?;
     for sessions in 1..=arguments.sessions {
         let url = bed.url(&format!("speaker-{sessions}"));
         let mut client = Client::connect(&url).await?;
+        watchers.push(Watcher::start(&url).await?);
         for at in 0..WARM_UP {
             client.speak(sentence(at)).await?;
         }
         clients.push(client);
-        watchers.push(Watcher::start(&url).await?);
         // Not in chorus: each begins with another sentence.
         let mut order = SENTENCES;
         let begin = clients.iter_mut().map(|client| {
@@ -60,16 +66,80 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
             "pairs": {"own": row.own, "held": row.held, "idle": row.idle},
             "frame_gap_ms": percentiles(recorded.percentiles(metrics::FRAME_GAP)),
             "cpu_percent_of_a_core": cpu,
+            "cpu_percent_each": rounded(cpu / f64::from(sessions)),
+            "frames_a_batch": recorded.mean_batch().map(rounded),
             "received_fps": received_fps,
         }));
     }
+    let speakers = hold as usize * BUSY_PERCENT / 100;
+    let busy = &mut clients[..speakers];
+    let text = speech_of(PROBED * arguments.utterances, SENTENCES);
+    try_join_all(busy.iter_mut().map(|client| client.start_speaking(&text))).await?;
+    // Read meanwhile, as every client must; they have more to say than the probe takes.
+    let listening = async {
+        match try_join_all(busy.iter_mut().map(|client| client.listen(PROBED * arguments.utterances))).await {
+            Ok(_) => std::future::pending().await,
+            Err(error) => error,
+        }
+    };
+    let busy_first_frame = tokio::select! {
+        found = probe.first_frame(arguments.utterances, recording) => found?,
+        error = listening => return Err(error),
+    };
+    try_join_all(clients[..speakers].iter_mut().map(Client::interrupt)).await?;
+    probe.stop().await?;
     for watcher in watchers {
         watcher.stop().await?;
     }
     for client in clients {
         client.close().await?;
     }
-    Ok(json!({"hold": hold, "sessions": rows, "seconds": arguments.seconds, "viewers_each": 1}))
+    let mut report = json!({
+        "hold": hold,
+        "sessions": rows,
+        "seconds": arguments.seconds,
+        "viewers_each": 1,
+        "first_frame_ms": {"alone": alone, "busy": busy_first_frame, "busy_speakers": speakers},
+    });
+    if arguments.idle > 0 {
+        report["idle"] = idle::watched(bed, arguments.idle, time, recording).await?;
+    }
+    if arguments.unwatched > 0 {
+        report["unwatched"] = idle::unwatched(bed, arguments.unwatched, time, recording).await?;
+    }
+    Ok(report)
+}
+
+/// A session of its own that says short things, one after the other.
+struct Probe {
+    client: Client,
+    watcher: Watcher,
+}
+
+impl Probe {
+    async fn start(bed: &Bed) -> anyhow::Result<Self> {
+        let url = bed.url("probe");
+        let mut client = Client::connect(&url).await?;
+        let watcher = Watcher::start(&url).await?;
+        for at in 0..WARM_UP {
+            client.speak(sentence(at)).await?;
+        }
+        Ok(Self { client, watcher })
+    }
+
+    /// From its text to its first mouth at the encoder.
+    async fn first_frame(&mut self, utterances: u32, recording: &Recording) -> anyhow::Result<Value> {
+        recording.take();
+        for at in 0..utterances {
+            self.client.speak(sentence(at)).await?;
+        }
+        Ok(percentiles(recording.take().percentiles(metrics::FIRST_FRAME)))
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.watcher.stop().await?;
+        self.client.close().await
+    }
 }
 
 /// What the pairs of all sessions showed.

@@ -42,8 +42,12 @@ struct Spoken {
     avatar: Arc<Avatar>,
 }
 
-/// Speaks `frames` frames of a loud tone.
+/// Speaks `frames` frames of a loud tone to a viewer.
 async fn speak(frames: usize, fails_at: Option<usize>) -> Spoken {
+    perform(frames, fails_at, true).await
+}
+
+async fn perform(frames: usize, fails_at: Option<usize>, watched: bool) -> Spoken {
     let build = move || Ok(Box::new(Greys { fails_at }) as Box<dyn LipSync>);
     let (engine, engine_thread): (Engine, EngineThread) = Engine::spawn(build).await.unwrap();
     let (composer, compose_thread): (Composer, ComposeThread) = Composer::spawn().unwrap();
@@ -62,7 +66,9 @@ async fn speak(frames: usize, fails_at: Option<usize>) -> Spoken {
         (announced, mouths, start)
     });
     let playout = SessionPlayout { commands, pose: Arc::new(PoseClock::default()), clock: PlayoutClock::start() };
-    let mut driver = Driver::new(engine, composer, Arc::clone(&avatar), AvatarHandle(0), playout);
+    let audience = Audience::default();
+    let _seat = watched.then(|| audience.enter());
+    let mut driver = Driver::new(engine, composer, Arc::clone(&avatar), AvatarHandle(0), playout, audience);
     let (sound, speech) = mpsc::channel(1);
     let tone = [0.3, -0.3].repeat(frames * LIPSYNC_SAMPLES_PER_FRAME / 2);
     sound.send(Ok(PcmChunk { samples: tone, sample_rate: LIPSYNC_RATE })).await.unwrap();
@@ -105,4 +111,10 @@ async fn frames_after_an_error_stay_where_they_belong() {
     assert!(
         without.iter().all(|&index| *spoken.mouths[usize::try_from(index).unwrap()].1 == *spoken.pose(index).picture)
     );
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_watches_speaks_without_drawing() {
+    let spoken = perform(20, None, false).await;
+    assert_eq!((spoken.outcome.frames, spoken.announced, spoken.mouths.len()), (20, 20, 0));
 }

@@ -1,4 +1,4 @@
-//! Encodes that come and go with their viewers, beside the session's own.
+//! Encodes that come and go with their viewers.
 
 use std::time::Duration;
 
@@ -15,10 +15,9 @@ use crate::timeline::MediaTime;
 
 impl Broadcast {
     /// Codecs that are being encoded now.
-    fn running(&self) -> Vec<Codec> {
+    pub(in crate::media) fn running(&self) -> Vec<Codec> {
         let running = self.shared.running.lock().unwrap();
-        let others = running.others.iter().filter_map(Weak::upgrade);
-        std::iter::once(Arc::clone(&running.own)).chain(others).map(|publisher| publisher.codec).collect()
+        running.iter().filter_map(Weak::upgrade).map(|publisher| publisher.codec).collect()
     }
 }
 
@@ -29,11 +28,12 @@ async fn torn_down(broadcast: &Broadcast) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_viewer_without_the_sessions_codec_gets_an_encode_that_ends_with_it() {
+async fn each_codec_has_one_encode_that_ends_with_its_last_viewer() {
     for (encoders, own, other, codec) in
         [(["x264enc", "vp8enc"], "H264", "VP8", Codec::Vp8), (["vp8enc", "x264enc"], "VP8", "H264", Codec::H264)]
     {
         let stage = Stage::open(&encoders);
+        assert_eq!(stage.broadcast.running(), [], "nobody watches");
         let (mut first, _first_viewer, mut told) = watch(&stage, own).await;
         until_connected(&mut told).await;
         first.decoded("video", 5).await;
@@ -68,7 +68,7 @@ async fn a_viewer_without_the_sessions_codec_gets_an_encode_that_ends_with_it() 
         assert!(pipeline.upgrade().is_none());
         while first.decoded.try_recv().is_ok() {}
         first.decoded("video", 10).await;
-        assert_eq!(stage.own().counters().dropped, 0, "the session's own encode did not notice");
+        assert_eq!(stage.own().counters().dropped, 0, "the other encode did not notice");
     }
 }
 
@@ -89,7 +89,7 @@ async fn without_a_second_codec_the_refusal_names_what_both_sides_have() {
     let error = stage.broadcast.open_viewer(offer, events, &loopback()).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::NoCommonCodec);
     assert!(error.message.contains("is H264, ") && error.message.ends_with("only VP8"), "{}", error.message);
-    assert_eq!(stage.broadcast.running(), [Codec::H264]);
+    assert_eq!(stage.broadcast.running(), []);
 }
 
 /// When the next pictures of an encode are presented, in running time of the session.
@@ -106,11 +106,12 @@ fn presented(publisher: &Publisher) -> mpsc::Receiver<MediaTime> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_is_presented_at_one_moment_by_every_encode() {
     let (events, _failures) = mpsc::channel(4);
-    let (broadcast, mut sink) = Broadcast::start(encoders(&["x264enc", "vp8enc"]), FORMAT, events).unwrap();
+    let (broadcast, mut sink) = Broadcast::start(encoders(&["x264enc", "vp8enc"]), FORMAT, events);
     let next = async |times: &mut mpsc::Receiver<MediaTime>| {
         tokio::time::timeout(PATIENCE, times.recv()).await.unwrap().unwrap()
     };
-    let mut own = presented(&broadcast.publisher(Codec::H264).unwrap());
+    let h264 = broadcast.publisher(Codec::H264).unwrap();
+    let mut own = presented(&h264);
     sink.push(pair(0));
     let first = next(&mut own).await;
     // The other encode begins later, and not with the pair that is due.
@@ -161,8 +162,8 @@ async fn an_encode_that_fails_closes_its_own_viewers_and_the_next_offer_starts_a
 #[tokio::test]
 async fn a_session_that_ends_starts_no_encode() {
     let (events, _failures) = mpsc::channel(4);
-    let (broadcast, sink) = Broadcast::start(encoders(&["x264enc", "vp8enc"]), FORMAT, events).unwrap();
+    let (broadcast, sink) = Broadcast::start(encoders(&["x264enc", "vp8enc"]), FORMAT, events);
     drop(sink);
     assert!(matches!(broadcast.publisher(Codec::Vp8), Err(MediaError::SessionEnds)));
-    assert_eq!(broadcast.running(), [Codec::H264]);
+    assert_eq!(broadcast.running(), []);
 }

@@ -66,7 +66,7 @@ async fn a_refused_offer_leaves_no_viewer() {
         let error = stage.broadcast.open_viewer(offer, events.clone(), &loopback()).await.unwrap_err();
         assert_eq!(error.code, code);
     }
-    assert_eq!(stage.own().viewer_count(), 0);
+    assert_eq!(stage.broadcast.running(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +82,7 @@ async fn viewer_pipeline_is_freed_when_dropped_while_connected() {
     let teardown = stage.broadcast.teardown();
     tokio::task::spawn_blocking(move || teardown.wait()).await.unwrap();
     assert!(pipeline.upgrade().is_none());
-    assert_eq!(stage.own().viewer_count(), 0);
+    assert_eq!(stage.broadcast.running(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,7 +146,7 @@ async fn a_viewer_that_stands_still_does_not_delay_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_is_presented_by_its_index_alone() {
     let (events, _failures) = mpsc::channel(4);
-    let (broadcast, mut sink) = Broadcast::start(encoders(&["x264enc"]), FORMAT, events).unwrap();
+    let (broadcast, mut sink) = Broadcast::start(encoders(&["x264enc"]), FORMAT, events);
     let publisher = broadcast.publisher(Codec::H264).unwrap();
     let (times, mut presented) = mpsc::channel(16);
     let pad = publisher.video.appsink().static_pad("sink").unwrap();
@@ -169,9 +169,9 @@ async fn a_pair_is_presented_by_its_index_alone() {
 async fn a_frame_of_another_size_is_dropped_and_counted() {
     let (events, _failures) = mpsc::channel(4);
     let format = VideoFormat { width: FORMAT.width * 2, ..FORMAT };
-    let (broadcast, mut sink) = Broadcast::start(encoders(&["vp8enc"]), format, events).unwrap();
-    sink.push(pair(0));
+    let (broadcast, mut sink) = Broadcast::start(encoders(&["vp8enc"]), format, events);
     let publisher = broadcast.publisher(Codec::Vp8).unwrap();
+    sink.push(pair(0));
     assert_eq!((publisher.counters().pushed, publisher.counters().dropped), (0, 1));
 }
 

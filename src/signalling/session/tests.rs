@@ -80,7 +80,7 @@ fn answer() -> Output {
 #[track_caller]
 fn the_error(out: &[Output]) -> (ErrorCode, &str) {
     match out {
-        [Output::Send(ServerMessage::Error { code, message, fatal: false })] => (*code, message),
+        [Output::Send(ServerMessage::Error { code, message, fatal: false, .. })] => (*code, message),
         other => panic!("not one error: {other:?}"),
     }
 }

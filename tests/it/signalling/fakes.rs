@@ -36,6 +36,8 @@ pub struct Ledger {
     pub notices: Mutex<Vec<mpsc::Sender<Notice>>>,
     /// The way from every peer that was opened.
     pub events: Mutex<Vec<mpsc::Sender<PeerEvent>>>,
+    /// Why no session can be opened.
+    pub full: Mutex<Option<String>>,
 }
 
 /// Knows the avatar `demo`, and `slow`, which is never loaded.
@@ -76,6 +78,10 @@ impl Sessions for FakeSessions {
             ledger.notices.lock().unwrap().push(notices.clone());
             Ok(Box::new(FakeSession { id: SessionId::next(), notices, ledger }) as Box<dyn Session>)
         })
+    }
+
+    fn full(&self) -> Option<String> {
+        self.0.full.lock().unwrap().clone()
     }
 }
 

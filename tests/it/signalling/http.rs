@@ -59,6 +59,10 @@ async fn health_readiness_and_metrics_are_served() {
     let server = TestServer::start().await;
     assert_eq!(get(&server, "/healthz").await.0, 200);
     assert_eq!(get(&server, "/readyz").await.0, 200);
+    *server.ledger.full.lock().unwrap() = Some("all are watched".to_owned());
+    let (status, head, body) = get(&server, "/readyz").await;
+    assert_eq!((status, body.as_str()), (503, "all are watched\n"));
+    assert!(head.contains("retry-after: 5"), "{head}");
     server.readiness.send(Readiness::NotReady { reason: "the model is loading".to_owned() }).unwrap();
     let (status, _, body) = get(&server, "/readyz").await;
     assert_eq!((status, body.as_str()), (503, "the model is loading\n"));
