@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::lipsync::musetalk::device::DeviceChoice;
 use crate::lipsync::musetalk::network::{Network, Precision};
+use crate::lipsync::window::BATCH_SIZES;
+use crate::server::ENGINE_THREADS;
 
 /// Gives a program a face: text or audio in, a lip-synced avatar out over WebRTC, in real time.
 #[derive(Debug, Parser)]
@@ -240,8 +243,8 @@ pub enum Pipelines {
 pub enum Bench {
     /// Time from text to the first lip-synced frame, from an interruption to silence, and the server's CPU
     Latency(BenchLatency),
-    /// Frames a second through the network, for each batch size
-    Throughput(BenchServer),
+    /// Frames a second through the network, for each batch size, stage by stage
+    Throughput(BenchThroughput),
     /// How many sessions speak at once with a fresh mouth in every frame
     Sessions(BenchSessions),
     /// What each further viewer of a session costs the server, idle and speaking
@@ -261,6 +264,35 @@ pub struct BenchServer {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchThroughput {
+    #[command(flatten)]
+    pub throughput: Throughput,
+    #[command(flatten)]
+    pub server: BenchServer,
+}
+
+/// How a model is measured.
+#[derive(Clone, Debug, Args)]
+pub struct Throughput {
+    /// Sizes of batches
+    #[arg(long, value_name = "N,N..", value_delimiter = ',', default_values_t = BATCH_SIZES,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
+    pub batch: Vec<usize>,
+    /// Batches of each size; the median counts
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub rounds: usize,
+    /// Floats to compute in [default: fp16 on a GPU, fp32 on a CPU]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<Precision>,
+    /// libtorch's threads on a CPU
+    #[arg(long, value_name = "N", default_value_t = ENGINE_THREADS, value_parser = clap::value_parser!(i32).range(1..=256))]
+    pub threads: i32,
+    /// Decode whole pictures, not only what is pasted
+    #[arg(long)]
+    pub all_rows: bool,
 }
 
 #[derive(Clone, Debug, Args)]

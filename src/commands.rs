@@ -8,6 +8,7 @@ mod list;
 mod measure;
 mod models;
 mod render;
+pub mod throughput;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,6 +29,11 @@ const LAST_RESORT: Duration = Duration::from_secs(4);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct BadInput(String);
+
+/// To a hundredth: no measurement here is better.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
 
 /// Logs to stderr; `RUST_LOG` chooses what.
 pub fn init_logging() {

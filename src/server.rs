@@ -35,7 +35,7 @@ use sessions::SessionStore;
 const GRACE: Duration = Duration::from_millis(1500);
 
 /// libtorch's threads. A second one costs 15 to 33 points of a core more and draws no faster at this size.
-const ENGINE_THREADS: i32 = 1;
+pub const ENGINE_THREADS: i32 = 1;
 /// WebSockets allowed for each allowed session: a shared one has many viewers.
 const VIEWERS_PER_SESSION: usize = 16;
 

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::measure::{Percentiles, Recording};
-use super::{print, print_json};
+use super::{print, print_json, rounded};
 use crate::cli::{Bench, BenchServer, Home, Serve};
 use crate::config::ServeConfig;
 use crate::{media, server};
@@ -50,7 +50,7 @@ pub(super) async fn run(home: &Home, command: Bench) -> anyhow::Result<ExitCode>
             let measure = async |bed: &Bed| latency::measure(bed, arguments, &recording).await;
             (Bed::serve(home, &arguments.server, measure).await?, arguments.server.json)
         }
-        Bench::Throughput(arguments) => (throughput::run(home, arguments).await?, arguments.json),
+        Bench::Throughput(arguments) => (throughput::run(home, arguments).await?, arguments.server.json),
         Bench::Sessions(arguments) => {
             let measure = async |bed: &Bed| sessions::measure(bed, arguments, &recording).await;
             (Bed::serve(home, &arguments.server, measure).await?, arguments.server.json)
@@ -183,11 +183,6 @@ fn cpu_time() -> anyhow::Result<Duration> {
     let ticks: u64 = fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
     let per_second = rustix::param::clock_ticks_per_second();
     Ok(Duration::from_millis(ticks * 1000 / per_second.max(1)))
-}
-
-/// To a hundredth: no measurement here is better.
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 /// With the names that the contract of `--json` uses.

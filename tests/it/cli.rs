@@ -247,6 +247,57 @@ fn speaking_sessions_are_measured_by_what_their_frames_show() {
     assert_eq!(unwatched["wake_ms"]["count"], 2, "{report}");
 }
 
+fn assert_throughput(report: &Value, decode_rows: &Value) {
+    assert_eq!(report["model"], "demo");
+    assert_eq!((&report["decoder"], &report["dtype"]), (&json!("tiny"), &json!("fp32")), "{report}");
+    assert_eq!(report["decode_rows"], *decode_rows, "{report}");
+    assert!(report["memory"]["peak_resident_mb"].as_u64().unwrap() > 50, "{report}");
+    let roof = report["roof_gflop_per_second"].as_f64().unwrap();
+    let work = &report["gflop_per_frame"];
+    let rows = report["sizes"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["batch"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 4], "{report}");
+    for row in rows {
+        let (stages, share) = (&row["stage_ms"], &row["roof_share"]);
+        assert_eq!(row["frame_ms"]["count"], 3, "{report}");
+        for network in ["unet", "decode"] {
+            let (ms, gflop) = (stages[network].as_f64().unwrap(), work[network].as_f64().unwrap());
+            let expected = gflop * 1000.0 / ms / roof;
+            assert!((share[network].as_f64().unwrap() - expected).abs() < 0.01, "{network} in {report}");
+        }
+        for stage in ["features", "copy", "compose"] {
+            assert!(stages[stage].as_f64().unwrap() >= 0.0, "{stage} in {report}");
+        }
+        let fps = row["frames_per_second"].as_f64().unwrap();
+        let ms = row["frame_ms"]["p50_ms"].as_f64().unwrap();
+        assert!((fps * ms - 1000.0).abs() < 20.0, "{report}");
+    }
+}
+
+#[test]
+fn throughput_is_measured_stage_by_stage_and_against_the_roof() {
+    let size = ["--batch", "1,4", "--rounds", "3", "--device", "cpu", "--json"];
+    let output = run(&[&["bench", "throughput"], &size[..]].concat());
+    assert!(output.status.success(), "{}", error(&output));
+    assert_throughput(&stdout_json(&output), &json!([1, 15]));
+    let output = run(&["bench", "throughput", "--batch", "0"]);
+    assert_eq!(output.status.code(), Some(2), "{}", error(&output));
+}
+
+/// Where there is no GStreamer, this one still runs: it must not even ask for it.
+#[test]
+fn the_engines_bench_needs_no_gstreamer() {
+    let program = env!("CARGO_BIN_EXE_engine-bench");
+    let size = ["--batch", "1,4", "--rounds", "3", "--device", "cpu"];
+    let output =
+        Command::new(program).args(["--model", "models/demo"]).args(size).current_dir(PROJECT).output().unwrap();
+    assert!(output.status.success(), "{}", error(&output));
+    assert_throughput(&stdout_json(&output), &json!([0, 16]));
+    let binary = std::fs::read(program).unwrap();
+    let names = |library: &[u8]| binary.windows(library.len()).any(|window| window == library);
+    assert!(names(b"libtorch_cpu.so"));
+    assert!(!names(b"libgstreamer-1.0.so"));
+}
+
 #[test]
 fn a_viewer_that_finds_no_server_says_so() {
     let output = run(&["bench", "watch", "--url", "ws://127.0.0.1:1/ws"]);

@@ -13,6 +13,7 @@ use super::config::{AutoencoderConfig, ModelConfig};
 use super::layers::{blank, channels_last};
 use super::network::Precision;
 use super::picture::to_rgb8;
+use super::stopwatch::{StageTimes, Stopwatch};
 use super::tiny_vae::TinyVaeDecoder;
 use super::unet::Unet;
 use super::vae::AutoencoderKlDecoder;
@@ -81,8 +82,7 @@ impl MuseTalk {
     /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
     /// `threads` is libtorch's, for this process. A GPU computes in 16 bits, as upstream does, a CPU in 32.
     pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
-        let precision = if device.is_cuda() { Precision::Fp16 } else { Precision::Fp32 };
-        Self::load_as(folder, device, threads, precision)
+        Self::load_as(folder, device, threads, Precision::default_on(device))
     }
 
     /// [`MuseTalk::load`] in these floats.
@@ -151,6 +151,15 @@ impl MuseTalk {
         &self.config
     }
 
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What it computes in.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The latent of the talking face, as the autoencoder wants it: `sample` is `[batch, in_channels, h, w]`.
     pub fn generate(&self, sample: &Tensor, tokens: &Tensor) -> Result<Tensor> {
         let mut latent = self.unet.forward(sample, tokens)?;
@@ -163,11 +172,7 @@ impl MuseTalk {
 
     /// How long one frame takes on this device: the quicker of two, drawn from nothing.
     pub fn time_frame(&mut self) -> Result<Duration> {
-        let (size, channels) = (self.config.latent_size(), self.config.unet.in_channels);
-        let latents = Tensor::f_zeros([1, channels, size, size], (self.kind, self.device))?;
-        let decode_rows = self.config.decode_rows.unwrap_or([0, size]);
-        self.avatars.push(Avatar { path: String::new(), latents, decode_rows });
-        let avatar = AvatarHandle(self.avatars.len() - 1);
+        let avatar = self.add_nobody()?;
         let mut frame = || -> Result<Duration> {
             let batch = MouthRun { avatar, poses: vec![0], audio: vec![0.0; 16_000].into(), first_frame_at: 0 };
             let started = Instant::now();
@@ -178,6 +183,15 @@ impl MuseTalk {
         self.avatars.pop();
         let [first, second] = times;
         Ok(first?.min(second?))
+    }
+
+    /// An avatar of one pose, drawn from nothing, of which everything is decoded that may have to be: to measure with.
+    pub fn add_nobody(&mut self) -> Result<AvatarHandle> {
+        let (size, channels) = (self.config.latent_size(), self.config.unet.in_channels);
+        let latents = Tensor::f_zeros([1, channels, size, size], (self.kind, self.device))?;
+        let decode_rows = self.config.decode_rows.unwrap_or([0, size]);
+        self.avatars.push(Avatar { path: String::new(), latents, decode_rows });
+        Ok(AvatarHandle(self.avatars.len() - 1))
     }
 
     /// Refuses what no avatar of ours can be asked for.
@@ -207,6 +221,36 @@ impl MuseTalk {
             at += frame_samples * frames;
         }
         stretches
+    }
+
+    /// [`LipSync::infer_all`], and how long each stage took if `watch` runs.
+    pub fn draw(&mut self, runs: &[MouthRun], watch: &mut Stopwatch) -> Result<(Vec<Vec<MouthFrame>>, StageTimes)> {
+        let avatars = runs.iter().map(|run| self.avatar_of(run)).collect::<Result<Vec<_>>>()?;
+        // Rows that only another run's avatar needs are decoded for all: they lie outside of the others' masks.
+        let first = avatars.iter().map(|avatar| avatar.decode_rows[0]).min().unwrap_or(0);
+        let end = avatars.iter().map(|avatar| avatar.decode_rows[1]).max().unwrap_or(0);
+        let stretches: Vec<Stretch<'_>> = runs.iter().flat_map(|run| self.stretches(run)).collect();
+        if stretches.is_empty() {
+            return Ok((vec![Vec::new(); runs.len()], StageTimes::default()));
+        }
+        let _no_grad = tch::no_grad_guard();
+        let samples = avatars.iter().zip(runs).map(|(avatar, run)| {
+            let poses: Vec<i64> = run.poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
+            let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
+            Ok(avatar.latents.f_index_select(0, &index)?)
+        });
+        let sample = channels_last(&Tensor::f_cat(&samples.collect::<Result<Vec<_>>>()?, 0)?)?;
+        let started = Instant::now();
+        let tokens = self.audio.tokens(&stretches)?;
+        crate::metrics::features_took(started.elapsed());
+        let features = watch.lap();
+        let latent = self.generate(&sample, &tokens)?;
+        let unet = watch.lap();
+        let picture = self.decoder.decode_rows(&latent, first, end - first)?;
+        let decode = watch.lap();
+        let mut frames = self.to_frames(&picture, first)?.into_iter();
+        let times = StageTimes { features, unet, decode, copy: watch.lap() };
+        Ok((runs.iter().map(|run| frames.by_ref().take(run.poses.len()).collect()).collect(), times))
     }
 
     /// Whole crops of the rows from latent row `first` on; rows that were not decoded are black.
@@ -255,27 +299,6 @@ impl LipSync for MuseTalk {
     }
 
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>> {
-        let avatars = runs.iter().map(|run| self.avatar_of(run)).collect::<Result<Vec<_>>>()?;
-        // Rows that only another run's avatar needs are decoded for all: they lie outside of the others' masks.
-        let first = avatars.iter().map(|avatar| avatar.decode_rows[0]).min().unwrap_or(0);
-        let end = avatars.iter().map(|avatar| avatar.decode_rows[1]).max().unwrap_or(0);
-        let stretches: Vec<Stretch<'_>> = runs.iter().flat_map(|run| self.stretches(run)).collect();
-        if stretches.is_empty() {
-            return Ok(vec![Vec::new(); runs.len()]);
-        }
-        let _no_grad = tch::no_grad_guard();
-        let samples = avatars.iter().zip(runs).map(|(avatar, run)| {
-            let poses: Vec<i64> = run.poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
-            let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
-            Ok(avatar.latents.f_index_select(0, &index)?)
-        });
-        let sample = channels_last(&Tensor::f_cat(&samples.collect::<Result<Vec<_>>>()?, 0)?)?;
-        let started = Instant::now();
-        let tokens = self.audio.tokens(&stretches)?;
-        crate::metrics::features_took(started.elapsed());
-        let latent = self.generate(&sample, &tokens)?;
-        let picture = self.decoder.decode_rows(&latent, first, end - first)?;
-        let mut frames = self.to_frames(&picture, first)?.into_iter();
-        Ok(runs.iter().map(|run| frames.by_ref().take(run.poses.len()).collect()).collect())
+        Ok(self.draw(runs, &mut Stopwatch::off())?.0)
     }
 }

@@ -42,6 +42,19 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// 16 bits on a GPU, as upstream does, 32 on a CPU.
+    pub fn default_on(device: Device) -> Self {
+        if device.is_cuda() { Self::Fp16 } else { Self::Fp32 }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self {
             Self::Fp32 => Kind::Float,

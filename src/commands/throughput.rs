@@ -1,0 +1,104 @@
+//! Frames a second of a model and of pasting what it draws: for `bench throughput`, and for the program `engine-bench`,
+//! which is the same without GStreamer.
+//!
+//! Runs on the thread that calls; libtorch wants that to be one that is joined.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::measure::{Percentiles, peak_memory_mb};
+use crate::avatar::Avatar;
+use crate::cli::Throughput;
+use crate::compose::blend;
+use crate::lipsync::LipSync;
+use crate::lipsync::musetalk::config::AutoencoderConfig;
+use crate::lipsync::musetalk::flops::Arithmetic;
+use crate::lipsync::musetalk::network::Precision;
+use crate::lipsync::musetalk::throughput::{Sample, measure};
+use crate::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
+
+/// Measures the model in the folder `model` with an avatar, or with none: then everything is decoded and nothing pasted.
+pub fn run(
+    model: &Path,
+    avatar: Option<&Avatar>,
+    choice: DeviceChoice,
+    arguments: &Throughput,
+) -> anyhow::Result<Value> {
+    let device = find_device(choice)?;
+    let precision = arguments.dtype.unwrap_or(Precision::default_on(device));
+    let mut network = MuseTalk::load_as(model, device, arguments.threads, precision)?;
+    let all_rows = [0, network.config().latent_size()];
+    let (handle, poses, rows) = match avatar {
+        None => (network.add_nobody()?, 1, network.config().decode_rows.unwrap_or(all_rows)),
+        Some(avatar) => {
+            let own = avatar.manifest.decode_rows.or(network.config().decode_rows);
+            let rows = own.filter(|_| !arguments.all_rows).unwrap_or(all_rows);
+            (network.add_avatar(&avatar.latents, Some(rows))?, avatar.frames.len(), rows)
+        }
+    };
+    let work = Arithmetic::of_frame(network.config(), rows);
+    let mut paste = |pose: usize, mouth: &_| {
+        if let Some(avatar) = avatar {
+            std::hint::black_box(blend::paste(&avatar.frames[pose], &avatar.mask, mouth));
+        }
+    };
+    let found = measure(&mut network, (handle, poses), &arguments.batch, arguments.rounds, &mut paste)?;
+    let sizes: Vec<Value> = found.sizes.iter().map(|(size, samples)| row(*size, samples, work, found.roof)).collect();
+    let decoder = match network.config().autoencoder {
+        AutoencoderConfig::Kl(_) => "kl",
+        AutoencoderConfig::Tiny(_) => "tiny",
+    };
+    Ok(json!({
+        "device": format!("{device:?}").to_lowercase(),
+        "model": network.config().name,
+        "avatar": avatar.map(|avatar| avatar.manifest.id.to_string()),
+        "decoder": decoder,
+        "decode_rows": rows,
+        "dtype": precision.name(),
+        "threads": arguments.threads,
+        "gflop_per_frame": { "unet": giga(work.unet), "decode": giga(work.decode) },
+        "roof_gflop_per_second": super::rounded(found.roof / 1e9),
+        "memory": {
+            "peak_resident_mb": peak_memory_mb(),
+            // tch binds none of the CUDA allocator's statistics.
+            "cuda_allocator": device.is_cuda().then_some("unavailable"),
+        },
+        "sizes": sizes,
+    }))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "below 2^53")]
+fn giga(flop: i64) -> f64 {
+    (flop as f64 / 1e6).round() / 1e3
+}
+
+/// Everything for one frame, at the median of the rounds.
+fn row(batch: usize, samples: &[Sample], work: Arithmetic, roof: f64) -> Value {
+    let each = |of: &dyn Fn(&Sample) -> Duration| -> Option<Percentiles> {
+        let frames = u32::try_from(batch).unwrap_or(1);
+        Percentiles::of_seconds(&samples.iter().map(|sample| (of(sample) / frames).as_secs_f64()).collect::<Vec<_>>())
+    };
+    let stage = |of: &dyn Fn(&Sample) -> Duration| each(of).map(|found| found.p50_ms);
+    let whole = each(&Sample::total);
+    let (unet, decode) = (stage(&|sample| sample.stages.unet), stage(&|sample| sample.stages.decode));
+    let share = |gflop: f64, ms: Option<f64>| ms.map(|ms| (gflop * 1e15 / ms / roof).round() / 1e3);
+    json!({
+        "batch": batch,
+        "frames_per_second": whole.map(|whole| super::rounded(1000.0 / whole.p50_ms)),
+        "frame_ms": whole,
+        "stage_ms": {
+            "features": stage(&|sample| sample.stages.features),
+            "unet": unet,
+            "decode": decode,
+            "copy": stage(&|sample| sample.stages.copy),
+            "compose": stage(&|sample| sample.compose),
+        },
+        "roof_share": {
+            "unet": share(giga(work.unet), unet),
+            "decode": share(giga(work.decode), decode),
+            "whole": share(giga(work.unet + work.decode), whole.map(|whole| whole.p50_ms)),
+        },
+    })
+}
