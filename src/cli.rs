@@ -293,6 +293,10 @@ pub struct Throughput {
     /// Decode whole pictures, not only what is pasted
     #[arg(long)]
     pub all_rows: bool,
+    /// First draw from `sample` and `tokens` of the one file and write `latent` and `picture` into the other
+    /// (safetensors), to compare with another implementation
+    #[arg(long, num_args = 2, value_names = ["IN", "OUT"])]
+    pub check: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

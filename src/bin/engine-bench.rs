@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use mouthpiece::avatar::Avatar;
@@ -27,8 +28,18 @@ struct Arguments {
     throughput: Throughput,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody to tell if stderr is closed too.
+            let _ = writeln!(std::io::stderr(), "engine-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let avatar = arguments.avatar.as_deref().map(Avatar::load).transpose()?;
     let report = throughput::run(&arguments.model, avatar.as_ref(), arguments.device, &arguments.throughput)?;
     writeln!(std::io::stdout(), "{report}")?;

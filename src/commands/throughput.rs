@@ -29,6 +29,9 @@ pub fn run(
     let device = find_device(choice)?;
     let precision = arguments.dtype.unwrap_or(Precision::default_on(device));
     let mut network = MuseTalk::load_as(model, device, arguments.threads, precision)?;
+    if let [inputs, outputs] = arguments.check.as_slice() {
+        network.draw_file(inputs, outputs)?;
+    }
     let all_rows = [0, network.config().latent_size()];
     let (handle, poses, rows) = match avatar {
         None => (network.add_nobody()?, 1, network.config().decode_rows.unwrap_or(all_rows)),

@@ -293,6 +293,9 @@ fn the_engines_bench_needs_no_gstreamer() {
     assert!(output.status.success(), "{}", error(&output));
     assert_throughput(&stdout_json(&output), &json!([0, 16]));
     let binary = std::fs::read(program).unwrap();
+    let missing =
+        Command::new(program).args(["--model", "models/none", "--device", "cpu"]).current_dir(PROJECT).output();
+    assert!(error(&missing.unwrap()).starts_with("engine-bench: model file models/none/config.json"));
     let names = |library: &[u8]| binary.windows(library.len()).any(|window| window == library);
     assert!(names(b"libtorch_cpu.so"));
     assert!(!names(b"libgstreamer-1.0.so"));

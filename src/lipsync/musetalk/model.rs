@@ -11,7 +11,7 @@ use super::Result;
 use super::audio::{AudioFrontEnd, Stretch};
 use super::config::{AutoencoderConfig, ModelConfig};
 use super::layers::{blank, channels_last};
-use super::network::Precision;
+use super::network::{Inputs, Precision, write_outputs};
 use super::picture::to_rgb8;
 use super::stopwatch::{StageTimes, Stopwatch};
 use super::tiny_vae::TinyVaeDecoder;
@@ -168,6 +168,19 @@ impl MuseTalk {
             latent = latent.f_add(&sample.f_narrow(1, self.config.unet.in_channels - channels, channels)?)?;
         }
         Ok(latent.f_mul(&self.latent_std)?.f_add(&self.latent_mean)?)
+    }
+
+    /// Draws from the `sample` and `tokens` of one safetensors file, and writes the `latent` and the whole `picture` into
+    /// another: what serving computes, for comparisons.
+    pub fn draw_file(&self, inputs: &Path, outputs: &Path) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let inputs = Inputs::read(inputs, self.device, self.kind)?;
+        let size = self.config.latent_size();
+        let sample = inputs.get("sample", &[0, self.config.unet.in_channels, size, size])?;
+        let tokens = inputs.get("tokens", &[sample.size4()?.0, 0, self.config.unet.cross_attention_dim])?;
+        let latent = self.generate(&channels_last(&sample)?, &tokens)?;
+        let picture = self.decoder.decode_rows(&latent, 0, size)?;
+        write_outputs(outputs, vec![("latent", latent), ("picture", picture)])
     }
 
     /// How long one frame takes on this device: the quicker of two, drawn from nothing.

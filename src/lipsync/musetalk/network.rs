@@ -73,8 +73,12 @@ pub fn run(
     precision: Precision,
 ) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
-    let inputs = Inputs { path: inputs, tensors: read_safetensors(inputs)?, device, kind: precision.kind() };
-    let outputs = Opened { folder, device, kind: precision.kind() }.run(network, &inputs)?;
+    let inputs = Inputs::read(inputs, device, precision.kind())?;
+    write_outputs(output, Opened { folder, device, kind: precision.kind() }.run(network, &inputs)?)
+}
+
+/// As 32-bit floats.
+pub(super) fn write_outputs(output: &Path, outputs: Vec<(&'static str, Tensor)>) -> Result<()> {
     let finish = |(name, tensor): (&'static str, Tensor)| {
         Ok((name, tensor.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?))
     };
@@ -84,16 +88,20 @@ pub fn run(
 }
 
 /// The named tensors that a network is given.
-struct Inputs<'a> {
+pub(super) struct Inputs<'a> {
     path: &'a Path,
     tensors: Vec<(String, Tensor)>,
     device: Device,
     kind: Kind,
 }
 
-impl Inputs<'_> {
+impl<'a> Inputs<'a> {
+    pub(super) fn read(path: &'a Path, device: Device, kind: Kind) -> Result<Self> {
+        Ok(Self { path, tensors: read_safetensors(path)?, device, kind })
+    }
+
     /// The tensor of that name, on the device and of the network's kind. A size of 0 in `shape` may be any.
-    fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+    pub(super) fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         self.get_as(name, shape, self.kind)
     }
 
