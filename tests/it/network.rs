@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch, frame_tokens, local_window};
 use mouthpiece::lipsync::musetalk::config::{AudioWindow, AutoencoderConfig};
-use mouthpiece::lipsync::musetalk::layers::channels_last;
+use mouthpiece::lipsync::musetalk::layers::{Linear, channels_last};
 use mouthpiece::lipsync::musetalk::model::Decoder;
 use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors, save_safetensors, use_channels_last};
 use mouthpiece::lipsync::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet};
@@ -292,6 +292,29 @@ fn loading_names_every_tensor_that_is_missing_unexpected_or_misshapen() {
         }
         other => panic!("{other}"),
     }
+}
+
+#[test]
+fn large_weights_stay_in_16_bits_and_compute_as_if_they_were_widened() {
+    let _guard = tch::no_grad_guard();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("linear.safetensors");
+    // 2^20 numbers are large.
+    let stored = nn::VarStore::new(Device::Cpu);
+    Linear::new(stored.root(), 1024, 1024).unwrap();
+    save_safetensors(&stored, &path, true).unwrap();
+    let x = Tensor::randn([3, 1024], FLOAT);
+    let load = |keep_16_bits| {
+        let store = nn::VarStore::new(Device::Cpu);
+        let linear = Linear::new(store.root(), 1024, 1024).unwrap();
+        load_safetensors(&store, &path, Mapping { keep_16_bits, ..Mapping::default() }).unwrap();
+        let variables = store.variables();
+        (variables["weight"].kind(), variables["bias"].kind(), linear.kind(), linear.forward(&x).unwrap())
+    };
+    let (kept, widened) = (load(true), load(false));
+    assert_eq!((kept.0, kept.1, kept.2), (Kind::Half, Kind::Float, Kind::Float));
+    assert_eq!((widened.0, widened.1, widened.2), (Kind::Float, Kind::Float, Kind::Float));
+    assert_eq!(kept.3, widened.3);
 }
 
 #[test]

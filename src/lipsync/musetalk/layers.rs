@@ -1,6 +1,7 @@
 //! The layers that every part is built of: convolution, linear, the norms.
 //!
-//! They differ from `tch::nn`'s in that nothing panics: a bad shape comes back as an error and the engine lives on.
+//! They differ from `tch::nn`'s in that nothing panics: a bad shape comes back as an error and the engine lives on. And
+//! weights may be kept in fewer bits than is computed in.
 //! Not in here: anything with a name of its own in the checkpoint beyond `weight` and `bias`.
 
 use std::cell::Cell;
@@ -36,6 +37,13 @@ fn uniform(p: &nn::Path<'_>, name: &str, dims: &[i64], fan_in: i64) -> Result<Te
     Ok(p.f_var(name, dims, nn::Init::Uniform { lo: -bound, up: bound })?)
 }
 
+/// A layer's weights as floats of what it is given. Large ones may be kept in 16 bits where 32 are computed in
+/// (`weights::Mapping::keep_16_bits`), and are then widened for the time of one layer.
+fn widened(weight: &Tensor, x: &Tensor) -> Result<Tensor> {
+    // No copy if they are of that kind.
+    Ok(weight.f_to_kind(x.kind())?)
+}
+
 /// A 2-D convolution with a square kernel.
 #[derive(Debug)]
 pub struct Conv2d {
@@ -68,7 +76,7 @@ impl Conv2d {
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        Ok(x.f_conv2d(&self.weight, self.bias.as_ref(), stride, padding, [1, 1], 1)?)
+        Ok(x.f_conv2d(&widened(&self.weight, x)?, self.bias.as_ref(), stride, padding, [1, 1], 1)?)
     }
 }
 
@@ -109,11 +117,12 @@ impl Linear {
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+        Ok(x.f_linear(&widened(&self.weight, x)?, self.bias.as_ref())?)
     }
 
+    /// What it computes in, which is what its bias is kept in.
     pub fn kind(&self) -> Kind {
-        self.weight.kind()
+        self.bias.as_ref().unwrap_or(&self.weight).kind()
     }
 }
 

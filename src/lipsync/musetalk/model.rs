@@ -80,7 +80,8 @@ pub struct MuseTalk {
 
 impl MuseTalk {
     /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
-    /// `threads` is libtorch's, for this process. A GPU computes in 16 bits, as upstream does, a CPU in 32.
+    /// `threads` is libtorch's, for this process. A GPU computes in 16 bits, as upstream does, a CPU in 32, with
+    /// large weights kept in the 16 bits that they are stored in.
     pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
         Self::load_as(folder, device, threads, Precision::default_on(device))
     }
@@ -116,7 +117,14 @@ impl MuseTalk {
         })?;
         // A checkpoint may keep what training and avatar preparation need beside what serving needs.
         let ignored = ["autoencoder.encoder.", "autoencoder.quant_conv.", "helper_head."];
-        let mapping = Mapping { ignored: &ignored, rename: current_name, channels_last: true, ..Mapping::default() };
+        let mapping = Mapping {
+            ignored: &ignored,
+            rename: current_name,
+            channels_last: true,
+            // Else all are converted below, on the device.
+            keep_16_bits: kind == Kind::Float,
+            ..Mapping::default()
+        };
         match weights {
             [whole] => load_safetensors(&store, whole, mapping)?,
             parts => {

@@ -26,11 +26,17 @@ pub struct Mapping<'a> {
     pub rename: fn(&str) -> String,
     /// As [`use_channels_last`], which costs less while the weights are read.
     pub channels_last: bool,
+    /// Weights of [`LARGE`] and more numbers that the file has in 16 bits stay so, whatever the variable's kind: half the
+    /// memory, and layers widen them when they are used.
+    pub keep_16_bits: bool,
 }
+
+/// 2 MB in 16 bits. All of the demo model's weights are smaller, nearly all of MuseTalk's numbers are in larger ones.
+const LARGE: usize = 1 << 20;
 
 impl Default for Mapping<'_> {
     fn default() -> Self {
-        Self { prefix: "", into: "", ignored: &[], rename: str::to_owned, channels_last: false }
+        Self { prefix: "", into: "", ignored: &[], rename: str::to_owned, channels_last: false, keep_16_bits: false }
     }
 }
 
@@ -91,10 +97,16 @@ pub fn load_checkpoint(store: &nn::VarStore, file: &Checkpoint, mapping: Mapping
             let tensor = to_tensor(entry, &numbers?)?.f_view(variable.size().as_slice())?;
             let tensor = tensor.f_to_device(variable.device())?;
             let laid_out = if mapping.channels_last && tensor.dim() == 4 { channels_last(&tensor)? } else { tensor };
-            tch::no_grad(|| variable.f_set_data(&laid_out.f_to_kind(variable.kind())?))?;
+            let kept = mapping.keep_16_bits && laid_out.numel() >= LARGE && is_16_bits(laid_out.kind());
+            let kind = if kept { laid_out.kind() } else { variable.kind() };
+            tch::no_grad(|| variable.f_set_data(&laid_out.f_to_kind(kind)?))?;
         }
         Ok(())
     })
+}
+
+fn is_16_bits(kind: Kind) -> bool {
+    matches!(kind, Kind::Half | Kind::BFloat16)
 }
 
 fn to_tensor(entry: &TensorEntry, numbers: &[u8]) -> Result<Tensor> {
