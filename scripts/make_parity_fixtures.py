@@ -294,10 +294,28 @@ def make_paste():
     cases("paste", stored)
 
 
+def make_resize():
+    """How upstream scales a face to the encoder's size, here to small ones."""
+    generator = torch.Generator().manual_seed(9)
+    stored = {}
+    for name, (height, width), (to_height, to_width) in [("up", (37, 40), (64, 64)), ("down", (100, 90), (64, 64)),
+                                                         ("odd", (61, 83), (70, 47)), ("same", (24, 32), (24, 32))]:
+        # Smooth, with an edge and some noise: noise alone would hide where a pixel is taken from.
+        rows, columns = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+        smooth = torch.stack([rows, columns, (rows - columns).abs()], -1) * 200 + 30
+        smooth[height // 3 :, width // 2 :] *= 0.3
+        noisy = smooth + 25 * torch.randn(smooth.shape, generator=generator)
+        face = noisy.clamp(0, 255).to(torch.uint8).numpy()
+        scaled = cv2.resize(face, (to_width, to_height), interpolation=cv2.INTER_LANCZOS4)
+        stored |= {f"{name}.from": torch.from_numpy(face), f"{name}.to": torch.from_numpy(scaled)}
+    cases("resize", stored)
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     make_paste()
+    make_resize()
     with torch.no_grad():
         unet, kl = make_unet(), make_kl()
         make_tiny()

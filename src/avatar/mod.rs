@@ -6,6 +6,7 @@
 
 pub mod cycle;
 pub mod manifest;
+pub mod resize;
 pub mod store;
 
 use std::path::{Path, PathBuf};

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mouthpiece::avatar::resize::lanczos4;
 use mouthpiece::avatar::{AvatarFrame, CropBox, Mask, Region};
 use mouthpiece::compose::blend::paste_rgb;
 use mouthpiece::compose::color::rgb_to_i420;
-use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch};
+use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch, first_row_at};
 use mouthpiece::lipsync::musetalk::config::{KlConfig, MelConfig, TinyConfig, UnetConfig, WhisperConfig};
 use mouthpiece::lipsync::musetalk::mel::LogMel;
 use mouthpiece::lipsync::musetalk::network::Precision;
@@ -154,6 +155,37 @@ fn kl_encoder_agrees_on_reference_and_masked_picture() {
         let (mean, logvar) = kl.encode(&from_rgb8(&cases.raw("rgb"), masked).unwrap()).unwrap();
         assert_close("mean", &mean, &cases.get(&format!("{name}.mean")), WHOLE);
         assert_close("logvar", &logvar, &cases.get(&format!("{name}.logvar")), WHOLE);
+    }
+}
+
+/// Upstream draws each latent from the encoder's distribution, without a seed, so that no two preparations of an avatar
+/// are the same; here a latent is the distribution's mean.
+#[test]
+fn a_picture_encoded_twice_has_the_same_latent() {
+    let (_guard, cases, kl) = (tch::no_grad_guard(), Cases::load("autoencoder_kl"), kl());
+    let picture = from_rgb8(&cases.raw("rgb"), false).unwrap();
+    let (once, again) = (kl.encode(&picture).unwrap(), kl.encode(&picture).unwrap());
+    assert_eq!(once, again);
+    assert_close("the latent", &once.0, &cases.get("reference.mean"), WHOLE);
+    assert!(once.1.exp().min().double_value(&[]) > 0.0, "a sample would differ");
+}
+
+#[test]
+fn a_face_is_scaled_for_the_encoder_as_opencv_does() {
+    let cases = Cases::load("resize");
+    for name in ["up", "down", "odd", "same"] {
+        let read = |part: &str| {
+            let tensor = cases.raw(&format!("{name}.{part}"));
+            let size: Vec<u32> = tensor.size().iter().map(|&size| u32::try_from(size).unwrap()).collect();
+            image::RgbImage::from_raw(size[1], size[0], Vec::<u8>::try_from(tensor.view(-1)).unwrap()).unwrap()
+        };
+        let (from, theirs) = (read("from"), read("to"));
+        let ours = lanczos4(&from, theirs.width(), theirs.height());
+        let apart: Vec<u8> = ours.iter().zip(theirs.iter()).map(|(ours, theirs)| ours.abs_diff(*theirs)).collect();
+        assert_eq!(apart.len(), theirs.len());
+        let sum: f64 = apart.iter().map(|&levels| f64::from(levels)).sum();
+        let (largest, mean) = (apart.iter().max().unwrap(), sum / apart.len() as f64);
+        assert!(*largest <= 1 && mean < 0.15, "{name}: a level differs by {largest}, on average by {mean}");
     }
 }
 
@@ -343,6 +375,22 @@ fn whole_model() -> (tempfile::TempDir, ModelConfig) {
 
 fn heard(cases: &Cases) -> Arc<[f32]> {
     Vec::<f32>::try_from(cases.get("audio")).unwrap().into()
+}
+
+#[test]
+fn a_frames_window_begins_80_ms_before_it_at_every_rate() {
+    let starts = |fps| (0..4).map(|frame| first_row_at(frame, fps)).collect::<Vec<_>>();
+    assert_eq!(starts(20), [-4, -2, 1, 3]);
+    assert_eq!(starts(24), [-4, -2, 0, 2]);
+    assert_eq!(starts(25), [-4, -2, 0, 2]);
+    assert_eq!(starts(30), [-4, -3, -1, 1]);
+    assert_eq!(starts(50), [-4, -3, -2, -1]);
+    assert_eq!(starts(60), [-4, -4, -3, -2]);
+    // Where upstream's padding, by ceil(50 / fps) rows twice, begins instead.
+    let upstream = |fps: i64| -2 * (50 + fps - 1).div_euclid(fps);
+    assert_eq!([20, 24, 25, 30, 50, 60].map(upstream), [-6, -6, -4, -4, -2, -2]);
+    // A frame's row never falls behind: after an hour it is the hour's.
+    assert!([20, 24, 25, 30, 50, 60].iter().all(|fps| first_row_at(3600 * fps, *fps) == 3600 * 50 - 4));
 }
 
 #[test]

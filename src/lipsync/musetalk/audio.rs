@@ -18,14 +18,21 @@ use super::whisper::WhisperEncoder;
 pub const FRAME_ROWS: i64 = 10;
 /// Of those, rows before the frame begins.
 pub const ROWS_BEFORE: i64 = 4;
+const ROWS_A_SECOND: i64 = 50;
 /// Rows from one frame to the next at 25 fps.
-pub const ROW_STEP: i64 = 2;
+pub const ROW_STEP: i64 = ROWS_A_SECOND / 25;
 /// Rows a local window goes on after the last row that is heard, so that the encoder's convolutions see real sound.
 pub const LOCAL_MARGIN: i64 = 2;
 
 /// The first row that video frame `frame` hears, at 25 fps.
 pub fn first_row(frame: i64) -> i64 {
-    ROW_STEP * frame - ROWS_BEFORE
+    first_row_at(frame, 25)
+}
+
+/// The same at another whole number of frames a second. Upstream's rule agrees at 25 and 30 fps only: it pads by whole
+/// rows a frame and so hears 40 ms early at 24 and below, 40 ms late at 50 and above.
+pub fn first_row_at(frame: i64, fps: i64) -> i64 {
+    (frame * ROWS_A_SECOND).div_euclid(fps) - ROWS_BEFORE
 }
 
 /// The rows of a local window for a run of `frames` frames, `[first, end)`, counted from the first frame's beginning.
