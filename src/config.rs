@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{Home, Machine, Serve};
 use crate::ids::{AvatarId, InvalidAvatarId};
-use crate::lipsync::musetalk::device::{DeviceChoice, UnknownDevice};
+use crate::lipsync::musetalk::device::{DeviceChoices, DeviceError};
 use crate::media::{EncoderChoice, IceConfig};
 use crate::signalling::IceServer;
 
@@ -34,7 +34,7 @@ pub struct ServeConfig {
     pub folders: Folders,
     pub avatar: AvatarId,
     pub listen: SocketAddr,
-    pub device: DeviceChoice,
+    pub device: DeviceChoices,
     pub encoder: EncoderChoice,
     pub ice: Ice,
     /// Origins other than the server's own whose pages may open the WebSocket.
@@ -81,7 +81,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Avatar(#[from] InvalidAvatarId),
     #[error(transparent)]
-    Device(#[from] UnknownDevice),
+    Device(#[from] DeviceError),
     #[error("{field} {given:?} is not a valid address: use {example}")]
     Ice { field: &'static str, given: String, example: &'static str },
     #[error("no folder `models/avatars` in {0}: start in the project's folder or give --home DIR")]
@@ -118,9 +118,9 @@ impl Folders {
 }
 
 impl Machine {
-    /// Device and encoder, or their defaults.
-    pub fn resolve(&self) -> Result<(DeviceChoice, EncoderChoice), ConfigError> {
-        let device = self.device.as_deref().map_or(Ok(DeviceChoice::Auto), str::parse)?;
+    /// Devices and encoder, or their defaults.
+    pub fn resolve(&self) -> Result<(DeviceChoices, EncoderChoice), ConfigError> {
+        let device = self.device.as_deref().map_or(Ok(DeviceChoices::default()), str::parse)?;
         let encoder = match self.encoder.as_deref() {
             None | Some("auto") => EncoderChoice::Auto,
             Some(name) => EncoderChoice::Named(name.to_owned()),

@@ -24,6 +24,7 @@ pub(crate) const INFER: &str = "mouthpiece_infer_seconds";
 pub(crate) const INFER_FRAME: &str = "mouthpiece_infer_frame_seconds";
 const ENGINE_WAIT: &str = "mouthpiece_engine_wait_seconds";
 const ENGINE_SKIPPED: &str = "mouthpiece_engine_skipped_total";
+const OUT_OF_MEMORY: &str = "mouthpiece_out_of_memory_total";
 pub(crate) const TICK_LATE: &str = "mouthpiece_playout_tick_late_seconds";
 const TICKS_SKIPPED: &str = "mouthpiece_playout_ticks_skipped_total";
 pub(crate) const PAIRS: &str = "mouthpiece_pairs_total";
@@ -64,6 +65,7 @@ fn describe() {
     describe_histogram!(INFER_FRAME, "The same for each frame of the batch");
     describe_histogram!(ENGINE_WAIT, "How long a batch waited for the engine");
     describe_counter!(ENGINE_SKIPPED, "Batches cancelled before the engine reached them");
+    describe_counter!(OUT_OF_MEMORY, "Batches for which a device had no memory; smaller ones follow for a while");
     describe_histogram!(TICK_LATE, "How late a playout tick came");
     describe_counter!(TICKS_SKIPPED, "Ticks given up after the process stood still");
     describe_counter!(
@@ -116,6 +118,10 @@ pub fn engine_waited(time: Duration) {
 
 pub fn engine_skipped() {
     counter!(ENGINE_SKIPPED).increment(1);
+}
+
+pub fn out_of_memory() {
+    counter!(OUT_OF_MEMORY).increment(1);
 }
 
 pub fn tick_late(by: Duration) {

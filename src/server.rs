@@ -23,8 +23,9 @@ use crate::avatar::AvatarStore;
 use crate::compose::{ComposeThread, Composer};
 use crate::config::{Folders, ServeConfig};
 use crate::ids::AvatarId;
+use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread};
-use crate::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
+use crate::lipsync::musetalk::{DeviceChoices, MuseTalk, find_device};
 use crate::lipsync::{AvatarHandle, LipSync};
 use crate::media;
 use crate::playout::{Playout, PlayoutThread};
@@ -41,41 +42,47 @@ const VIEWERS_PER_SESSION: usize = 16;
 
 /// The threads that do the work and the ways to them; what `serve`, `render` and `bench` share.
 pub struct Works {
-    pub engine: Engine,
+    pub devices: Devices,
     pub composer: Composer,
     pub playout: Playout,
     threads: Threads,
 }
 
 struct Threads {
-    engine: EngineThread,
+    engines: Vec<EngineThread>,
     compose: ComposeThread,
     playout: PlayoutThread,
 }
 
-/// An avatar in memory with its latents at the engine.
+/// An avatar in memory with its latents at the engines.
 pub struct LoadedAvatar {
     pub avatar: Arc<crate::avatar::Avatar>,
     pub handle: AvatarHandle,
 }
 
 impl Works {
-    /// Loads a model and starts the threads.
-    pub async fn start(folders: &Folders, model: &str, device: DeviceChoice) -> anyhow::Result<Self> {
-        let folder = folders.models.join(model);
-        let build =
-            move || Ok(Box::new(MuseTalk::load(&folder, find_device(device)?, ENGINE_THREADS)?) as Box<dyn LipSync>);
-        let (engine, engine_thread) = Engine::spawn(build).await.with_context(|| format!("model {model}"))?;
+    /// Loads a model on each device and starts the threads.
+    pub async fn start(folders: &Folders, model: &str, devices: &DeviceChoices) -> anyhow::Result<Self> {
+        let (mut engines, mut threads) = (Vec::new(), Vec::new());
+        for choice in devices.iter() {
+            let folder = folders.models.join(model);
+            let build = move || {
+                Ok(Box::new(MuseTalk::load(&folder, find_device(choice)?, ENGINE_THREADS)?) as Box<dyn LipSync>)
+            };
+            let (engine, thread) = Engine::spawn(build).await.with_context(|| format!("model {model}"))?;
+            engines.push((choice.to_string(), engine));
+            threads.push(thread);
+        }
         let (composer, compose) = Composer::spawn().context("compose thread")?;
         let (playout, playout_thread) = Playout::spawn().context("playout thread")?;
-        let threads = Threads { engine: engine_thread, compose, playout: playout_thread };
-        Ok(Self { engine, composer, playout, threads })
+        let threads = Threads { engines: threads, compose, playout: playout_thread };
+        Ok(Self { devices: Devices::new(engines), composer, playout, threads })
     }
 
     /// Resolves to the name of the first thread that ends, which while they are needed is a fault.
     pub async fn ended(&self) -> &'static str {
         tokio::select! {
-            () = self.engine.ended() => "engine",
+            () = self.devices.ended() => "engine",
             () = self.composer.ended() => "compose",
             () = self.playout.ended() => "playout",
         }
@@ -83,13 +90,14 @@ impl Works {
 
     /// Ends the threads and waits for them. Every clone of the ways in must be gone, else this waits for ever.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let Self { engine, composer, playout, threads } = self;
-        drop((engine, composer, playout));
+        let Self { devices, composer, playout, threads } = self;
+        drop((devices, composer, playout));
         let joined = tokio::task::spawn_blocking(move || {
             let joined = [
                 ("playout", threads.playout.join()),
                 ("compose", threads.compose.join()),
-                ("engine", threads.engine.join()),
+                // All of them, whatever the first says.
+                ("engine", threads.engines.into_iter().map(EngineThread::join).filter(|sound| !sound).count() == 0),
             ];
             joined.iter().filter(|(_, sound)| !sound).map(|(name, _)| *name).collect::<Vec<_>>()
         });
@@ -99,12 +107,12 @@ impl Works {
     }
 }
 
-/// Reads an avatar's folder and hands its latents to the engine.
-pub async fn load_avatar(engine: &Engine, folders: &Folders, id: &AvatarId) -> anyhow::Result<LoadedAvatar> {
+/// Reads an avatar's folder and hands its latents to the engines.
+pub async fn load_avatar(devices: &Devices, folders: &Folders, id: &AvatarId) -> anyhow::Result<LoadedAvatar> {
     let store = AvatarStore::new(&folders.avatars);
     let id = id.clone();
     let avatar = tokio::task::spawn_blocking(move || store.load(&id)).await??;
-    let handle = engine.add_avatar(avatar.latents.clone(), avatar.manifest.decode_rows).await?;
+    let handle = devices.add_avatar(avatar.latents.clone(), avatar.manifest.decode_rows).await?;
     Ok(LoadedAvatar { avatar: Arc::new(avatar), handle })
 }
 
@@ -127,7 +135,7 @@ pub async fn serve(
         media::warm_up()?;
         Ok(media::Encoders::select(&choice, &media::PipelineDir::find(&pipelines))?)
     });
-    let works = Works::start(&config.folders, &manifest.model, config.device).await?;
+    let works = Works::start(&config.folders, &manifest.model, &config.device).await?;
     let encoders = Arc::new(encoders.await??);
     let tracker = TaskTracker::new();
     let options = ListenerOptions {
@@ -214,10 +222,10 @@ mod tests {
         let (composer, compose) = Composer::spawn().unwrap();
         let (playout, playout_thread) = Playout::spawn().unwrap();
         Works {
-            engine,
+            devices: Devices::new([("fake".to_owned(), engine)]),
             composer,
             playout,
-            threads: Threads { engine: engine_thread, compose, playout: playout_thread },
+            threads: Threads { engines: vec![engine_thread], compose, playout: playout_thread },
         }
     }
 
@@ -229,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn a_worker_thread_that_ends_is_named() {
         let engine = works(true).await;
-        engine.engine.add_avatar("latents".into(), None).await.unwrap_err();
+        engine.devices.add_avatar("latents".into(), None).await.unwrap_err();
         assert_told(engine, "engine").await;
 
         let compose = works(false).await;

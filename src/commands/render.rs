@@ -39,14 +39,14 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let folders = Folders::find(home)?;
     let id: AvatarId = arguments.avatar.parse()?;
     let manifest = AvatarStore::new(&folders.avatars).manifest(&id)?;
-    let (device, _) = arguments.machine.resolve()?;
+    let (devices, _) = arguments.machine.resolve()?;
     let clips = clips(&arguments, &manifest.voice)?;
     media::init()?;
     let recording = Recording::install()?;
     let started = Instant::now();
-    let works = Works::start(&folders, &manifest.model, device).await?;
+    let works = Works::start(&folders, &manifest.model, &devices).await?;
     let model_loading = started.elapsed();
-    let loaded = server::load_avatar(&works.engine, &folders, &id).await?;
+    let loaded = server::load_avatar(&works.devices, &folders, &id).await?;
     let format = VideoFormat { width: manifest.width, height: manifest.height };
     let writer = FileWriter::create(&arguments.out, format, &media::PipelineDir::find(&folders.pipelines))?;
 
@@ -58,11 +58,11 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let schedule = Schedule::new(Arc::clone(&loaded.avatar));
     let film = Film { schedule, queue, writer, started: speaking, frames: clips.frames(), told: speaking };
     let filming = tokio::task::spawn_blocking(move || film.run());
-    let (engine, composer) = (works.engine.clone(), works.composer.clone());
+    let (desk, composer) = (works.devices.desk(), works.composer.clone());
     let audience = Audience::default();
     // The film is what watches.
     let _seat = audience.enter();
-    let mut driver = Driver::new(engine, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
+    let mut driver = Driver::new(desk, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
     let spoken = speak(&mut driver, clips).await;
     drop(driver);
     let shown = filming.await?;
@@ -82,7 +82,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
         "wall_ms": wall.as_millis(),
         "realtime_factor": wall.as_secs_f64() / duration.as_secs_f64(),
         "first_frame_ms": shown.first_mouth.map(|at| at.as_millis()),
-        "device": format!("{device:?}").to_lowercase(),
+        "device": devices.to_string(),
         "model": manifest.model,
         "peak_memory_mb": peak_memory_mb(),
         "stages": recording.take().stages(),

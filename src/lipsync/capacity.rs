@@ -1,4 +1,5 @@
-//! What a device can draw: the time that a batch of each size takes, learned from every batch drawn. Pure.
+//! What a device can draw: the time that a batch of each size takes, learned from every batch drawn, and the largest that
+//! its memory holds. Pure.
 
 use std::time::Duration;
 
@@ -10,10 +11,19 @@ const LEARNING: u32 = 8;
 const GUESS_A_FRAME: Duration = Duration::from_millis(40);
 
 /// Times of batches, by size.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Capacity {
     times: [Option<Duration>; BATCH_SIZES.len()],
+    limit: usize,
 }
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { times: [None; BATCH_SIZES.len()], limit: LARGEST }
+    }
+}
+
+const LARGEST: usize = BATCH_SIZES[BATCH_SIZES.len() - 1];
 
 impl Capacity {
     /// Remembers how long a batch took. Sizes that are not among [`BATCH_SIZES`] teach nothing.
@@ -32,16 +42,39 @@ impl Capacity {
         time * count(frames) / count(size)
     }
 
+    /// Frames that a batch may have.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Memory ran out. False if a batch cannot be smaller.
+    pub fn halve_limit(&mut self) -> bool {
+        let smaller = self.limit > 1;
+        self.limit = (self.limit / 2).max(1);
+        smaller
+    }
+
+    /// Memory may be there again. False if batches are as large as they get.
+    pub fn double_limit(&mut self) -> bool {
+        let larger = self.limit < LARGEST;
+        self.limit = (self.limit * 2).min(LARGEST);
+        larger
+    }
+
     /// The largest size that is expected to be drawn within a time; 1 if none is.
     pub fn largest_within(&self, time: Duration) -> usize {
-        BATCH_SIZES.into_iter().rev().find(|size| self.time_of(*size) <= time).unwrap_or(1)
+        self.sizes().rev().find(|size| self.time_of(*size) <= time).unwrap_or(1)
     }
 
     /// Frames a second at the size that is cheapest for each frame, of those that take no longer than `longest`.
     pub fn frames_per_second(&self, longest: Duration) -> f64 {
         let rate = |size: usize| f64::from(count(size)) / self.time_of(size).as_secs_f64().max(1e-6);
-        let fit = BATCH_SIZES.into_iter().filter(|size| self.time_of(*size) <= longest);
+        let fit = self.sizes().filter(|size| self.time_of(*size) <= longest);
         fit.map(rate).fold(rate(1), f64::max)
+    }
+
+    fn sizes(&self) -> impl DoubleEndedIterator<Item = usize> + '_ {
+        BATCH_SIZES.into_iter().filter(|size| *size <= self.limit)
     }
 }
 
@@ -87,5 +120,17 @@ mod tests {
         assert_eq!(capacity.largest_within(ms(1)), 1);
         assert!((capacity.frames_per_second(ms(60)) - 4.0 / 0.044).abs() < 0.1);
         assert!((capacity.frames_per_second(ms(200)) - 16.0 / 0.144).abs() < 0.1);
+    }
+
+    #[test]
+    fn batches_are_smaller_after_memory_ran_out_until_it_is_back() {
+        let mut capacity = Capacity::default();
+        BATCH_SIZES.into_iter().for_each(|size| capacity.learn(size, ms(10)));
+        assert_eq!((capacity.largest_within(ms(60)), capacity.double_limit()), (16, false));
+        assert!(capacity.halve_limit() && capacity.halve_limit());
+        assert_eq!((capacity.limit(), capacity.largest_within(ms(60))), (4, 4));
+        assert!((capacity.frames_per_second(ms(60)) - 400.0).abs() < 0.1);
+        assert!(capacity.halve_limit() && capacity.halve_limit() && !capacity.halve_limit());
+        assert_eq!((capacity.limit(), capacity.double_limit(), capacity.limit()), (1, true, 2));
     }
 }

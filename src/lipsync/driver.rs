@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Due, Engine, EngineError, Mouths};
+use super::devices::Desk;
+use super::engine::{Due, EngineError, Mouths};
 use super::window::{self, Loudness};
 use super::{AvatarHandle, LipSyncError, MouthFrame, MouthRun};
 use crate::audience::Audience;
@@ -61,7 +62,7 @@ pub enum DriverError {
 
 /// One session's way from sound to playout.
 pub struct Driver {
-    engine: Engine,
+    desk: Desk,
     composer: Composer,
     avatar: Arc<Avatar>,
     handle: AvatarHandle,
@@ -86,7 +87,7 @@ struct InFlight {
 
 impl Driver {
     pub fn new(
-        engine: Engine,
+        desk: Desk,
         composer: Composer,
         avatar: Arc<Avatar>,
         handle: AvatarHandle,
@@ -94,7 +95,7 @@ impl Driver {
         audience: Audience,
     ) -> Self {
         Self {
-            engine,
+            desk,
             composer,
             avatar,
             handle,
@@ -147,6 +148,7 @@ impl Driver {
     ) -> Result<Outcome, DriverError> {
         let (batches, drawn) = mpsc::channel(BATCHES_BETWEEN);
         let finisher = Finisher {
+            desk: &self.desk,
             composer: self.composer.clone(),
             avatar: Arc::clone(&self.avatar),
             commands: self.playout.commands.clone(),
@@ -339,7 +341,7 @@ impl<'a> Planner<'a> {
         let deadline = playout.pose.due(pose).map(|due| playout.clock.instant(due));
         // Playout holds the head for a segment's first mouth.
         let due = Due { deadline, awaited: first == 0 };
-        let mouths = self.driver.engine.draw(batch, due, self.cancelled.clone()).await?;
+        let mouths = self.driver.desk.draw(batch, due, self.cancelled.clone()).await?;
         let in_flight = InFlight { segment: self.segment, first: first as u64, pose, mouths, frames: size, sent };
         self.batches.send(in_flight).await.map_err(|_| DriverError::Ended("compose"))
     }
@@ -372,7 +374,8 @@ impl<'a> Planner<'a> {
 }
 
 /// Second half: mouths come back in order, are pasted and sent on.
-struct Finisher {
+struct Finisher<'a> {
+    desk: &'a Desk,
     composer: Composer,
     avatar: Arc<Avatar>,
     commands: mpsc::Sender<Command>,
@@ -384,15 +387,17 @@ struct Finished {
     error: Option<LipSyncError>,
 }
 
-impl Finisher {
+impl Finisher<'_> {
     async fn run(self, mut batches: mpsc::Receiver<InFlight>) -> Result<Finished, DriverError> {
         let mut finished = Finished::default();
         let mut last: Option<Arc<MouthFrame>> = None;
         while let Some(batch) = batches.recv().await {
-            // The engine withdraws only what was cancelled, and ends only with the server.
-            let mouths = match batch.mouths.await.map_err(|_| DriverError::Ended("engine"))? {
-                Ok(mouths) => mouths,
-                Err(error) => {
+            let mouths = match batch.mouths.await {
+                Ok(Ok(mouths)) => mouths,
+                // Its device has ended, and the next batch goes to another one.
+                Err(_) if self.desk.can_draw() => vec![None; batch.frames],
+                Err(_) => return Err(DriverError::Ended("engine")),
+                Ok(Err(error)) => {
                     tracing::error!(%error, "the voice goes on without lip-sync");
                     finished.error = Some(error);
                     last = None;

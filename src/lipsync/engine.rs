@@ -1,10 +1,11 @@
 //! The engine: the one thread that owns the network and draws every session's mouths.
 //!
-//! In here: its bounded queue, warm-up, joining, and that one session's fault stays its own. Not in here: what is drawn
-//! next (`scheduler`), the network (`musetalk`), what a session wants drawn (`driver`). Runs on: its own OS thread,
-//! "engine".
+//! In here: its bounded queue, warm-up, joining. Not in here: what is drawn next (`scheduler`), drawing it (`artist`), the
+//! network (`musetalk`), what a session wants drawn (`driver`), which device it is (`devices`). Runs on: its own OS
+//! thread, "engine".
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod artist;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::capacity::Capacity;
+use artist::Artist;
+
 use super::scheduler::{Chosen, LONGEST_BATCH, Next, Run, Scheduler};
 use super::window::BATCH_SIZES;
 use super::{AvatarHandle, LipSync, LipSyncError, MouthFrame, MouthRun};
@@ -100,15 +102,8 @@ impl Engine {
                 Ok(network) => {
                     // Nobody waits if the server gave up meanwhile; the queue is then closed too.
                     let _ = built.send(Ok(()));
-                    Thread {
-                        network,
-                        queue,
-                        clock,
-                        scheduler: Scheduler::default(),
-                        capacity: Capacity::default(),
-                        rate: shown,
-                    }
-                    .run();
+                    let (artist, scheduler) = (Artist::new(network), Scheduler::default());
+                    Thread { artist, queue, clock, scheduler, rate: shown }.run();
                 }
                 Err(error) => {
                     let _ = built.send(Err(error));
@@ -152,6 +147,10 @@ impl Engine {
         Some(f64::from_bits(self.rate.load(Ordering::Relaxed))).filter(|rate| *rate > 0.0)
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.requests.is_closed()
+    }
+
     /// Resolves when the thread has ended, which while the server runs is a fault.
     pub async fn ended(&self) {
         self.requests.closed().await;
@@ -167,11 +166,10 @@ impl EngineThread {
 
 /// What the thread has.
 struct Thread {
-    network: Box<dyn LipSync>,
+    artist: Artist,
     queue: mpsc::Receiver<Request>,
     clock: tokio::runtime::Runtime,
     scheduler: Scheduler<Job>,
-    capacity: Capacity,
     rate: Arc<AtomicU64>,
 }
 
@@ -192,8 +190,12 @@ impl Thread {
             for job in self.scheduler.take_late(Instant::now()) {
                 let _ = job.reply.send(Ok(vec![None; job.run.poses.len()]));
             }
-            match self.scheduler.next(Instant::now(), &self.capacity) {
-                Next::Draw(chosen) => self.draw(chosen),
+            match self.scheduler.next(Instant::now(), &self.artist.capacity) {
+                Next::Draw(chosen) => {
+                    if !self.draw(chosen) {
+                        return;
+                    }
+                }
                 Next::Wait(until) => {
                     let receive = async { tokio::time::timeout_at(until.into(), self.queue.recv()).await };
                     match self.clock.block_on(receive) {
@@ -220,7 +222,8 @@ impl Thread {
         }
     }
 
-    fn draw(&mut self, chosen: Vec<Chosen<Job>>) {
+    /// False if the device is at its end; whose runs were to be drawn is told so by its reply being dropped.
+    fn draw(&mut self, chosen: Vec<Chosen<Job>>) -> bool {
         let (mut asked, mut runs) = (Vec::with_capacity(chosen.len()), Vec::new());
         for Chosen { item: job, every_second } in chosen {
             crate::metrics::engine_waited(job.queued.elapsed());
@@ -228,12 +231,15 @@ impl Thread {
             asked.push((job, parts.len(), every_second));
             runs.extend(parts);
         }
-        let drawn: Vec<Result<Vec<MouthFrame>, LipSyncError>> = match self.infer(&runs) {
-            Ok(drawn) => drawn.into_iter().map(Ok).collect(),
-            Err(error) if asked.len() == 1 => vec![Err(error)],
-            // One of them is at fault: the others notice nothing but the time.
-            Err(_) => runs.iter().map(|run| self.infer(std::slice::from_ref(run))?.pop().ok_or_else(nothing)).collect(),
-        };
+        let drawn = self.artist.draw(&runs);
+        if let Some(Err(error)) = drawn.iter().find(|drawn| drawn.as_ref().is_err_and(LipSyncError::is_the_devices_end))
+        {
+            tracing::error!(%error, "the device draws nothing any more");
+            // Before anybody is told, so that whoever is asks elsewhere.
+            self.queue.close();
+            return false;
+        }
+        self.rate.store(self.artist.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
         let mut drawn = drawn.into_iter();
         for (job, parts, every_second) in asked {
             let _entered = job.span.enter();
@@ -246,22 +252,7 @@ impl Thread {
             // Nobody left to tell: cancelled while it was drawn.
             let _ = job.reply.send(mouths);
         }
-    }
-
-    /// Draws runs together. A panic is an error: what the network keeps between calls are weights, which drawing does not
-    /// change, and what it has heard, which it looks up by the sound itself.
-    fn infer(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
-        let started = Instant::now();
-        let drawn = catch_unwind(AssertUnwindSafe(|| self.network.infer_all(runs)));
-        let drawn = drawn.unwrap_or_else(|panic| Err(LipSyncError::Panicked(message_of(panic.as_ref()))))?;
-        if drawn.len() != runs.len() || drawn.iter().zip(runs).any(|(drawn, run)| drawn.len() != run.poses.len()) {
-            return Err(nothing());
-        }
-        let (frames, took) = (runs.iter().map(|run| run.poses.len()).sum(), started.elapsed());
-        crate::metrics::inferred(frames, took);
-        self.capacity.learn(frames, took);
-        self.rate.store(self.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
-        Ok(drawn)
+        true
     }
 
     fn add_avatar(
@@ -269,16 +260,16 @@ impl Thread {
         latents: &std::path::Path,
         decode_rows: Option<[i64; 2]>,
     ) -> Result<AvatarHandle, LipSyncError> {
-        let avatar = self.network.add_avatar(latents, decode_rows)?;
+        let avatar = self.artist.network.add_avatar(latents, decode_rows)?;
         for size in BATCH_SIZES {
             let audio = vec![0.0; LIPSYNC_SAMPLES_PER_FRAME * size].into();
             let run = MouthRun { avatar, poses: vec![0; size], audio, first_frame_at: 0 };
             for round in 0..WARM_UP_ROUNDS {
                 let started = Instant::now();
-                self.network.infer(&run)?;
+                self.artist.network.infer(&run)?;
                 let took = started.elapsed();
                 if round + 1 == WARM_UP_ROUNDS {
-                    self.capacity.learn(size, took);
+                    self.artist.capacity.learn(size, took);
                 }
                 if took > HOPELESS {
                     let seconds = took.as_secs_f64() / f64::from(u32::try_from(size).unwrap_or(1));
@@ -290,7 +281,7 @@ impl Thread {
                 }
             }
         }
-        self.rate.store(self.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
+        self.rate.store(self.artist.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
         Ok(avatar)
     }
 }
@@ -306,174 +297,5 @@ fn apart(run: &MouthRun) -> Vec<MouthRun> {
     run.poses.iter().enumerate().step_by(2).map(frame).collect()
 }
 
-fn nothing() -> LipSyncError {
-    LipSyncError::Panicked("it gave another number of mouths than were asked for".to_owned())
-}
-
-fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex, mpsc as blocking};
-
-    use super::*;
-
-    /// Draws a pixel that says which pose it is, and remembers the poses. Pose 99 says that it is there and waits for
-    /// leave, 13 panics, 14 is refused.
-    struct Recorder {
-        drawn: Arc<Mutex<Vec<Vec<usize>>>>,
-        arrived: Option<oneshot::Sender<()>>,
-        leave: blocking::Receiver<()>,
-    }
-
-    impl LipSync for Recorder {
-        fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
-            Ok(AvatarHandle(0))
-        }
-
-        fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
-            let poses: Vec<usize> = runs.iter().flat_map(|run| run.poses.clone()).collect();
-            if poses.contains(&99) {
-                self.arrived.take().unwrap().send(()).unwrap();
-                self.leave.recv().unwrap();
-            }
-            assert!(!poses.contains(&13), "pose 13");
-            if poses.contains(&14) {
-                return Err(LipSyncError::Latents { path: "latents".into(), problem: "are damaged".into() });
-            }
-            self.drawn.lock().unwrap().push(poses);
-            Ok(runs.iter().map(|run| run.poses.iter().map(|pose| mouth(*pose)).collect()).collect())
-        }
-    }
-
-    fn mouth(pose: usize) -> MouthFrame {
-        MouthFrame { width: 1, height: 1, rgb: vec![u8::try_from(pose).unwrap(); 3] }
-    }
-
-    fn run(poses: &[usize]) -> MouthRun {
-        MouthRun { avatar: AvatarHandle(0), poses: poses.to_vec(), audio: Arc::from([]), first_frame_at: 0 }
-    }
-
-    fn in_time(ms: u64) -> Due {
-        Due { deadline: Some(Instant::now() + Duration::from_millis(ms)), awaited: false }
-    }
-
-    struct Bench {
-        engine: Engine,
-        thread: EngineThread,
-        drawn: Arc<Mutex<Vec<Vec<usize>>>>,
-        give_leave: blocking::Sender<()>,
-    }
-
-    impl Bench {
-        /// With the thread at its gate until leave is given, so that all the test's runs are queued before it chooses.
-        async fn start() -> Self {
-            let drawn = Arc::new(Mutex::new(Vec::new()));
-            let (give_leave, leave) = blocking::channel();
-            let (arrived, at_gate) = oneshot::channel();
-            let recorder = Recorder { drawn: Arc::clone(&drawn), arrived: Some(arrived), leave };
-            let (engine, thread) = Engine::spawn(move || Ok(Box::new(recorder) as Box<dyn LipSync>)).await.unwrap();
-            let bench = Self { engine, thread, drawn, give_leave };
-            // What the gate draws is not looked at, but a receiver that is dropped would withdraw it.
-            let gate = bench.draw(&[99], ANY_TIME).await;
-            at_gate.await.unwrap();
-            drop(gate);
-            bench
-        }
-
-        async fn draw(&self, poses: &[usize], due: Due) -> oneshot::Receiver<Result<Mouths, LipSyncError>> {
-            self.engine.draw(run(poses), due, CancellationToken::new()).await.unwrap()
-        }
-
-        async fn end(self) -> Vec<Vec<usize>> {
-            let Self { engine, thread, drawn, .. } = self;
-            drop(engine);
-            assert!(tokio::task::spawn_blocking(move || thread.join()).await.unwrap());
-            Arc::into_inner(drawn).unwrap().into_inner().unwrap()
-        }
-    }
-
-    const ANY_TIME: Due = Due { deadline: None, awaited: false };
-
-    #[tokio::test]
-    async fn the_most_urgent_run_is_drawn_first_and_cancelled_ones_never() {
-        let bench = Bench::start().await;
-        let cancelled = CancellationToken::new();
-        let late = bench.draw(&[3], in_time(60_000)).await;
-        let soon = bench.draw(&[1], Due { deadline: Some(Instant::now()), awaited: true }).await;
-        let withdrawn = bench.engine.draw(run(&[2]), in_time(0), cancelled.clone()).await.unwrap();
-        drop(bench.draw(&[4], in_time(0)).await);
-        cancelled.cancel();
-        bench.give_leave.send(()).unwrap();
-        soon.await.unwrap().unwrap();
-        assert!(withdrawn.await.is_err());
-        // The one with a minute to spare still waits for company.
-        assert_eq!(bench.drawn.lock().unwrap().as_slice(), [[99], [1]]);
-        drop(late);
-        bench.end().await;
-    }
-
-    #[tokio::test]
-    async fn a_session_that_panics_or_is_refused_is_told_and_the_others_notice_nothing() {
-        let bench = Bench::start().await;
-        let mut replies = Vec::new();
-        for pose in [1, 13, 2, 14] {
-            replies.push(bench.draw(&[pose], ANY_TIME).await);
-        }
-        bench.give_leave.send(()).unwrap();
-        let mut told = Vec::new();
-        for reply in replies {
-            told.push(reply.await.unwrap().map_err(|error| error.to_string()));
-        }
-        assert_eq!((&told[0], &told[2]), (&Ok(vec![Some(mouth(1))]), &Ok(vec![Some(mouth(2))])));
-        assert!(told[1].as_ref().unwrap_err().contains("pose 13"), "{told:?}");
-        assert!(told[3].as_ref().unwrap_err().contains("damaged"), "{told:?}");
-        bench.end().await;
-    }
-
-    #[tokio::test]
-    async fn two_hundred_sessions_drawn_together_never_get_each_others_mouths() {
-        let bench = Bench::start().await;
-        // All of them at once, as many as the queue takes and the rest behind it, of one, two and four frames.
-        let ask = |session: usize| {
-            let bench = &bench;
-            async move {
-                let poses = vec![session % 90 + 100; [1, 2, 4][session % 3]];
-                let due = Due { awaited: true, ..in_time(400) };
-                let mouths = bench.draw(&poses, due).await.await.unwrap().unwrap();
-                let wanted: Mouths = poses.iter().map(|pose| Some(mouth(*pose))).collect();
-                assert_eq!(mouths, wanted);
-            }
-        };
-        let all = futures_util::future::join_all((0..200).map(ask));
-        let leave = async { bench.give_leave.send(()).unwrap() };
-        tokio::join!(all, leave);
-        let drawn = bench.end().await;
-        assert_eq!(drawn.iter().map(Vec::len).sum::<usize>(), 1 + 67 + 2 * 67 + 4 * 66);
-        assert!(drawn.iter().any(|poses| poses.len() == 16), "none of {} batches was full", drawn.len());
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_in_time_is_every_second_frame_and_what_is_late_is_none() {
-        let bench = Bench::start().await;
-        // Due now, so that its end is in time and its beginning is not, for two seconds.
-        let thin = bench.draw(&[7; 51], in_time(0)).await;
-        let late = in_time(0).deadline.and_then(|now| now.checked_sub(Duration::from_millis(500)));
-        let late = bench.draw(&[5, 6], Due { deadline: late, awaited: false }).await;
-        bench.give_leave.send(()).unwrap();
-        assert_eq!(late.await.unwrap().unwrap(), [None, None]);
-        let thin = thin.await.unwrap().unwrap();
-        assert_eq!(thin.len(), 51);
-        assert!((0..51).all(|frame| thin[frame].is_some() == (frame % 2 == 0)), "{thin:?}");
-        bench.end().await;
-    }
-
-    #[tokio::test]
-    async fn a_network_that_does_not_load_is_an_error_of_spawn() {
-        let build = || Err(LipSyncError::Config { field: "unet".into(), problem: "is odd".into() });
-        assert!(matches!(Engine::spawn(build).await, Err(EngineError::LipSync(LipSyncError::Config { .. }))));
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! Speech becomes pictures of a mouth.
 //!
 //! In here: the trait between the engine and the network, and the plain data that crosses it.
-//! `musetalk` is the network and the only home of libtorch; `engine` is the thread that owns it, `scheduler` says what it
-//! draws next and `capacity` how long that takes; `window` says which audio a frame needs; `driver` takes a stream of
+//! `musetalk` is the network and the only home of libtorch; `engine` is the thread that owns it on one device, `devices`
+//! knows those of all; `scheduler` says what is drawn next and `capacity` how long that takes; `window` says which audio a frame needs; `driver` takes a stream of
 //! speech through all of them to playout. Not in here: pasting the mouth into a frame (`compose`).
 
 pub mod capacity;
+pub mod devices;
 pub mod driver;
 pub mod engine;
 pub mod musetalk;
@@ -79,6 +80,25 @@ pub enum LipSyncError {
     Panicked(String),
     #[error("inference: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
+}
+
+impl LipSyncError {
+    /// As libtorch says it.
+    #[cfg(test)]
+    pub(crate) fn torch(message: &str) -> Self {
+        tch::TchError::Torch(message.to_owned()).into()
+    }
+
+    /// Whether a smaller batch may succeed: memory, of the device or of the machine, was not enough.
+    pub fn is_out_of_memory(&self) -> bool {
+        let says = |message: &str| message.contains("out of memory") || message.contains("can't allocate memory");
+        matches!(self, Self::Torch(error) if says(&error.to_string()))
+    }
+
+    /// Whether the device will do nothing more in this process: CUDA fails every call after such an error.
+    pub fn is_the_devices_end(&self) -> bool {
+        !self.is_out_of_memory() && matches!(self, Self::Torch(error) if error.to_string().contains("CUDA error"))
+    }
 }
 
 /// libtorch's messages go on with a native stack trace of many lines.

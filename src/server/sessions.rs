@@ -19,8 +19,8 @@ use crate::compose::Composer;
 use crate::config::ServeConfig;
 use crate::conversation::{Arrivals, Conversation, Notices, Parts};
 use crate::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
+use crate::lipsync::devices::Devices;
 use crate::lipsync::driver::Driver;
-use crate::lipsync::engine::Engine;
 use crate::media::{self, Broadcast, Encoders};
 use crate::metrics;
 use crate::playout::Playout;
@@ -40,7 +40,7 @@ const MEDIA_EVENTS: usize = 16;
 pub(super) struct SessionStore {
     config: ServeConfig,
     admission: Arc<Admission>,
-    engine: Engine,
+    devices: Devices,
     composer: Composer,
     playout: Playout,
     encoders: Arc<Encoders>,
@@ -62,7 +62,7 @@ struct Core {
     broadcast: Broadcast,
     audience: Audience,
     admission: Arc<Admission>,
-    engine: Engine,
+    devices: Devices,
     ice: crate::config::Ice,
     _place: Place,
     /// Dropped with the core: tells the supervisor that nobody is left.
@@ -87,7 +87,7 @@ impl SessionStore {
         stop: CancellationToken,
     ) -> Self {
         Self {
-            engine: works.engine.clone(),
+            devices: works.devices.clone(),
             composer: works.composer.clone().marking(config.mark_speech),
             admission: Arc::new(Admission::new(&config)),
             config,
@@ -125,7 +125,7 @@ impl SessionStore {
     }
 
     async fn load(&self, id: &AvatarId) -> anyhow::Result<LoadedAvatar> {
-        super::load_avatar(&self.engine, &self.config.folders, id).await
+        super::load_avatar(&self.devices, &self.config.folders, id).await
     }
 
     async fn open_or_join(&self, avatar: Option<AvatarId>, name: Option<String>) -> Result<Arc<Core>, JoinError> {
@@ -140,7 +140,7 @@ impl SessionStore {
             return Ok(core);
         }
         named.retain(|_, session| session.strong_count() > 0);
-        let place = self.admission.open(self.engine.frames_per_second());
+        let place = self.admission.open(self.devices.frames_per_second());
         let place = place.map_err(|full| JoinError { code: ErrorCode::ServerFull, message: full.to_string() })?;
         let core = Arc::new(self.start(&loaded, place).map_err(|error| join_error(ErrorCode::PeerFailed, &error))?);
         if let Some(key) = key {
@@ -163,8 +163,8 @@ impl SessionStore {
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
         let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events)?;
         let audience = self.admission.audience();
-        let (engine, composer, avatar) = (self.engine.clone(), self.composer.clone(), Arc::clone(&loaded.avatar));
-        let driver = Driver::new(engine, composer, avatar, loaded.handle, session, audience.clone());
+        let (desk, composer, avatar) = (self.devices.desk(), self.composer.clone(), Arc::clone(&loaded.avatar));
+        let driver = Driver::new(desk, composer, avatar, loaded.handle, session, audience.clone());
         let notices = Notices::default();
         let ended = self.stop.child_token();
         let parts = Parts {
@@ -205,7 +205,7 @@ impl SessionStore {
             broadcast,
             audience,
             admission: Arc::clone(&self.admission),
-            engine: self.engine.clone(),
+            devices: self.devices.clone(),
             ice: self.config.ice.clone(),
             _place: place,
             _alive: alive,
@@ -298,7 +298,7 @@ impl Sessions for SessionStore {
     }
 
     fn full(&self) -> Option<String> {
-        self.admission.room(self.engine.frames_per_second()).err().map(|full| full.to_string())
+        self.admission.room(self.devices.frames_per_second()).err().map(|full| full.to_string())
     }
 }
 
@@ -336,7 +336,7 @@ impl Session for Handle {
     ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
         Box::pin(async move {
             let core = &self.0;
-            let seat = core.admission.enter(&core.audience, core.engine.frames_per_second());
+            let seat = core.admission.enter(&core.audience, core.devices.frames_per_second());
             let seat = seat.map_err(|full| OpenPeerError { code: ErrorCode::ServerFull, message: full.to_string() })?;
             let viewer = core.broadcast.open_viewer(offer, events, &core.ice.for_webrtcbin()).await?;
             Ok(Box::new(Seated { viewer, _seat: seat }) as Box<dyn Peer>)

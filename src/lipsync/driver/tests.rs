@@ -4,10 +4,11 @@ use super::*;
 use crate::avatar::fixture;
 use crate::compose::{ComposeThread, blend};
 use crate::lipsync::LipSync;
-use crate::lipsync::engine::EngineThread;
+use crate::lipsync::devices::Devices;
+use crate::lipsync::engine::{Engine, EngineThread};
 use crate::playout::{PlayoutClock, PoseClock};
 
-/// Draws a grey that says which frame it is; fails at the batch that holds the frame `fails_at`.
+/// Draws a grey that says which frame it is; fails at the batch of speech that holds the frame `fails_at`.
 struct Greys {
     fails_at: Option<usize>,
 }
@@ -25,7 +26,8 @@ impl LipSync for Greys {
         let draw = |run: &MouthRun| {
             let first = run.first_frame_at / LIPSYNC_SAMPLES_PER_FRAME;
             let frames = first..first + run.poses.len();
-            if self.fails_at.is_some_and(|at| frames.contains(&at)) {
+            let speech = run.audio.iter().any(|sample| *sample != 0.0);
+            if speech && self.fails_at.is_some_and(|at| frames.contains(&at)) {
                 return Err(LipSyncError::Config { field: "frame".into(), problem: "fails as told".into() });
             }
             Ok(frames.map(grey).collect())
@@ -68,7 +70,11 @@ async fn perform(frames: usize, fails_at: Option<usize>, watched: bool) -> Spoke
     let playout = SessionPlayout { commands, pose: Arc::new(PoseClock::default()), clock: PlayoutClock::start() };
     let audience = Audience::default();
     let _seat = watched.then(|| audience.enter());
-    let mut driver = Driver::new(engine, composer, Arc::clone(&avatar), AvatarHandle(0), playout, audience);
+    let devices = Devices::new([("fake".to_owned(), engine)]);
+    let handle = devices.add_avatar("latents".into(), None).await.unwrap();
+    let desk = devices.desk();
+    drop(devices);
+    let mut driver = Driver::new(desk, composer, Arc::clone(&avatar), handle, playout, audience);
     let (sound, speech) = mpsc::channel(1);
     let tone = [0.3, -0.3].repeat(frames * LIPSYNC_SAMPLES_PER_FRAME / 2);
     sound.send(Ok(PcmChunk { samples: tone, sample_rate: LIPSYNC_RATE })).await.unwrap();

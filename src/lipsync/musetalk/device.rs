@@ -1,5 +1,7 @@
 //! Where inference runs, from what was asked for and what this libtorch and this machine have.
 
+use std::fmt;
+
 use tch::Device;
 
 use super::libtorch::Libtorch;
@@ -13,14 +15,69 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
+/// One device or several, each of which gets an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceChoices(Vec<DeviceChoice>);
+
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("device {0:?} is not known: use auto, cpu, cuda or cuda:N")]
-pub struct UnknownDevice(String);
+pub enum DeviceError {
+    #[error("device {0:?} is not known: use auto, cpu, cuda, cuda:N, or several like cuda:0,cuda:1")]
+    Unknown(String),
+    #[error("device {0:?} names a GPU twice")]
+    Twice(String),
+}
+
+impl Default for DeviceChoices {
+    fn default() -> Self {
+        Self(vec![DeviceChoice::Auto])
+    }
+}
+
+impl DeviceChoices {
+    pub fn iter(&self) -> impl Iterator<Item = DeviceChoice> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoices {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.iter().map(|choice| choice.to_string()).collect();
+        formatter.write_str(&names.join(","))
+    }
+}
+
+impl std::str::FromStr for DeviceChoices {
+    type Err = DeviceError;
+
+    fn from_str(given: &str) -> Result<Self, DeviceError> {
+        let choices = given.split(',').map(str::parse).collect::<Result<Vec<DeviceChoice>, _>>()?;
+        let twice =
+            |choice| matches!(choice, DeviceChoice::Cuda(_)) && choices.iter().filter(|&&c| c == choice).count() > 1;
+        if choices.iter().any(|&choice| twice(choice)) {
+            return Err(DeviceError::Twice(given.to_owned()));
+        }
+        // Which it is may be any of the others.
+        if choices.len() > 1 && choices.contains(&DeviceChoice::Auto) {
+            return Err(DeviceError::Unknown(given.to_owned()));
+        }
+        Ok(Self(choices))
+    }
+}
 
 impl std::str::FromStr for DeviceChoice {
-    type Err = UnknownDevice;
+    type Err = DeviceError;
 
-    fn from_str(given: &str) -> Result<Self, UnknownDevice> {
+    fn from_str(given: &str) -> Result<Self, DeviceError> {
         match given {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
@@ -29,7 +86,7 @@ impl std::str::FromStr for DeviceChoice {
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| UnknownDevice(given.to_owned())),
+                .ok_or_else(|| DeviceError::Unknown(given.to_owned())),
         }
     }
 }
@@ -62,5 +119,14 @@ mod tests {
         assert!(find_device(DeviceChoice::Auto).is_ok());
         let error = find_device(DeviceChoice::Cuda(99)).unwrap_err().to_string();
         assert!(error.contains("cuda:99"), "{error}");
+    }
+
+    #[test]
+    fn several_devices_are_named_with_commas_and_no_gpu_twice() {
+        let choices = |text: &str| text.parse::<DeviceChoices>();
+        assert_eq!(choices("cpu,cpu").unwrap().iter().collect::<Vec<_>>(), [DeviceChoice::Cpu; 2]);
+        assert_eq!(choices("cuda,cuda:1").unwrap().to_string(), "cuda:0,cuda:1");
+        assert_eq!(choices("cuda,cuda:0"), Err(DeviceError::Twice("cuda,cuda:0".into())));
+        assert!(choices("auto,cpu").is_err() && choices("cpu,").is_err() && choices("gpu").is_err());
     }
 }

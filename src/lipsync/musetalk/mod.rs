@@ -27,7 +27,7 @@ pub mod weights;
 pub mod whisper;
 
 pub use config::ModelConfig;
-pub use device::{DeviceChoice, find_device};
+pub use device::{DeviceChoice, DeviceChoices, find_device};
 pub use mel::log_mel;
 pub use model::MuseTalk;
 pub use positional_encoding::positional_encoding;

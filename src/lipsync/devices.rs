@@ -1,0 +1,208 @@
+//! The engines of all devices, and which of them draws for a session.
+//!
+//! In here: a desk for each session at the freest device, and another one if that device ends. Not in here: the engine of
+//! one device (`engine`). Runs on: tokio tasks.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::{Due, Engine, EngineError, Mouths};
+use super::{AvatarHandle, LipSyncError, MouthRun};
+
+/// All devices. Cheap to clone.
+#[derive(Clone)]
+pub struct Devices {
+    devices: Arc<[Device]>,
+    /// What each avatar is called at each device; `None` where it is not known.
+    avatars: Arc<Mutex<Vec<Vec<Option<AvatarHandle>>>>>,
+}
+
+struct Device {
+    name: String,
+    engine: Engine,
+    desks: AtomicUsize,
+}
+
+/// A session's place at one of the devices.
+pub struct Desk {
+    devices: Devices,
+    at: AtomicUsize,
+}
+
+impl Devices {
+    /// Of named engines, at least one.
+    pub fn new(engines: impl IntoIterator<Item = (String, Engine)>) -> Self {
+        let device = |(name, engine)| Device { name, engine, desks: AtomicUsize::new(0) };
+        Self { devices: engines.into_iter().map(device).collect(), avatars: Arc::default() }
+    }
+
+    /// Loads an avatar's latents at every device that lives; one that refuses them is an error.
+    pub async fn add_avatar(
+        &self,
+        latents: PathBuf,
+        decode_rows: Option<[i64; 2]>,
+    ) -> Result<AvatarHandle, EngineError> {
+        let adding = self.devices.iter().map(|device| device.engine.add_avatar(latents.clone(), decode_rows));
+        let mut handles = Vec::with_capacity(self.devices.len());
+        for added in join_all(adding).await {
+            handles.push(match added {
+                Ok(handle) => Some(handle),
+                Err(EngineError::Ended) => None,
+                Err(error) => return Err(error),
+            });
+        }
+        if handles.iter().all(Option::is_none) {
+            return Err(EngineError::Ended);
+        }
+        let mut avatars = self.avatars.lock().unwrap_or_else(PoisonError::into_inner);
+        avatars.push(handles);
+        Ok(AvatarHandle(avatars.len() - 1))
+    }
+
+    /// A place at the freest device.
+    pub fn desk(&self) -> Desk {
+        let at = self.freest().unwrap_or(0);
+        self.count(at).fetch_add(1, Ordering::Relaxed);
+        Desk { devices: self.clone(), at: AtomicUsize::new(at) }
+    }
+
+    /// Frames a second that all living devices draw if they do nothing else; `None` before anything was drawn.
+    pub fn frames_per_second(&self) -> Option<f64> {
+        let rates = self.living().filter_map(|(_, device)| device.engine.frames_per_second());
+        rates.reduce(|sum, rate| sum + rate)
+    }
+
+    /// Resolves when the last device has ended, which while the server runs is a fault.
+    pub async fn ended(&self) {
+        join_all(self.devices.iter().map(|device| device.engine.ended())).await;
+    }
+
+    fn living(&self) -> impl Iterator<Item = (usize, &Device)> {
+        self.devices.iter().enumerate().filter(|(_, device)| !device.engine.has_ended())
+    }
+
+    /// Where one more session is the least share of what can be drawn.
+    fn freest(&self) -> Option<usize> {
+        let load = |device: &Device| {
+            let desks = u32::try_from(device.desks.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+            (f64::from(desks) + 1.0) / device.engine.frames_per_second().unwrap_or(1.0)
+        };
+        let freest = self.living().min_by(|(_, one), (_, other)| load(one).total_cmp(&load(other)));
+        freest.map(|(at, _)| at)
+    }
+
+    fn handle(&self, avatar: AvatarHandle, at: usize) -> Option<AvatarHandle> {
+        *self.avatars.lock().unwrap_or_else(PoisonError::into_inner).get(avatar.0)?.get(at)?
+    }
+
+    fn count(&self, at: usize) -> &AtomicUsize {
+        &self.devices[at].desks
+    }
+}
+
+impl Desk {
+    /// As [`Engine::draw`]; a device that has ended is left for another one.
+    pub async fn draw(
+        &self,
+        run: MouthRun,
+        due: Due,
+        cancelled: CancellationToken,
+    ) -> Result<oneshot::Receiver<Result<Mouths, LipSyncError>>, EngineError> {
+        loop {
+            let at = self.at.load(Ordering::Relaxed);
+            let device = &self.devices.devices[at];
+            if let Some(avatar) = self.devices.handle(run.avatar, at) {
+                let run = MouthRun { avatar, ..run.clone() };
+                match device.engine.draw(run, due, cancelled.clone()).await {
+                    Err(EngineError::Ended) => {}
+                    drawn => return drawn,
+                }
+            }
+            let other = self.devices.freest().filter(|other| *other != at).ok_or(EngineError::Ended)?;
+            tracing::warn!(
+                from = device.name,
+                to = self.devices.devices[other].name,
+                "a session moves to another device"
+            );
+            self.devices.count(at).fetch_sub(1, Ordering::Relaxed);
+            self.devices.count(other).fetch_add(1, Ordering::Relaxed);
+            self.at.store(other, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any device can still draw.
+    pub fn can_draw(&self) -> bool {
+        self.devices.living().next().is_some()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.devices.count(self.at.load(Ordering::Relaxed)).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::lipsync::engine::EngineThread;
+    use crate::lipsync::{LipSync, MouthFrame};
+
+    /// Draws a pixel that says which device it is; ends at pose 13.
+    struct Named(u8);
+
+    impl LipSync for Named {
+        fn add_avatar(&mut self, _: &Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
+            Ok(AvatarHandle(usize::from(self.0)))
+        }
+
+        fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+            assert!(runs.iter().all(|run| run.avatar.0 == usize::from(self.0)), "another device's handle");
+            if runs.iter().any(|run| run.poses.contains(&13)) {
+                return Err(LipSyncError::torch("CUDA error: an illegal memory access"));
+            }
+            let mouth = MouthFrame { width: 1, height: 1, rgb: vec![self.0; 3] };
+            Ok(runs.iter().map(|run| vec![mouth.clone(); run.poses.len()]).collect())
+        }
+    }
+
+    async fn two() -> (Devices, [EngineThread; 2]) {
+        let engine = async |name| Engine::spawn(move || Ok(Box::new(Named(name)) as Box<dyn LipSync>)).await.unwrap();
+        let ((one, first), (other, second)) = (engine(1).await, engine(2).await);
+        (Devices::new([("one".into(), one), ("other".into(), other)]), [first, second])
+    }
+
+    async fn draw(desk: &Desk, avatar: AvatarHandle, pose: usize) -> Option<u8> {
+        let run = MouthRun { avatar, poses: vec![pose], audio: Arc::from([]), first_frame_at: 0 };
+        let due = Due { deadline: None, awaited: true };
+        let mouths = desk.draw(run, due, CancellationToken::new()).await.unwrap().await.ok()?;
+        mouths.unwrap()[0].as_ref().map(|mouth| mouth.rgb[0])
+    }
+
+    #[tokio::test]
+    async fn sessions_are_spread_and_move_when_their_device_ends() {
+        let (devices, threads) = two().await;
+        let avatar = devices.add_avatar("latents".into(), None).await.unwrap();
+        let desks = [devices.desk(), devices.desk()];
+        let mut names = [draw(&desks[0], avatar, 0).await.unwrap(), draw(&desks[1], avatar, 0).await.unwrap()];
+        let other = names[1];
+        names.sort_unstable();
+        assert_eq!(names, [1, 2], "each has a device of its own");
+        assert_eq!(draw(&desks[0], avatar, 13).await, None, "what was drawn when the device ended is lost");
+        assert_eq!(draw(&desks[0], avatar, 0).await, Some(other));
+        assert_eq!(draw(&devices.desk(), avatar, 0).await, Some(other), "new sessions go to the one that lives");
+        assert!(desks[0].can_draw());
+        assert_eq!(draw(&desks[1], avatar, 13).await, None);
+        assert!(!desks[0].can_draw());
+        devices.ended().await;
+        drop((desks, devices));
+        tokio::task::spawn_blocking(|| assert!(threads.into_iter().all(EngineThread::join))).await.unwrap();
+    }
+}
