@@ -19,6 +19,8 @@ use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// Samples around a window that its outermost mel frames see.
 const MARGIN: i64 = 400;
+/// Share of the windows that are heard as they are: what is served is clean more often than not.
+const CLEAN: f64 = 0.5;
 /// Frames of a window that are drawn from it at once: the server's largest usual batch.
 pub const BATCH: usize = 4;
 
@@ -155,6 +157,14 @@ impl Windows {
         }
         disturb(&mut sound);
         Ok(self.mel.stretch(&sound, MARGIN, 2 * self.rows)?)
+    }
+
+    /// [`Windows::mel`] of a recording as it is, or with all that may happen to one.
+    pub fn heard(&self, samples: &[f32], last: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        if rng.random_bool(CLEAN) {
+            return self.mel(samples, last, |_| ());
+        }
+        augment::disturb_bands(&self.mel(samples, last, |sound| augment::disturb(sound, rng))?, rng)
     }
 
     /// The tokens, `[batch, tokens, d]`, of the frame `before_last` frames before a window's last, from the encoder's

@@ -7,7 +7,6 @@ use tch::{Kind, Tensor, nn};
 
 use super::{Clock, RESUMED_RATE, Run};
 use crate::demo::Result;
-use crate::demo::augment::{disturb, disturb_bands};
 use crate::demo::corpus::{self, Split};
 use crate::demo::dataset::{BATCH, Speech, Windows, pick_frame};
 use crate::demo::network::{AudioPart, load_part, save_parts};
@@ -19,7 +18,7 @@ const LEARNING_RATE: f64 = 1.2e-3;
 const WEIGHTS: [f32; PARAMETERS] = [2.0, 1.0, 1.5, 2.0, 1.5, 0.7, 1.0];
 
 /// Cross-entropy of predicted parameters, `[frames, 7]`; its best guess is the mean, and it hurries at closures.
-pub fn helper_loss(guess: &Tensor, truth: &Tensor) -> Result<Tensor> {
+fn helper_loss(guess: &Tensor, truth: &Tensor) -> Result<Tensor> {
     let weights = Tensor::f_from_slice(&WEIGHTS)?;
     let guess = guess.f_clamp(1e-4, 1.0 - 1e-4)?;
     let inverse = |tensor: &Tensor| tensor.f_neg()?.f_add_scalar(1.0);
@@ -28,9 +27,9 @@ pub fn helper_loss(guess: &Tensor, truth: &Tensor) -> Result<Tensor> {
     Ok(yes.f_add(&no)?.f_mul(&weights)?.f_mean(Kind::Float)?.f_neg()?)
 }
 
-/// The parameters of frames, `[frames, 7]`.
-pub fn truth_of(speech: &Speech, frames: impl Iterator<Item = usize>) -> Vec<f32> {
-    frames.flat_map(|frame| parameters(&speech.shapes.get(frame).copied().unwrap_or_default())).collect()
+/// The parameters of a frame.
+pub fn truth_of(speech: &Speech, frame: usize) -> [f32; PARAMETERS] {
+    parameters(&speech.shapes.get(frame).copied().unwrap_or_default())
 }
 
 pub(in crate::demo) fn train(run: &Run) -> Result<()> {
@@ -78,8 +77,8 @@ fn batch(speeches: &[Speech], windows: &Windows, rng: &mut ChaCha8Rng) -> Result
         let (speech, frame) = pick_frame(speeches, rng);
         let speech = &speeches[speech];
         let last = frame + rng.random_range(0..BATCH);
-        mels.push(disturb_bands(&windows.mel(&speech.samples, last, |sound| disturb(sound, rng))?, rng)?);
-        truth.extend(truth_of(speech, (0..BATCH).map(|before| last.saturating_sub(before))));
+        mels.push(windows.heard(&speech.samples, last, rng)?);
+        truth.extend((0..BATCH).flat_map(|before| truth_of(speech, last.saturating_sub(before))));
     }
     let truth = Tensor::f_from_slice(&truth)?.f_view([-1, whole(PARAMETERS)])?;
     Ok((Tensor::f_stack(&mels, 0)?, truth))
@@ -117,7 +116,7 @@ impl Judged {
                 let speech = Speech::new(std::sync::Arc::clone(&clip.samples), &clip.entry.phones);
                 for last in (BATCH - 1..speech.shapes.len()).step_by(BATCH) {
                     mels.push(windows.mel(&speech.samples, last, |_| ())?);
-                    truth.extend(truth_of(&speech, (0..BATCH).map(|before| last - before)));
+                    truth.extend((0..BATCH).flat_map(|before| truth_of(&speech, last - before)));
                 }
             }
             let truth = Tensor::f_from_slice(&truth)?.f_view([-1, whole(PARAMETERS)])?;

@@ -1,4 +1,9 @@
-//! Stage three: UNet and audio encoder together, on top of the finished parts; the decoder joins in for the second half.
+//! Stage three: the UNet learns to draw what the finished audio encoder hears; the decoder joins in for the second half.
+//!
+//! Where the sound leaves a doubt about the mouth, a network that is shown the true mouth draws all those that it might be
+//! at once: a blur. So here it is shown another one, which the sound does tell: the mouth that the helper head hears, drawn
+//! sharply. What the helper head hears is a mean and so moves too little; each of its parameters is spread out again as
+//! widely as the truth's ([`spread`]).
 
 use std::path::Path;
 
@@ -8,33 +13,28 @@ use rand_chacha::ChaCha8Rng;
 use tch::nn::OptimizerConfig;
 use tch::{Device, Kind, Tensor, nn};
 
-use super::audio::{helper_loss, truth_of};
+use super::audio::truth_of;
 use super::autoencoder::{picture_loss, psnr};
 use super::opening::Opening;
 use super::{Clock, RESUMED_RATE, Run};
 use crate::demo::Result;
-use crate::demo::augment::{disturb, disturb_bands};
-use crate::demo::character::IDLE_FRAMES;
+use crate::demo::character::{IDLE_FRAMES, MouthShape};
 use crate::demo::dataset::{BATCH, Windows, draw_crops, pick_frame};
 use crate::demo::network::{
     AudioPart, DecoderPart, EncoderPart, Normalisation, UnetPart, load_part, save_parts, to_picture,
 };
 use crate::demo::prepare::conditioning;
-use crate::demo::visemes::PARAMETERS;
+use crate::demo::visemes::{PARAMETERS, shape};
 use crate::lipsync::musetalk::layers::channels_last;
 
 /// Windows of sound; two frames of each are drawn.
-const EXAMPLES: usize = 16_000;
+const EXAMPLES: usize = 20_000;
 const EXAMPLES_A_STEP: usize = 12;
 const UNET_RATE: f64 = 1.6e-3;
-const AUDIO_RATE: f64 = 4e-4;
 const DECODER_RATE: f64 = 4e-4;
 /// From this share of the steps on the decoder learns too; at once in a run that goes on from an earlier one.
 const DECODER_FROM: f64 = 0.45;
-/// Share of the windows that are heard as they are: what is served is clean more often than not.
-const CLEAN: f64 = 0.3;
 const PIXELS: f64 = 8.0;
-const HELPER: f64 = 0.3;
 const OPENING: f64 = 0.5;
 /// How much more latent cells around the mouth count than the others.
 const MOUTH: f64 = 4.0;
@@ -43,17 +43,14 @@ const MOUTH: f64 = 4.0;
 const MOUTH_PATCH: [i64; 4] = [0, 11, 1, 14];
 const JAW_PATCH: [i64; 4] = [6, 10, 1, 14];
 
-/// Two frames out of the same window.
-#[derive(Clone, Copy, Debug)]
-struct Example {
-    speech: usize,
-    frames: [usize; 2],
-}
+/// Windows encoded at once.
+const ENCODED_AT_ONCE: usize = 32;
 
+/// Two frames of each example, one after the other.
 struct Data {
-    examples: Vec<Example>,
-    /// Two for each example.
     poses: Vec<i64>,
+    /// What the UNet hears, `[2 * examples, tokens, d_model]`, in 16 bits.
+    tokens: Tensor,
     crops: Tensor,
     /// Of the crops, as the UNet gives them.
     targets: Tensor,
@@ -76,17 +73,16 @@ impl Parts {
             encoder: EncoderPart::new(&run.config)?,
             decoder: DecoderPart::new(&run.config)?,
         };
+        // Not trained here, so it is that of its own stage, which may have gone on since.
+        load_part(&parts.audio.store, &run.checkpoint("audio"))?;
         let done = run.checkpoint("joint");
         let resumed = run.options.resume && done.exists();
         if resumed {
-            for store in parts.stores() {
-                load_part(store, &done)?;
-            }
-        } else {
-            load_part(&parts.audio.store, &run.checkpoint("audio"))?;
-            load_part(&parts.encoder.store, &run.checkpoint("autoencoder"))?;
-            load_part(&parts.decoder.store, &run.checkpoint("autoencoder"))?;
+            load_part(&parts.unet.store, &done)?;
         }
+        let autoencoder = if resumed { done } else { run.checkpoint("autoencoder") };
+        load_part(&parts.encoder.store, &autoencoder)?;
+        load_part(&parts.decoder.store, &autoencoder)?;
         Ok((parts, resumed))
     }
 
@@ -102,47 +98,98 @@ impl Parts {
 }
 
 impl Data {
-    fn make(run: &Run, encoder: &EncoderPart, rng: &mut ChaCha8Rng) -> Result<Self> {
-        let mut examples = Vec::with_capacity(EXAMPLES);
-        let (mut jobs, mut poses) = (Vec::new(), Vec::new());
-        for _ in 0..EXAMPLES {
-            let (speech, first) = pick_frame(&run.speeches, rng);
-            let frames = [first, first + rng.random_range(1..BATCH)];
-            for frame in frames {
-                let pose = rng.random_range(0..IDLE_FRAMES);
-                jobs.push((pose, run.speeches[speech].shapes.get(frame).copied().unwrap_or_default()));
-                poses.push(i64::try_from(pose).unwrap_or(0));
-            }
-            examples.push(Example { speech, frames });
-        }
+    fn make(run: &Run, parts: &Parts, rng: &mut ChaCha8Rng) -> Result<Self> {
+        let heard = Heard::make(run, &parts.audio, rng)?;
+        let spread: Vec<Vec<f32>> =
+            (0..PARAMETERS).map(|at| spread(&column(&heard.guesses, at), &column(&heard.truth, at))).collect();
+        let shapes = (0..heard.truth.len()).map(|frame| shape(std::array::from_fn(|at| spread[at][frame])));
+        let jobs: Vec<(usize, MouthShape)> = shapes.map(|shape| (rng.random_range(0..IDLE_FRAMES), shape)).collect();
         let crops = draw_crops(&jobs)?;
         let normalisation = Normalisation::new(&run.config)?;
         let mut targets = Vec::new();
         tch::no_grad(|| -> Result<()> {
             for part in crops.f_split(64, 0)? {
-                targets.push(normalisation.apply(&encoder.encoder.encode(&to_picture(&part)?)?)?);
+                targets.push(normalisation.apply(&parts.encoder.encoder.encode(&to_picture(&part)?)?)?);
             }
             Ok(())
         })?;
-        let conditioning = conditioning(&run.config, encoder)?;
-        Ok(Self { examples, poses, crops, targets: Tensor::f_cat(&targets, 0)?, conditioning })
+        let poses = jobs.iter().map(|(pose, _)| i64::try_from(*pose).unwrap_or(0)).collect();
+        let conditioning = conditioning(&run.config, &parts.encoder)?;
+        Ok(Self { poses, tokens: heard.tokens, crops, targets: Tensor::f_cat(&targets, 0)?, conditioning })
     }
 }
 
+/// What the audio encoder and the helper head make of disturbed sound, and the truth; two frames of each window.
+struct Heard {
+    tokens: Tensor,
+    guesses: Vec<[f32; PARAMETERS]>,
+    truth: Vec<[f32; PARAMETERS]>,
+}
+
+impl Heard {
+    fn make(run: &Run, audio: &AudioPart, rng: &mut ChaCha8Rng) -> Result<Self> {
+        let windows = Windows::new(&run.config)?;
+        let (mut tokens, mut guesses, mut truth) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..EXAMPLES / ENCODED_AT_ONCE {
+            let (mut mels, mut before_last) = (Vec::new(), Vec::new());
+            for _ in 0..ENCODED_AT_ONCE {
+                let (speech, first) = pick_frame(&run.speeches, rng);
+                let speech = &run.speeches[speech];
+                let frames = [first, first + rng.random_range(1..BATCH)];
+                // Wherever both frames may lie in a batch.
+                let last = rng.random_range(frames[1]..first + BATCH);
+                mels.push(windows.heard(&speech.samples, last, rng)?);
+                before_last.push(frames.map(|frame| last - frame));
+                truth.extend(frames.map(|frame| truth_of(speech, frame)));
+            }
+            let heard = tch::no_grad(|| -> Result<Tensor> {
+                let hidden = audio.encoder.hidden_states(&Tensor::f_stack(&mels, 0)?)?;
+                let mut heard = Vec::with_capacity(2 * ENCODED_AT_ONCE);
+                for (window, before_last) in (0_i64..).zip(before_last) {
+                    for before in before_last {
+                        heard.push(windows.tokens(&hidden.f_narrow(0, window, 1)?, before)?);
+                    }
+                }
+                Ok(Tensor::f_cat(&heard, 0)?.f_add(&audio.positional)?)
+            })?;
+            let guess = tch::no_grad(|| audio.helper.forward(&heard))?;
+            guesses.extend(Vec::<f32>::try_from(guess.f_flatten(0, 1)?)?.as_chunks().0);
+            tokens.push(heard.f_to_kind(Kind::Half)?);
+        }
+        Ok(Self { tokens: Tensor::f_cat(&tokens, 0)?, guesses, truth })
+    }
+}
+
+fn column(rows: &[[f32; PARAMETERS]], at: usize) -> Vec<f32> {
+    rows.iter().map(|row| row[at]).collect()
+}
+
+/// Each guess replaced by the true value of the same rank: the order of the guesses, the distribution of the truth.
+fn spread(guesses: &[f32], truth: &[f32]) -> Vec<f32> {
+    let mut order: Vec<usize> = (0..guesses.len()).collect();
+    order.sort_by(|&a, &b| guesses[a].total_cmp(&guesses[b]));
+    let mut sorted = truth.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let mut spread = vec![0.0; guesses.len()];
+    for (at, value) in order.into_iter().zip(sorted) {
+        spread[at] = value;
+    }
+    spread
+}
+
 pub(in crate::demo) fn train(run: &Run) -> Result<()> {
-    let windows = Windows::new(&run.config)?;
     let normalisation = Normalisation::new(&run.config)?;
     let (mut parts, resumed) = Parts::load(run)?;
     // Other examples than before.
     let mut rng = run.rng(if resumed { 4 } else { 3 });
     let (decoder_from, scale) = if resumed { (0.0, RESUMED_RATE) } else { (DECODER_FROM, 1.0) };
-    let data = Data::make(run, &parts.encoder, &mut rng)?;
-    run.log(&serde_json::json!({ "stage": "joint", "examples": data.examples.len(), "crops": data.poses.len() }));
+    let data = Data::make(run, &parts, &mut rng)?;
+    run.log(&serde_json::json!({ "stage": "joint", "examples": EXAMPLES, "crops": data.poses.len() }));
     let mut optimizers = [
         (nn::AdamW::default().build(&parts.unet.store, UNET_RATE)?, UNET_RATE),
-        (nn::AdamW::default().build(&parts.audio.store, AUDIO_RATE)?, AUDIO_RATE),
         (nn::Adam::default().build(&parts.decoder.store, DECODER_RATE)?, DECODER_RATE),
     ];
+    parts.audio.store.freeze();
     parts.encoder.store.freeze();
     parts.decoder.store.freeze();
     let mut decoder_learns = false;
@@ -161,21 +208,13 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
             decoder_learns = true;
         }
         if order.len() < EXAMPLES_A_STEP {
-            order = (0..data.examples.len()).collect();
+            order = (0..data.poses.len() / 2).collect();
             order.shuffle(&mut rng);
         }
         let chosen = order.split_off(order.len() - EXAMPLES_A_STEP);
-        let step = Step {
-            run,
-            parts: &parts,
-            data: &data,
-            windows: &windows,
-            normalisation: &normalisation,
-            opening: &opening,
-        };
+        let step = Step { run, parts: &parts, data: &data, normalisation: &normalisation, opening: &opening };
         let losses = step.losses(&chosen, &weights, &mut rng)?;
         let mut loss = losses.latent.f_add(&losses.look.pixels.f_mul_scalar(PIXELS)?)?;
-        loss = loss.f_add(&losses.helper.f_mul_scalar(HELPER)?)?;
         if let Some(opening) = &losses.look.opening {
             loss = loss.f_add(&opening.f_mul_scalar(OPENING)?)?;
         }
@@ -185,7 +224,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
         }
         loss.f_backward()?;
         for (index, (optimizer, _)) in optimizers.iter_mut().enumerate() {
-            if index < 2 || decoder_learns {
+            if index == 0 || decoder_learns {
                 optimizer.clip_grad_norm(1.0);
                 optimizer.step();
             }
@@ -211,7 +250,6 @@ struct Means {
     openings: f64,
     latent: f64,
     pixels: f64,
-    helper: f64,
     opening: f64,
     psnr: f64,
 }
@@ -221,7 +259,6 @@ impl Means {
         self.steps += 1.0;
         self.latent += losses.latent.f_double_value(&[])?;
         self.pixels += losses.look.pixels.f_double_value(&[])?;
-        self.helper += losses.helper.f_double_value(&[])?;
         self.psnr += losses.look.psnr;
         if let Some(opening) = &losses.look.opening {
             self.openings += 1.0;
@@ -231,10 +268,10 @@ impl Means {
     }
 
     fn take(&mut self, step: u32, seconds: u64) -> serde_json::Value {
-        let Self { steps, openings, latent, pixels, helper, opening, psnr } = std::mem::take(self);
+        let Self { steps, openings, latent, pixels, opening, psnr } = std::mem::take(self);
         serde_json::json!({
             "stage": "joint", "step": step, "seconds": seconds, "latent": latent / steps, "pixels": pixels / steps,
-            "helper": helper / steps, "opening": opening / openings.max(1.0), "patch_psnr_db": psnr / steps,
+            "opening": opening / openings.max(1.0), "patch_psnr_db": psnr / steps,
         })
     }
 }
@@ -255,14 +292,12 @@ struct Step<'a> {
     run: &'a Run,
     parts: &'a Parts,
     data: &'a Data,
-    windows: &'a Windows,
     normalisation: &'a Normalisation,
     opening: &'a Opening,
 }
 
 struct Losses {
     latent: Tensor,
-    helper: Tensor,
     look: Look,
 }
 
@@ -276,14 +311,14 @@ struct Look {
 
 impl Step<'_> {
     fn losses(&self, chosen: &[usize], weights: &Tensor, rng: &mut ChaCha8Rng) -> Result<Losses> {
-        let (tokens, parameters) = self.hear(chosen, rng)?;
-        let helper = helper_loss(&self.parts.audio.helper.forward(&tokens)?, &parameters)?;
         let rows: Vec<i64> =
             chosen.iter().flat_map(|&at| [2 * at, 2 * at + 1]).filter_map(|at| i64::try_from(at).ok()).collect();
         let poses: Vec<i64> =
             chosen.iter().flat_map(|&at| [self.data.poses[2 * at], self.data.poses[2 * at + 1]]).collect();
         let sample = channels_last(&self.data.conditioning.f_index_select(0, &Tensor::f_from_slice(&poses)?)?)?;
-        let target = self.data.targets.f_index_select(0, &Tensor::f_from_slice(&rows)?)?;
+        let indices = Tensor::f_from_slice(&rows)?;
+        let tokens = self.data.tokens.f_index_select(0, &indices)?.f_to_kind(Kind::Float)?;
+        let target = self.data.targets.f_index_select(0, &indices)?;
         let channels = self.run.config.unet.out_channels;
         let reference = sample.f_narrow(1, self.run.config.unet.in_channels - channels, channels)?;
         let drawn = self.parts.unet.unet.forward(&sample, &tokens)?.f_add(&reference)?;
@@ -296,36 +331,7 @@ impl Step<'_> {
         let crops: Vec<i64> = looked.iter().filter_map(|&at| rows.get(usize::try_from(at).ok()?).copied()).collect();
         let crops = self.data.crops.f_index_select(0, &Tensor::f_from_slice(&crops)?)?;
         let look = self.look(&drawn, &to_picture(&crops)?, rng.random_bool(0.25))?;
-        Ok(Losses { latent, helper, look })
-    }
-
-    /// Disturbed sound to tokens of two frames each, and the parameters that belong to them.
-    fn hear(&self, chosen: &[usize], rng: &mut ChaCha8Rng) -> Result<(Tensor, Tensor)> {
-        let (mut mels, mut lasts, mut truth) = (Vec::new(), Vec::new(), Vec::new());
-        for &index in chosen {
-            let Example { speech, frames } = self.data.examples[index];
-            let speech = &self.run.speeches[speech];
-            // Wherever both frames may lie in a batch.
-            let last = rng.random_range(frames[1]..frames[0] + BATCH);
-            // Nothing, or all that may happen to a recording.
-            mels.push(if rng.random_bool(CLEAN) {
-                self.windows.mel(&speech.samples, last, |_| ())?
-            } else {
-                disturb_bands(&self.windows.mel(&speech.samples, last, |sound| disturb(sound, rng))?, rng)?
-            });
-            lasts.push(last);
-            truth.extend(truth_of(speech, frames.into_iter()));
-        }
-        let hidden = self.parts.audio.encoder.hidden_states(&Tensor::f_stack(&mels, 0)?)?;
-        let mut tokens = Vec::with_capacity(2 * chosen.len());
-        for ((window, &index), last) in (0_i64..).zip(chosen).zip(lasts) {
-            let hidden = hidden.f_narrow(0, window, 1)?;
-            for frame in self.data.examples[index].frames {
-                tokens.push(self.windows.tokens(&hidden, last - frame)?);
-            }
-        }
-        let tokens = Tensor::f_cat(&tokens, 0)?.f_add(&self.parts.audio.positional)?;
-        Ok((tokens, Tensor::f_from_slice(&truth)?.f_view([-1, i64::try_from(PARAMETERS).unwrap_or(0)])?))
+        Ok(Losses { latent, look })
     }
 
     fn look(&self, latent: &Tensor, truth: &Tensor, jaw: bool) -> Result<Look> {
