@@ -9,7 +9,9 @@ use crate::commands::throughput;
 pub(super) async fn run(home: &Home, arguments: &BenchThroughput) -> anyhow::Result<Value> {
     let folders = crate::config::Folders::find(home)?;
     let id = arguments.server.avatar.parse()?;
-    let (device, _) = arguments.server.machine.resolve()?;
+    let (devices, _) = arguments.server.machine.resolve()?;
+    // One at a time.
+    let device = devices.first();
     let options = arguments.throughput.clone();
     let measured = tokio::task::spawn_blocking(move || {
         let avatar = AvatarStore::new(&folders.avatars).load(&id)?;

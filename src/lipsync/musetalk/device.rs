@@ -34,6 +34,10 @@ impl Default for DeviceChoices {
 }
 
 impl DeviceChoices {
+    pub fn first(&self) -> DeviceChoice {
+        self.0.first().copied().unwrap_or(DeviceChoice::Auto)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = DeviceChoice> + '_ {
         self.0.iter().copied()
     }
