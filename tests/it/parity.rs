@@ -92,9 +92,15 @@ fn whisper_json(final_norm: bool) -> Value {
 
 /// Builds a part on a fresh store and fills it with a fixture's weights, all of which must fit.
 fn loaded<T>(weights: &str, build: impl FnOnce(&nn::Path<'_>) -> T) -> T {
+    loaded_as(Mapping::default(), weights, build)
+}
+
+fn loaded_as<T>(mapping: Mapping<'_>, weights: &str, build: impl FnOnce(&nn::Path<'_>) -> T) -> T {
     let store = nn::VarStore::new(Device::Cpu);
     let part = build(&store.root());
-    load_safetensors(&store, &fixture(weights), Mapping::default()).unwrap();
+    load_safetensors(&store, &fixture(weights), mapping).unwrap();
+    let kept = store.variables().values().filter(|variable| variable.kind() == Kind::Half).count();
+    assert_eq!(kept > 0, mapping.keep_16_bits, "{kept} variables are in 16 bits");
     part
 }
 
@@ -146,6 +152,35 @@ fn unet_with_folded_time_gives_the_same() {
     unet.fold_time().unwrap();
     let again = unet.forward(&cases.get("small.sample"), &cases.get("small.context")).unwrap();
     assert_eq!(out, again, "folding twice is not folding once");
+}
+
+#[test]
+fn weights_kept_in_16_bits_give_the_very_same_numbers() {
+    let _guard = tch::no_grad_guard();
+    let both = [false, true].map(|keep_16_bits| Mapping { keep_16_bits, channels_last: true, ..Mapping::default() });
+    let cases = Cases::load("unet");
+    let [converted, kept] = both.map(|mapping| {
+        let config: UnetConfig = config(unet_json(4));
+        let mut unet = loaded_as(mapping, "unet.safetensors", |p| Unet::new(p, &config).unwrap());
+        let plain = unet.forward(&cases.get("small.sample"), &cases.get("small.context")).unwrap();
+        unet.fold_time().unwrap();
+        [plain, unet.forward(&cases.get("small.sample"), &cases.get("small.context")).unwrap()]
+    });
+    assert_eq!(converted, kept, "UNet, plain and with folded time");
+    let cases = Cases::load("autoencoder_kl");
+    let [converted, kept] = both.map(|mapping| {
+        let config: KlConfig = config(kl_json());
+        let kl = loaded_as(mapping, "autoencoder_kl.safetensors", |p| AutoencoderKl::new(p, &config).unwrap());
+        let (mean, logvar) = kl.encode(&from_rgb8(&cases.raw("rgb"), false).unwrap()).unwrap();
+        [mean, logvar, kl.decode(&cases.get("latent")).unwrap()]
+    });
+    assert_eq!(converted, kept, "autoencoder");
+    let [converted, kept] = both.map(|mapping| {
+        let config: WhisperConfig = config(whisper_json(true));
+        let encoder = loaded_as(mapping, "whisper.safetensors", |p| WhisperEncoder::new(p, &config).unwrap());
+        encoder.hidden_states(&Cases::load("whisper").get("mel")).unwrap()
+    });
+    assert_eq!(converted, kept, "audio encoder");
 }
 
 #[test]

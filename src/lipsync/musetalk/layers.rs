@@ -1,7 +1,7 @@
 //! The layers that every part is built of: convolution, linear, the norms.
 //!
 //! They differ from `tch::nn`'s in that nothing panics: a bad shape comes back as an error and the engine lives on. And
-//! weights may be kept in fewer bits than is computed in.
+//! weights may be kept in fewer bits than are computed in.
 //! Not in here: anything with a name of its own in the checkpoint beyond `weight` and `bias`.
 
 use std::cell::Cell;
@@ -37,11 +37,11 @@ fn uniform(p: &nn::Path<'_>, name: &str, dims: &[i64], fan_in: i64) -> Result<Te
     Ok(p.f_var(name, dims, nn::Init::Uniform { lo: -bound, up: bound })?)
 }
 
-/// A layer's weights as floats of what it is given. Large ones may be kept in 16 bits where 32 are computed in
-/// (`weights::Mapping::keep_16_bits`), and are then widened for the time of one layer.
-fn widened(weight: &Tensor, x: &Tensor) -> Result<Tensor> {
-    // No copy if they are of that kind.
-    Ok(weight.f_to_kind(x.kind())?)
+/// A copy of `weight` in the floats of `x`, if it is in others: a large model's weights stay in memory in the 16 bits that
+/// the file has them in, and only the layer that is running has them in 32. Exact, and the layout stays.
+fn cast_for(x: &Tensor, weight: &Tensor) -> Result<Option<Tensor>> {
+    let kind = x.kind();
+    if weight.kind() == kind { Ok(None) } else { Ok(Some(weight.f_to_kind(kind)?)) }
 }
 
 /// A 2-D convolution with a square kernel.
@@ -76,7 +76,9 @@ impl Conv2d {
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        Ok(x.f_conv2d(&widened(&self.weight, x)?, self.bias.as_ref(), stride, padding, [1, 1], 1)?)
+        let cast = cast_for(x, &self.weight)?;
+        let weight = cast.as_ref().unwrap_or(&self.weight);
+        Ok(x.f_conv2d(weight, self.bias.as_ref(), stride, padding, [1, 1], 1)?)
     }
 }
 
@@ -96,7 +98,9 @@ impl Conv1d {
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_conv1d(&self.weight, Some(&self.bias), [self.stride], [self.padding], [1], 1)?)
+        let cast = cast_for(x, &self.weight)?;
+        let weight = cast.as_ref().unwrap_or(&self.weight);
+        Ok(x.f_conv1d(weight, Some(&self.bias), [self.stride], [self.padding], [1], 1)?)
     }
 }
 
@@ -117,10 +121,11 @@ impl Linear {
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&widened(&self.weight, x)?, self.bias.as_ref())?)
+        let cast = cast_for(x, &self.weight)?;
+        Ok(x.f_linear(cast.as_ref().unwrap_or(&self.weight), self.bias.as_ref())?)
     }
 
-    /// What it computes in, which is what its bias is kept in.
+    /// What it computes in: its bias is in that, even where its weights are kept in fewer bits.
     pub fn kind(&self) -> Kind {
         self.bias.as_ref().unwrap_or(&self.weight).kind()
     }

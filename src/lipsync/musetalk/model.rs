@@ -55,6 +55,11 @@ impl Decoder {
 /// All networks' weights in one file, each tensor's name with its network's before it.
 pub const WHOLE: &str = "model.safetensors";
 
+/// On a CPU, which computes in 32 bits, a model of more numbers than this keeps its weights in the 16 bits of the file:
+/// MuseTalk has 900 million, and casting each layer when it runs is little beside running it, while the demo's few would
+/// only be slower.
+const LARGE: usize = 100_000_000;
+
 #[derive(Debug)]
 struct Avatar {
     path: String,
@@ -80,8 +85,8 @@ pub struct MuseTalk {
 
 impl MuseTalk {
     /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
-    /// `threads` is libtorch's, for this process. A GPU computes in 16 bits, as upstream does, a CPU in 32, with
-    /// large weights kept in the 16 bits that they are stored in.
+    /// `threads` is libtorch's, for this process. A GPU computes in 16 bits, as upstream does, a CPU in 32; a
+    /// large model's weights stay in the 16 bits that the file has them in.
     pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
         Self::load_as(folder, device, threads, Precision::default_on(device))
     }
@@ -117,12 +122,13 @@ impl MuseTalk {
         })?;
         // A checkpoint may keep what training and avatar preparation need beside what serving needs.
         let ignored = ["autoencoder.encoder.", "autoencoder.quant_conv.", "helper_head."];
+        let numbers: usize = store.variables().values().map(Tensor::numel).sum();
+        let keep_16_bits = device == Device::Cpu && kind == Kind::Float && numbers > LARGE;
         let mapping = Mapping {
             ignored: &ignored,
             rename: current_name,
             channels_last: true,
-            // Else all are converted below, on the device.
-            keep_16_bits: kind == Kind::Float,
+            keep_16_bits,
             ..Mapping::default()
         };
         match weights {

@@ -26,13 +26,10 @@ pub struct Mapping<'a> {
     pub rename: fn(&str) -> String,
     /// As [`use_channels_last`], which costs less while the weights are read.
     pub channels_last: bool,
-    /// Weights of [`LARGE`] and more numbers that the file has in 16 bits stay so, whatever the variable's kind: half the
-    /// memory, and layers widen them when they are used.
+    /// Matrices and kernels that the file has in 16 bits stay so; the layers cast them when they run. Vectors (biases,
+    /// norms) are converted all the same: they weigh nothing, and by them a layer knows what it computes in.
     pub keep_16_bits: bool,
 }
-
-/// 2 MB in 16 bits. All of the demo model's weights are smaller, nearly all of MuseTalk's numbers are in larger ones.
-const LARGE: usize = 1 << 20;
 
 impl Default for Mapping<'_> {
     fn default() -> Self {
@@ -51,14 +48,18 @@ pub fn load_safetensors(store: &nn::VarStore, path: &Path, mapping: Mapping<'_>)
     load_checkpoint(store, &Checkpoint::open(path)?, mapping)
 }
 
-/// Fills every variable below `mapping.into` from the file, converting to the variable's kind.
+/// Fills every variable below `mapping.into` from the file, converting to the variable's kind unless `mapping` says else.
 ///
 /// Nothing is changed unless all names and shapes fit; the error names every tensor that is missing, unexpected or
 /// misshapen. A number that is not finite is an error too.
 ///
-/// The file is read, not mapped into memory: libtorch copies what it is given through this binding, and convolutions
-/// are laid out anew anyway. Tensor by tensor, so that beside the variables only three of them are in memory: one being
-/// read and checked on a thread of its own, one waiting, one being converted.
+/// The file is read, not mapped into memory. libtorch could borrow a mapping (`Tensor::from_blob`), but neither safely nor
+/// to any gain: a borrowed tensor does not keep its mapping alive; whoever shortens the file ends this process (SIGBUS);
+/// pages that the system took back are read from the disk again in the middle of a word; and convolutions, most of the
+/// bytes, must be laid out anew, so copied, anyway. What is touched counts as resident either way.
+///
+/// Tensor by tensor, so that beside the variables only three of them are in memory: one being read and checked on a thread
+/// of its own, one waiting, one being converted.
 pub fn load_checkpoint(store: &nn::VarStore, file: &Checkpoint, mapping: Mapping<'_>) -> Result<()> {
     let mut variables = store.variables();
     variables.retain(|name, _| name.starts_with(mapping.into));
@@ -97,16 +98,12 @@ pub fn load_checkpoint(store: &nn::VarStore, file: &Checkpoint, mapping: Mapping
             let tensor = to_tensor(entry, &numbers?)?.f_view(variable.size().as_slice())?;
             let tensor = tensor.f_to_device(variable.device())?;
             let laid_out = if mapping.channels_last && tensor.dim() == 4 { channels_last(&tensor)? } else { tensor };
-            let kept = mapping.keep_16_bits && laid_out.numel() >= LARGE && is_16_bits(laid_out.kind());
-            let kind = if kept { laid_out.kind() } else { variable.kind() };
+            let is_kept = mapping.keep_16_bits && entry.dtype.size() == 2 && laid_out.dim() > 1;
+            let kind = if is_kept { laid_out.kind() } else { variable.kind() };
             tch::no_grad(|| variable.f_set_data(&laid_out.f_to_kind(kind)?))?;
         }
         Ok(())
     })
-}
-
-fn is_16_bits(kind: Kind) -> bool {
-    matches!(kind, Kind::Half | Kind::BFloat16)
 }
 
 fn to_tensor(entry: &TensorEntry, numbers: &[u8]) -> Result<Tensor> {

@@ -103,7 +103,7 @@ impl WhisperEncoder {
             let problem = format!("is {most}, but {rows} rows of audio were given at once");
             return Err(LipSyncError::Config { field: "audio_encoder.max_source_positions".to_owned(), problem });
         }
-        let mut x = x.f_add(&self.embed_positions.f_narrow(0, 0, rows)?)?;
+        let mut x = x.f_add(&self.embed_positions.f_narrow(0, 0, rows)?.f_to_kind(x.kind())?)?;
         let mut states = vec![x.shallow_clone()];
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x)?;
