@@ -105,6 +105,13 @@ mod tests {
     }
 
     #[test]
+    fn sound_of_any_length_has_a_frame_for_each_40_ms_begun() {
+        // 8 s, 22.49 s, 60 s. Version 1.0 of MuseTalk draws 202, 564 and 1502.
+        assert_eq!([128_000, 359_840, 960_000].map(frames_of), [200, 563, 1500]);
+        assert_eq!([0, 1, 639, 640, 641].map(frames_of), [0, 1, 1, 1, 2]);
+    }
+
+    #[test]
     fn the_first_mouths_come_alone_and_batches_grow() {
         let mut drawn = 0;
         let mut sizes = Vec::new();

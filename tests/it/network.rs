@@ -232,6 +232,20 @@ fn every_weight_learns() {
 }
 
 #[test]
+fn sound_shorter_than_a_window_has_silence_around_it() {
+    for rows in 0..10 {
+        let tokens = frame_tokens(&Tensor::ones([rows, 2, 1], FLOAT), 0, 2).unwrap();
+        assert_eq!(tokens.size(), [2, 20, 1]);
+        // Frame 0 hears rows -4 to 5, frame 1 rows -2 to 7.
+        for (frame, first) in [(0, -4), (1, -2)] {
+            let heard: Vec<f32> = Vec::try_from(tokens.get(frame).view(-1)).unwrap();
+            let expected = (first..first + 10).flat_map(|row| [f32::from(u8::from((0..rows).contains(&row))); 2]);
+            assert_eq!(heard, expected.collect::<Vec<_>>(), "{rows} rows, frame {frame}");
+        }
+    }
+}
+
+#[test]
 fn a_local_window_ends_shortly_after_the_last_row_heard() {
     // Frame 3 begins at row 6 and hears rows 2 to 11.
     assert_eq!(local_window(4, 64), [14 - 64, 14]);
