@@ -127,7 +127,9 @@ def decoder(config, weights):
     """What turns a latent into a picture, and the factor that the UNet's latents are scaled by."""
     settings = {key: value for key, value in config.items() if key != "kind" and value is not None}
     if config["kind"] == "kl":
-        kl = AutoencoderKL(**settings)
+        levels = len(settings["block_out_channels"])
+        blocks = {"down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels}
+        kl = AutoencoderKL(**({"layers_per_block": 2} | settings | blocks))
         kl.load_state_dict(weights, strict="encoder.conv_in.weight" in weights)
         del kl.encoder
         return Call(kl, lambda latent: kl.decode(latent, return_dict=False)[0]), config.get("scaling_factor", 0.18215)
