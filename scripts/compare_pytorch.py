@@ -8,7 +8,7 @@ arithmetic. Before anything is timed, both draw the same inputs in 32 bits and m
 
 Ours and theirs take turns, `--turns` times; of each turn's rounds the median counts, and of the turns' medians the median.
 On a CPU both compute in 32 bits with one thread, and PyTorch also with channels innermost in memory, as ours does. On a GPU
-both compute in 16 bits, and PyTorch is also compiled.
+both compute in 16 bits, and PyTorch is also compiled. `ours_as_served_ms` is in the floats that serving takes.
 
     python3 -m venv out/compare-venv && out/compare-venv/bin/pip install -r scripts/compare_requirements.txt
     cargo build --release --bins
@@ -195,9 +195,9 @@ def time_theirs(draw, decode, inputs, rounds, device):
     return {"unet": median(unet), "decode": median(decoding), "both": median(total)}
 
 
-def time_ours(program, arguments):
+def time_ours(program, arguments, dtype):
     size = ["--batch", ",".join(map(str, arguments.batch)), "--rounds", str(arguments.rounds)]
-    done = subprocess.run([*program, *size, "--device", arguments.device], check=True, stdout=subprocess.PIPE)
+    done = subprocess.run([*program, *size, "--device", arguments.device, *dtype], check=True, stdout=subprocess.PIPE)
     report = json.loads(done.stdout)
     rows = {}
     for row in report["sizes"]:
@@ -226,18 +226,21 @@ def compare(arguments):
         relaid = Theirs(arguments.model).eval().to(memory_format=torch.channels_last)
         relay = lambda draw: lambda first, *others: draw(first.to(memory_format=torch.channels_last), *others)
         drawers["channels_last"] = relay(relaid.generate), relay(relaid.decode_latent)
-    ours, others = {batch: [] for batch in arguments.batch}, {}
+    ours, served = ({batch: [] for batch in arguments.batch} for _ in range(2))
+    others = {}
     for _ in range(arguments.turns):
-        report, rows = time_ours(program, arguments)
+        report, rows = time_ours(program, arguments, ["--dtype", "fp16" if on_gpu else "fp32"])
+        _, as_served = time_ours(program, arguments, [])
         for batch in arguments.batch:
             ours[batch].append(rows[batch])
+            served[batch].append(as_served[batch])
             inputs = theirs.inputs(batch)
             for name, (draw, decode) in drawers.items():
                 timed = time_theirs(draw, decode, inputs, arguments.rounds, device)
                 others.setdefault((name, batch), []).append(timed)
     sizes = []
     for batch in arguments.batch:
-        row = {"batch": batch, "ours_ms": middle(ours[batch])}
+        row = {"batch": batch, "ours_ms": middle(ours[batch]), "ours_as_served_ms": middle(served[batch])}
         for name in drawers:
             turns = others[name, batch]
             row[f"{name}_ms"] = middle(turns)

@@ -7,7 +7,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::lipsync::musetalk::device::DeviceChoice;
-use crate::lipsync::musetalk::network::{Network, Precision};
+use crate::lipsync::musetalk::network::Network;
+use crate::lipsync::musetalk::precision::Precision;
 use crate::lipsync::window::BATCH_SIZES;
 use crate::server::ENGINE_THREADS;
 
@@ -284,7 +285,7 @@ pub struct Throughput {
     /// Batches of each size; the median counts
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub rounds: usize,
-    /// Floats to compute in [default: fp16 on a GPU, fp32 on a CPU]
+    /// Floats to compute in throughout [default: what serving takes, the quickest for each network]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Precision>,
     /// libtorch's threads on a CPU

@@ -15,8 +15,7 @@ use crate::compose::blend;
 use crate::lipsync::LipSync;
 use crate::lipsync::musetalk::config::AutoencoderConfig;
 use crate::lipsync::musetalk::flops::Arithmetic;
-use crate::lipsync::musetalk::network::Precision;
-use crate::lipsync::musetalk::throughput::{Sample, measure};
+use crate::lipsync::musetalk::throughput::{self, Sample, measure};
 use crate::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
 
 /// Measures the model in the folder `model` with an avatar, or with none: then everything is decoded and nothing pasted.
@@ -27,8 +26,10 @@ pub fn run(
     arguments: &Throughput,
 ) -> anyhow::Result<Value> {
     let device = find_device(choice)?;
-    let precision = arguments.dtype.unwrap_or(Precision::default_on(device));
-    let mut network = MuseTalk::load_as(model, device, arguments.threads, precision)?;
+    let mut network = match arguments.dtype {
+        Some(precision) => MuseTalk::load_as(model, device, arguments.threads, precision)?,
+        None => MuseTalk::load(model, device, arguments.threads)?,
+    };
     if let [inputs, outputs] = arguments.check.as_slice() {
         network.draw_file(inputs, outputs)?;
     }
@@ -48,7 +49,7 @@ pub fn run(
         }
     };
     let found = measure(&mut network, (handle, poses), &arguments.batch, arguments.rounds, &mut paste)?;
-    let sizes: Vec<Value> = found.sizes.iter().map(|(size, samples)| row(*size, samples, work, found.roof)).collect();
+    let sizes: Vec<Value> = found.sizes.iter().map(|(size, samples)| row(*size, samples, work, &found)).collect();
     let decoder = match network.config().autoencoder {
         AutoencoderConfig::Kl(_) => "kl",
         AutoencoderConfig::Tiny(_) => "tiny",
@@ -59,10 +60,13 @@ pub fn run(
         "avatar": avatar.map(|avatar| avatar.manifest.id.to_string()),
         "decoder": decoder,
         "decode_rows": rows,
-        "dtype": precision.name(),
+        "dtype": { "unet": network.precisions().unet.name(), "decode": network.precisions().decoder.name() },
         "threads": arguments.threads,
         "gflop_per_frame": { "unet": giga(work.unet), "decode": giga(work.decode) },
-        "roof_gflop_per_second": super::rounded(found.roof / 1e9),
+        "roof_gflop_per_second": {
+            "unet": super::rounded(found.unet_roof / 1e9),
+            "decode": super::rounded(found.decoder_roof / 1e9),
+        },
         "memory": {
             "peak_resident_mb": peak_memory_mb(),
             // tch binds none of the CUDA allocator's statistics.
@@ -78,7 +82,7 @@ fn giga(flop: i64) -> f64 {
 }
 
 /// Everything for one frame, at the median of the rounds.
-fn row(batch: usize, samples: &[Sample], work: Arithmetic, roof: f64) -> Value {
+fn row(batch: usize, samples: &[Sample], work: Arithmetic, found: &throughput::Throughput) -> Value {
     let each = |of: &dyn Fn(&Sample) -> Duration| -> Option<Percentiles> {
         let frames = u32::try_from(batch).unwrap_or(1);
         Percentiles::of_seconds(&samples.iter().map(|sample| (of(sample) / frames).as_secs_f64()).collect::<Vec<_>>())
@@ -86,7 +90,10 @@ fn row(batch: usize, samples: &[Sample], work: Arithmetic, roof: f64) -> Value {
     let stage = |of: &dyn Fn(&Sample) -> Duration| each(of).map(|found| found.p50_ms);
     let whole = each(&Sample::total);
     let (unet, decode) = (stage(&|sample| sample.stages.unet), stage(&|sample| sample.stages.decode));
-    let share = |gflop: f64, ms: Option<f64>| ms.map(|ms| (gflop * 1e15 / ms / roof).round() / 1e3);
+    // At the roof.
+    let [unet_ms, decode_ms] =
+        [(work.unet, found.unet_roof), (work.decode, found.decoder_roof)].map(|(flop, roof)| giga(flop) * 1e12 / roof);
+    let share = |least: f64, ms: Option<f64>| ms.map(|ms| (least / ms * 1e3).round() / 1e3);
     json!({
         "batch": batch,
         "frames_per_second": whole.map(|whole| super::rounded(1000.0 / whole.p50_ms)),
@@ -99,9 +106,9 @@ fn row(batch: usize, samples: &[Sample], work: Arithmetic, roof: f64) -> Value {
             "compose": stage(&|sample| sample.compose),
         },
         "roof_share": {
-            "unet": share(giga(work.unet), unet),
-            "decode": share(giga(work.decode), decode),
-            "whole": share(giga(work.unet + work.decode), whole.map(|whole| whole.p50_ms)),
+            "unet": share(unet_ms, unet),
+            "decode": share(decode_ms, decode),
+            "whole": share(unet_ms + decode_ms, whole.map(|whole| whole.p50_ms)),
         },
     })
 }

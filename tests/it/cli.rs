@@ -249,11 +249,10 @@ fn speaking_sessions_are_measured_by_what_their_frames_show() {
 
 fn assert_throughput(report: &Value, decode_rows: &Value) {
     assert_eq!(report["model"], "demo");
-    assert_eq!((&report["decoder"], &report["dtype"]), (&json!("tiny"), &json!("fp32")), "{report}");
+    assert_eq!((&report["decoder"], &report["dtype"]["unet"]), (&json!("tiny"), &json!("fp32")), "{report}");
     assert_eq!(report["decode_rows"], *decode_rows, "{report}");
     assert!(report["memory"]["peak_resident_mb"].as_u64().unwrap() > 50, "{report}");
-    let roof = report["roof_gflop_per_second"].as_f64().unwrap();
-    let work = &report["gflop_per_frame"];
+    let (roof, work) = (&report["roof_gflop_per_second"], &report["gflop_per_frame"]);
     let rows = report["sizes"].as_array().unwrap();
     assert_eq!(rows.iter().map(|row| row["batch"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 4], "{report}");
     for row in rows {
@@ -261,8 +260,8 @@ fn assert_throughput(report: &Value, decode_rows: &Value) {
         assert_eq!(row["frame_ms"]["count"], 3, "{report}");
         for network in ["unet", "decode"] {
             let (ms, gflop) = (stages[network].as_f64().unwrap(), work[network].as_f64().unwrap());
-            let expected = gflop * 1000.0 / ms / roof;
-            assert!((share[network].as_f64().unwrap() - expected).abs() < 0.01, "{network} in {report}");
+            let expected = gflop * 1000.0 / ms / roof[network].as_f64().unwrap();
+            assert!((share[network].as_f64().unwrap() - expected).abs() < 0.02, "{network} in {report}");
         }
         for stage in ["features", "copy", "compose"] {
             assert!(stages[stage].as_f64().unwrap() >= 0.0, "{stage} in {report}");

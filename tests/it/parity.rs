@@ -11,8 +11,8 @@ use mouthpiece::compose::color::rgb_to_i420;
 use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch, first_row, first_row_at};
 use mouthpiece::lipsync::musetalk::config::{KlConfig, MelConfig, TinyConfig, UnetConfig, WhisperConfig};
 use mouthpiece::lipsync::musetalk::mel::LogMel;
-use mouthpiece::lipsync::musetalk::network::Precision;
 use mouthpiece::lipsync::musetalk::picture::{from_rgb8, to_rgb8};
+use mouthpiece::lipsync::musetalk::precision::Precision;
 use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors};
 use mouthpiece::lipsync::musetalk::{
     AutoencoderKl, ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, log_mel,

@@ -17,6 +17,7 @@ pub mod model;
 pub mod network;
 pub mod picture;
 pub mod positional_encoding;
+pub mod precision;
 pub mod resnet;
 pub mod stopwatch;
 pub mod throughput;

@@ -11,13 +11,14 @@ use super::Result;
 use super::audio::{AudioFrontEnd, Stretch};
 use super::config::{AutoencoderConfig, ModelConfig};
 use super::layers::{blank, channels_last};
-use super::network::{Inputs, Precision, write_outputs};
+use super::network::{Inputs, write_outputs};
 use super::picture::to_rgb8;
+use super::precision::{Precision, Precisions};
 use super::stopwatch::{StageTimes, Stopwatch};
 use super::tiny_vae::TinyVaeDecoder;
 use super::unet::Unet;
 use super::vae::AutoencoderKlDecoder;
-use super::weights::{Mapping, load_safetensors, read_safetensors, use_channels_last};
+use super::weights::{Mapping, load_safetensors, read_safetensors, set_kind_of, use_channels_last};
 use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthFrame, MouthRun};
 use crate::models::catalog::PARTS;
 use crate::models::names::current_name;
@@ -55,7 +56,7 @@ impl Decoder {
 /// All networks' weights in one file, each tensor's name with its network's before it.
 pub const WHOLE: &str = "model.safetensors";
 
-/// On a CPU, which computes in 32 bits, a model of more numbers than this keeps its weights in the 16 bits of the file:
+/// On a CPU, a model of more numbers than this keeps its weights in the 16 bits of the file, even if it computes in 32:
 /// MuseTalk has 900 million, and casting each layer when it runs is little beside running it, while the demo's few would
 /// only be slower.
 const LARGE: usize = 100_000_000;
@@ -73,7 +74,9 @@ struct Avatar {
 pub struct MuseTalk {
     config: ModelConfig,
     device: Device,
+    /// The UNet's, and so of latents and tokens.
     kind: Kind,
+    precisions: Precisions,
     audio: AudioFrontEnd,
     unet: Unet,
     decoder: Decoder,
@@ -85,34 +88,40 @@ pub struct MuseTalk {
 
 impl MuseTalk {
     /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
-    /// `threads` is libtorch's, for this process. A GPU computes in 16 bits, as upstream does, a CPU in 32; a
-    /// large model's weights stay in the 16 bits that the file has them in.
+    /// `threads` is libtorch's, for this process. Computes in the floats that are [`Precisions::quickest`]; in 32 bits, a
+    /// large model's weights stay in the 16 that the file has them in.
     pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
-        Self::load_as(folder, device, threads, Precision::default_on(device))
+        Self::load_with(folder, device, threads, None)
     }
 
-    /// [`MuseTalk::load`] in these floats.
+    /// [`MuseTalk::load`] in these floats throughout.
     pub fn load_as(folder: &Path, device: Device, threads: i32, precision: Precision) -> Result<Self> {
+        Self::load_with(folder, device, threads, Some(precision))
+    }
+
+    fn load_with(folder: &Path, device: Device, threads: i32, precision: Option<Precision>) -> Result<Self> {
         // All cores while it loads, when nothing else runs.
         let cores = std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
         tch::set_num_threads(cores.max(threads));
         let config = ModelConfig::load(&folder.join("config.json"))?;
+        let precisions = precision.map_or_else(|| Precisions::quickest(device, &config), Precisions::all);
         let parts = PARTS.map(|part| folder.join(format!("{part}.safetensors")));
         let in_parts = parts.iter().any(|part| part.is_file());
         let whole = [folder.join(WHOLE)];
-        let model = Self::build(config, if in_parts { &parts } else { &whole }, device, precision.kind());
+        let model = Self::build(config, if in_parts { &parts } else { &whole }, device, precisions);
         tch::set_num_threads(threads.max(1));
         model
     }
 
     /// The model that `config` describes with the weights of one safetensors file.
     pub fn with_weights(config: ModelConfig, weights: &Path, device: Device) -> Result<Self> {
-        Self::build(config, &[weights.to_owned()], device, Kind::Float)
+        Self::build(config, &[weights.to_owned()], device, Precisions::all(Precision::Fp32))
     }
 
     /// `weights` is one file, or one for each of [`PARTS`].
-    fn build(config: ModelConfig, weights: &[PathBuf], device: Device, kind: Kind) -> Result<Self> {
+    fn build(config: ModelConfig, weights: &[PathBuf], device: Device, precisions: Precisions) -> Result<Self> {
         config.validate()?;
+        let kind = precisions.unet.kind();
         let mut store = nn::VarStore::new(device);
         let root = store.root();
         let (mut audio, mut unet, decoder) = blank(|| {
@@ -123,7 +132,7 @@ impl MuseTalk {
         // A checkpoint may keep what training and avatar preparation need beside what serving needs.
         let ignored = ["autoencoder.encoder.", "autoencoder.quant_conv.", "helper_head."];
         let numbers: usize = store.variables().values().map(Tensor::numel).sum();
-        let keep_16_bits = device == Device::Cpu && kind == Kind::Float && numbers > LARGE;
+        let keep_16_bits = device == Device::Cpu && numbers > LARGE;
         let mapping = Mapping {
             ignored: &ignored,
             rename: current_name,
@@ -145,6 +154,9 @@ impl MuseTalk {
             store.set_kind(kind);
             audio.set_kind(kind)?;
         }
+        if precisions.decoder != precisions.unet {
+            set_kind_of(&store, "autoencoder.", precisions.decoder.kind())?;
+        }
         use_channels_last(&store)?;
         unet.fold_time()?;
         let channels = config.autoencoder.latent_channels();
@@ -158,7 +170,18 @@ impl MuseTalk {
         // The mean counts in the autoencoder's unscaled latents, so only the deviation carries the scaling factor.
         let latent_std = per_channel(&config.latent_std, 1.0)?.f_div_scalar(config.autoencoder.scaling_factor())?;
         let latent_mean = per_channel(&config.latent_mean, 0.0)?;
-        Ok(Self { config, device, kind, audio, unet, decoder, latent_std, latent_mean, avatars: Vec::new() })
+        Ok(Self {
+            config,
+            device,
+            kind,
+            precisions,
+            audio,
+            unet,
+            decoder,
+            latent_std,
+            latent_mean,
+            avatars: Vec::new(),
+        })
     }
 
     pub fn config(&self) -> &ModelConfig {
@@ -169,9 +192,9 @@ impl MuseTalk {
         self.device
     }
 
-    /// What it computes in.
-    pub fn kind(&self) -> Kind {
-        self.kind
+    /// What its networks compute in.
+    pub fn precisions(&self) -> Precisions {
+        self.precisions
     }
 
     /// The latent of the talking face, as the autoencoder wants it: `sample` is `[batch, in_channels, h, w]`.
@@ -184,6 +207,12 @@ impl MuseTalk {
         Ok(latent.f_mul(&self.latent_std)?.f_add(&self.latent_mean)?)
     }
 
+    /// The part of the picture that belongs to `rows` rows of the latent from `first` on.
+    fn decode(&self, latent: &Tensor, first: i64, rows: i64) -> Result<Tensor> {
+        let latent = latent.f_to_kind(self.precisions.decoder.kind())?;
+        Ok(self.decoder.decode_rows(&latent, first, rows)?.f_to_kind(self.kind)?)
+    }
+
     /// Draws from the `sample` and `tokens` of one safetensors file, and writes the `latent` and the whole `picture` into
     /// another: what serving computes, for comparisons.
     pub fn draw_file(&self, inputs: &Path, outputs: &Path) -> Result<()> {
@@ -193,7 +222,7 @@ impl MuseTalk {
         let sample = inputs.get("sample", &[0, self.config.unet.in_channels, size, size])?;
         let tokens = inputs.get("tokens", &[sample.size4()?.0, 0, self.config.unet.cross_attention_dim])?;
         let latent = self.generate(&channels_last(&sample)?, &tokens)?;
-        let picture = self.decoder.decode_rows(&latent, 0, size)?;
+        let picture = self.decode(&latent, 0, size)?;
         write_outputs(outputs, vec![("latent", latent), ("picture", picture)])
     }
 
@@ -273,7 +302,7 @@ impl MuseTalk {
         let features = watch.lap();
         let latent = self.generate(&sample, &tokens)?;
         let unet = watch.lap();
-        let picture = self.decoder.decode_rows(&latent, first, end - first)?;
+        let picture = self.decode(&latent, first, end - first)?;
         let decode = watch.lap();
         let mut frames = self.to_frames(&picture, first)?.into_iter();
         let times = StageTimes { features, unet, decode, copy: watch.lap() };

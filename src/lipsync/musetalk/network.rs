@@ -14,6 +14,7 @@ use super::config::{
 use super::layers::blank;
 use super::mel::LogMel;
 use super::model::WHOLE;
+use super::precision::Precision;
 use super::weights::{Mapping, load_checkpoint, read_safetensors};
 use super::{AutoencoderKl, Result, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder};
 use crate::lipsync::LipSyncError;
@@ -30,38 +31,6 @@ pub enum Network {
     TaesdDecode,
     AudioEncoder,
     Mel,
-}
-
-/// The floats that a network computes in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Precision {
-    #[default]
-    Fp32,
-    Fp16,
-    Bf16,
-}
-
-impl Precision {
-    /// 16 bits on a GPU, as upstream does, 32 on a CPU.
-    pub fn default_on(device: Device) -> Self {
-        if device.is_cuda() { Self::Fp16 } else { Self::Fp32 }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fp32 => "fp32",
-            Self::Fp16 => "fp16",
-            Self::Bf16 => "bf16",
-        }
-    }
-
-    pub(super) fn kind(self) -> Kind {
-        match self {
-            Self::Fp32 => Kind::Float,
-            Self::Fp16 => Kind::Half,
-            Self::Bf16 => Kind::BFloat16,
-        }
-    }
 }
 
 /// Reads the inputs from the file `inputs`, runs the network of `folder`, writes what comes out as 32-bit floats.

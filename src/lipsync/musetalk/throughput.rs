@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Result;
 use super::model::MuseTalk;
+use super::precision::Precision;
 use super::stopwatch::{StageTimes, Stopwatch};
 use crate::lipsync::{AvatarHandle, MouthFrame, MouthRun};
 
@@ -34,8 +35,10 @@ impl Sample {
 /// All that was measured.
 #[derive(Clone, Debug)]
 pub struct Throughput {
-    /// FLOP a second of the best of the matrix products, one before each round.
-    pub roof: f64,
+    /// FLOP a second of the best of the matrix products, one before each round, in the UNet's floats.
+    pub unet_roof: f64,
+    /// The same in the decoder's.
+    pub decoder_roof: f64,
     /// For each of the sizes asked for, a sample for each round.
     pub sizes: Vec<(usize, Vec<Sample>)>,
 }
@@ -50,11 +53,14 @@ pub fn measure(
     rounds: usize,
     paste: &mut dyn FnMut(usize, &MouthFrame),
 ) -> Result<Throughput> {
-    let (device, kind) = (model.device(), model.kind());
-    let mut roof = Roof::new(device, kind)?;
+    let (device, precisions) = (model.device(), model.precisions());
+    let mut roof = Roof::new(device, precisions.unet)?;
+    let other = (precisions.decoder != precisions.unet).then_some(precisions.decoder);
+    let mut other = other.map(|decoder| Roof::new(device, decoder)).transpose()?;
     let mut found: Vec<(usize, Vec<Sample>)> = sizes.iter().map(|&size| (size, Vec::new())).collect();
     for round in 0..WARM_UP_ROUNDS + rounds {
         roof.try_once()?;
+        other.iter_mut().try_for_each(Roof::try_once)?;
         for (size, samples) in &mut found {
             let poses: Vec<usize> = (0..*size).map(|frame| frame % poses.max(1)).collect();
             let run = MouthRun { avatar, poses, audio: tone().into(), first_frame_at: 0 };
@@ -68,7 +74,8 @@ pub fn measure(
             }
         }
     }
-    Ok(Throughput { roof: roof.best, sizes: found })
+    let decoder_roof = other.as_ref().unwrap_or(&roof).best;
+    Ok(Throughput { unet_roof: roof.best, decoder_roof, sizes: found })
 }
 
 /// A second of a voice's lowest tone, not silence: what a network makes of zeros may be numbers too small to be quick.
@@ -77,7 +84,7 @@ fn tone() -> Vec<f32> {
     (0..16_000).map(|at| (at as f32 * std::f32::consts::TAU * 110.0 / 16_000.0).sin() * 0.3).collect()
 }
 
-/// Products of two large matrices, in the same floats and with the same threads as the network.
+/// Products of two large matrices, in the same floats and with the same threads as a network.
 struct Roof {
     factors: [Tensor; 2],
     flop: f64,
@@ -85,10 +92,11 @@ struct Roof {
 }
 
 impl Roof {
-    fn new(device: Device, kind: Kind) -> Result<Self> {
+    fn new(device: Device, precision: Precision) -> Result<Self> {
         let size = if device.is_cuda() { ROOF_SIZE_CUDA } else { ROOF_SIZE_CPU };
-        let random =
-            || -> Result<Tensor> { Ok(Tensor::f_randn([size, size], (Kind::Float, device))?.f_to_kind(kind)?) };
+        let random = || -> Result<Tensor> {
+            Ok(Tensor::f_randn([size, size], (Kind::Float, device))?.f_to_kind(precision.kind())?)
+        };
         let flop = 2.0 * f64::from(i32::try_from(size).unwrap_or(0)).powi(3);
         Ok(Self { factors: [random()?, random()?], flop, best: 0.0 })
     }

@@ -145,6 +145,19 @@ pub fn save_safetensors(store: &nn::VarStore, path: &Path, half: bool) -> Result
     std::fs::rename(&unfinished, path).map_err(|error| failed(error.to_string()))
 }
 
+/// Turns the variables whose names begin with `prefix` into other floats.
+pub fn set_kind_of(store: &nn::VarStore, prefix: &str, kind: Kind) -> Result<()> {
+    tch::no_grad(|| {
+        for (name, mut variable) in store.variables() {
+            if name.starts_with(prefix) {
+                let converted = variable.f_detach()?.f_to_kind(kind)?;
+                variable.f_set_data(&converted)?;
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Lays out the weights of all 2-D convolutions with channels innermost, as the CPU's convolutions want them.
 ///
 /// Values, names and gradients stay; modules built on the store see the change.
