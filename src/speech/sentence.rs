@@ -16,6 +16,16 @@ const MIN_CUT_WIDTH: usize = 60;
 /// How far a decision looks past a mark: enough for closing quotes, spaces and one short word.
 const LOOKAHEAD: usize = 24;
 
+/// Narrowest clause that is spoken by itself: shorter ones are over before the next is made.
+const MIN_CLAUSE_WIDTH: usize = 12;
+/// From this width on a first sentence without a comma is also cut before a conjunction.
+const MIN_PHRASE_WIDTH: usize = 50;
+/// Where a voice may pause in a long sentence.
+const CONJUNCTIONS: &[&str] = &[
+    "and", "because", "but", "if", "or", "since", "so", "that", "though", "unless", "until", "when", "where", "which",
+    "while", "who",
+];
+
 /// Never end a sentence: a name or an example follows.
 const LEADING: &[&str] = &[
     "dr", "mr", "mrs", "ms", "mx", "prof", "st", "rev", "hon", "gen", "col", "capt", "lt", "sgt", "cmdr", "gov", "sen",
@@ -49,6 +59,8 @@ pub struct SentenceSplitter {
     scanned: usize,
     /// Width of `pending[..scanned]`.
     width: usize,
+    /// The next sentence may be cut after a clause.
+    clause_next: bool,
 }
 
 /// What is known about a mark.
@@ -66,6 +78,12 @@ impl SentenceSplitter {
         Self::default()
     }
 
+    /// One that gives out the first clause of the first sentence by itself, so that a voice can begin with it while
+    /// the text is still being written.
+    pub fn clause_first() -> Self {
+        Self { clause_next: true, ..Self::default() }
+    }
+
     /// Takes the next piece of text and returns the sentences that are certain by now, as they were written.
     pub fn push(&mut self, text: &str) -> Vec<String> {
         let mut sentences = Vec::new();
@@ -79,7 +97,10 @@ impl SentenceSplitter {
             }
             while let Some(end) = self.next_end() {
                 let text: String = self.pending.drain(..end).collect();
-                sentences.extend(sentence(&text));
+                if let Some(sentence) = sentence(&text) {
+                    sentences.push(sentence);
+                    self.clause_next = false;
+                }
                 self.scanned = 0;
                 self.width = 0;
             }
@@ -98,6 +119,11 @@ impl SentenceSplitter {
             match verdict(&self.pending, self.scanned) {
                 Verdict::End(end) => return Some(end),
                 Verdict::Unknown => return None,
+                Verdict::NoEnd if self.clause_next => match clause_verdict(&self.pending, self.scanned, self.width) {
+                    Verdict::End(end) => return Some(end),
+                    Verdict::Unknown => return None,
+                    Verdict::NoEnd => {}
+                },
                 Verdict::NoEnd => {}
             }
             self.width += width(self.pending[self.scanned]);
@@ -153,6 +179,30 @@ fn verdict(text: &[char], at: usize) -> Verdict {
         // "Really?" she said.
         _ if quoted => next.ends_unless(end, char::is_lowercase),
         _ => Verdict::End(end),
+    }
+}
+
+/// Whether a clause, of the given width before `at`, ends here.
+fn clause_verdict(text: &[char], at: usize, width: usize) -> Verdict {
+    let is_open = |opener: char, closer: char| {
+        let count = |mark: char| text[..at].iter().filter(|c| **c == mark).count();
+        count(opener) > count(closer)
+    };
+    match text[at] {
+        '，' | '：' | '、' if width >= MIN_CLAUSE_WIDTH => Verdict::End(at + 1),
+        ',' | ':' | '–' | '—' if width >= MIN_CLAUSE_WIDTH => match text.get(at + 1) {
+            None => Verdict::Unknown,
+            Some(next) if next.is_whitespace() && !is_open('(', ')') && !is_open('[', ']') => Verdict::End(at + 1),
+            Some(_) => Verdict::NoEnd,
+        },
+        c if c.is_whitespace() && width >= MIN_PHRASE_WIDTH => {
+            let word: String = text[at + 1..].iter().take(LOOKAHEAD).take_while(|c| c.is_alphabetic()).collect();
+            if text.len() <= at + 1 + word.chars().count() && word.len() <= LOOKAHEAD {
+                return Verdict::Unknown;
+            }
+            if CONJUNCTIONS.contains(&word.as_str()) { Verdict::End(at) } else { Verdict::NoEnd }
+        }
+        _ => Verdict::NoEnd,
     }
 }
 
@@ -341,8 +391,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn split_in(text: &str, cuts: &[usize]) -> Vec<String> {
+        split_by(SentenceSplitter::new(), text, cuts)
+    }
+
+    fn split_by(mut splitter: SentenceSplitter, text: &str, cuts: &[usize]) -> Vec<String> {
         let chars: Vec<char> = text.chars().collect();
-        let mut splitter = SentenceSplitter::new();
         let mut sentences = Vec::new();
         let mut cuts = cuts.iter().cycle();
         let mut rest = chars.as_slice();
@@ -465,6 +518,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_first_clause_comes_out_by_itself() {
+        let first = |text: &str| {
+            let mut splitter = SentenceSplitter::clause_first();
+            let mut sentences = Vec::new();
+            for letter in text.chars() {
+                sentences.extend(splitter.push(&letter.to_string()));
+            }
+            sentences.extend(splitter.finish());
+            sentences
+        };
+        for (text, sentences) in [
+            ("Good morning to you, Bob. Well, hello, you.", &["Good morning to you,", "Bob.", "Well, hello, you."][..]),
+            ("Yes, I can. Of course, I can.", &["Yes, I can.", "Of course, I can."]),
+            (
+                "It costs 1,000,000 dollars (or so, they say), he said.",
+                &["It costs 1,000,000 dollars (or so, they say),", "he said."],
+            ),
+            (
+                "The quick brown fox jumped over the lazy dog of the house because it could, and left.",
+                &["The quick brown fox jumped over the lazy dog of the house", "because it could, and left."],
+            ),
+            ("今天天气很好，我们去公园吧，好吗。", &["今天天气很好，", "我们去公园吧，好吗。"]),
+            ("Just a moment: the answer", &["Just a moment:", "the answer"]),
+        ] {
+            assert_eq!(first(text), sentences, "{text}");
+        }
+        let mut splitter = SentenceSplitter::clause_first();
+        assert_eq!(splitter.push("Once upon a time, t"), ["Once upon a time,"], "before the sentence is written");
+    }
+
     fn words(text: &str) -> String {
         text.chars().filter(|c| c.is_alphanumeric()).collect()
     }
@@ -482,6 +566,9 @@ mod tests {
             let whole = split_in(&text, &[usize::MAX]);
             prop_assert_eq!(&whole, &split_in(&text, &cuts));
             prop_assert_eq!(words(&whole.concat()), words(&text));
+            let clauses = split_by(SentenceSplitter::clause_first(), &text, &[usize::MAX]);
+            prop_assert_eq!(&clauses, &split_by(SentenceSplitter::clause_first(), &text, &cuts));
+            prop_assert_eq!(words(&clauses.concat()), words(&text));
             for sentence in &whole {
                 prop_assert!(sentence.chars().count() <= MAX_WIDTH + 2 * LOOKAHEAD);
                 prop_assert!(speakable(sentence).is_some());
