@@ -71,6 +71,13 @@ pub struct Serve {
     /// TURN server, such as turn:user:password@turn.example.org:3478
     #[arg(long, value_name = "URL")]
     pub turn: Option<String>,
+    /// OpenAI-compatible endpoint that answers what users write, such as http://127.0.0.1:8080/v1; its key is read from
+    /// MOUTHPIECE_LLM_KEY or the settings file's key_file
+    #[arg(long, value_name = "URL")]
+    pub llm_url: Option<String>,
+    /// Name of the model there
+    #[arg(long, value_name = "NAME")]
+    pub llm_model: Option<String>,
     /// Draw a mark into every frame with a fresh mouth, so that a program that looks at the picture can tell when speech
     /// is seen. For measuring only: viewers see it too
     #[arg(long, hide = true)]

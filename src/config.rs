@@ -2,10 +2,13 @@
 //!
 //! Nothing but `cli` and this file reads the environment or looks for folders.
 
+mod llm;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Home, Machine, Serve};
+use crate::dialogue;
 use crate::ids::{AvatarId, InvalidAvatarId};
 use crate::lipsync::musetalk::device::{DeviceChoices, DeviceError};
 use crate::media::{EncoderChoice, IceConfig};
@@ -45,6 +48,8 @@ pub struct ServeConfig {
     pub max_load: f64,
     /// Share of the time that a session is expected to speak; above 0, at most 1.
     pub speaking_share: f64,
+    /// The language model that answers; built-in rules do without one.
+    pub llm: Option<dialogue::llm::Settings>,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
     pub mark_speech: bool,
 }
@@ -72,6 +77,7 @@ struct File {
     max_sessions: Option<usize>,
     max_load: Option<f64>,
     speaking_share: Option<f64>,
+    llm: llm::Table,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +94,8 @@ pub enum ConfigError {
     Home(String),
     #[error("max_sessions is 0: nobody could connect")]
     NoSessions,
+    #[error("{field} {problem}")]
+    Llm { field: &'static str, problem: String },
     #[error("{field} is {given}: it is a share, above 0 and at most 1")]
     Share { field: &'static str, given: f64 },
 }
@@ -156,6 +164,7 @@ impl ServeConfig {
             max_sessions,
             max_load: share("max_load", file.max_load, DEFAULT_MAX_LOAD)?,
             speaking_share: share("speaking_share", file.speaking_share, DEFAULT_SPEAKING_SHARE)?,
+            llm: file.llm.resolve(typed.llm_url, typed.llm_model, std::env::var(llm::KEY_VARIABLE).ok())?,
             mark_speech: typed.mark_speech,
         })
     }
@@ -242,6 +251,8 @@ mod tests {
             config: None,
             stun: None,
             turn: None,
+            llm_url: None,
+            llm_model: None,
             mark_speech: false,
         }
     }
@@ -272,6 +283,8 @@ mod tests {
             ("max_sessions = 0", "max_sessions"),
             ("max_load = 1.5", "max_load"),
             ("speaking_share = nan", "speaking_share"),
+            ("[llm]\nurl = \"http://h/v1\"", "llm_model"),
+            ("[llm]\nkey = \"sk-1\"", "key"),
         ] {
             std::fs::write(&path, text).unwrap();
             let error = ServeConfig::resolve(&home, Serve { config: Some(path.clone()), ..typed() }).unwrap_err();

@@ -1,11 +1,13 @@
 //! What is said in a session: turns in order, each a reply spoken sentence by sentence, and interruption.
 //!
-//! In here: the queue of turns, the task that speaks them, notices to viewers, the latency chain of each utterance.
-//! Not in here: sockets (`signalling`), pictures (`lipsync`, `playout`), GStreamer (`media`).
+//! In here: the queue of turns, the task that speaks them (`speaker`), notices to viewers, the latency chain of each
+//! utterance, and what the history keeps of it: what was heard.
+//! Not in here: what is answered (`dialogue`), sockets (`signalling`), pictures (`lipsync`, `playout`), GStreamer (`media`).
 //! Runs on: two tokio tasks a session, owned by the tracker that was passed in.
 
 mod active;
 mod notices;
+mod speaker;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,16 +17,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::dialogue::Responder;
+use crate::dialogue::history::History;
 use crate::ids::UtteranceId;
-use crate::lipsync::driver::{Driver, DriverError};
+use crate::lipsync::driver::Driver;
 use crate::playout;
 use crate::signalling::{Command, ErrorCode, Notice, SubmitError};
-use crate::speech::dialogue::Dialogue;
-use crate::speech::sentence::{SentenceSplitter, speakable};
+use crate::speech::sentence::speakable;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 
 use active::Active;
 pub use notices::Notices;
+use speaker::Speaker;
 
 /// Turns waiting to be spoken. More than a person would queue; a client that sends more is told so.
 const TURNS: usize = 8;
@@ -38,7 +42,8 @@ pub struct Parts {
     pub driver: Driver,
     pub tts: Arc<dyn Tts>,
     pub voice: Voice,
-    pub dialogue: Arc<dyn Dialogue>,
+    pub responder: Arc<dyn Responder>,
+    pub history: History,
     pub notices: Notices,
     pub playout_events: mpsc::Receiver<playout::Event>,
 }
@@ -47,8 +52,19 @@ pub struct Parts {
 pub struct Conversation {
     turns: mpsc::Sender<Turn>,
     active: Active,
+    said: Said,
     /// Where a client's own audio goes while it speaks.
     audio: std::sync::Mutex<Option<Audio>>,
+}
+
+/// What both sides said, shared by the session's tasks; locked for a moment, never across an await.
+#[derive(Clone)]
+struct Said(Arc<std::sync::Mutex<History>>);
+
+impl Said {
+    fn with<T>(&self, work: impl FnOnce(&mut History) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
 }
 
 /// When each utterance's turn arrived, for whoever measures latency further down.
@@ -77,7 +93,7 @@ struct Turn {
 }
 
 enum Say {
-    /// The dialogue's reply to this.
+    /// The responder's reply to this.
     ReplyTo(String),
     Exactly(String),
     Sound(PcmStream),
@@ -88,8 +104,17 @@ impl Conversation {
     pub fn start(parts: Parts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Self {
         let (turns, queue) = mpsc::channel(TURNS);
         let active = Active::default();
-        let Parts { driver, tts, voice, dialogue, notices, playout_events } = parts;
-        let speaker = Speaker { driver, tts, voice, dialogue, notices: notices.clone(), active: active.clone() };
+        let Parts { driver, tts, voice, responder, history, notices, playout_events } = parts;
+        let said = Said(Arc::new(std::sync::Mutex::new(history)));
+        let speaker = Speaker {
+            driver,
+            tts,
+            voice,
+            responder,
+            notices: notices.clone(),
+            active: active.clone(),
+            said: said.clone(),
+        };
         let token = shutdown.clone();
         let speaking = async move {
             tokio::select! {
@@ -98,8 +123,8 @@ impl Conversation {
             }
         };
         tracker.spawn(speaking.in_current_span());
-        tracker.spawn(watch_playout(playout_events, active.clone(), notices).in_current_span());
-        Self { turns, active, audio: std::sync::Mutex::default() }
+        tracker.spawn(watch_playout(playout_events, active.clone(), said.clone(), notices).in_current_span());
+        Self { turns, active, said, audio: std::sync::Mutex::default() }
     }
 
     /// Takes a command; an error says why it is not done.
@@ -123,7 +148,9 @@ impl Conversation {
     /// Stops what is being said and forgets what is queued.
     pub fn interrupt(&self) {
         *self.lock_audio() = None;
-        self.active.cancel_all(Instant::now());
+        // What was made and nobody heard was never said.
+        let unheard = self.active.cancel_all(Instant::now());
+        self.said.with(|history| unheard.iter().for_each(|utterance| history.said(*utterance, "")));
     }
 
     pub fn arrivals(&self) -> Arrivals {
@@ -193,142 +220,8 @@ fn refuse(code: ErrorCode, message: &str) -> SubmitError {
     SubmitError { code, message: message.to_owned() }
 }
 
-/// Speaks one turn after the other.
-struct Speaker {
-    driver: Driver,
-    tts: Arc<dyn Tts>,
-    voice: Voice,
-    dialogue: Arc<dyn Dialogue>,
-    notices: Notices,
-    active: Active,
-}
-
-impl Speaker {
-    async fn run(mut self, mut turns: mpsc::Receiver<Turn>) {
-        while let Some(turn) = turns.recv().await {
-            let span = tracing::info_span!("utterance", id = %turn.utterance);
-            self.turn(turn).instrument(span).await;
-        }
-    }
-
-    async fn turn(&mut self, turn: Turn) {
-        let Turn { utterance, id, say, cancelled, arrived } = turn;
-        let mut progress = Progress { utterance, id, arrived, cancelled, sound_heard: false, failed: false };
-        let spoken = match say {
-            Say::Sound(stream) => self.segment(&mut progress, String::new(), stream).await,
-            Say::Exactly(text) => self.text(&mut progress, one_piece(text)).await,
-            Say::ReplyTo(text) => {
-                let reply = self.dialogue.reply(&text);
-                self.text(&mut progress, reply).await
-            }
-        };
-        let ended = match spoken {
-            Ok(()) => self.driver.end_utterance(utterance, &progress.cancelled).await,
-            Err(error) => Err(error),
-        };
-        match ended {
-            Ok(()) if progress.sound_heard => {}
-            // Cancelled while heard: playout reports the end. Cancelled before: nobody waits for an end.
-            Ok(()) | Err(DriverError::Cancelled) => self.active.remove_if_unheard(utterance),
-            Err(error) => {
-                tracing::warn!(%error, "an utterance failed");
-                crate::metrics::utterance_ended("failed");
-                let code = if matches!(error, DriverError::Speech(_)) {
-                    ErrorCode::SpeechFailed
-                } else {
-                    ErrorCode::LipSyncFailed
-                };
-                self.notices.tell(&Notice::Error { code, message: error.to_string(), fatal: false });
-                // What was already handed on is still heard, and reported as ended by playout.
-                if self.driver.end_utterance(utterance, &progress.cancelled).await.is_err() || !progress.sound_heard {
-                    self.active.remove_if_unheard(utterance);
-                }
-            }
-        }
-    }
-
-    /// Speaks text as it arrives, sentence by sentence; the synthesiser works one sentence ahead.
-    async fn text(&mut self, progress: &mut Progress, mut pieces: mpsc::Receiver<String>) -> Result<(), DriverError> {
-        let mut splitter = SentenceSplitter::new();
-        let mut ready: Option<(String, PcmStream)> = None;
-        loop {
-            let piece = tokio::select! {
-                biased;
-                () = progress.cancelled.cancelled() => return Err(DriverError::Cancelled),
-                piece = pieces.recv() => piece,
-            };
-            self.notices.tell(&Notice::Text {
-                content: piece.clone().unwrap_or_default(),
-                utterance: progress.utterance,
-                id: progress.id.clone(),
-                is_final: piece.is_none(),
-            });
-            let sentences = match &piece {
-                Some(piece) => splitter.push(piece),
-                None => splitter.finish().into_iter().collect(),
-            };
-            for sentence in sentences {
-                let Some(text) = speakable(&sentence) else { continue };
-                let next = (sentence, self.tts.speak(&text, &self.voice)?);
-                if let Some((sentence, speech)) = ready.replace(next) {
-                    self.segment(progress, sentence, speech).await?;
-                }
-            }
-            // Nothing is certain to follow soon, so what is ready need not wait for it.
-            if (piece.is_none() || pieces.is_empty())
-                && let Some((sentence, speech)) = ready.take()
-            {
-                self.segment(progress, sentence, speech).await?;
-            }
-            if piece.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn segment(
-        &mut self,
-        progress: &mut Progress,
-        sentence: String,
-        speech: PcmStream,
-    ) -> Result<(), DriverError> {
-        self.active.sentence_begins(progress.utterance, sentence);
-        let outcome = self.driver.speak(progress.utterance, speech, &progress.cancelled).await?;
-        self.active.sentence_has(progress.utterance, outcome.frames);
-        if let Some(at) = outcome.first_audio
-            && !progress.sound_heard
-        {
-            crate::metrics::first_audio(at - progress.arrived);
-        }
-        progress.sound_heard |= outcome.frames > 0;
-        if let Some(error) = outcome.lip_sync_error
-            && !std::mem::replace(&mut progress.failed, true)
-        {
-            let message = format!("the voice goes on without lip-sync: {error}");
-            self.notices.tell(&Notice::Error { code: ErrorCode::LipSyncFailed, message, fatal: false });
-        }
-        Ok(())
-    }
-}
-
-struct Progress {
-    utterance: UtteranceId,
-    id: Option<String>,
-    arrived: Instant,
-    cancelled: CancellationToken,
-    sound_heard: bool,
-    failed: bool,
-}
-
-fn one_piece(text: String) -> mpsc::Receiver<String> {
-    let (sender, pieces) = mpsc::channel(1);
-    // Room for one, and one is sent.
-    let _ = sender.try_send(text);
-    pieces
-}
-
 /// Turns what playout reports into notices and metrics.
-async fn watch_playout(mut events: mpsc::Receiver<playout::Event>, active: Active, notices: Notices) {
+async fn watch_playout(mut events: mpsc::Receiver<playout::Event>, active: Active, said: Said, notices: Notices) {
     while let Some(event) = events.recv().await {
         match event {
             playout::Event::Started { utterance, .. } => {
@@ -343,7 +236,12 @@ async fn watch_playout(mut events: mpsc::Receiver<playout::Event>, active: Activ
                 }
             }
             playout::Event::Ended { utterance, frames, interrupted, at } => {
-                let Some(ended) = active.end(utterance, frames, interrupted) else { continue };
+                // In this order: who waits for the end of an interrupted utterance then finds the history right.
+                let Some(text_spoken) = active.spoken(utterance, frames, interrupted) else { continue };
+                if interrupted {
+                    said.with(|history| history.said(utterance, &text_spoken));
+                }
+                let Some(ended) = active.end(utterance) else { continue };
                 crate::metrics::utterance_ended(if interrupted { "interrupted" } else { "spoken" });
                 if let Some(asked) = ended.interrupted_at {
                     crate::metrics::interrupted(at.saturating_duration_since(asked));
@@ -353,7 +251,7 @@ async fn watch_playout(mut events: mpsc::Receiver<playout::Event>, active: Activ
                     id: ended.id,
                     interrupted,
                     spoken_ms: frames * 1000 / u64::from(crate::timeline::FPS),
-                    text_spoken: ended.text_spoken,
+                    text_spoken,
                 });
             }
         }

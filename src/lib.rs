@@ -5,7 +5,7 @@
 //! | # | where | runs on | what | what bounds it |
 //! |---|---|---|---|---|
 //! | 1 | [`signalling`] | tokio | a WebSocket frame becomes a [`signalling::Command`] | rate, size and count limits |
-//! | 2 | [`conversation`] | tokio | the dialogue's reply, cut into sentences | 8 turns; more are refused as busy |
+//! | 2 | [`conversation`], [`dialogue`] | tokio | the model's reply as it is written, shown and cut into sentences, the first one after its first clause | 8 turns, more are refused as busy; 64 sentences ahead of the voice, then the model waits |
 //! | 3 | [`speech`] | tokio, espeak-ng's process | a sentence becomes PCM, the next one is made meanwhile | a full channel stops the reader, which stops espeak-ng |
 //! | 4 | [`lipsync::driver`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen |
 //! | 5 | [`lipsync::engine`] | thread "engine" | mel, audio encoder, UNet, decoder; earliest deadline first over all sessions | 128 batches; senders wait |
@@ -25,10 +25,11 @@
 //! - **Late is counted, not shown as drift.** A mouth that misses its tick is replaced by the last picture while the
 //!   sound goes on.
 //! - **Every piece of speech carries its utterance.** An interruption cancels a token; whatever holds it drops out at
-//!   its next step, and playout is idle at the next tick.
+//!   its next step, and playout is idle at the next tick. The connection to a language model is closed by dropping the
+//!   reply, and the history is cut to what playout says was heard before the next turn begins.
 //! - **Silence is the avatar's own frame**, the very buffer that idle shows.
 //! - **Each foreign library has one home**: libtorch in `lipsync::musetalk` (and `demo`, which trains it), GStreamer in
-//!   [`media`], sockets in [`signalling`]. `tests/it/layering.rs` checks it.
+//!   [`media`], sockets in [`signalling`], the language model's client in [`dialogue`]. `tests/it/layering.rs` checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
 //! - **What nobody watches costs nothing**: a session without viewers speaks, but neither draws nor encodes ([`audience`]).
 //! - Every thread is joined before `main` returns: libtorch's destructors crash under a thread that still computes.
@@ -44,6 +45,7 @@ pub mod compose;
 pub mod config;
 pub mod conversation;
 pub mod demo;
+pub mod dialogue;
 pub mod doctor;
 pub mod ids;
 pub mod lipsync;

@@ -34,6 +34,7 @@ pub(crate) const ENCODE_BEGAN: &str = "mouthpiece_encode_began_seconds";
 const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
 const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
 const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
+const FIRST_TOKEN: &str = "mouthpiece_text_to_first_token_seconds";
 pub(crate) const FIRST_AUDIO: &str = "mouthpiece_text_to_first_audio_seconds";
 pub(crate) const FIRST_FRAME: &str = "mouthpiece_text_to_first_frame_seconds";
 const FIRST_PACKET: &str = "mouthpiece_text_to_first_packet_seconds";
@@ -48,7 +49,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
     }
-    for name in [TTS_FIRST, FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT, ENCODE_BEGAN] {
+    for name in [TTS_FIRST, FIRST_TOKEN, FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT, ENCODE_BEGAN] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), WAIT_BUCKETS)?;
     }
     let handle = builder.install_recorder()?;
@@ -81,6 +82,7 @@ fn describe() {
     describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
     describe_counter!(POSE_JUMPS, "Segments that began at another pose than the idle loop had reached");
     describe_counter!(EVENTS_DROPPED, "Notices that found a session's or viewer's queue full");
+    describe_histogram!(FIRST_TOKEN, "From a turn's arrival to the first words to be said in it");
     describe_histogram!(FIRST_AUDIO, "From a turn's arrival to the first sound of the synthesiser");
     describe_histogram!(FIRST_FRAME, "From a turn's arrival to its first lip-synced frame entering the encoder");
     describe_histogram!(FIRST_PACKET, "From a turn's arrival to the first encoded packet of it");
@@ -160,6 +162,10 @@ pub fn pose_jumped() {
 
 pub fn event_dropped() {
     counter!(EVENTS_DROPPED).increment(1);
+}
+
+pub fn first_token(after: Duration) {
+    histogram!(FIRST_TOKEN).record(after);
 }
 
 pub fn first_audio(after: Duration) {

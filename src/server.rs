@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::avatar::AvatarStore;
 use crate::compose::{ComposeThread, Composer};
 use crate::config::{Folders, ServeConfig};
+use crate::dialogue::Dialogues;
 use crate::ids::AvatarId;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread};
@@ -135,6 +136,7 @@ pub async fn serve(
         media::warm_up()?;
         Ok(media::Encoders::select(&choice, &media::PipelineDir::find(&pipelines))?)
     });
+    let dialogues = Dialogues::new(config.llm.clone())?;
     let works = Works::start(&config.folders, &manifest.model, &config.device).await?;
     let encoders = Arc::new(encoders.await??);
     let tracker = TaskTracker::new();
@@ -145,7 +147,7 @@ pub async fn serve(
         readiness,
         shutdown_grace: GRACE / 2,
     };
-    let store = SessionStore::new(config, &works, encoders, tracker.clone(), stop.clone());
+    let store = SessionStore::new(config, &works, dialogues, encoders, tracker.clone(), stop.clone());
     store.preload().await?;
     let store = Arc::new(store);
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));

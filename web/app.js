@@ -33,6 +33,8 @@ const PROBLEMS = {
   busy: "There is too much waiting to be said. Let the avatar finish first.",
   unknown_avatar: "There is no such avatar here.",
   bad_session_name: "The session in this page's address has a name that is not allowed.",
+  llm_failed: "The avatar has no answer: its language model failed.",
+  llm_rate_limited: "The avatar's language model is asked too much just now. Wait a moment.",
   speech_failed: "The avatar lost its voice.",
   lip_sync_failed: "The avatar's face could not be drawn.",
   no_common_codec: "This browser cannot play the avatar's video.",

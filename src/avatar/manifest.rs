@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::AvatarError;
 use super::cycle::CycleKind;
+use crate::dialogue::Persona;
 use crate::ids::AvatarId;
 use crate::speech::Voice;
 use crate::timeline::FPS;
@@ -32,6 +33,8 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     pub voice: Voice,
+    #[serde(default, skip_serializing_if = "Persona::is_default")]
+    pub dialogue: Persona,
 }
 
 impl Manifest {
@@ -60,7 +63,7 @@ impl Manifest {
         {
             return Err(format!("decode_rows is [{first}, {end}], must be [first, one past the last]"));
         }
-        Ok(())
+        self.dialogue.validate()
     }
 }
 
@@ -102,6 +105,8 @@ mod tests {
             ("cycle = \"ping_pong\"", "cycle = \"spiral\"", "spiral"),
             ("name = \"A\"", "nmae = \"A\"", "nmae"),
             ("fps = 25", "fps = 25\ndecode_rows = [9, 4]", "decode_rows"),
+            ("[voice]", "[dialogue]\ntemperature = 2.5\n[voice]", "dialogue.temperature"),
+            ("[voice]", "[dialogue]\nprompt = \"\"\n[voice]", "prompt"),
         ] {
             let error = load(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(named), "{to}: {error}");

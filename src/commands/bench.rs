@@ -101,6 +101,8 @@ impl Bed {
             config: None,
             stun: None,
             turn: None,
+            llm_url: None,
+            llm_model: None,
             mark_speech: false,
         };
         // The bench looks for the limits itself.

@@ -4,13 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::UtteranceId;
 
 /// Shared by the session's tasks; locked for a map operation at a time, never across an await.
 #[derive(Clone, Default)]
-pub(super) struct Active(Arc<Mutex<BTreeMap<UtteranceId, Entry>>>);
+pub(super) struct Active(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    entries: Mutex<BTreeMap<UtteranceId, Entry>>,
+    ended: Notify,
+}
 
 struct Entry {
     id: Option<String>,
@@ -24,13 +31,12 @@ struct Entry {
 
 pub(super) struct Ended {
     pub id: Option<String>,
-    pub text_spoken: String,
     pub interrupted_at: Option<Instant>,
 }
 
 impl Active {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<UtteranceId, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters an utterance and gives the token that cancels it.
@@ -48,13 +54,32 @@ impl Active {
         cancelled
     }
 
-    /// Cancels everything. What nobody has heard yet is forgotten: playout will report nothing of it.
-    pub fn cancel_all(&self, now: Instant) {
-        self.lock().retain(|_, entry| {
+    /// Cancels everything. What nobody has heard yet is forgotten, since playout will report nothing of it, and given
+    /// back.
+    pub fn cancel_all(&self, now: Instant) -> Vec<UtteranceId> {
+        let mut unheard = Vec::new();
+        self.lock().retain(|utterance, entry| {
             entry.interrupted_at.get_or_insert(now);
             entry.cancelled.cancel();
+            if !entry.heard {
+                unheard.push(*utterance);
+            }
             entry.heard
         });
+        unheard
+    }
+
+    /// Waits until playout has told how much was heard of everything that was interrupted: a tick or two.
+    pub async fn interrupted_have_ended(&self) {
+        loop {
+            // Before the look, so that no end is missed between the two.
+            let mut ended = std::pin::pin!(self.0.ended.notified());
+            ended.as_mut().enable();
+            if !self.lock().values().any(|entry| entry.interrupted_at.is_some()) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Marks the utterance as audible and gives the client's id of it; `None` if it was cancelled meanwhile.
@@ -86,14 +111,21 @@ impl Active {
         let mut entries = self.lock();
         if entries.get(&utterance).is_some_and(|entry| !entry.heard) {
             entries.remove(&utterance);
+            drop(entries);
+            self.0.ended.notify_waiters();
         }
     }
 
-    pub fn end(&self, utterance: UtteranceId, frames: u64, interrupted: bool) -> Option<Ended> {
+    /// What was heard of the utterance, which lasted so many frames.
+    pub fn spoken(&self, utterance: UtteranceId, frames: u64, interrupted: bool) -> Option<String> {
+        let frames = if interrupted { frames } else { u64::MAX };
+        Some(spoken_part(&self.lock().get(&utterance)?.sentences, frames))
+    }
+
+    pub fn end(&self, utterance: UtteranceId) -> Option<Ended> {
         let entry = self.lock().remove(&utterance)?;
-        let text_spoken =
-            if interrupted { spoken_part(&entry.sentences, frames) } else { spoken_part(&entry.sentences, u64::MAX) };
-        Some(Ended { id: entry.id, text_spoken, interrupted_at: entry.interrupted_at })
+        self.0.ended.notify_waiters();
+        Some(Ended { id: entry.id, interrupted_at: entry.interrupted_at })
     }
 }
 
@@ -137,7 +169,23 @@ mod tests {
         let active = Active::default();
         let now = Instant::now();
         let tokens = [active.add(UtteranceId::next(), None, now), active.add(UtteranceId::next(), None, now)];
-        active.cancel_all(now);
+        assert_eq!(active.cancel_all(now).len(), 2);
         assert!(tokens.iter().all(CancellationToken::is_cancelled));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_turn_waits_until_it_is_known_what_was_heard() {
+        let active = Active::default();
+        let utterance = UtteranceId::next();
+        active.add(utterance, None, Instant::now());
+        active.heard(utterance);
+        active.interrupted_have_ended().await;
+        assert_eq!(active.cancel_all(Instant::now()), []);
+        let waiting = active.clone();
+        let waiting = tokio::spawn(async move { waiting.interrupted_have_ended().await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        active.end(utterance);
+        waiting.await.unwrap();
     }
 }

@@ -18,6 +18,7 @@ use crate::avatar::{AvatarError, Manifest};
 use crate::compose::Composer;
 use crate::config::ServeConfig;
 use crate::conversation::{Arrivals, Conversation, Notices, Parts};
+use crate::dialogue::Dialogues;
 use crate::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
 use crate::lipsync::devices::Devices;
 use crate::lipsync::driver::Driver;
@@ -28,7 +29,6 @@ use crate::signalling::{
     AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, OpenPeerError, Peer,
     PeerEvent, Session, Sessions, SubmitError,
 };
-use crate::speech::dialogue::Echo;
 use crate::speech::tts;
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
@@ -39,6 +39,7 @@ const MEDIA_EVENTS: usize = 16;
 /// Opens and finds sessions.
 pub(super) struct SessionStore {
     config: ServeConfig,
+    dialogues: Dialogues,
     admission: Arc<Admission>,
     devices: Devices,
     composer: Composer,
@@ -82,6 +83,7 @@ impl SessionStore {
     pub(super) fn new(
         config: ServeConfig,
         works: &Works,
+        dialogues: Dialogues,
         encoders: Arc<Encoders>,
         tracker: TaskTracker,
         stop: CancellationToken,
@@ -89,6 +91,7 @@ impl SessionStore {
         Self {
             devices: works.devices.clone(),
             composer: works.composer.clone().marking(config.mark_speech),
+            dialogues,
             admission: Arc::new(Admission::new(&config)),
             config,
             playout: works.playout.clone(),
@@ -167,11 +170,13 @@ impl SessionStore {
         let driver = Driver::new(desk, composer, avatar, loaded.handle, session, audience.clone());
         let notices = Notices::default();
         let ended = self.stop.child_token();
+        let (responder, history) = self.dialogues.of(&manifest.name, &manifest.dialogue, &manifest.voice.language);
         let parts = Parts {
             driver,
             tts,
             voice: manifest.voice.clone(),
-            dialogue: Arc::new(Echo),
+            responder,
+            history,
             notices: notices.clone(),
             playout_events,
         };

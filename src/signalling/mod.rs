@@ -176,6 +176,8 @@ pub enum ErrorCode {
     UnknownAvatar,
     BadSessionName,
     SpeechFailed,
+    LlmFailed,
+    LlmRateLimited,
     LipSyncFailed,
     ServerFull,
     ShuttingDown,

@@ -33,7 +33,7 @@ pub enum ClientMessage {
     },
     /// `{"type":"text","content":"What is the time?","id":"turn-1"}`
     ///
-    /// A user's turn: the dialogue replies and the reply is spoken. `id` may be left out.
+    /// A user's turn: the language model, or what stands in for it, replies, and the reply is spoken. `id` may be left out.
     Text { content: String, id: Option<String> },
     /// `{"type":"speak","content":"Hello, my name is Anna.","id":"turn-2"}`
     ///
@@ -71,7 +71,7 @@ pub enum ServerMessage {
     WebrtcIceCandidate { candidate: Option<CandidateInit> },
     /// `{"type":"text","content":"It is noon.","utterance_id":"u-1","final":true}`
     ///
-    /// A piece of the reply, shown at once. `id` is the one the turn came with, absent if it had none.
+    /// A piece of the reply, shown at once; the last one of an utterance, which may be empty, is `final`. `id` is the one the turn came with, absent if it had none.
     Text {
         content: String,
         utterance_id: String,

@@ -4,7 +4,6 @@
 //! (`speakable` cleans them), `tts` holds the synthesisers, `resample` makes 16 kHz for the network and 48 kHz for Opus.
 //! Not in here: frames and scheduling (`lipsync`, `playout`). Runs on: tokio tasks.
 
-pub mod dialogue;
 pub mod resample;
 pub mod sentence;
 mod speakable;

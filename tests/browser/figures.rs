@@ -106,7 +106,7 @@ async fn how_a_minute_of_speech_plays() {
     let page = chromium.page(&server.url("")).await;
     page.wait_until_live().await;
     let minute = [LONG; 6].join(" ");
-    page.send(&minute).await;
+    page.ask_to_say(&minute).await;
     page.wait_until_speaking().await;
     page.watch(Duration::from_secs(5)).await;
     let (played, skew) = tokio::join!(page.watch(Duration::from_secs(60)), page.skew(Duration::from_secs(55)));
@@ -152,7 +152,7 @@ async fn what_each_viewer_costs() {
         page.wait_until_live().await;
         pages.push(page);
         idle.push(cpu_percent(&server, &pages[0]).await);
-        pages[0].send(&[LONG; 3].join(" ")).await;
+        pages[0].ask_to_say(&[LONG; 3].join(" ")).await;
         pages[0].wait_until_speaking().await;
         speaking.push(cpu_percent(&server, &pages[0]).await);
         pages[0].click("#stop").await;
@@ -175,7 +175,7 @@ async fn the_page_in_mid_word() {
     page.resize(1280, 800, false).await;
     page.wait_until_live().await;
     for sentence in SENTENCES {
-        page.send(sentence).await;
+        page.ask_to_say(sentence).await;
         page.wait_until_speaking().await;
         for at in 0..4 {
             page.watch(Duration::from_millis(300)).await;

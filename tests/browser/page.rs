@@ -64,6 +64,11 @@ impl Page {
         self.click("#send").await;
     }
 
+    /// Asks the avatar to say something, which it does in these words.
+    pub async fn ask_to_say(&self, text: &str) {
+        self.send(&format!("Say: {text}")).await;
+    }
+
     /// Waits until the avatar speaks.
     pub async fn wait_until_speaking(&self) {
         self.wait_for("mouthpiece.speaking", CONNECTED).await;
@@ -90,9 +95,9 @@ impl Page {
         serde_json::from_value(self.evaluate(&format!("{waits}.then(() => {COUNT})")).await).unwrap()
     }
 
-    /// Says something by way of the form and counts while it is said.
+    /// Has something said by way of the form and counts while it is said.
     pub async fn speak_to_the_end(&self, text: &str) -> Played {
-        self.send(text).await;
+        self.ask_to_say(text).await;
         self.wait_until_speaking().await;
         let before = self.count().await;
         self.wait_for("!mouthpiece.speaking", Duration::from_secs(120)).await;

@@ -39,7 +39,7 @@ async fn a_typed_sentence_is_seen_and_heard() {
     assert_plays(spoken);
     assert!(spoken.power > HEARD, "{spoken}");
     assert!(idle.power < SILENT && idle_again.power < SILENT, "{idle} {idle_again}");
-    assert_eq!(page.turns("user").await, [LONG]);
+    assert_eq!(page.turns("user").await, [format!("Say: {LONG}")]);
     assert_eq!(page.turns("avatar").await, [LONG]);
     assert_eq!(page.evaluate("mouthpiece.stats().then((stats) => stats.codec)").await, "H264");
     assert_eq!(
@@ -70,7 +70,7 @@ async fn an_interrupted_sentence_falls_silent() {
     let server = Server::start().await;
     let page = chromium.page(&server.url("")).await;
     page.wait_until_live().await;
-    page.send(LONG).await;
+    page.ask_to_say(LONG).await;
     page.wait_until_speaking().await;
     let speaking = page.watch(Duration::from_secs(2)).await;
     page.click("#stop").await;
@@ -92,7 +92,7 @@ async fn reloading_the_page_plays_again() {
     let server = Server::start().await;
     let page = chromium.page(&server.url("")).await;
     page.wait_until_live().await;
-    page.send(LONG).await;
+    page.ask_to_say(LONG).await;
     page.wait_until_speaking().await;
     page.navigate(&server.url("")).await;
     page.wait_until_live().await;
@@ -166,7 +166,7 @@ async fn audio_and_video_stay_together() {
     let server = Server::start().await;
     let page = chromium.page(&server.url("")).await;
     page.wait_until_live().await;
-    page.send(LONG).await;
+    page.ask_to_say(LONG).await;
     // Until then the buffers of the browser find their size.
     page.watch(Duration::from_secs(5)).await;
     let skew = page.skew(Duration::from_secs(10)).await;

@@ -8,6 +8,7 @@ mod fetch;
 mod full_size;
 mod hub;
 mod layering;
+mod llm;
 mod models;
 mod network;
 mod parity;

@@ -1,0 +1,312 @@
+//! Conversations with a language model: the real server, and a model's endpoint in a process of its own that streams,
+//! and fails in every way that one can fail.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
+/// Only ends a test that would fail anyway.
+const PATIENCE: Duration = Duration::from_secs(60);
+const KEY: &str = "my-own-secret-key";
+
+/// Ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    line.trim().to_owned()
+}
+
+struct Model {
+    _process: Process,
+    port: u16,
+}
+
+impl Model {
+    /// On any free port if it is 0; tokens come at once, or at stated times.
+    fn start(port: u16, times: &[&str]) -> Self {
+        let mut child = Command::new("python3")
+            .arg(format!("{PROJECT}/tests/it/llm_server.py"))
+            .arg(port.to_string())
+            .args(times)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let line = first_line(&mut child);
+        Self { port: line.parse().unwrap(), _process: Process(child) }
+    }
+
+    /// Waits for a request of which this is true.
+    async fn wait_for(&self, is_so: impl Fn(&Value) -> bool) {
+        let found = async {
+            let mut look = tokio::time::interval(Duration::from_millis(10));
+            while !self.requests().await.iter().any(&is_so) {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("the request comes");
+    }
+
+    async fn requests(&self) -> Vec<Value> {
+        let url = format!("http://127.0.0.1:{}/requests", self.port);
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let body = client.get(url).send().await.unwrap().bytes().await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+}
+
+struct Served {
+    _process: Process,
+    address: String,
+    log: tempfile::NamedTempFile,
+    _settings: tempfile::NamedTempFile,
+}
+
+impl Served {
+    fn start(port: u16) -> Self {
+        let settings = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "[llm]\nurl = \"http://127.0.0.1:{port}/v1\"\nmodel = \"file-model\"\nfirst_token_s = 2.0\nnext_token_s = 2.0\n"
+        );
+        std::fs::write(settings.path(), text).unwrap();
+        let path = settings.path().display().to_string();
+        Self::start_with(&["--config", &path, "--llm-model", "typed-model"], settings)
+    }
+
+    fn start_with(arguments: &[&str], settings: tempfile::NamedTempFile) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mouthpiece"))
+            .current_dir(PROJECT)
+            .env_remove("MOUTHPIECE_HOME")
+            .env("RUST_LOG", "info,mouthpiece=trace,hyper=debug,reqwest=debug")
+            .env("MOUTHPIECE_LLM_KEY", KEY)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(log.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        let line = first_line(&mut child);
+        let address = line.rsplit_once("http://").unwrap_or_else(|| panic!("no address in {line:?}")).1.to_owned();
+        Self { _process: Process(child), address, log, _settings: settings }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    async fn client(&self) -> Client {
+        let (socket, _) = connect_async(format!("ws://{}/ws", self.address)).await.unwrap();
+        Client { socket, seen: Vec::new() }
+    }
+}
+
+struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    seen: Vec<Value>,
+}
+
+impl Client {
+    async fn says(&mut self, content: &str) {
+        self.send(json!({"type": "text", "content": content, "id": content})).await;
+    }
+
+    async fn send(&mut self, message: Value) {
+        self.socket.send(Message::text(message.to_string())).await.unwrap();
+    }
+
+    /// Everything from here to the first message that fits, which is the last.
+    async fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let from = self.seen.len();
+        let found = async {
+            while !self.seen[from..].last().is_some_and(&fits) {
+                let message = self.socket.next().await.expect("the session lives").unwrap();
+                if let Message::Text(text) = message {
+                    self.seen.push(serde_json::from_str(&text).unwrap());
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("seen: {:#?}", &self.seen[from..]));
+        self.seen[from..].to_vec()
+    }
+
+    async fn until_type(&mut self, kind: &str) -> Vec<Value> {
+        self.until(|message| message["type"] == kind).await
+    }
+
+    /// A turn that goes well, cut short once it is heard.
+    async fn is_answered(&mut self, content: &str) {
+        self.says(content).await;
+        let seen = self.until(|message| message["type"] == "speech_started" && message["id"] == content).await;
+        assert!(of_type(&seen, "error").is_empty(), "{seen:#?}");
+        assert!(text(&seen, content).starts_with("You said"), "{seen:#?}");
+        self.send(json!({"type": "interrupt"})).await;
+        self.until_type("speech_ended").await;
+    }
+}
+
+fn of_type<'a>(messages: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    messages.iter().filter(|message| message["type"] == kind).collect()
+}
+
+/// The text that was shown for a turn.
+fn text(messages: &[Value], id: &str) -> String {
+    let texts = messages.iter().filter(|message| message["type"] == "text" && message["id"] == id);
+    texts.map(|message| message["content"].as_str().unwrap()).collect()
+}
+
+fn contents(request: &Value) -> Vec<String> {
+    let messages = request["asked"]["messages"].as_array().unwrap().iter();
+    messages
+        .map(|message| format!("{}: {}", message["role"].as_str().unwrap(), message["content"].as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_reply_is_shown_while_it_is_written_and_spoken_and_remembered() {
+    let model = Model::start(0, &["50", "100"]);
+    let served = Served::start(model.port);
+    let mut client = served.client().await;
+    client.says("something, my dear friend, and nothing else").await;
+    let seen = client.until_type("speech_ended").await;
+    let reply = "You said something, my dear friend, and nothing else.";
+    let texts = of_type(&seen, "text");
+    assert!(texts.len() > 3, "it streams: {seen:#?}");
+    assert_eq!(texts.iter().filter(|text| text["final"] == true).count(), 1);
+    assert_eq!(texts.iter().map(|text| text["content"].as_str().unwrap()).collect::<String>(), reply);
+    let ended = seen.last().unwrap();
+    assert_eq!((&ended["interrupted"], &ended["text_spoken"]), (&json!(false), &json!(reply)));
+    client.says("think").await;
+    let seen = client.until_type("speech_ended").await;
+    assert_eq!(text(&seen, "think"), "Thinking is done.");
+    client.says("whole").await;
+    assert_eq!(text(&client.until_type("speech_ended").await, "whole"), "A whole answer.");
+
+    let requests = model.requests().await;
+    assert_eq!(requests.len(), 3);
+    assert_eq!(requests[0]["path"], "/v1/chat/completions");
+    assert_eq!(requests[0]["authorization"], format!("Bearer {KEY}"));
+    assert_eq!(
+        (&requests[0]["asked"]["model"], &requests[0]["asked"]["stream"]),
+        (&json!("typed-model"), &json!(true))
+    );
+    let last = contents(&requests[2]);
+    assert!(last[0].starts_with("system: You are Mika"), "{last:?}");
+    let said = ["user: something, my dear friend, and nothing else", &format!("assistant: {reply}"), "user: think"];
+    assert_eq!(last[1..4], said);
+    assert_eq!(last[4..], ["assistant: Thinking is done.", "user: whole"]);
+    assert!(!served.log().contains(KEY), "the key is in the log");
+}
+
+#[tokio::test]
+async fn an_interruption_closes_the_connection_and_the_history_keeps_what_was_heard() {
+    let model = Model::start(0, &["0", "50"]);
+    let served = Served::start(model.port);
+    let mut client = served.client().await;
+    client.says("count").await;
+    client.until_type("speech_started").await;
+    // A whole sentence has been heard when the text of some more is there.
+    client.until(|message| message["content"].as_str().is_some_and(|text| text.contains("11"))).await;
+    let asked = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    client.send(json!({"type": "interrupt"})).await;
+    client.says("the next one").await;
+    let seen = client.until(|message| message["type"] == "speech_ended" && message["id"] == "count").await;
+    let ended = seen.last().unwrap();
+    assert_eq!(ended["interrupted"], true);
+    let heard = ended["text_spoken"].as_str().unwrap().to_owned();
+    client.until(|message| message["type"] == "speech_started" && message["id"] == "the next one").await;
+    let requests = model.requests().await;
+    let closed = requests[0]["closed_at"].as_f64().expect("the connection is closed");
+    eprintln!("closed {:.0} ms after the interruption", (closed - asked) * 1000.0);
+    assert!(heard.starts_with("This is the"), "{heard}");
+    let expected = ["user: count", &format!("assistant: {heard}"), "user: the next one"];
+    assert_eq!(contents(&requests[1])[1..], expected);
+}
+
+#[tokio::test]
+async fn an_interruption_before_the_first_word_closes_the_connection() {
+    let model = Model::start(0, &[]);
+    let served = Served::start(model.port);
+    let mut client = served.client().await;
+    client.says("hang").await;
+    model.wait_for(|_| true).await;
+    client.send(json!({"type": "interrupt"})).await;
+    client.is_answered("the next one").await;
+    model
+        .wait_for(|request| request["asked"]["messages"][1]["content"] == "hang" && !request["closed_at"].is_null())
+        .await;
+}
+
+/// Each is one error with a clear message, after which the same session answers.
+#[tokio::test]
+async fn every_fault_of_a_model_is_one_error_and_the_next_turn_works() {
+    let model = Model::start(0, &[]);
+    let served = Served::start(model.port);
+    let mut client = served.client().await;
+    for (fault, code, words) in [
+        ("fail 401", "llm_failed", "401 Unauthorized: Incorrect API key provided: ***."),
+        ("fail 404", "llm_failed", "404 Not Found: It is a 404."),
+        ("fail 429", "llm_rate_limited", "again in 7 s: Rate limit reached for requests."),
+        ("fail 500", "llm_failed", "500 Internal Server Error: It is a 500."),
+        ("fail 302", "llm_failed", "302 Found"),
+        ("hang", "llm_failed", "did not begin to answer within 2 s"),
+        ("stall", "llm_failed", "did not go on with its answer within 2 s"),
+        ("break", "llm_failed", "broke off: CUDA out of memory"),
+        ("llama", "llm_failed", "broke off: context is full"),
+        ("cut", "llm_failed", "cut short"),
+        ("drop", "llm_failed", "the connection broke"),
+        ("flood", "llm_failed", "a line of more than 262144 bytes"),
+        ("tools", "llm_failed", "without a word that can be said (tool_calls)"),
+    ] {
+        client.says(fault).await;
+        let seen = client.until_type("error").await;
+        let error = seen.last().unwrap();
+        assert_eq!((&error["code"], &error["fatal"]), (&json!(code), &json!(false)), "{fault}: {error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(words) && message.len() < 500, "{fault}: {message}");
+        client.is_answered(&format!("good morning after {fault}")).await;
+    }
+    let log = served.log();
+    assert!(!log.contains(KEY) && !format!("{:?}", client.seen).contains(KEY), "the key is told");
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_there_is_an_error_and_answers_once_it_is() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let served = Served::start(free);
+    let mut client = served.client().await;
+    client.says("hello").await;
+    let seen = client.until_type("error").await;
+    assert_eq!(seen.last().unwrap()["code"], "llm_failed");
+    assert!(seen.last().unwrap()["message"].as_str().unwrap().contains("cannot be reached: "), "{seen:#?}");
+    let _model = Model::start(free, &[]);
+    client.is_answered("are you there").await;
+}
+
+#[tokio::test]
+async fn without_a_model_rules_answer_and_the_log_says_so_once() {
+    let served = Served::start_with(&[], tempfile::NamedTempFile::new().unwrap());
+    for _ in 0..2 {
+        let mut client = served.client().await;
+        client.says("What is your name?").await;
+        let seen = client.until_type("speech_ended").await;
+        assert!(text(&seen, "What is your name?").starts_with("I am Mika."), "{seen:#?}");
+    }
+    assert_eq!(served.log().matches("no language model is set").count(), 1);
+}
