@@ -215,10 +215,10 @@ pub struct RunNetwork {
     pub folder: PathBuf,
     #[arg(long, value_enum)]
     pub network: Network,
-    /// Inputs: `sample` and `encoder_hidden_states` (unet), `latent`, `image`, `mel` or `audio`
+    /// Inputs: `sample` and `encoder_hidden_states` (unet), `latent`, `image`, `mel`, `audio` or `face` (latents)
     #[arg(long = "in", value_name = "FILE.safetensors")]
     pub input: PathBuf,
-    /// Outputs: `out`, or `mean` and `logvar` (vae-encode)
+    /// Outputs: `out`, or `mean` and `logvar` (vae-encode), or `latents`
     #[arg(long = "out", value_name = "FILE.safetensors")]
     pub output: PathBuf,
     /// auto, cpu, cuda or cuda:N

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use crate::parity::{Cases, assert_close, fixture, kl_json, tiny_json, unet_json};
+use crate::parity::{Cases, assert_close, fixture, kl_json, tiny_json, unet_json, whole_model};
 use crate::torch_file;
 
 const WHOLE: f64 = 5e-5;
@@ -121,6 +121,27 @@ fn both_halves_of_the_autoencoder_run() {
 }
 
 #[test]
+fn a_face_becomes_the_latents_of_an_avatar_the_same_every_time() {
+    use mouthpiece::lipsync::LipSync;
+    use mouthpiece::lipsync::musetalk::MuseTalk;
+    use mouthpiece::lipsync::musetalk::picture::from_rgb8;
+
+    let (cases, (model, _)) = (Cases::load("resize"), whole_model());
+    let face = cases.raw("down.from").unsqueeze(0);
+    let [once, again] = [(); 2].map(|()| run(model.path(), "latents", &[("face", face.shallow_clone())], &[]));
+    assert_eq!(once.get("latents"), again.get("latents"));
+    // As OpenCV scaled it, the hidden one first.
+    let scaled = cases.raw("down.to");
+    let pair = Tensor::cat(&[from_rgb8(&scaled, true).unwrap(), from_rgb8(&scaled, false).unwrap()], 0);
+    let kl = folder(&published(kl_json(), "AutoencoderKL"), "autoencoder_kl.safetensors", "model.safetensors");
+    let mean = run(kl.path(), "vae-encode", &[("image", pair)], &[]).get("mean");
+    assert_close("latents", &once.get("latents"), &(mean * 0.18215).view([1, 8, 8, 8]), WHOLE);
+    let path = model.path().join("latents.safetensors");
+    Tensor::write_safetensors(&[("latents", once.get("latents"))], &path).unwrap();
+    MuseTalk::load(model.path(), tch::Device::Cpu, 1).unwrap().add_avatar(&path, None).unwrap();
+}
+
+#[test]
 fn taesd_runs() {
     let cases = Cases::load("autoencoder_tiny");
     let config = published(tiny_json(), "AutoencoderTiny");
@@ -190,6 +211,9 @@ fn an_input_that_does_not_fit_is_named() {
     fails(&attempt(&[("sample", zeros(&[1, 4, 8, 8]))], "unet"), 1, &["\"sample\"", "[1, 4, 8, 8]", "any, 8, any"]);
     fails(&attempt(&[("sample", zeros(&[1, 8, 9, 8]))], "unet"), 1, &["sample", "9 x 8", "multiples of 8"]);
     fails(&attempt(&[("latent", zeros(&[1, 4, 8, 8]))], "vae-decode"), 1, &["not an AutoencoderKL's"]);
+    let face = zeros(&[1, 8, 8, 3]);
+    fails(&attempt(&[("face", face.to_kind(Kind::Uint8))], "latents"), 1, &["not a whole model's"]);
+    fails(&attempt(&[("face", face)], "latents"), 1, &["\"face\"", "bytes are wanted"]);
     assert!(!output.exists());
 }
 

@@ -86,6 +86,21 @@ pub struct MuseTalk {
     avatars: Vec<Avatar>,
 }
 
+/// Per channel, `[1, channels, 1, 1]`: deviation and mean that turn the UNet's latents into the autoencoder's.
+pub(super) fn latent_scale(config: &ModelConfig, kind: Kind, device: Device) -> Result<(Tensor, Tensor)> {
+    let channels = config.autoencoder.latent_channels();
+    let per_channel = |values: &Option<Vec<f32>>, default: f64| -> Result<Tensor> {
+        let values = match values {
+            Some(values) => Tensor::f_from_slice(values)?,
+            None => Tensor::f_full([channels], default, (Kind::Float, Device::Cpu))?,
+        };
+        Ok(values.f_view([1, channels, 1, 1])?.f_to_kind(kind)?.f_to_device(device)?)
+    };
+    // The mean counts in the autoencoder's unscaled latents, so only the deviation carries the scaling factor.
+    let std = per_channel(&config.latent_std, 1.0)?.f_div_scalar(config.autoencoder.scaling_factor())?;
+    Ok((std, per_channel(&config.latent_mean, 0.0)?))
+}
+
 impl MuseTalk {
     /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
     /// `threads` is libtorch's, for this process. Computes in the floats that are [`Precisions::quickest`]; in 32 bits, a
@@ -159,17 +174,7 @@ impl MuseTalk {
         }
         use_channels_last(&store)?;
         unet.fold_time()?;
-        let channels = config.autoencoder.latent_channels();
-        let per_channel = |values: &Option<Vec<f32>>, default: f64| -> Result<Tensor> {
-            let values = match values {
-                Some(values) => Tensor::f_from_slice(values)?,
-                None => Tensor::f_full([channels], default, (Kind::Float, Device::Cpu))?,
-            };
-            Ok(values.f_view([1, channels, 1, 1])?.f_to_kind(kind)?.f_to_device(device)?)
-        };
-        // The mean counts in the autoencoder's unscaled latents, so only the deviation carries the scaling factor.
-        let latent_std = per_channel(&config.latent_std, 1.0)?.f_div_scalar(config.autoencoder.scaling_factor())?;
-        let latent_mean = per_channel(&config.latent_mean, 0.0)?;
+        let (latent_std, latent_mean) = latent_scale(&config, kind, device)?;
         Ok(Self {
             config,
             device,

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use image::RgbImage;
 use tch::{Device, Kind, Tensor, nn};
 
 use super::config::published::{Published, load_extractor};
@@ -13,16 +14,18 @@ use super::config::{
 };
 use super::layers::blank;
 use super::mel::LogMel;
-use super::model::WHOLE;
+use super::model::{WHOLE, latent_scale};
+use super::picture::from_rgb8;
 use super::precision::Precision;
 use super::weights::{Mapping, load_checkpoint, read_safetensors};
 use super::{AutoencoderKl, Result, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder};
+use crate::avatar::resize::lanczos4;
 use crate::lipsync::LipSyncError;
 use crate::models::Checkpoint;
 use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::models::names::{audio_encoder_prefix, current_name};
 
-/// Which network, and which half of an autoencoder.
+/// Which network, and which half of an autoencoder; `Latents` is what an avatar's faces are to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Network {
     Unet,
@@ -31,6 +34,7 @@ pub enum Network {
     TaesdDecode,
     AudioEncoder,
     Mel,
+    Latents,
 }
 
 /// Reads the inputs from the file `inputs`, runs the network of `folder`, writes what comes out as 32-bit floats.
@@ -75,10 +79,38 @@ impl<'a> Inputs<'a> {
     }
 
     fn get_as(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor> {
-        let wrong = |problem: String| LipSyncError::Model { path: self.path.display().to_string(), problem };
+        let tensor = self.find(name, shape)?;
+        if !tensor.is_floating_point() {
+            return Err(self.wrong(format!("tensor {name:?} is of type {:?}, floats are wanted", tensor.kind())));
+        }
+        Ok(tensor.f_to_kind(kind)?.f_to_device(self.device)?)
+    }
+
+    /// Pictures, `[n, height, width, 3]`.
+    fn rgb8(&self, name: &str) -> Result<Vec<RgbImage>> {
+        let tensor = self.find(name, &[0, 0, 0, 3])?;
+        if tensor.kind() != Kind::Uint8 {
+            return Err(self.wrong(format!("tensor {name:?} is of type {:?}, bytes are wanted", tensor.kind())));
+        }
+        let (pictures, height, width, _) = tensor.size4()?;
+        let too_large = || self.wrong(format!("tensor {name:?} has pictures of {width} x {height}"));
+        let side = |length: i64| u32::try_from(length).map_err(|_| too_large());
+        let (width, height) = (side(width)?, side(height)?);
+        let picture = |index| {
+            let bytes = Vec::<u8>::try_from(tensor.f_get(index)?.f_contiguous()?.f_view([-1])?)?;
+            RgbImage::from_raw(width, height, bytes).ok_or_else(too_large)
+        };
+        (0..pictures).map(picture).collect()
+    }
+
+    fn wrong(&self, problem: String) -> LipSyncError {
+        LipSyncError::Model { path: self.path.display().to_string(), problem }
+    }
+
+    fn find(&self, name: &str, shape: &[i64]) -> Result<&Tensor> {
         let Some((_, tensor)) = self.tensors.iter().find(|(given, _)| given == name) else {
             let given: Vec<&str> = self.tensors.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(wrong(format!("has no tensor {name:?}, only {given:?}")));
+            return Err(self.wrong(format!("has no tensor {name:?}, only {given:?}")));
         };
         let given = tensor.size();
         let fits =
@@ -86,12 +118,9 @@ impl<'a> Inputs<'a> {
         if !fits || given.contains(&0) {
             let wanted: Vec<String> =
                 shape.iter().map(|size| if *size == 0 { "any".to_owned() } else { size.to_string() }).collect();
-            return Err(wrong(format!("tensor {name:?} is {given:?} where [{}] is wanted", wanted.join(", "))));
+            return Err(self.wrong(format!("tensor {name:?} is {given:?} where [{}] is wanted", wanted.join(", "))));
         }
-        if !tensor.is_floating_point() {
-            return Err(wrong(format!("tensor {name:?} is of type {:?}, floats are wanted", tensor.kind())));
-        }
-        Ok(tensor.f_to_kind(kind)?.f_to_device(self.device)?)
+        Ok(tensor)
     }
 }
 
@@ -154,7 +183,32 @@ impl Opened<'_> {
                 // A spectrogram has no weights and is made in 32 bits whatever the networks run in.
                 Ok(vec![("out", self.mel(&inputs.get_as("audio", &[0], Kind::Float)?)?)])
             }
+            Network::Latents => Ok(vec![("latents", self.latents(&inputs.rgb8("face")?)?)]),
         }
+    }
+
+    /// What an avatar's faces are to the UNet: each scaled as upstream scales it, encoded once with its lower half hidden
+    /// and once whole. The mean of what the encoder gives, where upstream takes a sample without a seed: the same face has
+    /// the same latents, always.
+    fn latents(&self, faces: &[RgbImage]) -> Result<Tensor> {
+        let Published::Whole(model) = self.config()? else {
+            return self.other("a whole model's, which says how large a face is");
+        };
+        let config = self.kl_config()?;
+        let side = u32::try_from(model.crop_size).unwrap_or(0);
+        let (std, mean) = latent_scale(&model, self.kind, self.device)?;
+        let kl = self.build("autoencoder", |p| AutoencoderKl::new(p, &config))?;
+        let mut latents = Vec::with_capacity(faces.len());
+        for face in faces {
+            let face = lanczos4(face, side, side).into_raw();
+            let face = Tensor::f_from_slice(&face)?.f_view([model.crop_size, model.crop_size, 3])?;
+            let pair = Tensor::f_cat(&[from_rgb8(&face, true)?, from_rgb8(&face, false)?], 0)?;
+            let (latent, _) = kl.encode(&pair.f_to_kind(self.kind)?.f_to_device(self.device)?)?;
+            // Two of four channels after one another are one of eight.
+            let [channels, size] = [2 * config.latent_channels, model.latent_size()];
+            latents.push(latent.f_sub(&mean)?.f_div(&std)?.f_contiguous()?.f_view([1, channels, size, size])?);
+        }
+        Ok(Tensor::f_cat(&latents, 0)?)
     }
 
     /// `[segments, n_mels, frames]`: as Whisper's extractor, every segment of 30 s padded with silence.
