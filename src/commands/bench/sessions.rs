@@ -27,8 +27,7 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
     let time = Duration::from_secs(arguments.seconds.into());
     let (mut clients, mut watchers) = (Vec::new(), Vec::new());
     let (mut rows, mut hold) = (Vec::new(), 0);
-    let mut probe = Probe::start(bed).await?;
-    let alone = probe.first_frame(arguments.utterances, recording).await?;
+    let alone = first_frame(bed, arguments.utterances, recording).await?;
     for sessions in 1..=arguments.sessions {
         let url = bed.url(&format!("speaker-{sessions}"));
         let mut client = Client::connect(&url).await?;
@@ -72,22 +71,25 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
         }));
     }
     let speakers = hold as usize * BUSY_PERCENT / 100;
-    let busy = &mut clients[..speakers];
-    let text = speech_of(PROBED * arguments.utterances, SENTENCES);
-    try_join_all(busy.iter_mut().map(|client| client.start_speaking(&text))).await?;
+    // The server drops who is silent and answers no ping.
+    for client in clients.split_off(speakers) {
+        client.close().await?;
+    }
+    let time_of_probe = PROBED * (arguments.utterances + WARM_UP);
+    let text = speech_of(time_of_probe, SENTENCES);
+    try_join_all(clients.iter_mut().map(|client| client.start_speaking(&text))).await?;
     // Read meanwhile, as every client must; they have more to say than the probe takes.
     let listening = async {
-        match try_join_all(busy.iter_mut().map(|client| client.listen(PROBED * arguments.utterances))).await {
+        match try_join_all(clients.iter_mut().map(|client| client.listen(time_of_probe))).await {
             Ok(_) => std::future::pending().await,
             Err(error) => error,
         }
     };
-    let busy_first_frame = tokio::select! {
-        found = probe.first_frame(arguments.utterances, recording) => found?,
+    let busy = tokio::select! {
+        found = first_frame(bed, arguments.utterances, recording) => found?,
         error = listening => return Err(error),
     };
-    try_join_all(clients[..speakers].iter_mut().map(Client::interrupt)).await?;
-    probe.stop().await?;
+    try_join_all(clients.iter_mut().map(Client::interrupt)).await?;
     for watcher in watchers {
         watcher.stop().await?;
     }
@@ -99,7 +101,7 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
         "sessions": rows,
         "seconds": arguments.seconds,
         "viewers_each": 1,
-        "first_frame_ms": {"alone": alone, "busy": busy_first_frame, "busy_speakers": speakers},
+        "first_frame_ms": {"alone": alone, "busy": busy, "busy_speakers": speakers},
     });
     if arguments.idle > 0 {
         report["idle"] = idle::watched(bed, arguments.idle, time, recording).await?;
@@ -110,36 +112,22 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
     Ok(report)
 }
 
-/// A session of its own that says short things, one after the other.
-struct Probe {
-    client: Client,
-    watcher: Watcher,
-}
-
-impl Probe {
-    async fn start(bed: &Bed) -> anyhow::Result<Self> {
-        let url = bed.url("probe");
-        let mut client = Client::connect(&url).await?;
-        let watcher = Watcher::start(&url).await?;
-        for at in 0..WARM_UP {
-            client.speak(sentence(at)).await?;
-        }
-        Ok(Self { client, watcher })
+/// From text to the first mouth at the encoder, in a session of its own that says short things one after the other.
+async fn first_frame(bed: &Bed, utterances: u32, recording: &Recording) -> anyhow::Result<Value> {
+    let url = bed.url("probe");
+    let mut client = Client::connect(&url).await?;
+    let watcher = Watcher::start(&url).await?;
+    for at in 0..WARM_UP {
+        client.speak(sentence(at)).await?;
     }
-
-    /// From its text to its first mouth at the encoder.
-    async fn first_frame(&mut self, utterances: u32, recording: &Recording) -> anyhow::Result<Value> {
-        recording.take();
-        for at in 0..utterances {
-            self.client.speak(sentence(at)).await?;
-        }
-        Ok(percentiles(recording.take().percentiles(metrics::FIRST_FRAME)))
+    recording.take();
+    for at in 0..utterances {
+        client.speak(sentence(at)).await?;
     }
-
-    async fn stop(self) -> anyhow::Result<()> {
-        self.watcher.stop().await?;
-        self.client.close().await
-    }
+    let found = recording.take();
+    watcher.stop().await?;
+    client.close().await?;
+    Ok(percentiles(found.percentiles(metrics::FIRST_FRAME)))
 }
 
 /// What the pairs of all sessions showed.
