@@ -22,7 +22,7 @@ use super::window::BATCH_SIZES;
 use crate::timeline::FRAME_DURATION;
 
 /// Longest that a batch should take.
-pub const LONGEST_BATCH: Duration = Duration::from_millis(60);
+pub const LONGEST_BATCH: Duration = Duration::from_millis(80);
 /// Distance of a deadline from which on waiting for company is no risk: a few batches of the longest.
 pub const COMFORT: Duration = Duration::from_millis(240);
 

@@ -7,6 +7,7 @@ use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch, frame_tokens,
 use mouthpiece::lipsync::musetalk::config::{AudioWindow, AutoencoderConfig};
 use mouthpiece::lipsync::musetalk::layers::{Linear, channels_last};
 use mouthpiece::lipsync::musetalk::model::Decoder;
+use mouthpiece::lipsync::musetalk::precision::Precision;
 use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors, save_safetensors, use_channels_last};
 use mouthpiece::lipsync::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet};
 use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
@@ -97,6 +98,24 @@ fn the_shipped_demo_configuration_is_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
     let config = ModelConfig::load(&folder.join("config.json")).unwrap();
     build(&nn::VarStore::new(Device::Cpu), &config);
+}
+
+/// Whatever floats this machine's decoder is quickest in.
+#[test]
+fn the_demo_model_as_served_draws_what_it_draws_in_32_bits_to_a_level() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let draw = |mut model: MuseTalk| {
+        let avatar = model.add_avatar(&models.join("avatars/demo/latents.safetensors"), None).unwrap();
+        let frames = model.infer(&batch(avatar, vec![0, 3, 5, 7])).unwrap();
+        frames.into_iter().flat_map(|frame| frame.rgb).collect::<Vec<u8>>()
+    };
+    let served = draw(MuseTalk::load(&models.join("demo"), Device::Cpu, 1).unwrap());
+    let exact = draw(MuseTalk::load_as(&models.join("demo"), Device::Cpu, 1, Precision::Fp32).unwrap());
+    let apart: Vec<u8> = served.iter().zip(&exact).map(|(served, exact)| served.abs_diff(*exact)).collect();
+    let mean = apart.iter().map(|&levels| f64::from(levels)).sum::<f64>() / apart.len() as f64;
+    let far = apart.iter().filter(|&&levels| levels > 1).count();
+    assert!(mean < 0.1 && far * 1000 < apart.len(), "{mean} on average, {far} of {} by more than one", apart.len());
+    assert!(apart.iter().all(|&levels| levels <= 3));
 }
 
 #[test]
