@@ -24,7 +24,8 @@ use crate::media::{self, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, PoseClock, SessionPlayout};
 use crate::server::{self, Works};
-use crate::speech::sentence::{SentenceSplitter, speakable};
+use crate::speech::sentence::SentenceSplitter;
+use crate::speech::spoken::spoken;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, tts};
 use crate::timeline::{FPS, FrameIndex};
 
@@ -125,7 +126,7 @@ fn clips(arguments: &Render, voice: &crate::speech::Voice) -> anyhow::Result<Cli
     let mut splitter = SentenceSplitter::new();
     let mut sentences = splitter.push(text);
     sentences.extend(splitter.finish());
-    let sentences: Vec<String> = sentences.iter().filter_map(|sentence| speakable(sentence)).collect();
+    let sentences: Vec<String> = sentences.iter().filter_map(|sentence| spoken(sentence, &voice.language)).collect();
     if sentences.is_empty() {
         return Err(BadInput("--text holds nothing that can be spoken".into()).into());
     }

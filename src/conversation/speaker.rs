@@ -17,7 +17,9 @@ use crate::dialogue::{DialogueError, Reply, Responder};
 use crate::ids::UtteranceId;
 use crate::lipsync::driver::{Driver, DriverError};
 use crate::signalling::{ErrorCode, Notice};
-use crate::speech::sentence::{SentenceSplitter, speakable};
+use crate::speech::code_blocks::CodeBlocks;
+use crate::speech::sentence::SentenceSplitter;
+use crate::speech::spoken::spoken;
 use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 
 /// Sentences read and not yet spoken; a reply that is further ahead waits to be read.
@@ -53,12 +55,12 @@ impl Speaker {
             Say::Exactly(text) => {
                 self.begin(utterance, "").await;
                 let whole: Reply = Box::pin(stream::iter([Ok(text)]));
-                self.text(&mut progress, whole, SentenceSplitter::new()).await
+                self.text(&mut progress, whole, SentenceSplitter::new(), None).await
             }
             Say::ReplyTo(text) => {
                 self.begin(utterance, &text).await;
                 let reply = self.responder.reply(self.said.with(|history| history.messages()));
-                self.text(&mut progress, reply, SentenceSplitter::clause_first()).await
+                self.text(&mut progress, reply, SentenceSplitter::clause_first(), Some(CodeBlocks::default())).await
             }
         };
         let ended = match spoken {
@@ -100,6 +102,7 @@ impl Speaker {
         progress: &mut Progress,
         reply: Reply,
         splitter: SentenceSplitter,
+        code_blocks: Option<CodeBlocks>,
     ) -> Result<(), DriverError> {
         let (sentences, queue) = mpsc::channel(SENTENCES);
         let reader = Reader {
@@ -108,6 +111,7 @@ impl Speaker {
             id: progress.id.clone(),
             arrived: progress.arrived,
             splitter,
+            code_blocks,
             sentences,
         };
         let cancelled = progress.cancelled.clone();
@@ -189,7 +193,7 @@ async fn made(
 ) -> Option<Result<(String, PcmStream), SpeechError>> {
     loop {
         let sentence = queue.recv().await?;
-        if let Some(text) = speakable(&sentence) {
+        if let Some(text) = spoken(&sentence, &voice.language) {
             return Some(tts.speak(&text, voice).map(|speech| (sentence, speech)));
         }
     }
@@ -202,6 +206,8 @@ struct Reader {
     id: Option<String>,
     arrived: Instant,
     splitter: SentenceSplitter,
+    /// Leaves out what a model writes and nobody wants to hear; what a client has spoken is spoken whole.
+    code_blocks: Option<CodeBlocks>,
     sentences: mpsc::Sender<String>,
 }
 
@@ -239,7 +245,8 @@ impl Reader {
                 self.show(&text[shown..], false);
                 (shown, next_show) = (text.len(), tokio::time::Instant::now() + SHOW_EVERY);
             }
-            for sentence in self.splitter.push(&piece) {
+            let prose = self.code_blocks.as_mut().map_or_else(|| piece.clone(), |blocks| blocks.push(&piece));
+            for sentence in self.splitter.push(&prose) {
                 // Nobody speaks any more: the turn has failed, and whoever waits for it knows.
                 if self.sentences.send(sentence).await.is_err() {
                     return Read { text, error: None };
@@ -247,7 +254,8 @@ impl Reader {
             }
         };
         self.show(&text[shown..], true);
-        if let Some(rest) = self.splitter.finish() {
+        let prose = self.code_blocks.as_mut().map(CodeBlocks::finish).unwrap_or_default();
+        for rest in self.splitter.push(&prose).into_iter().chain(self.splitter.finish()) {
             let _ = self.sentences.send(rest).await;
         }
         let error = outcome.err();

@@ -1,6 +1,7 @@
 //! Takes out of a text what a voice cannot say: markdown marks, emoji, control characters.
 //!
-//! In here: a pure function. Not in here: reading numbers or abbreviations out, which the synthesiser does better.
+//! In here: a pure function. Not in here: writing out addresses, amounts and units (`spoken`), blocks of code
+//! (`code_blocks`).
 
 /// The text as it should be spoken, on one line; `None` if no letter or digit is left.
 pub fn speakable(text: &str) -> Option<String> {
@@ -16,6 +17,7 @@ pub fn speakable(text: &str) -> Option<String> {
 
 fn push_line(line: &str, out: &mut String) {
     let line = without_links(strip_block_marks(line));
+    let line = line.trim().trim_matches('|');
     let chars: Vec<char> = line.chars().collect();
     for (at, &here) in chars.iter().enumerate() {
         let before = at.checked_sub(1).map(|at| chars[at]);
@@ -29,7 +31,10 @@ fn push_line(line: &str, out: &mut String) {
             '*' | '_' | '`' => {}
             '~' if before == Some('~') || after == Some('~') => {}
             // Cells of a table are heard apart.
-            '|' => out.push_str(", "),
+            '|' => {
+                out.truncate(out.trim_end().len());
+                out.push_str(", ");
+            }
             _ if here.is_whitespace() || (here.is_control() && !is_invisible(here)) => out.push(' '),
             _ if is_invisible(here) || is_pictograph(here) => {}
             _ => out.push(here),
@@ -111,7 +116,7 @@ mod tests {
             ("See [the guide](https://a.b/c_d) and ![a cat](x.png).", "See the guide and a cat."),
             ("[a [b](c) [](d) [e](f", "[a b [](d) [e](f"),
             ("[not a link] (really)", "[not a link] (really)"),
-            ("| a | b |", ", a , b ,"),
+            ("| a | b |", "a, b"),
             ("你好，**世界**。🎉", "你好，世界。"),
             ("1️⃣ first", "1 first"),
             ("5 € ≠ 6 $", "5 € ≠ 6 $"),
