@@ -3,7 +3,7 @@
 //! Where the sound leaves a doubt about the mouth, a network that is shown the true mouth draws all those that it might be
 //! at once: a blur. So here it is shown another one, which the sound does tell: the mouth that the helper head hears, drawn
 //! sharply. What the helper head hears is a mean and so moves too little; each of its parameters is spread out again as
-//! widely as the truth's ([`spread`]).
+//! widely as the truth's (`spread`).
 
 use std::path::Path;
 
