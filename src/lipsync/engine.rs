@@ -187,7 +187,7 @@ impl Thread {
             }
             let gone = |job: &Job| job.cancelled.is_cancelled() || job.reply.is_closed();
             self.scheduler.withdraw(gone).iter().for_each(|_| crate::metrics::engine_skipped());
-            for job in self.scheduler.take_late(Instant::now()) {
+            for job in self.scheduler.take_late(Instant::now(), &self.artist.capacity) {
                 let _ = job.reply.send(Ok(vec![None; job.run.poses.len()]));
             }
             match self.scheduler.next(Instant::now(), &self.artist.capacity) {

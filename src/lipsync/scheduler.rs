@@ -8,8 +8,9 @@
 //!   what a first word may have to wait. Its size is one of [`BATCH_SIZES`].
 //! - A batch that could be larger waits for company while its first deadline is further than [`COMFORT`] away and nothing
 //!   else could be drawn meanwhile.
-//! - If not all that waits can be in time, every second frame is left out of what is drawn; frames whose time has passed
-//!   are not drawn at all. Playout shows the mouth before once more, and the sound goes on.
+//! - If not all that waits can be in time, every second frame is left out of what is drawn, and batches are as large as
+//!   they may be. What would mostly come too late is not drawn at all, or all that follows would be late as well. Playout
+//!   shows the mouth before once more, and the sound goes on.
 //!
 //! Fairness follows: a session has a bounded number of frames ahead of the screen (`driver`), so however much text it has
 //! queued, another's first word has the earlier deadline.
@@ -88,11 +89,15 @@ impl<T> Scheduler<T> {
         self.take(|run| unwanted(&run.item))
     }
 
-    /// Takes out what could only come after its last frame has left.
-    pub fn take_late(&mut self, now: Instant) -> Vec<T> {
+    /// Takes out what would come when more than half of it has left.
+    pub fn take_late(&mut self, now: Instant, capacity: &Capacity) -> Vec<T> {
+        let full = capacity.time_of(capacity.largest_within(LONGEST_BATCH));
+        let thin = self.is_overloaded(now, capacity);
         self.take(|run| {
-            let over = run.deadline.map(|first| first + FRAME_DURATION * u32::try_from(run.frames).unwrap_or(1));
-            !run.awaited && over.is_some_and(|over| over <= now)
+            // Without time for all, what is drawn is drawn in full batches.
+            let done = now + if thin { full } else { capacity.time_of(run.frames) };
+            let half = FRAME_DURATION * u32::try_from(run.frames / 2).unwrap_or(u32::MAX);
+            !run.awaited && run.deadline.is_some_and(|first| done > first + half)
         })
     }
 
@@ -118,7 +123,8 @@ impl<T> Scheduler<T> {
                 deadline.saturating_duration_since(now)
             }
         };
-        let most = capacity.largest_within(room.max(alone)).clamp(first.frames, longest);
+        let room = if thin { LONGEST_BATCH } else { room.max(alone) };
+        let most = capacity.largest_within(room).clamp(first.frames, longest);
         Next::Draw(self.choose(most, thin))
     }
 

@@ -111,13 +111,46 @@ fn too_much_to_draw_leaves_out_every_second_frame_but_never_the_awaited_first() 
 }
 
 #[test]
-fn frames_whose_time_has_passed_are_given_up_unless_playout_waits_for_them() {
+fn what_would_mostly_come_too_late_is_given_up_unless_playout_waits_for_it() {
     let (mut scheduler, now) = (Scheduler::default(), Instant::now());
     scheduler.push(run(1, 4, now));
     scheduler.push(Run { awaited: true, ..run(2, 1, now) });
-    assert_eq!(scheduler.take_late(now + ms(159)), [0; 0]);
-    assert_eq!(scheduler.take_late(now + ms(160)), [1]);
-    assert_eq!(drawn(scheduler.next(now + ms(160), &laptop())), [2]);
+    // Four frames take 44 ms, and the third is due after 80.
+    assert_eq!(scheduler.take_late(now + ms(36), &laptop()), [0; 0]);
+    assert_eq!(scheduler.take_late(now + ms(37), &laptop()), [1]);
+    assert_eq!(drawn(scheduler.next(now + ms(37), &laptop())), [2]);
+}
+
+/// Eight sessions of 25 frames a second, which is twice what a laptop draws.
+#[test]
+fn overloaded_for_long_it_still_draws_nearly_as_much_as_it_can_and_in_time() {
+    let (capacity, start) = (laptop(), Instant::now());
+    let (mut scheduler, mut now) = (Scheduler::default(), start);
+    let (mut coming, mut in_time, mut due) = (0, 0, 0);
+    while now < start + ms(10_000) {
+        // Each run of four is asked for 640 ms before it is due.
+        while start + ms(160 * (coming / 8)) <= now {
+            scheduler.push(run(u32::try_from(coming).unwrap(), 4, start + ms(160 * (coming / 8) + 640)));
+            coming += 1;
+            due += 4;
+        }
+        scheduler.take_late(now, &capacity);
+        match scheduler.next(now, &capacity) {
+            Next::Draw(chosen) => {
+                let frames = chosen.iter().map(|chosen| if chosen.every_second { 2 } else { 4 }).sum();
+                now += capacity.time_of(frames);
+                for chosen in chosen {
+                    let first = start + ms(160 * (u64::from(chosen.item) / 8) + 640);
+                    let step = if chosen.every_second { 2 } else { 1 };
+                    in_time += (0..4_u32).step_by(step).filter(|frame| now <= first + FRAME_DURATION * *frame).count();
+                }
+            }
+            Next::Wait(until) => now = until.min(now + ms(40)),
+            Next::Nothing => now += ms(1),
+        }
+    }
+    // 91 frames a second can be drawn, 200 are due.
+    assert!(in_time * 100 > due * 36, "{in_time} of {due}");
 }
 
 proptest! {
@@ -156,8 +189,10 @@ proptest! {
             for item in scheduler.withdraw(|item| gone(*item)) {
                 prop_assert!(gone(item) && seen.insert(item) && waiting.remove(&item));
             }
-            for item in scheduler.take_late(now) {
-                prop_assert!(!runs[item].2 && runs[item].1 < Some(now) && seen.insert(item) && waiting.remove(&item));
+            for item in scheduler.take_late(now, &capacity) {
+                let (_, deadline, awaited, _) = runs[item];
+                prop_assert!(!awaited && deadline < Some(now + LONGEST_BATCH.max(capacity.time_of(4))));
+                prop_assert!(seen.insert(item) && waiting.remove(&item));
             }
             prop_assert_eq!(scheduler.len(), waiting.len());
             let earliest = waiting.iter().filter_map(|item| runs[*item].1).min();
