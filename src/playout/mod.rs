@@ -216,7 +216,15 @@ impl Playout {
     /// Stops a session and gives its sink back. After this no pair of it leaves.
     pub async fn remove(&self, id: SessionId) -> Option<Box<dyn PairSink>> {
         let (reply, sink) = oneshot::channel();
-        self.control.try_send(Control::Remove(id, reply)).ok()?;
+        match self.control.try_send(Control::Remove(id, reply)) {
+            Ok(()) => {}
+            Err(blocking::TrySendError::Disconnected(_)) => return None,
+            // Many sessions end at once; the thread has room again after its tick.
+            Err(blocking::TrySendError::Full(removal)) => {
+                let control = self.control.clone();
+                tokio::task::spawn_blocking(move || control.send(removal)).await.ok()?.ok()?;
+            }
+        }
         sink.await.ok()
     }
 
@@ -301,5 +309,59 @@ impl Running {
                 crate::metrics::event_dropped();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::avatar::fixture;
+
+    /// Reports its first pair and holds the thread in that tick until it is let go.
+    struct Holding(Option<(oneshot::Sender<()>, blocking::Receiver<()>)>);
+    struct Nowhere;
+
+    impl PairSink for Holding {
+        fn push(&mut self, _: Pair) {
+            if let Some((holding, release)) = self.0.take() {
+                holding.send(()).unwrap();
+                let _ = release.recv();
+            }
+        }
+    }
+
+    impl PairSink for Nowhere {
+        fn push(&mut self, _: Pair) {}
+    }
+
+    #[tokio::test]
+    async fn however_many_sessions_end_within_one_tick_none_is_left_behind() {
+        let (playout, thread) = Playout::spawn().unwrap();
+        let avatar = Arc::new(fixture::avatar());
+        let add = |sink: Box<dyn PairSink>| {
+            let (events, told) = mpsc::channel(1);
+            let id = SessionId::next();
+            (id, playout.add(id, Arc::clone(&avatar), sink, events).unwrap(), told)
+        };
+        let mut sessions: Vec<_> = (0..3 * CONTROLS).map(|_| add(Box::new(Nowhere))).collect();
+        let (holding, held) = oneshot::channel();
+        let (release, released) = blocking::channel();
+        sessions.push(add(Box::new(Holding(Some((holding, released))))));
+        held.await.unwrap();
+        let mut removals = Vec::new();
+        for (id, ..) in &sessions {
+            let mut removal = Box::pin(playout.remove(*id));
+            assert!(futures_util::poll!(&mut removal).is_pending());
+            removals.push(removal);
+        }
+        drop(release);
+        for removal in removals {
+            assert!(removal.await.is_some());
+        }
+        for (_, _, mut told) in sessions {
+            assert_eq!(told.recv().await, None);
+        }
+        drop(playout);
+        assert!(thread.join());
     }
 }
