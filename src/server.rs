@@ -7,6 +7,8 @@
 //! thread.
 
 mod admission;
+#[cfg(test)]
+mod isolation;
 mod sessions;
 
 use std::future::Future;

@@ -1,0 +1,139 @@
+//! Two hundred sessions speaking at once, each with a mark of its own in its avatar, its mouths and its sound: none is
+//! ever seen or heard in another. Everything is real but the network, which draws the mark of the avatar it is told.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc as blocking;
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::audience::Audience;
+use crate::avatar::{Avatar, fixture};
+use crate::ids::{SessionId, UtteranceId};
+use crate::lipsync::driver::Driver;
+use crate::lipsync::{LipSyncError, MouthFrame, MouthRun};
+use crate::playout::{Event, I420Frame, Pair, PairSink};
+use crate::speech::PcmChunk;
+use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
+
+const SESSIONS: usize = 200;
+/// Frames that each speaks.
+const SPOKEN: usize = 24;
+
+/// Knows avatars by their handle only, as the real one does.
+#[derive(Default)]
+struct Marking {
+    avatars: usize,
+}
+
+impl LipSync for Marking {
+    fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
+        self.avatars += 1;
+        Ok(AvatarHandle(self.avatars - 1))
+    }
+
+    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+        let draw = |run: &MouthRun| {
+            let mark = u8::try_from(run.avatar.0).unwrap();
+            let colour = [mark % 16 * 16, 128, mark / 16 * 16];
+            run.poses.iter().map(|_| MouthFrame { width: 32, height: 32, rgb: colour.repeat(32 * 32) }).collect()
+        };
+        Ok(runs.iter().map(draw).collect())
+    }
+}
+
+/// What left in one pair: the colour in the middle of the mouth, and the middle of the sound if somebody spoke.
+type Left = ((u8, u8, u8), Option<i16>);
+
+struct Watching(blocking::Sender<Left>);
+
+impl PairSink for Watching {
+    fn push(&mut self, pair: Pair) {
+        let (x, y, width, luma) = (32, 36, 64, 64 * 64);
+        let chroma = y / 2 * (width / 2) + x / 2;
+        let data = &pair.frame.data;
+        let colour = (data[y * width + x], data[luma + chroma], data[luma + luma / 4 + chroma]);
+        let sound = pair.utterance.map(|_| pair.audio.map_or(0, |audio| audio[PLAYOUT_SAMPLES_PER_FRAME / 2]));
+        // The test has ended if nobody takes it.
+        let _ = self.0.send((colour, sound));
+    }
+}
+
+/// An avatar whose own frames are of one colour, which no mouth has.
+fn marked(mark: usize) -> Avatar {
+    let mut avatar = fixture::avatar();
+    let luma = usize::try_from(fixture::SIZE * fixture::SIZE).unwrap();
+    let data = [vec![own_colour(mark).0; luma], vec![255; luma / 2]].concat();
+    let picture = Arc::new(I420Frame { width: fixture::SIZE, height: fixture::SIZE, data });
+    avatar.frames.iter_mut().for_each(|frame| frame.picture = Arc::clone(&picture));
+    avatar
+}
+
+fn own_colour(mark: usize) -> (u8, u8, u8) {
+    (u8::try_from(20 + mark).unwrap(), 255, 255)
+}
+
+fn level(mark: usize) -> i16 {
+    i16::try_from(4096 + 128 * mark).unwrap()
+}
+
+async fn works() -> Works {
+    let (mut engines, mut threads) = (Vec::new(), Vec::new());
+    for name in ["one", "two"] {
+        let (engine, thread) = Engine::spawn(|| Ok(Box::new(Marking::default()) as Box<dyn LipSync>)).await.unwrap();
+        engines.push((name.to_owned(), engine));
+        threads.push(thread);
+    }
+    let (composer, compose) = Composer::spawn().unwrap();
+    let (playout, playout_thread) = Playout::spawn().unwrap();
+    let threads = Threads { engines: threads, compose, playout: playout_thread };
+    Works { devices: Devices::new(engines), composer, playout, threads }
+}
+
+/// Speaks to the end and tells what left meanwhile.
+async fn speak(works: &Works, mark: usize) -> Vec<Left> {
+    let (sink, left) = blocking::channel();
+    let (events, mut told) = mpsc::channel(8);
+    let avatar = Arc::new(marked(mark));
+    let id = SessionId::next();
+    let session = works.playout.add(id, Arc::clone(&avatar), Box::new(Watching(sink)), events).unwrap();
+    let audience = Audience::default();
+    let _seat = audience.enter();
+    let (desk, composer) = (works.devices.desk(), works.composer.clone());
+    let mut driver = Driver::new(desk, composer, avatar, AvatarHandle(mark), session, audience);
+    let (pieces, speech) = mpsc::channel(1);
+    let (utterance, token) = (UtteranceId::next(), CancellationToken::new());
+    let feeding = async {
+        for _ in 0..SPOKEN {
+            let samples = vec![f32::from(level(mark)) / 32768.0; PLAYOUT_SAMPLES_PER_FRAME];
+            pieces.send(Ok(PcmChunk { samples, sample_rate: PLAYOUT_RATE })).await.unwrap();
+        }
+        drop(pieces);
+    };
+    let (outcome, ()) = tokio::join!(driver.speak(utterance, speech, &token), feeding);
+    assert_eq!(outcome.unwrap().frames, SPOKEN as u64);
+    driver.end_utterance(utterance, &token).await.unwrap();
+    while !matches!(told.recv().await, Some(Event::Ended { .. })) {}
+    drop(works.playout.remove(id).await);
+    left.iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn none_of_two_hundred_sessions_ever_shows_or_says_anothers_mark() {
+    let works = works().await;
+    for mark in 0..SESSIONS {
+        assert_eq!(works.devices.add_avatar("latents".into(), None).await.unwrap(), AvatarHandle(mark));
+    }
+    let all = join_all((0..SESSIONS).map(|mark| speak(&works, mark))).await;
+    let mut mouths = BTreeSet::new();
+    for (mark, left) in all.iter().enumerate() {
+        let drawn: BTreeSet<_> = left.iter().map(|(colour, _)| *colour).filter(|at| *at != own_colour(mark)).collect();
+        assert_eq!(drawn.len(), 1, "session {mark} shows {drawn:?}");
+        mouths.extend(drawn);
+        let heard: Vec<i16> = left.iter().filter_map(|(_, sound)| *sound).collect();
+        assert_eq!(heard, [level(mark); SPOKEN], "session {mark}");
+    }
+    assert_eq!(mouths.len(), SESSIONS, "two sessions show the same mouth");
+    works.stop().await.unwrap();
+}
