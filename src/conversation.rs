@@ -21,7 +21,7 @@ use crate::dialogue::Responder;
 use crate::dialogue::history::History;
 use crate::ids::UtteranceId;
 use crate::lipsync::driver::Driver;
-use crate::playout;
+use crate::playout::{self, Volume};
 use crate::signalling::{Command, ErrorCode, Notice, SubmitError};
 use crate::speech::sentence::speakable;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
@@ -53,6 +53,7 @@ pub struct Conversation {
     turns: mpsc::Sender<Turn>,
     active: Active,
     said: Said,
+    volume: Arc<Volume>,
     /// Where a client's own audio goes while it speaks.
     audio: std::sync::Mutex<Option<Audio>>,
 }
@@ -106,6 +107,7 @@ impl Conversation {
         let active = Active::default();
         let Parts { driver, tts, voice, responder, history, notices, playout_events } = parts;
         let said = Said(Arc::new(std::sync::Mutex::new(history)));
+        let volume = driver.volume();
         let speaker = Speaker {
             driver,
             tts,
@@ -124,14 +126,22 @@ impl Conversation {
         };
         tracker.spawn(speaking.in_current_span());
         tracker.spawn(watch_playout(playout_events, active.clone(), said.clone(), notices).in_current_span());
-        Self { turns, active, said, audio: std::sync::Mutex::default() }
+        Self { turns, active, said, volume, audio: std::sync::Mutex::default() }
     }
 
     /// Takes a command; an error says why it is not done.
     pub fn submit(&self, command: Command) -> Result<(), SubmitError> {
         match command {
-            Command::Text { content, id } => self.queue_text(content, id, Say::ReplyTo),
-            Command::Speak { content, id } => self.queue_text(content, id, Say::Exactly),
+            Command::Text { content, id } => {
+                checked(&content)?;
+                // Who says something new does not want to hear the rest.
+                self.interrupt();
+                self.queue(id, Say::ReplyTo(content))
+            }
+            Command::Speak { content, id } => {
+                checked(&content)?;
+                self.queue(id, Say::Exactly(content))
+            }
             Command::Interrupt => {
                 self.interrupt();
                 Ok(())
@@ -148,27 +158,25 @@ impl Conversation {
     /// Stops what is being said and forgets what is queued.
     pub fn interrupt(&self) {
         *self.lock_audio() = None;
+        self.volume.raise();
         // What was made and nobody heard was never said.
         let unheard = self.active.cancel_all(Instant::now());
         self.said.with(|history| unheard.iter().for_each(|utterance| history.said(*utterance, "")));
     }
 
-    pub fn arrivals(&self) -> Arrivals {
-        Arrivals(self.active.clone())
+    /// Somebody may be about to take the turn: the avatar speaks lower for a while, until [`Self::go_on`] or
+    /// [`Self::interrupt`] says what it was.
+    pub fn speak_lower(&self) {
+        self.volume.lower();
     }
 
-    fn queue_text(&self, content: String, id: Option<String>, say: fn(String) -> Say) -> Result<(), SubmitError> {
-        let length = content.chars().count();
-        if length > MAX_TEXT {
-            let message = format!(
-                "the text has {length} characters, at most {MAX_TEXT} are spoken in one turn: send it in parts"
-            );
-            return Err(refuse(ErrorCode::TextTooLong, &message));
-        }
-        if speakable(&content).is_none() {
-            return Err(refuse(ErrorCode::NothingToSay, "the text holds nothing that can be spoken: send words"));
-        }
-        self.queue(id, say(content))
+    /// It was no more than a noise or an "mm-hm".
+    pub fn go_on(&self) {
+        self.volume.raise();
+    }
+
+    pub fn arrivals(&self) -> Arrivals {
+        Arrivals(self.active.clone())
     }
 
     fn queue(&self, id: Option<String>, say: Say) -> Result<(), SubmitError> {
@@ -214,6 +222,20 @@ impl Conversation {
     fn lock_audio(&self) -> std::sync::MutexGuard<'_, Option<Audio>> {
         self.audio.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// A text that is too long or holds nothing to say is refused.
+fn checked(content: &str) -> Result<(), SubmitError> {
+    let length = content.chars().count();
+    if length > MAX_TEXT {
+        let message =
+            format!("the text has {length} characters, at most {MAX_TEXT} are spoken in one turn: send it in parts");
+        return Err(refuse(ErrorCode::TextTooLong, &message));
+    }
+    if speakable(content).is_none() {
+        return Err(refuse(ErrorCode::NothingToSay, "the text holds nothing that can be spoken: send words"));
+    }
+    Ok(())
 }
 
 fn refuse(code: ErrorCode, message: &str) -> SubmitError {

@@ -22,7 +22,7 @@ use crate::ids::{AvatarId, UtteranceId};
 use crate::lipsync::driver::{Driver, DriverError, Outcome};
 use crate::media::{self, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
-use crate::playout::{Command, Pair, PlayoutClock, PoseClock, SessionPlayout};
+use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
 use crate::server::{self, Works};
 use crate::speech::sentence::SentenceSplitter;
 use crate::speech::spoken::spoken;
@@ -55,7 +55,8 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let speaking = Instant::now();
     let (commands, queue) = mpsc::channel(COMMANDS);
     // Nothing publishes to the pose clock: segments follow one another from pose 0 on.
-    let playout = SessionPlayout { commands, pose: Arc::new(PoseClock::default()), clock: PlayoutClock::start() };
+    let playout =
+        SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
     let schedule = Schedule::new(Arc::clone(&loaded.avatar));
     let film = Film { schedule, queue, writer, started: speaking, frames: clips.frames(), told: speaking };
     let filming = tokio::task::spawn_blocking(move || film.run());

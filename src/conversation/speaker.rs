@@ -51,6 +51,12 @@ impl Speaker {
         let Turn { utterance, id, say, cancelled, arrived } = turn;
         let mut progress = Progress { utterance, id, arrived, cancelled, sound_heard: false, failed: false };
         let spoken = match say {
+            // Forgotten while it waited. That the user said it is remembered.
+            Say::ReplyTo(text) if progress.cancelled.is_cancelled() => {
+                self.begin(utterance, &text).await;
+                Err(DriverError::Cancelled)
+            }
+            _ if progress.cancelled.is_cancelled() => Err(DriverError::Cancelled),
             Say::Sound(stream) => self.segment(&mut progress, String::new(), stream).await,
             Say::Exactly(text) => {
                 self.begin(utterance, "").await;

@@ -18,7 +18,7 @@ use crate::audience::Audience;
 use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::ids::{SegmentId, UtteranceId};
-use crate::playout::{Command, FrameAudio, SessionPlayout};
+use crate::playout::{Command, FrameAudio, SessionPlayout, Volume};
 use crate::speech::resample::{Resampler, to_i16};
 use crate::speech::{PcmChunk, PcmStream, SpeechError};
 use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
@@ -105,6 +105,11 @@ impl Driver {
             end_pose: 0,
             first_mouth: FIRST_MOUTH_GUESS,
         }
+    }
+
+    /// How loud the session speaks.
+    pub fn volume(&self) -> Arc<Volume> {
+        Arc::clone(&self.playout.volume)
     }
 
     /// Speaks one stream. Returns when its last mouth is handed to playout, which is up to 16 frames

@@ -5,6 +5,7 @@
 //! Runs on: its own OS thread, "playout", one for all sessions. Nothing it calls may block longer than a frame.
 
 pub mod schedule;
+mod volume;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ use crate::avatar::Avatar;
 use crate::ids::{SegmentId, SessionId, UtteranceId};
 use crate::timeline::{FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Timeline};
 use schedule::Schedule;
+use volume::Fader;
+pub use volume::Volume;
 
 /// Commands of one session waiting for the next tick: a frame takes two and 16 frames are in the air at most.
 const COMMANDS: usize = 256;
@@ -143,6 +146,7 @@ struct Running {
     events: mpsc::Sender<Event>,
     sink: Box<dyn PairSink>,
     clock: Arc<PoseClock>,
+    fader: Fader,
     /// Tick of the loop at which this session's pair 0 left.
     first_tick: Option<u64>,
 }
@@ -168,6 +172,7 @@ pub struct PlayoutThread(JoinHandle<()>);
 pub struct SessionPlayout {
     pub commands: mpsc::Sender<Command>,
     pub pose: Arc<PoseClock>,
+    pub volume: Arc<Volume>,
     pub clock: PlayoutClock,
 }
 
@@ -199,6 +204,7 @@ impl Playout {
     ) -> Result<SessionPlayout, PlayoutEnded> {
         let (sender, commands) = mpsc::channel(COMMANDS);
         let pose = Arc::new(PoseClock::default());
+        let volume = Arc::new(Volume::default());
         let running = Running {
             id,
             schedule: Schedule::new(avatar),
@@ -206,11 +212,12 @@ impl Playout {
             events,
             sink,
             clock: Arc::clone(&pose),
+            fader: Fader::new(Arc::clone(&volume)),
             first_tick: None,
         };
         // Full only if 64 sessions open within one tick; the thread empties it within 40 ms.
         self.control.send(Control::Add(Box::new(running))).map_err(|_| PlayoutEnded)?;
-        Ok(SessionPlayout { commands: sender, pose, clock: self.clock })
+        Ok(SessionPlayout { commands: sender, pose, volume, clock: self.clock })
     }
 
     /// Stops a session and gives its sink back. After this no pair of it leaves.
@@ -292,7 +299,8 @@ impl Running {
             self.schedule.apply(command);
         }
         let index = FrameIndex(tick - *self.first_tick.get_or_insert(tick));
-        let shown = self.schedule.tick();
+        let mut shown = self.schedule.tick();
+        self.fader.tick(shown.audio.as_deref_mut());
         self.clock.publish(self.schedule.next_pose(), following);
         self.sink.push(Pair { index, frame: shown.frame, audio: shown.audio, utterance: shown.utterance });
         crate::metrics::pair_pushed(shown.kind);

@@ -240,6 +240,28 @@ async fn an_interruption_closes_the_connection_and_the_history_keeps_what_was_he
 }
 
 #[tokio::test]
+async fn a_new_text_stops_the_answer_before_it_and_whatever_still_waits() {
+    let model = Model::start(0, &["0", "50"]);
+    let served = Served::start(model.port);
+    let mut client = served.client().await;
+    client.says("count").await;
+    client.until_type("speech_started").await;
+    client.until(|message| message["content"].as_str().is_some_and(|text| text.contains("11"))).await;
+    for content in ["no", "wait", "the next one"] {
+        client.says(content).await;
+    }
+    let seen = client.until(|message| message["type"] == "speech_started" && message["id"] == "the next one").await;
+    let ended = of_type(&seen, "speech_ended");
+    assert_eq!((ended.len(), &ended[0]["id"], &ended[0]["interrupted"]), (1, &json!("count"), &json!(true)));
+    let heard = ended[0]["text_spoken"].as_str().unwrap();
+    let requests = model.requests().await;
+    assert!(!requests[0]["closed_at"].is_null(), "the connection of the answer that was stopped is still open");
+    // What was said and not answered is still known.
+    let expected = ["user: count", &format!("assistant: {heard}"), "user: no\nwait\nthe next one"];
+    assert_eq!(contents(requests.last().unwrap())[1..], expected);
+}
+
+#[tokio::test]
 async fn an_interruption_before_the_first_word_closes_the_connection() {
     let model = Model::start(0, &[]);
     let served = Served::start(model.port);

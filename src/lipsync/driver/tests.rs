@@ -6,7 +6,7 @@ use crate::compose::{ComposeThread, blend};
 use crate::lipsync::LipSync;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread};
-use crate::playout::{PlayoutClock, PoseClock};
+use crate::playout::PlayoutClock;
 
 /// Draws a grey that says which frame it is; fails at the batch of speech that holds the frame `fails_at`.
 struct Greys {
@@ -67,7 +67,8 @@ async fn perform(frames: usize, fails_at: Option<usize>, watched: bool) -> Spoke
         }
         (announced, mouths, start)
     });
-    let playout = SessionPlayout { commands, pose: Arc::new(PoseClock::default()), clock: PlayoutClock::start() };
+    let playout =
+        SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
     let audience = Audience::default();
     let _seat = watched.then(|| audience.enter());
     let devices = Devices::new([("fake".to_owned(), engine)]);
