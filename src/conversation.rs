@@ -6,6 +6,7 @@
 //! Runs on: two tokio tasks a session, owned by the tracker that was passed in.
 
 mod active;
+mod captions;
 mod notices;
 mod speaker;
 
@@ -25,8 +26,9 @@ use crate::playout::{self, Volume};
 use crate::signalling::{Command, ErrorCode, Notice, SubmitError};
 use crate::speech::sentence::speakable;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
+use crate::timeline::FrameIndex;
 
-use active::Active;
+use active::{Active, Heard};
 pub use notices::Notices;
 use speaker::Speaker;
 
@@ -46,6 +48,25 @@ pub struct Parts {
     pub history: History,
     pub notices: Notices,
     pub playout_events: mpsc::Receiver<playout::Event>,
+    pub audio_clock: AudioClock,
+}
+
+/// The RTP timestamp with which the sound of a pair leaves, at 48 kHz; `None` while nothing is sent.
+pub type AudioClock = Arc<dyn Fn(FrameIndex) -> Option<u32> + Send + Sync>;
+
+/// Tells viewers what is being heard.
+#[derive(Clone)]
+struct Captions {
+    notices: Notices,
+    audio_clock: AudioClock,
+}
+
+impl Captions {
+    fn tell(&self, utterance: UtteranceId, heard: Heard) {
+        let Heard { number, began, words } = heard;
+        let rtp_timestamp = (self.audio_clock)(began);
+        self.notices.tell(&Notice::Caption { utterance, sentence: number, rtp_timestamp, words });
+    }
 }
 
 /// A session's ear: takes commands, never waits.
@@ -104,8 +125,9 @@ impl Conversation {
     /// Starts the session's tasks on `tracker`; they end when `shutdown` is cancelled or the conversation dropped.
     pub fn start(parts: Parts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Self {
         let (turns, queue) = mpsc::channel(TURNS);
-        let active = Active::default();
-        let Parts { driver, tts, voice, responder, history, notices, playout_events } = parts;
+        let Parts { driver, tts, voice, responder, history, notices, playout_events, audio_clock } = parts;
+        let active = Active::new(&voice.language);
+        let captions = Captions { notices: notices.clone(), audio_clock };
         let said = Said(Arc::new(std::sync::Mutex::new(history)));
         let volume = driver.volume();
         let speaker = Speaker {
@@ -116,6 +138,7 @@ impl Conversation {
             notices: notices.clone(),
             active: active.clone(),
             said: said.clone(),
+            captions: captions.clone(),
         };
         let token = shutdown.clone();
         let speaking = async move {
@@ -125,7 +148,7 @@ impl Conversation {
             }
         };
         tracker.spawn(speaking.in_current_span());
-        tracker.spawn(watch_playout(playout_events, active.clone(), said.clone(), notices).in_current_span());
+        tracker.spawn(watch_playout(playout_events, active.clone(), said.clone(), captions).in_current_span());
         Self { turns, active, said, volume, audio: std::sync::Mutex::default() }
     }
 
@@ -243,12 +266,18 @@ fn refuse(code: ErrorCode, message: &str) -> SubmitError {
 }
 
 /// Turns what playout reports into notices and metrics.
-async fn watch_playout(mut events: mpsc::Receiver<playout::Event>, active: Active, said: Said, notices: Notices) {
+async fn watch_playout(mut events: mpsc::Receiver<playout::Event>, active: Active, said: Said, captions: Captions) {
+    let notices = captions.notices.clone();
     while let Some(event) = events.recv().await {
         match event {
             playout::Event::Started { utterance, .. } => {
                 if let Some(id) = active.heard(utterance) {
                     notices.tell(&Notice::SpeechStarted { utterance, id });
+                }
+            }
+            playout::Event::SentenceStarted { utterance, index } => {
+                if let Some(heard) = active.sentence_began(utterance, index) {
+                    captions.tell(utterance, heard);
                 }
             }
             playout::Event::FirstMouth { utterance, at } => {

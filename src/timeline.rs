@@ -91,6 +91,11 @@ impl Timeline {
     }
 }
 
+/// A time as a count of samples, rounded down.
+pub fn samples_at(time: MediaTime, rate: u32) -> Samples {
+    Samples(scale(time.0, u64::from(rate), 1_000_000_000))
+}
+
 /// `value * by / over` without overflow on the way; saturates at the end of time.
 fn scale(value: u64, by: u64, over: u32) -> u64 {
     let wide = u128::from(value) * u128::from(by) / u128::from(over);

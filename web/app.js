@@ -168,6 +168,37 @@ client.addEventListener("speech_ended", ({ detail }) => {
 
 client.addEventListener("error", ({ detail }) => problem(detail));
 
+// ---- Captions ---------------------------------------------------------------------------------------------------------
+
+let captionsTimer = null;
+
+/** Shows the sentence that is heard; its words brighten as they are. Built anew only when a word begins. */
+function showCaption() {
+  captionsTimer = requestAnimationFrame(showCaption);
+  const caption = client.caption();
+  const place = element("caption");
+  const begun = caption?.words.filter((word) => word.begun).length ?? 0;
+  const key = caption ? `${caption.utterance_id} ${caption.sentence} ${begun}` : "";
+  if (place.dataset.key === key) return;
+  place.dataset.key = key;
+  place.hidden = caption === null;
+  if (!caption) return;
+  const said = document.createElement("b");
+  said.textContent = caption.words.slice(0, begun).map(({ text }) => text).join("");
+  place.replaceChildren(said, caption.words.slice(begun).map(({ text }) => text).join(""));
+}
+
+function toggleCaptions(shown) {
+  cancelAnimationFrame(captionsTimer);
+  element("captions-toggle").setAttribute("aria-pressed", String(shown));
+  if (shown) showCaption();
+  else element("caption").hidden = true;
+}
+
+element("captions-toggle").addEventListener("click", ({ currentTarget }) => {
+  toggleCaptions(currentTarget.getAttribute("aria-pressed") !== "true");
+});
+
 // ---- Writing ----------------------------------------------------------------------------------------------------------
 
 function send() {
@@ -341,6 +372,7 @@ address.search = "";
 address.hash = "";
 for (const name of ["avatar", "session"]) if (page.has(name)) address.searchParams.set(name, page.get(name));
 if (page.has("stats")) toggleFigures(true);
+toggleCaptions(true);
 showSound();
 client.connect(address, video);
 if (matchMedia("(hover: hover)").matches) message.focus();

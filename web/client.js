@@ -3,7 +3,7 @@
  *
  * In here: when to offer and to reconnect, what can be said and heard. Its parts, in `client/`: the peer connection
  * (`peer.js`), the socket (`socket.js`), signs of life of both (`liveness.js`), the video element (`screen.js`), figures
- * from getStats (`figures.js`), a voice of the page's own (`audio.js`). Not in here: our page (`app.js`). No dependencies
+ * from getStats (`figures.js`), captions in step with the sound (`captions.js`), a voice of the page's own (`audio.js`). Not in here: our page (`app.js`). No dependencies
  * besides; any page may import this file.
  *
  * Two ways to use it.
@@ -25,6 +25,7 @@
  */
 
 import { audioFrames } from "./client/audio.js";
+import { Captions, heardTimestamp } from "./client/captions.js";
 import { Figures } from "./client/figures.js";
 import { Heartbeat, Received } from "./client/liveness.js";
 import { buffersLittle, offeringPeer } from "./client/peer.js";
@@ -84,6 +85,7 @@ export class AvatarWebRTCClient extends EventTarget {
   #iceServers;
   #session = null;
   #speaking = new Set();
+  #captions = new Captions();
 
   #prepared = null;
   #heldCandidates = [];
@@ -261,6 +263,10 @@ export class AvatarWebRTCClient extends EventTarget {
         break;
       case "speech_ended":
         this.#speaking.delete(message.utterance_id);
+        if (message.interrupted) this.#captions.forget(message.utterance_id);
+        break;
+      case "caption":
+        this.#captions.take(message);
         break;
       case "pong":
         if (typeof message.sent_at === "number") this.#signallingRoundTrip = performance.now() - message.sent_at;
@@ -337,6 +343,14 @@ export class AvatarWebRTCClient extends EventTarget {
   /** Ends what `startAudio` began. */
   endAudio() {
     return this.#send({ type: "audio_end" });
+  }
+
+  /**
+   * The sentence that is heard just now and how far the voice has come in it; null in silence. Ask with each picture.
+   * @returns {{utterance_id: string, sentence: number, words: {text: string, begun: boolean}[]}|null}
+   */
+  caption() {
+    return this.#captions.at(heardTimestamp(this.peerConnection));
   }
 
   // ---- Figures ------------------------------------------------------------------------------------------------------
@@ -416,6 +430,7 @@ export class AvatarWebRTCClient extends EventTarget {
     clearTimeout(this.#graceTimer);
     this.#answerCame();
     this.#heldCandidates = [];
+    this.#captions.forget();
     this.#figures.reset();
     this.peerConnection?.close();
     this.peerConnection = null;

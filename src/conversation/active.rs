@@ -7,16 +7,19 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::captions::Pace;
 use crate::ids::UtteranceId;
+use crate::signalling::CaptionWord;
+use crate::timeline::{FRAME_DURATION, FrameIndex};
 
 /// Shared by the session's tasks; locked for a map operation at a time, never across an await.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Active(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     entries: Mutex<BTreeMap<UtteranceId, Entry>>,
     ended: Notify,
+    pace: Mutex<Pace>,
 }
 
 struct Entry {
@@ -25,8 +28,23 @@ struct Entry {
     arrived: Instant,
     interrupted_at: Option<Instant>,
     heard: bool,
-    /// Each sentence and how many frames it takes, once known.
-    sentences: Vec<(String, Option<u64>)>,
+    sentences: Vec<Sentence>,
+}
+
+struct Sentence {
+    text: String,
+    /// How many it takes, once known.
+    frames: Option<u64>,
+    /// The pair that it began with.
+    began: Option<FrameIndex>,
+}
+
+/// A sentence that is being heard, and when its words are.
+pub(super) struct Heard {
+    /// Which of the utterance.
+    pub number: usize,
+    pub began: FrameIndex,
+    pub words: Vec<CaptionWord>,
 }
 
 pub(super) struct Ended {
@@ -37,6 +55,16 @@ pub(super) struct Ended {
 impl Active {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<UtteranceId, Entry>> {
         self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a voice of this language.
+    pub fn new(language: &str) -> Self {
+        let pace = Mutex::new(Pace::new(language));
+        Self(Arc::new(Shared { entries: Mutex::default(), ended: Notify::new(), pace }))
     }
 
     /// Enters an utterance and gives the token that cancels it.
@@ -94,16 +122,38 @@ impl Active {
         self.lock().get(&utterance).map(|entry| entry.arrived)
     }
 
-    pub fn sentence_begins(&self, utterance: UtteranceId, sentence: String) {
+    pub fn sentence_begins(&self, utterance: UtteranceId, text: String) {
         if let Some(entry) = self.lock().get_mut(&utterance) {
-            entry.sentences.push((sentence, None));
+            entry.sentences.push(Sentence { text, frames: None, began: None });
         }
     }
 
-    pub fn sentence_has(&self, utterance: UtteranceId, frames: u64) {
-        if let Some((_, known)) = self.lock().get_mut(&utterance).and_then(|entry| entry.sentences.last_mut()) {
-            *known = Some(frames);
-        }
+    /// The last sentence takes so many frames. If it is being heard already, its words are timed anew.
+    pub fn sentence_has(&self, utterance: UtteranceId, frames: u64) -> Option<Heard> {
+        let mut entries = self.lock();
+        let sentences = &mut entries.get_mut(&utterance)?.sentences;
+        let sentence = sentences.last_mut()?;
+        sentence.frames = Some(frames);
+        let (text, began) = (sentence.text.clone(), sentence.began);
+        let number = sentences.len() - 1;
+        drop(entries);
+        let mut pace = self.pace();
+        pace.learn(&text, frames);
+        began.map(|began| Heard { number, began, words: pace.words(&text, Some(frames)) })
+    }
+
+    /// The next sentence of the utterance is heard from this pair on. `None` if it has no words.
+    pub fn sentence_began(&self, utterance: UtteranceId, at: FrameIndex) -> Option<Heard> {
+        let mut entries = self.lock();
+        let sentences = entries.get_mut(&utterance)?.sentences.iter_mut().enumerate();
+        // Playout never hears of one without a sound.
+        let mut waiting = sentences.filter(|(_, sentence)| sentence.began.is_none() && sentence.frames != Some(0));
+        let (number, sentence) = waiting.next()?;
+        sentence.began = Some(at);
+        let (text, frames) = (sentence.text.clone(), sentence.frames);
+        drop(entries);
+        let words = self.pace().words(&text, frames);
+        (!words.is_empty()).then_some(Heard { number, began: at, words })
     }
 
     /// Forgets an utterance of which playout will report nothing, because nothing of it reached a viewer.
@@ -119,7 +169,9 @@ impl Active {
     /// What was heard of the utterance, which lasted so many frames.
     pub fn spoken(&self, utterance: UtteranceId, frames: u64, interrupted: bool) -> Option<String> {
         let frames = if interrupted { frames } else { u64::MAX };
-        Some(spoken_part(&self.lock().get(&utterance)?.sentences, frames))
+        let entries = self.lock();
+        let sentences = &entries.get(&utterance)?.sentences;
+        Some(spoken_part(&self.pace(), sentences.iter().map(|sentence| (&*sentence.text, sentence.frames)), frames))
     }
 
     pub fn end(&self, utterance: UtteranceId) -> Option<Ended> {
@@ -130,23 +182,20 @@ impl Active {
 }
 
 /// The sentences that were heard whole and the words of the next that fit the frames left.
-fn spoken_part(sentences: &[(String, Option<u64>)], frames: u64) -> String {
-    let mut left = frames;
+fn spoken_part<'a>(pace: &Pace, sentences: impl Iterator<Item = (&'a str, Option<u64>)>, frames: u64) -> String {
+    let mut left = u128::from(frames) * FRAME_DURATION.as_millis();
     let mut spoken: Vec<String> = Vec::new();
     for (sentence, length) in sentences {
-        // Of a sentence still being made the length is guessed from its letters: about 15 a second.
-        let length = length.unwrap_or_else(|| sentence.chars().count() as u64 * 25 / 15).max(1);
-        if left >= length {
-            left -= length;
-            spoken.push(sentence.trim().to_owned());
-            continue;
+        let words = pace.words(sentence, length);
+        let whole = u128::from(words.last().map_or(0, |word| word.end_ms));
+        let heard = words.into_iter().take_while(|word| u128::from(word.end_ms) <= left);
+        let text: String = heard.map(|word| word.text).collect();
+        spoken.extend((!text.is_empty()).then(|| text.trim_end().to_owned()));
+        if whole > left {
+            break;
         }
-        let words: Vec<&str> = sentence.split_whitespace().collect();
-        let heard = words.len() as u64 * left / length;
-        spoken.extend((heard > 0).then(|| words[..usize::try_from(heard).unwrap_or(0)].join(" ")));
-        break;
+        left -= whole;
     }
-    spoken.retain(|part| !part.is_empty());
     spoken.join(" ")
 }
 
@@ -156,17 +205,32 @@ mod tests {
 
     #[test]
     fn text_spoken_is_what_fits_the_frames_that_were_heard() {
-        let sentences = vec![("One two.".to_owned(), Some(20)), ("Three four five six.".to_owned(), Some(40))];
-        assert_eq!(spoken_part(&sentences, 0), "");
-        assert_eq!(spoken_part(&sentences, 10), "One");
-        assert_eq!(spoken_part(&sentences, 20), "One two.");
-        assert_eq!(spoken_part(&sentences, 41), "One two. Three four");
-        assert_eq!(spoken_part(&sentences, u64::MAX), "One two. Three four five six.");
+        let sentences = [("One two.", Some(20)), ("Three four five six.", Some(40))];
+        let spoken = |frames| spoken_part(&Pace::new("en-us"), sentences.into_iter(), frames);
+        assert_eq!(spoken(0), "");
+        assert_eq!(spoken(10), "One");
+        assert_eq!(spoken(20), "One two.");
+        assert_eq!(spoken(41), "One two. Three four");
+        assert_eq!(spoken(u64::MAX), "One two. Three four five six.");
+    }
+
+    #[test]
+    fn sentences_without_a_sound_are_passed_over_by_captions() {
+        let (active, utterance) = (Active::new("en-us"), UtteranceId::next());
+        active.add(utterance, None, Instant::now());
+        active.sentence_begins(utterance, "(silence)".to_owned());
+        assert!(active.sentence_has(utterance, 0).is_none());
+        active.sentence_begins(utterance, "One two.".to_owned());
+        let guessed = active.sentence_began(utterance, FrameIndex(7)).unwrap();
+        assert_eq!((guessed.number, guessed.began, guessed.words.len()), (1, FrameIndex(7), 2));
+        let known = active.sentence_has(utterance, 25).unwrap();
+        assert_eq!((known.number, known.began, known.words[1].end_ms), (1, FrameIndex(7), 1000));
+        assert!(active.sentence_began(utterance, FrameIndex(40)).is_none(), "there is no third");
     }
 
     #[test]
     fn an_interruption_cancels_queued_utterances_too() {
-        let active = Active::default();
+        let active = Active::new("en-us");
         let now = Instant::now();
         let tokens = [active.add(UtteranceId::next(), None, now), active.add(UtteranceId::next(), None, now)];
         assert_eq!(active.cancel_all(now).len(), 2);
@@ -175,7 +239,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_next_turn_waits_until_it_is_known_what_was_heard() {
-        let active = Active::default();
+        let active = Active::new("en-us");
         let utterance = UtteranceId::next();
         active.add(utterance, None, Instant::now());
         active.heard(utterance);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::active::Active;
-use super::{Notices, Said, Say, Turn};
+use super::{Captions, Notices, Said, Say, Turn};
 use crate::dialogue::{DialogueError, Reply, Responder};
 use crate::ids::UtteranceId;
 use crate::lipsync::driver::{Driver, DriverError};
@@ -37,6 +37,7 @@ pub(super) struct Speaker {
     pub notices: Notices,
     pub active: Active,
     pub said: Said,
+    pub captions: Captions,
 }
 
 impl Speaker {
@@ -165,7 +166,9 @@ impl Speaker {
     ) -> Result<(), DriverError> {
         self.active.sentence_begins(progress.utterance, sentence);
         let outcome = self.driver.speak(progress.utterance, speech, &progress.cancelled).await?;
-        self.active.sentence_has(progress.utterance, outcome.frames);
+        if let Some(heard) = self.active.sentence_has(progress.utterance, outcome.frames) {
+            self.captions.tell(progress.utterance, heard);
+        }
         if let Some(at) = outcome.first_audio
             && !progress.sound_heard
         {

@@ -14,6 +14,7 @@ use super::pipeline::Teardown;
 use super::publisher::{Common, Publisher, PublisherSink, SessionTime};
 use super::{Codec, Encoders, MediaError, MediaEvent, VideoFormat};
 use crate::playout::{Pair, PairSink};
+use crate::timeline::FrameIndex;
 
 /// Encodes that started since the last pair; there are fewer codecs.
 const STARTED: usize = 4;
@@ -73,6 +74,12 @@ impl Broadcast {
         running.retain(|publisher| publisher.strong_count() > 0);
         running.push(Arc::downgrade(&publisher));
         Ok(publisher)
+    }
+
+    /// The RTP timestamp of each pair's sound, at 48 kHz; the same for all viewers. Keeps nothing of the broadcast alive.
+    pub fn audio_clock(&self) -> impl Fn(FrameIndex) -> Option<u32> + Send + Sync + 'static {
+        let time = self.shared.common.time.clone();
+        move |index| time.audio_rtp_timestamp(index)
     }
 
     /// A handle that waits for the pipelines let go so far, for whoever must leave no thread behind.

@@ -23,7 +23,9 @@ use super::pipeline::{BusReport, OwnedPipeline, Teardown};
 use super::{Codec, Description, MediaError, MediaEvent, Selected};
 use crate::ids::UtteranceId;
 use crate::playout::{I420Frame, Pair};
-use crate::timeline::{FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Samples, Timeline};
+use crate::timeline::{
+    self, FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME, Samples, Timeline,
+};
 
 /// Opus packets carry 20 ms, so each frame's sound goes in as two buffers: browsers buffer less than with 40 ms.
 const AUDIO_BUFFERS_PER_FRAME: usize = 2;
@@ -72,6 +74,14 @@ impl SessionTime {
 
     fn now(&self) -> MediaTime {
         MediaTime::from_nanos(gst::SystemClock::obtain().time().saturating_sub(self.base_time).nseconds())
+    }
+
+    /// The RTP timestamp of a pair's sound: its presentation time in the clock of Opus, since viewers' payloaders add
+    /// nothing to it. `None` before the first pair.
+    pub fn audio_rtp_timestamp(&self, index: FrameIndex) -> Option<u32> {
+        let (timeline, first) = self.origin.get()?;
+        let pts = timeline.video_pts(FrameIndex(index.0.checked_sub(first.0)?));
+        u32::try_from(timeline::samples_at(pts, PLAYOUT_RATE).0 & u64::from(u32::MAX)).ok()
     }
 
     /// The first pair is presented when it is pushed, every other by its index. `None` for one from before the first.

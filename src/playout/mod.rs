@@ -82,6 +82,8 @@ pub enum Command {
 pub enum Event {
     /// The first pair of the utterance left.
     Started { utterance: UtteranceId, at: Instant },
+    /// The next sentence of the utterance is heard, from this pair on.
+    SentenceStarted { utterance: UtteranceId, index: FrameIndex },
     /// The first generated mouth of the utterance left.
     FirstMouth { utterance: UtteranceId, at: Instant },
     /// The utterance is over; `frames` of it were heard. `at` is when the first pair without it left.
@@ -308,6 +310,7 @@ impl Running {
         for change in self.schedule.take_changes() {
             let event = match change {
                 schedule::Change::Started(utterance) => Event::Started { utterance, at },
+                schedule::Change::SentenceStarted(utterance) => Event::SentenceStarted { utterance, index },
                 schedule::Change::FirstMouth(utterance) => Event::FirstMouth { utterance, at },
                 schedule::Change::Ended { utterance, frames, interrupted } => {
                     Event::Ended { utterance, frames, interrupted, at }

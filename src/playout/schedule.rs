@@ -64,8 +64,14 @@ pub struct Shown {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Started(UtteranceId),
+    /// The next segment of the utterance begins.
+    SentenceStarted(UtteranceId),
     FirstMouth(UtteranceId),
-    Ended { utterance: UtteranceId, frames: u64, interrupted: bool },
+    Ended {
+        utterance: UtteranceId,
+        frames: u64,
+        interrupted: bool,
+    },
 }
 
 struct SpeechFrame {
@@ -224,6 +230,7 @@ impl Schedule {
         let Some(frame) = segment.frames.pop_front() else {
             return if self.held < MAX_HOLD { self.hold(Kind::Starved) } else { self.idle(Kind::Starved) };
         };
+        let first = segment.shown == 0;
         segment.shown += 1;
         self.held = 0;
         self.pose = pose + 1;
@@ -233,14 +240,17 @@ impl Schedule {
             None => (Arc::clone(&self.last), Kind::Repeated),
         };
         self.last = Arc::clone(&picture);
-        self.count_heard(utterance, &cancelled, kind == Kind::Mouth);
+        self.count_heard(utterance, &cancelled, kind == Kind::Mouth, first);
         Shown { frame: picture, audio: Some(frame.audio), utterance: Some(utterance), kind }
     }
 
-    fn count_heard(&mut self, utterance: UtteranceId, cancelled: &CancellationToken, mouth: bool) {
+    fn count_heard(&mut self, utterance: UtteranceId, cancelled: &CancellationToken, mouth: bool, first: bool) {
         if self.speaking.as_ref().is_none_or(|speaking| speaking.utterance != utterance) {
             self.changes.push(Change::Started(utterance));
             self.speaking = Some(Speaking { utterance, cancelled: cancelled.clone(), frames: 0, mouth_seen: false });
+        }
+        if first {
+            self.changes.push(Change::SentenceStarted(utterance));
         }
         if let Some(speaking) = &mut self.speaking {
             speaking.frames += 1;

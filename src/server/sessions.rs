@@ -179,6 +179,7 @@ impl SessionStore {
             history,
             notices: notices.clone(),
             playout_events,
+            audio_clock: Arc::new(broadcast.audio_clock()),
         };
         let conversation = Conversation::start(parts, &self.tracker, &ended);
         let (alive, gone) = mpsc::channel(1);

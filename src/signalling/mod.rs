@@ -137,6 +137,15 @@ pub enum Notice {
         utterance: UtteranceId,
         id: Option<String>,
     },
+    /// A sentence is being heard: when its words are, and again once that is known better.
+    Caption {
+        utterance: UtteranceId,
+        /// Which of the utterance, from 0.
+        sentence: usize,
+        /// Of the audio packet that it begins with, at 48 kHz; `None` if nothing was sent yet.
+        rtp_timestamp: Option<u32>,
+        words: Vec<CaptionWord>,
+    },
     SpeechEnded {
         utterance: UtteranceId,
         id: Option<String>,
@@ -149,6 +158,15 @@ pub enum Notice {
         message: String,
         fatal: bool,
     },
+}
+
+/// A word of a caption and when it is heard, from the beginning of its sentence.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CaptionWord {
+    /// With the space behind it, so that all of them together are the sentence.
+    pub text: String,
+    pub start_ms: u32,
+    pub end_ms: u32,
 }
 
 /// The `code` of an `error` message.

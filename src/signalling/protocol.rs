@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{AvatarInfo, ErrorCode, IceCandidate, IceServer, Notice};
+use super::{AvatarInfo, CaptionWord, ErrorCode, IceCandidate, IceServer, Notice};
 
 /// Sent in `session`; raised when a message changes in a way that an existing client would misread.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -86,6 +86,12 @@ pub enum ServerMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<String>,
     },
+    /// `{"type":"caption","utterance_id":"u-1","sentence":0,"rtp_timestamp":96000,"words":[{"text":"It ","start_ms":0,"end_ms":180},{"text":"is ","start_ms":180,"end_ms":360}]}`
+    ///
+    /// A sentence is about to be heard. `rtp_timestamp` is that of the audio packet it begins with, at 48 kHz, the same for
+    /// all viewers; null if nothing is sent yet. Words are timed from there. The same `sentence` comes again, when it is
+    /// known better how long its words take.
+    Caption { utterance_id: String, sentence: usize, rtp_timestamp: Option<u32>, words: Vec<CaptionWord> },
     /// `{"type":"speech_ended","utterance_id":"u-1","interrupted":false,"spoken_ms":1240,"text_spoken":"It is noon."}`
     SpeechEnded {
         utterance_id: String,
@@ -230,6 +236,7 @@ impl ServerMessage {
             Self::WebrtcIceCandidate { .. } => "webrtc_ice_candidate",
             Self::Text { .. } => "text",
             Self::SpeechStarted { .. } => "speech_started",
+            Self::Caption { .. } => "caption",
             Self::SpeechEnded { .. } => "speech_ended",
             Self::Error { .. } => "error",
             Self::Pong(_) => "pong",
@@ -244,6 +251,9 @@ impl From<Notice> for ServerMessage {
                 Self::Text { content, utterance_id: utterance.to_string(), is_final, id }
             }
             Notice::SpeechStarted { utterance, id } => Self::SpeechStarted { utterance_id: utterance.to_string(), id },
+            Notice::Caption { utterance, sentence, rtp_timestamp, words } => {
+                Self::Caption { utterance_id: utterance.to_string(), sentence, rtp_timestamp, words }
+            }
             Notice::SpeechEnded { utterance, id, interrupted, spoken_ms, text_spoken } => {
                 Self::SpeechEnded { utterance_id: utterance.to_string(), interrupted, spoken_ms, text_spoken, id }
             }

@@ -14,6 +14,7 @@
     clippy::cast_precision_loss
 )]
 
+mod captions;
 mod chromium;
 mod codecs;
 mod figures;

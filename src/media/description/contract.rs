@@ -95,6 +95,12 @@ impl Contract<'_> {
                 element: "nicesrc".to_owned(),
             });
         }
+        let payloader = self.named(names::AUDIO_PAY, "rtpopuspay")?;
+        if payloader.find_property("timestamp-offset").is_none() {
+            return Err(self.wrong_kind(names::AUDIO_PAY, &payloader, "rtpopuspay"));
+        }
+        // Captions are timed by the RTP time of the sound; it is random otherwise.
+        self.property(names::AUDIO_PAY, &payloader, "timestamp-offset", "0")?;
         self.rtp_input(&webrtc, "video", "video_pt")?;
         self.rtp_input(&webrtc, "audio", "audio_pt")
     }

@@ -81,6 +81,7 @@ fn speech_joins_the_idle_loop_where_it_was_drawn_for_and_leaves_it_the_same_way(
         bench.schedule.take_changes(),
         [
             Change::Started(utterance),
+            Change::SentenceStarted(utterance),
             Change::FirstMouth(utterance),
             Change::Ended { utterance, frames: 3, interrupted: false }
         ]
