@@ -116,7 +116,9 @@ pub async fn load_avatar(devices: &Devices, folders: &Folders, id: &AvatarId) ->
     let id = id.clone();
     let avatar = tokio::task::spawn_blocking(move || store.load(&id)).await??;
     let handle = devices.add_avatar(avatar.latents.clone(), avatar.manifest.decode_rows).await?;
-    Ok(LoadedAvatar { avatar: Arc::new(avatar), handle })
+    let avatar = Arc::new(avatar);
+    devices.add_canvas(handle, &avatar).await?;
+    Ok(LoadedAvatar { avatar, handle })
 }
 
 /// Serves until `shutdown` resolves. The listener is bound already, so that a taken port is an error before anything
@@ -193,7 +195,7 @@ mod tests {
     use super::*;
     use crate::avatar::fixture;
     use crate::ids::SessionId;
-    use crate::lipsync::{LipSyncError, MouthFrame, MouthRun};
+    use crate::lipsync::{LipSyncError, Mouth, MouthFrame, MouthRun};
     use crate::playout::{Pair, PairSink};
 
     /// A network that draws nothing, and one that panics when it is asked to.
@@ -245,7 +247,7 @@ mod tests {
         assert_told(engine, "engine").await;
 
         let compose = works(false).await;
-        let too_small = Arc::new(MouthFrame { width: 32, height: 32, rgb: Vec::new() });
+        let too_small = Arc::new(Mouth::Crop(MouthFrame { width: 32, height: 32, rgb: Vec::new() }));
         compose.composer.paste(Arc::new(fixture::avatar()), 0, too_small).await.unwrap_err();
         assert_told(compose, "compose").await;
 

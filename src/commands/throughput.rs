@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::measure::{Percentiles, peak_memory_mb};
 use crate::avatar::Avatar;
 use crate::cli::Throughput;
-use crate::compose::blend;
+use crate::compose;
 use crate::lipsync::LipSync;
 use crate::lipsync::musetalk::config::AutoencoderConfig;
 use crate::lipsync::musetalk::flops::Arithmetic;
@@ -39,13 +39,15 @@ pub fn run(
         Some(avatar) => {
             let own = avatar.manifest.decode_rows.or(network.config().decode_rows);
             let rows = own.filter(|_| !arguments.all_rows).unwrap_or(all_rows);
-            (network.add_avatar(&avatar.latents, Some(rows))?, avatar.frames.len(), rows)
+            let handle = network.add_avatar(&avatar.latents, Some(rows))?;
+            network.add_canvas(handle, avatar)?;
+            (handle, avatar.frames.len(), rows)
         }
     };
     let work = Arithmetic::of_frame(network.config(), rows);
     let mut paste = |pose: usize, mouth: &_| {
         if let Some(avatar) = avatar {
-            std::hint::black_box(blend::paste(&avatar.frames[pose], &avatar.mask, mouth));
+            std::hint::black_box(compose::paste(&avatar.frames[pose], &avatar.mask, mouth));
         }
     };
     let found = measure(&mut network, (handle, poses), &arguments.batch, arguments.rounds, &mut paste)?;
@@ -102,6 +104,7 @@ fn row(batch: usize, samples: &[Sample], work: Arithmetic, found: &throughput::T
             "features": stage(&|sample| sample.stages.features),
             "unet": unet,
             "decode": decode,
+            "paste": stage(&|sample| sample.stages.paste),
             "copy": stage(&|sample| sample.stages.copy),
             "compose": stage(&|sample| sample.compose),
         },

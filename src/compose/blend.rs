@@ -2,7 +2,7 @@
 //!
 //! Only the rectangle under the mask is touched; every other byte of the frame is the avatar's own.
 
-use crate::avatar::{AvatarFrame, CropBox, Mask};
+use crate::avatar::{AvatarFrame, CropBox, Mask, Region};
 use crate::compose::color;
 use crate::lipsync::MouthFrame;
 use crate::playout::I420Frame;
@@ -94,6 +94,26 @@ impl Bilinear {
     }
 }
 
+/// Where a crop lies over a region of a frame.
+pub struct Placing<'a> {
+    pub region: &'a Region,
+    pub crop: CropBox,
+}
+
+impl Placing<'_> {
+    /// How opaque each pixel of the region is: the mask's value where the crop covers it, else 0.
+    pub fn alpha(&self, mask: &Mask) -> Vec<u8> {
+        let (region, crop) = (self.region, self.crop);
+        let value = |at: u32| {
+            let (column, row) = (at % region.width, at / region.width);
+            let x = inside(region.x + column, crop.x, crop.width)?;
+            let y = inside(region.y + row, crop.y, crop.height)?;
+            Some(Bilinear::at(x, y, crop, mask.width, mask.height).sample(|index| mask.alpha[index]))
+        };
+        (0..region.width * region.height).map(|at| value(at).unwrap_or(0)).collect()
+    }
+}
+
 /// The two source pixels around a destination pixel's centre and the weight of the second.
 #[allow(
     clippy::cast_precision_loss,
@@ -101,7 +121,7 @@ impl Bilinear {
     clippy::cast_sign_loss,
     reason = "sizes are at most 4096"
 )]
-fn neighbours(at: u32, destination: u32, source: u32) -> (u32, u32, f32) {
+pub fn neighbours(at: u32, destination: u32, source: u32) -> (u32, u32, f32) {
     let position = ((at as f32 + 0.5) * source as f32 / destination as f32 - 0.5).clamp(0.0, (source - 1) as f32);
     let first = position.floor() as u32;
     (first, (first + 1).min(source - 1), position - first as f32)

@@ -2,6 +2,7 @@
 //!
 //! Coefficients are ITU-R BT.601's in 8-bit fixed point. Chroma is the mean of its four pixels.
 
+use crate::avatar::Region;
 use crate::playout::I420Frame;
 
 /// Converts a whole frame; `width` and `height` are even and `rgb` holds `width * height * 3` bytes.
@@ -43,6 +44,28 @@ pub fn write_region(frame: &mut I420Frame, x: u32, y: u32, width: u32, height: u
             *u = to_u8(((-38 * r - 74 * g + 112 * b + 512) >> 10) + 128);
             *v = to_u8(((112 * r - 94 * g - 18 * b + 512) >> 10) + 128);
         }
+    }
+}
+
+/// Writes the finished planes of a region, Y, U and V one after the other, into a frame. What is too short is left out.
+pub fn write_planes(frame: &mut I420Frame, region: &Region, planes: &[u8]) {
+    let stride = frame.width as usize;
+    let luma_size = stride * frame.height as usize;
+    let (x, y) = (region.x as usize, region.y as usize);
+    let (width, height) = (region.width as usize, region.height as usize);
+    let mut lines = planes;
+    let mut copy = |start: usize, stride: usize, width: usize, height: usize| {
+        for row in 0..height {
+            let Some((line, rest)) = lines.split_at_checked(width) else { return };
+            lines = rest;
+            if let Some(out) = frame.data.get_mut(start + row * stride..start + row * stride + width) {
+                out.copy_from_slice(line);
+            }
+        }
+    };
+    copy(y * stride + x, stride, width, height);
+    for plane in [luma_size, luma_size + luma_size / 4] {
+        copy(plane + y / 2 * (stride / 2) + x / 2, stride / 2, width / 2, height / 2);
     }
 }
 

@@ -14,8 +14,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::avatar::Avatar;
-use crate::lipsync::MouthFrame;
+use crate::avatar::{Avatar, AvatarFrame, Mask};
+use crate::lipsync::Mouth;
 use crate::playout::I420Frame;
 
 /// Pastes waiting for the thread: two batches of four sessions. More would only hide that it is too slow.
@@ -24,7 +24,7 @@ const QUEUE: usize = 64;
 struct Job {
     avatar: Arc<Avatar>,
     pose: u64,
-    mouth: Arc<MouthFrame>,
+    mouth: Arc<Mouth>,
     marked: bool,
     reply: oneshot::Sender<Arc<I420Frame>>,
 }
@@ -52,7 +52,7 @@ impl Composer {
                     continue;
                 }
                 let started = std::time::Instant::now();
-                let mut frame = blend::paste(job.avatar.frame(job.pose), &job.avatar.mask, &job.mouth);
+                let mut frame = paste(job.avatar.frame(job.pose), &job.avatar.mask, &job.mouth);
                 if job.marked {
                     mark::draw(&mut frame);
                 }
@@ -74,7 +74,7 @@ impl Composer {
         &self,
         avatar: Arc<Avatar>,
         pose: u64,
-        mouth: Arc<MouthFrame>,
+        mouth: Arc<Mouth>,
     ) -> Result<Arc<I420Frame>, ComposeEnded> {
         let (reply, done) = oneshot::channel();
         let job = Job { avatar, pose, mouth, marked: self.marking, reply };
@@ -85,6 +85,18 @@ impl Composer {
     /// Resolves when the thread has ended, which while the server runs is a fault.
     pub async fn ended(&self) {
         self.jobs.closed().await;
+    }
+}
+
+/// The avatar's frame with the mouth in it; one that was pasted on its device must have been pasted into this very frame.
+pub fn paste(own: &AvatarFrame, mask: &Mask, mouth: &Mouth) -> I420Frame {
+    match mouth {
+        Mouth::Crop(crop) => blend::paste(own, mask, crop),
+        Mouth::Pasted(planes) => {
+            let mut frame = own.picture.as_ref().clone();
+            color::write_planes(&mut frame, &own.region, &planes.data);
+            frame
+        }
     }
 }
 

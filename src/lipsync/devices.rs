@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Due, Engine, EngineError, Mouths};
 use super::{AvatarHandle, LipSyncError, MouthRun};
+use crate::avatar::Avatar;
 
 /// All devices. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +63,18 @@ impl Devices {
         let mut avatars = self.avatars.lock().unwrap_or_else(PoisonError::into_inner);
         avatars.push(handles);
         Ok(AvatarHandle(avatars.len() - 1))
+    }
+
+    /// Gives every device that lives an avatar's own frames.
+    pub async fn add_canvas(&self, avatar: AvatarHandle, canvas: &Arc<Avatar>) -> Result<(), EngineError> {
+        for (at, device) in self.living() {
+            let Some(avatar) = self.handle(avatar, at) else { continue };
+            match device.engine.add_canvas(avatar, Arc::clone(canvas)).await {
+                Ok(()) | Err(EngineError::Ended) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// A place at the freest device.
@@ -153,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::lipsync::engine::EngineThread;
-    use crate::lipsync::{LipSync, MouthFrame};
+    use crate::lipsync::{LipSync, Mouth, MouthFrame};
 
     /// Draws a pixel that says which device it is; ends at pose 13.
     struct Named(u8);
@@ -183,7 +196,10 @@ mod tests {
         let run = MouthRun { avatar, poses: vec![pose], audio: Arc::from([]), first_frame_at: 0 };
         let due = Due { deadline: None, awaited: true };
         let mouths = desk.draw(run, due, CancellationToken::new()).await.unwrap().await.ok()?;
-        mouths.unwrap()[0].as_ref().map(|mouth| mouth.rgb[0])
+        mouths.unwrap()[0].as_ref().map(|mouth| match mouth {
+            Mouth::Crop(crop) => crop.rgb[0],
+            Mouth::Pasted(_) => unreachable!("nobody pastes here"),
+        })
     }
 
     #[tokio::test]

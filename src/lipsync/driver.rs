@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::devices::Desk;
 use super::engine::{Due, EngineError, Mouths};
 use super::window::{self, Loudness};
-use super::{AvatarHandle, LipSyncError, MouthFrame, MouthRun};
+use super::{AvatarHandle, LipSyncError, Mouth, MouthRun};
 use crate::audience::Audience;
 use crate::avatar::Avatar;
 use crate::compose::Composer;
@@ -395,7 +395,7 @@ struct Finished {
 impl Finisher<'_> {
     async fn run(self, mut batches: mpsc::Receiver<InFlight>) -> Result<Finished, DriverError> {
         let mut finished = Finished::default();
-        let mut last: Option<Arc<MouthFrame>> = None;
+        let mut last: Option<Arc<Mouth>> = None;
         while let Some(batch) = batches.recv().await {
             let mouths = match batch.mouths.await {
                 Ok(Ok(mouths)) => mouths,
@@ -412,6 +412,10 @@ impl Finisher<'_> {
             for (at, mouth) in (0u64..).zip(mouths) {
                 let pose = batch.pose + at;
                 let fresh = mouth.is_some();
+                if !fresh && last.as_ref().is_some_and(|last| !last.can_move()) {
+                    // Playout shows the picture before once more.
+                    continue;
+                }
                 last = mouth.map(Arc::new).or(last);
                 let picture = match &last {
                     Some(mouth) => self

@@ -19,7 +19,8 @@ use artist::Artist;
 
 use super::scheduler::{Chosen, LONGEST_BATCH, Next, Run, Scheduler};
 use super::window::BATCH_SIZES;
-use super::{AvatarHandle, LipSync, LipSyncError, MouthFrame, MouthRun};
+use super::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
+use crate::avatar::Avatar;
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// Runs waiting: each session has three in the air at most; senders wait beyond.
@@ -32,7 +33,7 @@ const HOPELESS: Duration = Duration::from_secs(2);
 const NICENESS: i32 = 5;
 
 /// A run's mouths, one for each of its frames: `None` where there was no time to draw it.
-pub type Mouths = Vec<Option<MouthFrame>>;
+pub type Mouths = Vec<Option<Mouth>>;
 
 struct Job {
     run: MouthRun,
@@ -57,6 +58,11 @@ enum Request {
         latents: PathBuf,
         decode_rows: Option<[i64; 2]>,
         reply: oneshot::Sender<Result<AvatarHandle, LipSyncError>>,
+    },
+    AddCanvas {
+        avatar: AvatarHandle,
+        canvas: Arc<Avatar>,
+        reply: oneshot::Sender<Result<(), LipSyncError>>,
     },
 }
 
@@ -122,6 +128,14 @@ impl Engine {
     ) -> Result<AvatarHandle, EngineError> {
         let (reply, done) = oneshot::channel();
         let request = Request::AddAvatar { latents, decode_rows, reply };
+        self.requests.send(request).await.map_err(|_| EngineError::Ended)?;
+        Ok(done.await.map_err(|_| EngineError::Ended)??)
+    }
+
+    /// Gives the network an avatar's own frames, for one that pastes mouths into them by itself.
+    pub async fn add_canvas(&self, avatar: AvatarHandle, canvas: Arc<Avatar>) -> Result<(), EngineError> {
+        let (reply, done) = oneshot::channel();
+        let request = Request::AddCanvas { avatar, canvas, reply };
         self.requests.send(request).await.map_err(|_| EngineError::Ended)?;
         Ok(done.await.map_err(|_| EngineError::Ended)??)
     }
@@ -218,6 +232,9 @@ impl Thread {
             Request::Draw(run) => self.scheduler.push(run),
             Request::AddAvatar { latents, decode_rows, reply } => {
                 let _ = reply.send(self.add_avatar(&latents, decode_rows));
+            }
+            Request::AddCanvas { avatar, canvas, reply } => {
+                let _ = reply.send(self.artist.network.add_canvas(avatar, &canvas));
             }
         }
     }

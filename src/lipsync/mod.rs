@@ -15,6 +15,8 @@ pub mod window;
 
 use std::sync::Arc;
 
+use crate::avatar::Avatar;
+
 /// What the network needs to draw a run of consecutive frames of one segment of speech.
 #[derive(Clone, Debug)]
 pub struct MouthRun {
@@ -41,6 +43,28 @@ pub struct MouthFrame {
     pub rgb: Vec<u8>,
 }
 
+/// The finished I420 planes of the changed region of one of an avatar's own frames: Y, U and V, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionPlanes {
+    pub data: Vec<u8>,
+}
+
+/// A mouth as it comes from a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mouth {
+    /// To be pasted into whichever frame it is shown with.
+    Crop(MouthFrame),
+    /// Pasted into the frame that it was drawn for, and no other.
+    Pasted(RegionPlanes),
+}
+
+impl Mouth {
+    /// For another pose than it was drawn for.
+    pub fn can_move(&self) -> bool {
+        matches!(self, Self::Crop(_))
+    }
+}
+
 /// A network that draws mouths. Built, used and dropped on the engine thread, so it need not be `Send`.
 pub trait LipSync {
     /// Keeps an avatar's latents (`[frames, channels, height, width]`, from its folder) ready. Only `decode_rows`
@@ -53,6 +77,17 @@ pub trait LipSync {
 
     /// Draws runs of frames, of whichever avatars, in one go: for each, one crop for each of its `poses`.
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError>;
+
+    /// Keeps what it needs of an avatar's own frames to paste mouths into them by itself, if it does that.
+    fn add_canvas(&mut self, _: AvatarHandle, _: &Avatar) -> Result<(), LipSyncError> {
+        Ok(())
+    }
+
+    /// As [`LipSync::infer_all`], pasted where the network does that by itself.
+    fn draw_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
+        let crops = self.infer_all(runs)?;
+        Ok(crops.into_iter().map(|run| run.into_iter().map(Mouth::Crop).collect()).collect())
+    }
 
     /// Draws one run.
     fn infer(&mut self, run: &MouthRun) -> Result<Vec<MouthFrame>, LipSyncError> {

@@ -10,7 +10,7 @@ use mouthpiece::lipsync::musetalk::model::Decoder;
 use mouthpiece::lipsync::musetalk::precision::Precision;
 use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors, save_safetensors, use_channels_last};
 use mouthpiece::lipsync::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet};
-use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
+use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -486,4 +486,40 @@ fn a_configuration_survives_being_written_and_read() {
     let config = ModelConfig { audio_window: AudioWindow::Utterance, ..small() };
     let again: ModelConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
     assert_eq!(again, config);
+}
+
+/// The shipped avatar, whose head moves, so that no two frames' regions are the same.
+#[test]
+fn mouths_that_the_network_pastes_by_itself_are_those_that_are_pasted_for_it() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let avatar = mouthpiece::avatar::Avatar::load(&project.join("models/avatars/demo")).unwrap();
+    let mut network = MuseTalk::load(&project.join("models/demo"), Device::Cpu, 1).unwrap();
+    let add = |network: &mut MuseTalk| {
+        let handle = network.add_avatar(&avatar.latents, avatar.manifest.decode_rows).unwrap();
+        network.add_canvas(handle, &avatar).unwrap();
+        handle
+    };
+    let plain = add(&mut network);
+    network.paste_on_device(true);
+    let pasting = add(&mut network);
+    let sound: Vec<f32> = (0..16_000_u32).map(|at| (f64::from(at) * 0.05).sin() as f32 * 0.4).collect();
+    let run = |avatar, first: usize| MouthRun {
+        avatar,
+        poses: (first..first + 4).collect(),
+        audio: sound.as_slice().into(),
+        first_frame_at: 640 * (first % 8),
+    };
+    let runs = |avatar| [run(avatar, 0), run(avatar, 60)];
+    let crops = network.draw_all(&runs(plain)).unwrap().concat();
+    let pasted = network.draw_all(&runs(pasting)).unwrap().concat();
+    let poses = (0..4).chain(60..64);
+    for ((pose, crop), pasted) in poses.zip(&crops).zip(&pasted) {
+        assert!(matches!((crop, pasted), (Mouth::Crop(_), Mouth::Pasted(_))));
+        let paste = |mouth| mouthpiece::compose::paste(avatar.frame(pose), &avatar.mask, mouth);
+        assert_eq!(paste(crop), paste(pasted), "pose {pose}");
+        assert_ne!(paste(pasted), *avatar.frame(pose).picture, "pose {pose} has no mouth");
+    }
+    // One avatar without a canvas among them, and all come as crops.
+    let mixed = network.draw_all(&[run(pasting, 0), run(plain, 0)]).unwrap().concat();
+    assert!(mixed.iter().all(|mouth| matches!(mouth, Mouth::Crop(_))));
 }

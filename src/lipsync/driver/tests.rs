@@ -3,9 +3,9 @@
 use super::*;
 use crate::avatar::fixture;
 use crate::compose::{ComposeThread, blend};
-use crate::lipsync::LipSync;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread};
+use crate::lipsync::{LipSync, MouthFrame};
 use crate::playout::PlayoutClock;
 
 /// Draws a grey that says which frame it is; fails at the batch of speech that holds the frame `fails_at`.

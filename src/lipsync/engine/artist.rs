@@ -7,13 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::lipsync::capacity::Capacity;
-use crate::lipsync::{LipSync, LipSyncError, MouthFrame, MouthRun};
+use crate::lipsync::{LipSync, LipSyncError, Mouth, MouthRun};
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// How long batches stay smaller after memory ran out.
 const SMALLER_FOR: Duration = Duration::from_secs(30);
 
-type Drawn = Result<Vec<MouthFrame>, LipSyncError>;
+type Drawn = Result<Vec<Mouth>, LipSyncError>;
 
 /// The network and what is known of it.
 pub(super) struct Artist {
@@ -50,7 +50,7 @@ impl Artist {
     }
 
     /// Draws runs in as few batches as the limit allows.
-    fn in_pieces(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+    fn in_pieces(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
         let limit = self.capacity.limit();
         if runs.iter().map(|run| run.poses.len()).sum::<usize>() <= limit {
             return self.batch(runs);
@@ -73,7 +73,7 @@ impl Artist {
     }
 
     /// Draws pieces and appends each to the run that it is `of`.
-    fn add(&mut self, drawn: &mut [Vec<MouthFrame>], of: &[usize], pieces: &[MouthRun]) -> Result<(), LipSyncError> {
+    fn add(&mut self, drawn: &mut [Vec<Mouth>], of: &[usize], pieces: &[MouthRun]) -> Result<(), LipSyncError> {
         for (at, mouths) in of.iter().zip(self.batch(pieces)?) {
             if let Some(run) = drawn.get_mut(*at) {
                 run.extend(mouths);
@@ -84,9 +84,9 @@ impl Artist {
 
     /// One call of the network. A panic is an error: what the network keeps between calls are weights, which drawing does
     /// not change, and what it has heard, which it looks up by the sound itself.
-    fn batch(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+    fn batch(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
         let started = Instant::now();
-        let drawn = catch_unwind(AssertUnwindSafe(|| self.network.infer_all(runs)));
+        let drawn = catch_unwind(AssertUnwindSafe(|| self.network.draw_all(runs)));
         let drawn = drawn.unwrap_or_else(|panic| Err(LipSyncError::Panicked(message_of(panic.as_ref()))))?;
         if drawn.len() != runs.len() || drawn.iter().zip(runs).any(|(drawn, run)| drawn.len() != run.poses.len()) {
             let problem = "it gave another number of mouths than were asked for";
@@ -120,7 +120,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::lipsync::AvatarHandle;
+    use crate::lipsync::{AvatarHandle, MouthFrame};
 
     /// Has memory for `room` frames at once; draws a pixel that says which frame of its sound it is.
     struct Small {
@@ -162,7 +162,9 @@ mod tests {
     fn without_memory_for_a_batch_it_is_drawn_in_pieces_and_every_frame_is_its_own() {
         let mut artist = Artist::new(Box::new(Small { room: 3 }));
         let drawn = artist.draw(&[run(0..1), run(10..15), run(20..24)]);
-        let wanted = |run: MouthRun| (3..).zip(run.poses).map(|(frame, pose)| mouth(pose, frame)).collect::<Vec<_>>();
+        let wanted = |run: MouthRun| {
+            (3..).zip(run.poses).map(|(frame, pose)| Mouth::Crop(mouth(pose, frame))).collect::<Vec<_>>()
+        };
         let drawn: Vec<_> = drawn.into_iter().map(Result::unwrap).collect();
         assert_eq!(drawn, [wanted(run(0..1)), wanted(run(10..15)), wanted(run(20..24))]);
         assert_eq!(artist.capacity.limit(), 2);

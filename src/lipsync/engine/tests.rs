@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc as blocking};
 
 use super::*;
+use crate::lipsync::MouthFrame;
 
 /// Draws a pixel that says which pose it is, and remembers the poses. Pose 99 says that it is there and waits for
 /// leave, 13 panics, 14 is refused.
@@ -111,7 +112,7 @@ async fn a_session_that_panics_or_is_refused_is_told_and_the_others_notice_nothi
     for reply in replies {
         told.push(reply.await.unwrap().map_err(|error| error.to_string()));
     }
-    assert_eq!((&told[0], &told[2]), (&Ok(vec![Some(mouth(1))]), &Ok(vec![Some(mouth(2))])));
+    assert_eq!((&told[0], &told[2]), (&Ok(vec![Some(Mouth::Crop(mouth(1)))]), &Ok(vec![Some(Mouth::Crop(mouth(2)))])));
     assert!(told[1].as_ref().unwrap_err().contains("pose 13"), "{told:?}");
     assert!(told[3].as_ref().unwrap_err().contains("damaged"), "{told:?}");
     bench.end().await;
@@ -127,7 +128,7 @@ async fn two_hundred_sessions_drawn_together_never_get_each_others_mouths() {
             let poses = vec![session % 90 + 100; [1, 2, 4][session % 3]];
             let due = Due { awaited: true, ..in_time(400) };
             let mouths = bench.draw(&poses, due).await.await.unwrap().unwrap();
-            let wanted: Mouths = poses.iter().map(|pose| Some(mouth(*pose))).collect();
+            let wanted: Mouths = poses.iter().map(|pose| Some(Mouth::Crop(mouth(*pose)))).collect();
             assert_eq!(mouths, wanted);
         }
     };

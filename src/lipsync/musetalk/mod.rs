@@ -6,6 +6,7 @@
 
 pub mod attention;
 pub mod audio;
+mod canvas;
 pub mod config;
 mod cuda;
 pub mod device;

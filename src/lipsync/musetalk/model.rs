@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor, nn};
 
 use super::Result;
 use super::audio::{AudioFrontEnd, Stretch};
+use super::canvas::Canvas;
 use super::config::{AutoencoderConfig, ModelConfig};
 use super::layers::{blank, channels_last};
 use super::network::{Inputs, write_outputs};
@@ -19,7 +20,8 @@ use super::tiny_vae::TinyVaeDecoder;
 use super::unet::Unet;
 use super::vae::AutoencoderKlDecoder;
 use super::weights::{Mapping, load_safetensors, read_safetensors, set_kind_of, use_channels_last};
-use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthFrame, MouthRun};
+use crate::avatar;
+use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthFrame, MouthRun};
 use crate::models::catalog::PARTS;
 use crate::models::names::current_name;
 
@@ -68,6 +70,8 @@ struct Avatar {
     latents: Tensor,
     /// First and one past the last latent row that is decoded.
     decode_rows: [i64; 2],
+    /// What its mouths are pasted into on the device, if they are.
+    canvas: Option<Canvas>,
 }
 
 #[derive(Debug)]
@@ -83,6 +87,8 @@ pub struct MuseTalk {
     /// Per channel, `[1, channels, 1, 1]`: what turns the UNet's latent into the autoencoder's.
     latent_std: Tensor,
     latent_mean: Tensor,
+    /// Whether mouths are pasted on the device.
+    pastes: bool,
     avatars: Vec<Avatar>,
 }
 
@@ -185,8 +191,15 @@ impl MuseTalk {
             decoder,
             latent_std,
             latent_mean,
+            // Integers are quicker on a CPU, and nothing has to be copied there.
+            pastes: device.is_cuda(),
             avatars: Vec::new(),
         })
+    }
+
+    /// Pastes mouths by itself, or leaves that to `compose`, for the avatars whose canvas is added from now on.
+    pub fn paste_on_device(&mut self, pastes: bool) {
+        self.pastes = pastes;
     }
 
     pub fn config(&self) -> &ModelConfig {
@@ -251,7 +264,7 @@ impl MuseTalk {
         let (size, channels) = (self.config.latent_size(), self.config.unet.in_channels);
         let latents = Tensor::f_zeros([1, channels, size, size], (self.kind, self.device))?;
         let decode_rows = self.config.decode_rows.unwrap_or([0, size]);
-        self.avatars.push(Avatar { path: String::new(), latents, decode_rows });
+        self.avatars.push(Avatar { path: String::new(), latents, decode_rows, canvas: None });
         Ok(AvatarHandle(self.avatars.len() - 1))
     }
 
@@ -284,17 +297,42 @@ impl MuseTalk {
         stretches
     }
 
-    /// [`LipSync::infer_all`], and how long each stage took if `watch` runs.
-    pub fn draw(&mut self, runs: &[MouthRun], watch: &mut Stopwatch) -> Result<(Vec<Vec<MouthFrame>>, StageTimes)> {
+    /// [`LipSync::draw_all`], and how long each stage took if `watch` runs.
+    pub fn draw(&mut self, runs: &[MouthRun], watch: &mut Stopwatch) -> Result<(Vec<Vec<Mouth>>, StageTimes)> {
+        let _no_grad = tch::no_grad_guard();
+        let Some((picture, first, mut times)) = self.picture(runs, watch)? else {
+            return Ok((vec![Vec::new(); runs.len()], StageTimes::default()));
+        };
+        let canvases: Option<Vec<&Canvas>> =
+            runs.iter().map(|run| self.avatar_of(run).ok().and_then(|avatar| avatar.canvas.as_ref())).collect();
+        let Some(canvases) = canvases else {
+            let mut crops = self.to_frames(&picture, first)?.into_iter().map(Mouth::Crop);
+            times.copy = watch.lap();
+            return Ok((runs.iter().map(|run| crops.by_ref().take(run.poses.len()).collect()).collect(), times));
+        };
+        let whole = self.with_rows_before_and_after(&picture, first)?;
+        let (mut drawn, mut at) = (Vec::with_capacity(runs.len()), 0);
+        for (run, canvas) in runs.iter().zip(canvases) {
+            let frames = i64::try_from(run.poses.len()).unwrap_or(0);
+            let pasted = canvas.paste(&whole.f_narrow(0, at, frames)?, &run.poses)?;
+            drawn.push(pasted.into_iter().map(Mouth::Pasted).collect());
+            at += frames;
+        }
+        times.paste = watch.lap();
+        Ok((drawn, times))
+    }
+
+    /// The decoder's picture of all the frames of all runs, from which latent row on, and what it took. `None` if there is
+    /// nothing to draw.
+    fn picture(&mut self, runs: &[MouthRun], watch: &mut Stopwatch) -> Result<Option<(Tensor, i64, StageTimes)>> {
         let avatars = runs.iter().map(|run| self.avatar_of(run)).collect::<Result<Vec<_>>>()?;
         // Rows that only another run's avatar needs are decoded for all: they lie outside of the others' masks.
         let first = avatars.iter().map(|avatar| avatar.decode_rows[0]).min().unwrap_or(0);
         let end = avatars.iter().map(|avatar| avatar.decode_rows[1]).max().unwrap_or(0);
         let stretches: Vec<Stretch<'_>> = runs.iter().flat_map(|run| self.stretches(run)).collect();
         if stretches.is_empty() {
-            return Ok((vec![Vec::new(); runs.len()], StageTimes::default()));
+            return Ok(None);
         }
-        let _no_grad = tch::no_grad_guard();
         let samples = avatars.iter().zip(runs).map(|(avatar, run)| {
             let poses: Vec<i64> = run.poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
             let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
@@ -309,9 +347,14 @@ impl MuseTalk {
         let unet = watch.lap();
         let picture = self.decode(&latent, first, end - first)?;
         let decode = watch.lap();
-        let mut frames = self.to_frames(&picture, first)?.into_iter();
-        let times = StageTimes { features, unet, decode, copy: watch.lap() };
-        Ok((runs.iter().map(|run| frames.by_ref().take(run.poses.len()).collect()).collect(), times))
+        Ok(Some((picture, first, StageTimes { features, unet, decode, ..StageTimes::default() })))
+    }
+
+    /// The picture in whole crops; rows that were not decoded are black.
+    fn with_rows_before_and_after(&self, picture: &Tensor, first: i64) -> Result<Tensor> {
+        let before = first * self.config.autoencoder.scale();
+        let after = self.config.crop_size - before - picture.size4()?.2;
+        Ok(picture.f_pad([0, 0, before, after], "constant", -1.0)?)
     }
 
     /// Whole crops of the rows from latent row `first` on; rows that were not decoded are black.
@@ -355,11 +398,30 @@ impl LipSync for MuseTalk {
         if !(0 <= decode_rows[0] && decode_rows[0] < decode_rows[1] && decode_rows[1] <= size) {
             return Err(wrong(format!("have {size} rows, decode_rows of the avatar is {decode_rows:?}")));
         }
-        self.avatars.push(Avatar { path, latents, decode_rows });
+        self.avatars.push(Avatar { path, latents, decode_rows, canvas: None });
         Ok(AvatarHandle(self.avatars.len() - 1))
     }
 
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>> {
+        let _no_grad = tch::no_grad_guard();
+        let Some((picture, first, _)) = self.picture(runs, &mut Stopwatch::off())? else {
+            return Ok(vec![Vec::new(); runs.len()]);
+        };
+        let mut frames = self.to_frames(&picture, first)?.into_iter();
+        Ok(runs.iter().map(|run| frames.by_ref().take(run.poses.len()).collect()).collect())
+    }
+
+    fn add_canvas(&mut self, avatar: AvatarHandle, canvas: &avatar::Avatar) -> Result<()> {
+        let side = u32::try_from(self.config.crop_size).unwrap_or(0);
+        if self.pastes
+            && let Some(avatar) = self.avatars.get_mut(avatar.0)
+        {
+            avatar.canvas = Some(Canvas::new(canvas, side, self.device)?);
+        }
+        Ok(())
+    }
+
+    fn draw_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>> {
         Ok(self.draw(runs, &mut Stopwatch::off())?.0)
     }
 }

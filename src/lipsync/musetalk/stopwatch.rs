@@ -11,13 +11,15 @@ pub struct StageTimes {
     pub features: Duration,
     pub unet: Duration,
     pub decode: Duration,
+    /// Pasting on the device, the copy to the host included; zero where whole crops are copied out instead.
+    pub paste: Duration,
     /// The picture made 8-bit RGB and brought to the host.
     pub copy: Duration,
 }
 
 impl StageTimes {
     pub fn total(&self) -> Duration {
-        self.features + self.unet + self.decode + self.copy
+        self.features + self.unet + self.decode + self.paste + self.copy
     }
 }
 

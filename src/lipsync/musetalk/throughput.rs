@@ -12,7 +12,7 @@ use super::layers::channels_last;
 use super::model::MuseTalk;
 use super::precision::Precision;
 use super::stopwatch::{StageTimes, Stopwatch};
-use crate::lipsync::{AvatarHandle, MouthFrame, MouthRun};
+use crate::lipsync::{AvatarHandle, Mouth, MouthRun};
 
 /// Not counted: buffers grow and kernels are chosen.
 const WARM_UP_ROUNDS: usize = 2;
@@ -55,7 +55,7 @@ pub fn measure(
     (avatar, poses): (AvatarHandle, usize),
     sizes: &[usize],
     rounds: usize,
-    paste: &mut dyn FnMut(usize, &MouthFrame),
+    paste: &mut dyn FnMut(usize, &Mouth),
 ) -> Result<Throughput> {
     let (device, precisions) = (model.device(), model.precisions());
     let mut roof = Roof::new(device, precisions.unet)?;
