@@ -157,6 +157,42 @@ pub enum Models {
     },
     /// Run one network of a model folder on named tensors, to compare it with another implementation
     Run(RunNetwork),
+    /// Teach a small, quick decoder to draw an avatar's mouth as its model's own decoder does
+    TuneDecoder(TuneDecoder),
+}
+
+fn learning_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| *rate > 0.0 && *rate <= 0.1);
+    rate.ok_or_else(|| "a number above 0 and up to 0.1 is wanted".to_owned())
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TuneDecoder {
+    /// The avatar that it is for
+    #[arg(value_name = "AVATAR")]
+    pub avatar: String,
+    /// Folder under models/ of the small decoder (an AutoencoderTiny) to begin with
+    #[arg(long, value_name = "NAME", default_value = "taesd")]
+    pub from: String,
+    /// Steps of learning, four frames each
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub steps: u32,
+    /// Frames to learn from, half the avatar's own and half spoken; one in eight is kept for judging
+    #[arg(long, value_name = "N", default_value_t = 240, value_parser = clap::value_parser!(u32).range(16..=4000))]
+    pub frames: u32,
+    /// How large the first steps are; more for a decoder that has learnt nothing
+    #[arg(long, value_name = "RATE", default_value_t = 3e-4, value_parser = learning_rate)]
+    pub learning_rate: f64,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Where to learn: auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Make it anew if the avatar has one already
+    #[arg(long)]
+    pub replace: bool,
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -9,6 +9,7 @@ mod measure;
 mod models;
 mod render;
 pub mod throughput;
+mod tune;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -27,7 +27,7 @@ use crate::config::{Folders, ServeConfig};
 use crate::dialogue::Dialogues;
 use crate::ids::AvatarId;
 use crate::lipsync::devices::Devices;
-use crate::lipsync::engine::{Engine, EngineThread};
+use crate::lipsync::engine::{Engine, EngineThread, Equipment};
 use crate::lipsync::musetalk::{DeviceChoices, MuseTalk, find_device};
 use crate::lipsync::{AvatarHandle, LipSync};
 use crate::media;
@@ -117,7 +117,8 @@ pub async fn load_avatar(devices: &Devices, folders: &Folders, id: &AvatarId) ->
     let avatar = tokio::task::spawn_blocking(move || store.load(&id)).await??;
     let handle = devices.add_avatar(avatar.latents.clone(), avatar.manifest.decode_rows).await?;
     let avatar = Arc::new(avatar);
-    devices.add_canvas(handle, &avatar).await?;
+    let decoder = avatar.manifest.decoder_folder(&folders.avatars, &folders.models);
+    devices.equip(handle, Equipment { avatar: Arc::clone(&avatar), decoder }).await?;
     Ok(LoadedAvatar { avatar, handle })
 }
 

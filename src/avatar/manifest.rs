@@ -1,6 +1,6 @@
 //! `avatar.toml`: who an avatar is, how large, which model draws its mouth, how it speaks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::AvatarError;
 use super::cycle::CycleKind;
@@ -8,6 +8,10 @@ use crate::dialogue::Persona;
 use crate::ids::AvatarId;
 use crate::speech::Voice;
 use crate::timeline::FPS;
+
+/// What an avatar calls the small decoder in its own folder, and where it lies there.
+pub const TUNED: &str = "tuned";
+pub const TUNED_FOLDER: &str = "decoder";
 
 /// The manifest of an avatar's folder.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -29,6 +33,10 @@ pub struct Manifest {
     /// First and one past the last row of the latent that the mask shows; the decoder skips the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decode_rows: Option<[i64; 2]>,
+    /// A small decoder that draws the mouth instead of the model's own: `tuned`, the avatar's own in its folder `decoder`, or
+    /// a folder under `models/`, such as `taesd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<String>,
     /// Under which terms the pictures may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
@@ -45,10 +53,20 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Where the small decoder lies, if the avatar has chosen one.
+    pub fn decoder_folder(&self, avatars: &Path, models: &Path) -> Option<PathBuf> {
+        match self.decoder.as_deref()? {
+            TUNED => Some(avatars.join(self.id.as_str()).join(TUNED_FOLDER)),
+            name => Some(models.join(name)),
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
-        // As an id, and dots within, since a version has them: musetalk-v1.5.
-        if self.model.replace('.', "-").parse::<AvatarId>().is_err() {
-            return Err(format!("model {:?} is not the name of a model folder", self.model));
+        for (field, name) in [("model", Some(&self.model)), ("decoder", self.decoder.as_ref())] {
+            // As an id, and dots within, since a version has them: musetalk-v1.5.
+            if let Some(name) = name.filter(|name| name.replace('.', "-").parse::<AvatarId>().is_err()) {
+                return Err(format!("{field} {name:?} is not the name of a model folder"));
+            }
         }
         for (field, value) in [("width", self.width), ("height", self.height)] {
             if !(64..=2048).contains(&value) || value % 2 == 1 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{BadInput, fetch, print, print_json};
+use super::{BadInput, fetch, print, print_json, tune};
 use crate::cli::{Convert, Home, Install, Models, RunNetwork};
 use crate::config::Folders;
 use crate::lipsync::musetalk::config::published::{self, Published};
@@ -24,6 +24,7 @@ pub(super) async fn run(home: &Home, command: Models) -> anyhow::Result<ExitCode
         Models::Convert(arguments) => convert_model(home, &arguments),
         Models::Verify { name, json } => verify_model(home, &name, json),
         Models::Run(arguments) => run_network(&arguments),
+        Models::TuneDecoder(arguments) => tune::run(home, arguments).await,
     }
 }
 

@@ -15,8 +15,8 @@ use crate::compose;
 use crate::lipsync::LipSync;
 use crate::lipsync::musetalk::config::AutoencoderConfig;
 use crate::lipsync::musetalk::flops::Arithmetic;
-use crate::lipsync::musetalk::throughput::{self, Sample, measure};
-use crate::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
+use crate::lipsync::musetalk::throughput::{self, Sample, measure, measure_attention};
+use crate::lipsync::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device};
 
 /// Measures the model in the folder `model` with an avatar, or with none: then everything is decoded and nothing pasted.
 pub fn run(
@@ -40,11 +40,19 @@ pub fn run(
             let own = avatar.manifest.decode_rows.or(network.config().decode_rows);
             let rows = own.filter(|_| !arguments.all_rows).unwrap_or(all_rows);
             let handle = network.add_avatar(&avatar.latents, Some(rows))?;
+            // Models and avatars lie side by side: models/NAME, models/avatars/ID.
+            let (models, folder) = (model.parent(), avatar.latents.parent().and_then(Path::parent));
+            if let Some((models, avatars)) = models.zip(folder)
+                && let Some(decoder) = avatar.manifest.decoder_folder(avatars, models)
+            {
+                network.set_decoder(handle, &decoder)?;
+            }
             network.add_canvas(handle, avatar)?;
             (handle, avatar.frames.len(), rows)
         }
     };
-    let work = Arithmetic::of_frame(network.config(), rows);
+    let drawn_by = ModelConfig { autoencoder: network.decoder_of(handle), ..network.config().clone() };
+    let work = Arithmetic::of_frame(&drawn_by, rows);
     let mut paste = |pose: usize, mouth: &_| {
         if let Some(avatar) = avatar {
             std::hint::black_box(compose::paste(&avatar.frames[pose], &avatar.mask, mouth));
@@ -52,7 +60,19 @@ pub fn run(
     };
     let found = measure(&mut network, (handle, poses), &arguments.batch, arguments.rounds, &mut paste)?;
     let sizes: Vec<Value> = found.sizes.iter().map(|(size, samples)| row(*size, samples, work, &found)).collect();
-    let decoder = match network.config().autoencoder {
+    let largest = arguments.batch.iter().copied().max().and_then(|most| i64::try_from(most).ok()).unwrap_or(1);
+    let attention = measure_attention(&network, largest, arguments.rounds)?;
+    let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+    let attention: Vec<Value> = attention
+        .iter()
+        .map(|level| {
+            json!({
+                "head_size": level.head_size, "tokens": level.tokens, "batch": largest,
+                "fused_ms": ms(level.fused), "written_out_ms": ms(level.written_out),
+            })
+        })
+        .collect();
+    let decoder = match drawn_by.autoencoder {
         AutoencoderConfig::Kl(_) => "kl",
         AutoencoderConfig::Tiny(_) => "tiny",
     };
@@ -74,6 +94,7 @@ pub fn run(
             // tch binds none of the CUDA allocator's statistics.
             "cuda_allocator": device.is_cuda().then_some("unavailable"),
         },
+        "attention": attention,
         "sizes": sizes,
     }))
 }

@@ -11,9 +11,8 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Due, Engine, EngineError, Mouths};
+use super::engine::{Due, Engine, EngineError, Equipment, Mouths};
 use super::{AvatarHandle, LipSyncError, MouthRun};
-use crate::avatar::Avatar;
 
 /// All devices. Cheap to clone.
 #[derive(Clone)]
@@ -65,11 +64,11 @@ impl Devices {
         Ok(AvatarHandle(avatars.len() - 1))
     }
 
-    /// Gives every device that lives an avatar's own frames.
-    pub async fn add_canvas(&self, avatar: AvatarHandle, canvas: &Arc<Avatar>) -> Result<(), EngineError> {
+    /// Gives every device that lives what an avatar has besides its latents.
+    pub async fn equip(&self, avatar: AvatarHandle, with: Equipment) -> Result<(), EngineError> {
         for (at, device) in self.living() {
             let Some(avatar) = self.handle(avatar, at) else { continue };
-            match device.engine.add_canvas(avatar, Arc::clone(canvas)).await {
+            match device.engine.equip(avatar, with.clone()).await {
                 Ok(()) | Err(EngineError::Ended) => {}
                 Err(error) => return Err(error),
             }

@@ -59,11 +59,20 @@ enum Request {
         decode_rows: Option<[i64; 2]>,
         reply: oneshot::Sender<Result<AvatarHandle, LipSyncError>>,
     },
-    AddCanvas {
+    Equip {
         avatar: AvatarHandle,
-        canvas: Arc<Avatar>,
+        with: Equipment,
         reply: oneshot::Sender<Result<(), LipSyncError>>,
     },
+}
+
+/// What an avatar has besides its latents.
+#[derive(Clone)]
+pub struct Equipment {
+    /// Its own frames, for a network that pastes mouths into them by itself.
+    pub avatar: Arc<Avatar>,
+    /// The folder of the small decoder that it is drawn with instead of the model's.
+    pub decoder: Option<PathBuf>,
 }
 
 /// A way to the engine; cheap to clone.
@@ -132,10 +141,10 @@ impl Engine {
         Ok(done.await.map_err(|_| EngineError::Ended)??)
     }
 
-    /// Gives the network an avatar's own frames, for one that pastes mouths into them by itself.
-    pub async fn add_canvas(&self, avatar: AvatarHandle, canvas: Arc<Avatar>) -> Result<(), EngineError> {
+    /// Gives the network what an avatar has besides its latents.
+    pub async fn equip(&self, avatar: AvatarHandle, with: Equipment) -> Result<(), EngineError> {
         let (reply, done) = oneshot::channel();
-        let request = Request::AddCanvas { avatar, canvas, reply };
+        let request = Request::Equip { avatar, with, reply };
         self.requests.send(request).await.map_err(|_| EngineError::Ended)?;
         Ok(done.await.map_err(|_| EngineError::Ended)??)
     }
@@ -233,8 +242,8 @@ impl Thread {
             Request::AddAvatar { latents, decode_rows, reply } => {
                 let _ = reply.send(self.add_avatar(&latents, decode_rows));
             }
-            Request::AddCanvas { avatar, canvas, reply } => {
-                let _ = reply.send(self.artist.network.add_canvas(avatar, &canvas));
+            Request::Equip { avatar, with, reply } => {
+                let _ = reply.send(self.equip(avatar, &with));
             }
         }
     }
@@ -270,6 +279,14 @@ impl Thread {
             let _ = job.reply.send(mouths);
         }
         true
+    }
+
+    fn equip(&mut self, avatar: AvatarHandle, with: &Equipment) -> Result<(), LipSyncError> {
+        let network = &mut self.artist.network;
+        if let Some(folder) = &with.decoder {
+            network.set_decoder(avatar, folder)?;
+        }
+        network.add_canvas(avatar, &with.avatar)
     }
 
     fn add_avatar(

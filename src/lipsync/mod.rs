@@ -83,6 +83,12 @@ pub trait LipSync {
         Ok(())
     }
 
+    /// Draws an avatar with the small decoder in this folder instead of the model's own.
+    fn set_decoder(&mut self, _: AvatarHandle, folder: &std::path::Path) -> Result<(), LipSyncError> {
+        let problem = format!("{}: this network has no other decoder than its own", folder.display());
+        Err(LipSyncError::Config { field: "decoder".to_owned(), problem })
+    }
+
     /// As [`LipSync::infer_all`], pasted where the network does that by itself.
     fn draw_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
         let crops = self.infer_all(runs)?;

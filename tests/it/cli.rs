@@ -252,6 +252,9 @@ fn assert_throughput(report: &Value, decode_rows: &Value) {
     assert_eq!((&report["decoder"], &report["dtype"]["unet"]), (&json!("tiny"), &json!("fp32")), "{report}");
     assert_eq!(report["decode_rows"], *decode_rows, "{report}");
     assert!(report["memory"]["peak_resident_mb"].as_u64().unwrap() > 50, "{report}");
+    let attention = report["attention"].as_array().unwrap();
+    assert_eq!(attention.iter().map(|level| level["head_size"].as_i64().unwrap()).collect::<Vec<_>>(), [16, 24]);
+    assert!(attention.iter().all(|level| level["fused_ms"].as_f64() > Some(0.0)), "{report}");
     let (roof, work) = (&report["roof_gflop_per_second"], &report["gflop_per_frame"]);
     let rows = report["sizes"].as_array().unwrap();
     assert_eq!(rows.iter().map(|row| row["batch"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 4], "{report}");
@@ -263,7 +266,7 @@ fn assert_throughput(report: &Value, decode_rows: &Value) {
             let expected = gflop * 1000.0 / ms / roof[network].as_f64().unwrap();
             assert!((share[network].as_f64().unwrap() - expected).abs() < 0.02, "{network} in {report}");
         }
-        for stage in ["features", "copy", "compose"] {
+        for stage in ["features", "paste", "copy", "compose"] {
             assert!(stages[stage].as_f64().unwrap() >= 0.0, "{stage} in {report}");
         }
         let fps = row["frames_per_second"].as_f64().unwrap();

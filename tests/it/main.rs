@@ -15,3 +15,4 @@ mod parity;
 mod signalling;
 mod speech;
 mod torch_file;
+mod tune;

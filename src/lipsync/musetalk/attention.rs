@@ -8,13 +8,29 @@ use super::Result;
 use super::layers::{Conv2d, GroupNorm, LayerNorm, Linear};
 
 /// Softmax attention of `[batch, tokens, channels]` with the channels split among `heads`.
+///
+/// libtorch's fused operator, which picks its own kernel on a GPU. On a CPU it is up to five times as quick as the products
+/// written out, at head sizes of 4, 40, 80 and 160, self and cross, batches of 1 and 4, in any floats; `bench throughput`
+/// measures both.
 pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor, heads: i64) -> Result<Tensor> {
     let (batch, tokens, channels) = query.size3()?;
     let split =
         |x: &Tensor| -> Result<Tensor> { Ok(x.f_view([batch, -1, heads, channels / heads])?.f_transpose(1, 2)?) };
-    let (query, key, value) = (split(query)?, split(key)?, split(value)?);
-    let out = Tensor::f_scaled_dot_product_attention::<Tensor>(&query, &key, &value, None, 0.0, false, None, false)?;
+    let out = fused(&split(query)?, &split(key)?, &split(value)?)?;
     Ok(out.f_transpose(1, 2)?.f_reshape([batch, tokens, channels])?)
+}
+
+/// Of `[batch, heads, tokens, head size]`.
+pub(super) fn fused(query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::f_scaled_dot_product_attention::<Tensor>(query, key, value, None, 0.0, false, None, false)?)
+}
+
+/// The same, written out; only to be measured against.
+pub(super) fn written_out(query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
+    #[allow(clippy::cast_precision_loss, reason = "heads have some hundred numbers")]
+    let scale = (query.size4()?.3 as f64).sqrt().recip();
+    let weights = query.f_matmul(&key.f_transpose(-2, -1)?)?.f_mul_scalar(scale)?.f_softmax(-1, None)?;
+    Ok(weights.f_matmul(value)?)
 }
 
 /// Self-attention, or cross-attention when `context` is given.

@@ -3,6 +3,8 @@
 //! One struct for each Python module and paths equal to the checkpoints' names, so that weights of diffusers and
 //! transformers load as they are. Sizes come from a [`ModelConfig`] alone: the demo model and the full one are the same
 //! code, and the code that trains is the code that serves. Runs on whichever thread owns the model.
+//!
+//! Not in here: CUDA graphs and streams of our own, since tch binds neither.
 
 pub mod attention;
 pub mod audio;
@@ -20,9 +22,11 @@ pub mod picture;
 pub mod positional_encoding;
 pub mod precision;
 pub mod resnet;
+pub mod small_decoder;
 pub mod stopwatch;
 pub mod throughput;
 pub mod tiny_vae;
+pub mod tune;
 pub mod unet;
 pub mod vae;
 pub mod weights;

@@ -2,7 +2,9 @@
 //!
 //! Runs on the engine's thread and never panics: everything libtorch refuses comes back as an error.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor, nn};
@@ -15,6 +17,7 @@ use super::layers::{blank, channels_last};
 use super::network::{Inputs, write_outputs};
 use super::picture::to_rgb8;
 use super::precision::{Precision, Precisions};
+use super::small_decoder::SmallDecoder;
 use super::stopwatch::{StageTimes, Stopwatch};
 use super::tiny_vae::TinyVaeDecoder;
 use super::unet::Unet;
@@ -72,6 +75,8 @@ struct Avatar {
     decode_rows: [i64; 2],
     /// What its mouths are pasted into on the device, if they are.
     canvas: Option<Canvas>,
+    /// Which of the small decoders draws it instead of the model's.
+    decoder: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -90,6 +95,8 @@ pub struct MuseTalk {
     /// Whether mouths are pasted on the device.
     pastes: bool,
     avatars: Vec<Avatar>,
+    /// Those that avatars have chosen.
+    small_decoders: Vec<SmallDecoder>,
 }
 
 /// Per channel, `[1, channels, 1, 1]`: deviation and mean that turn the UNet's latents into the autoencoder's.
@@ -194,6 +201,7 @@ impl MuseTalk {
             // Integers are quicker on a CPU, and nothing has to be copied there.
             pastes: device.is_cuda(),
             avatars: Vec::new(),
+            small_decoders: Vec::new(),
         })
     }
 
@@ -226,7 +234,7 @@ impl MuseTalk {
     }
 
     /// The part of the picture that belongs to `rows` rows of the latent from `first` on.
-    fn decode(&self, latent: &Tensor, first: i64, rows: i64) -> Result<Tensor> {
+    pub(super) fn decode(&self, latent: &Tensor, first: i64, rows: i64) -> Result<Tensor> {
         let latent = latent.f_to_kind(self.precisions.decoder.kind())?;
         Ok(self.decoder.decode_rows(&latent, first, rows)?.f_to_kind(self.kind)?)
     }
@@ -264,7 +272,7 @@ impl MuseTalk {
         let (size, channels) = (self.config.latent_size(), self.config.unet.in_channels);
         let latents = Tensor::f_zeros([1, channels, size, size], (self.kind, self.device))?;
         let decode_rows = self.config.decode_rows.unwrap_or([0, size]);
-        self.avatars.push(Avatar { path: String::new(), latents, decode_rows, canvas: None });
+        self.avatars.push(Avatar { path: String::new(), latents, decode_rows, canvas: None, decoder: None });
         Ok(AvatarHandle(self.avatars.len() - 1))
     }
 
@@ -333,21 +341,82 @@ impl MuseTalk {
         if stretches.is_empty() {
             return Ok(None);
         }
-        let samples = avatars.iter().zip(runs).map(|(avatar, run)| {
-            let poses: Vec<i64> = run.poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
-            let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
-            Ok(avatar.latents.f_index_select(0, &index)?)
-        });
-        let sample = channels_last(&Tensor::f_cat(&samples.collect::<Result<Vec<_>>>()?, 0)?)?;
+        let sample = self.samples(runs)?;
         let started = Instant::now();
         let tokens = self.audio.tokens(&stretches)?;
         crate::metrics::features_took(started.elapsed());
         let features = watch.lap();
         let latent = self.generate(&sample, &tokens)?;
         let unet = watch.lap();
-        let picture = self.decode(&latent, first, end - first)?;
+        let picture = self.decode_each(runs, &latent, [first, end])?;
         let decode = watch.lap();
         Ok(Some((picture, first, StageTimes { features, unet, decode, ..StageTimes::default() })))
+    }
+
+    /// The UNet's input for each frame of all runs.
+    fn samples(&self, runs: &[MouthRun]) -> Result<Tensor> {
+        let samples = runs.iter().map(|run| {
+            let poses: Vec<i64> = run.poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
+            let index = Tensor::f_from_slice(&poses)?.f_to_device(self.device)?;
+            Ok(self.avatar_of(run)?.latents.f_index_select(0, &index)?)
+        });
+        channels_last(&Tensor::f_cat(&samples.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// The latents of the avatar's own frames of a run and those of the talking face, as the decoder wants them.
+    pub(super) fn latents(&mut self, run: &MouthRun) -> Result<(Tensor, Tensor)> {
+        let run = std::slice::from_ref(run);
+        let sample = self.samples(run)?;
+        let stretches: Vec<Stretch<'_>> = run.iter().flat_map(|run| self.stretches(run)).collect();
+        let tokens = self.audio.tokens(&stretches)?;
+        let channels = self.config.unet.out_channels;
+        let own = sample.f_narrow(1, self.config.unet.in_channels - channels, channels)?;
+        Ok((own.f_mul(&self.latent_std)?.f_add(&self.latent_mean)?, self.generate(&sample, &tokens)?))
+    }
+
+    /// The decoder that an avatar is drawn with: the model's or its own.
+    pub fn decoder_of(&self, avatar: AvatarHandle) -> AutoencoderConfig {
+        let own = self.avatars.get(avatar.0).and_then(|avatar| self.small_decoders.get(avatar.decoder?));
+        own.map_or_else(|| self.config.autoencoder.clone(), |small| AutoencoderConfig::Tiny(small.config().clone()))
+    }
+
+    /// First and one past the last latent row that is decoded for an avatar.
+    pub(super) fn decode_rows_of(&self, avatar: AvatarHandle) -> Result<[i64; 2]> {
+        let run = MouthRun { avatar, poses: vec![0], audio: Arc::from([]), first_frame_at: 0 };
+        Ok(self.avatar_of(&run)?.decode_rows)
+    }
+
+    /// Each run's latents through the decoder that its avatar has chosen, those of one decoder together.
+    fn decode_each(&self, runs: &[MouthRun], latent: &Tensor, [first, end]: [i64; 2]) -> Result<Tensor> {
+        let mut frames: BTreeMap<Option<usize>, Vec<i64>> = BTreeMap::new();
+        let mut at = 0;
+        for run in runs {
+            let of = frames.entry(self.avatar_of(run)?.decoder).or_default();
+            let next = at + i64::try_from(run.poses.len()).unwrap_or(0);
+            of.extend(at..next);
+            at = next;
+        }
+        let draw = |decoder: Option<usize>, latent: &Tensor| match decoder.and_then(|at| self.small_decoders.get(at)) {
+            None => self.decode(latent, first, end - first),
+            Some(small) => {
+                let latent = latent.f_to_kind(self.precisions.decoder.kind())?;
+                Ok(small.decode_rows(&latent, first, end - first)?.f_to_kind(self.kind)?)
+            }
+        };
+        if frames.len() == 1
+            && let Some(decoder) = frames.keys().next()
+        {
+            return draw(*decoder, latent);
+        }
+        let (mut pictures, mut order) = (Vec::new(), Vec::new());
+        for (decoder, frames) in frames {
+            let index = Tensor::f_from_slice(&frames)?.f_to_device(self.device)?;
+            pictures.push(draw(decoder, &channels_last(&latent.f_index_select(0, &index)?)?)?);
+            order.extend(frames);
+        }
+        // Back in the order of the runs.
+        let back = Tensor::f_from_slice(&order)?.f_argsort(0, false)?.f_to_device(self.device)?;
+        Ok(Tensor::f_cat(&pictures, 0)?.f_index_select(0, &back)?)
     }
 
     /// The picture in whole crops; rows that were not decoded are black.
@@ -398,7 +467,7 @@ impl LipSync for MuseTalk {
         if !(0 <= decode_rows[0] && decode_rows[0] < decode_rows[1] && decode_rows[1] <= size) {
             return Err(wrong(format!("have {size} rows, decode_rows of the avatar is {decode_rows:?}")));
         }
-        self.avatars.push(Avatar { path, latents, decode_rows, canvas: None });
+        self.avatars.push(Avatar { path, latents, decode_rows, canvas: None, decoder: None });
         Ok(AvatarHandle(self.avatars.len() - 1))
     }
 
@@ -417,6 +486,16 @@ impl LipSync for MuseTalk {
             && let Some(avatar) = self.avatars.get_mut(avatar.0)
         {
             avatar.canvas = Some(Canvas::new(canvas, side, self.device)?);
+        }
+        Ok(())
+    }
+
+    fn set_decoder(&mut self, avatar: AvatarHandle, folder: &Path) -> Result<()> {
+        let mut small = SmallDecoder::load(folder, &self.config.autoencoder, self.device)?;
+        small.freeze(self.precisions.decoder.kind())?;
+        if let Some(avatar) = self.avatars.get_mut(avatar.0) {
+            self.small_decoders.push(small);
+            avatar.decoder = Some(self.small_decoders.len() - 1);
         }
         Ok(())
     }

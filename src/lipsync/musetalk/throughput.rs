@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
-use super::Result;
 use super::layers::channels_last;
 use super::model::MuseTalk;
 use super::precision::Precision;
 use super::stopwatch::{StageTimes, Stopwatch};
+use super::{Result, attention};
 use crate::lipsync::{AvatarHandle, Mouth, MouthRun};
 
 /// Not counted: buffers grow and kernels are chosen.
@@ -34,6 +34,15 @@ impl Sample {
     pub fn total(&self) -> Duration {
         self.stages.total() + self.compose
     }
+}
+
+/// Self-attention at one of the UNet's levels, once for a batch: the operator in use, and the same written out.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionTimes {
+    pub head_size: i64,
+    pub tokens: i64,
+    pub fused: Duration,
+    pub written_out: Duration,
 }
 
 /// All that was measured.
@@ -80,6 +89,43 @@ pub fn measure(
     }
     let decoder_roof = other.as_ref().unwrap_or(&roof).best;
     Ok(Throughput { unet_roof: roof.best, decoder_roof, sizes: found })
+}
+
+/// The attention of each of the UNet's levels that has one, for `batch` frames, at the median of `rounds`.
+pub fn measure_attention(model: &MuseTalk, batch: i64, rounds: usize) -> Result<Vec<AttentionTimes>> {
+    let _no_grad = tch::no_grad_guard();
+    let (config, device, kind) = (&model.config().unet, model.device(), model.precisions().unet.kind());
+    let mut found = Vec::new();
+    let levels = config.block_out_channels.iter().zip(&config.down_block_types).enumerate();
+    for (level, (&channels, _)) in levels.filter(|(_, (_, kind))| kind.as_str().contains("CrossAttn")) {
+        let side = model.config().latent_size() >> level;
+        // The number of heads, in spite of its name.
+        let heads = config.attention_head_dim;
+        let (tokens, head_size) = (side * side, channels / heads);
+        let part = || -> Result<Tensor> {
+            let random = Tensor::f_randn([batch, tokens, heads, head_size], (Kind::Float, device))?;
+            Ok(random.f_to_kind(kind)?.f_transpose(1, 2)?)
+        };
+        let (query, key, value) = (part()?, part()?, part()?);
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..WARM_UP_ROUNDS + rounds {
+            let mut watch = Stopwatch::start(device);
+            drop(attention::fused(&query, &key, &value)?);
+            let fused = watch.lap();
+            drop(attention::written_out(&query, &key, &value)?);
+            let written_out = watch.lap();
+            if round >= WARM_UP_ROUNDS {
+                times[0].push(fused);
+                times[1].push(written_out);
+            }
+        }
+        let [fused, written_out] = times.map(|mut times| {
+            times.sort();
+            times.get(times.len() / 2).copied().unwrap_or_default()
+        });
+        found.push(AttentionTimes { head_size, tokens, fused, written_out });
+    }
+    Ok(found)
 }
 
 /// A second of a voice's lowest tone, not silence: what a network makes of zeros may be numbers too small to be quick.
