@@ -2,7 +2,9 @@
 //!
 //! Nothing but `cli` and this file reads the environment or looks for folders.
 
+mod endpoint;
 mod llm;
+mod tts;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +52,8 @@ pub struct ServeConfig {
     pub speaking_share: f64,
     /// The language model that answers; built-in rules do without one.
     pub llm: Option<dialogue::llm::Settings>,
+    /// The voice service that speaks for all avatars; their own voices do without one.
+    pub tts: Option<crate::speech::tts::remote::Settings>,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
     pub mark_speech: bool,
 }
@@ -78,6 +82,7 @@ struct File {
     max_load: Option<f64>,
     speaking_share: Option<f64>,
     llm: llm::Table,
+    tts: tts::Table,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +100,7 @@ pub enum ConfigError {
     #[error("max_sessions is 0: nobody could connect")]
     NoSessions,
     #[error("{field} {problem}")]
-    Llm { field: &'static str, problem: String },
+    Endpoint { field: &'static str, problem: String },
     #[error("{field} is {given}: it is a share, above 0 and at most 1")]
     Share { field: &'static str, given: f64 },
 }
@@ -165,6 +170,12 @@ impl ServeConfig {
             max_load: share("max_load", file.max_load, DEFAULT_MAX_LOAD)?,
             speaking_share: share("speaking_share", file.speaking_share, DEFAULT_SPEAKING_SHARE)?,
             llm: file.llm.resolve(typed.llm_url, typed.llm_model, std::env::var(llm::KEY_VARIABLE).ok())?,
+            tts: file.tts.resolve(tts::Typed {
+                url: typed.tts_url,
+                model: typed.tts_model,
+                voice: typed.tts_voice,
+                key: std::env::var(tts::KEY_VARIABLE).ok(),
+            })?,
             mark_speech: typed.mark_speech,
         })
     }
@@ -253,6 +264,9 @@ mod tests {
             turn: None,
             llm_url: None,
             llm_model: None,
+            tts_url: None,
+            tts_model: None,
+            tts_voice: None,
             mark_speech: false,
         }
     }

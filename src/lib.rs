@@ -47,6 +47,7 @@ pub mod conversation;
 pub mod demo;
 pub mod dialogue;
 pub mod doctor;
+pub mod endpoint;
 pub mod ids;
 pub mod lipsync;
 pub mod media;

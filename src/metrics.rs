@@ -39,6 +39,7 @@ pub(crate) const FIRST_AUDIO: &str = "mouthpiece_text_to_first_audio_seconds";
 pub(crate) const FIRST_FRAME: &str = "mouthpiece_text_to_first_frame_seconds";
 const FIRST_PACKET: &str = "mouthpiece_text_to_first_packet_seconds";
 pub(crate) const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
+const TTS_FALLBACKS: &str = "mouthpiece_tts_fallbacks_total";
 const UTTERANCES: &str = "mouthpiece_utterances_total";
 const SESSIONS: &str = "mouthpiece_sessions";
 const ENCODES: &str = "mouthpiece_encodes";
@@ -62,6 +63,10 @@ fn describe() {
     describe_histogram!(ENCODE, "Writing one pair of a film, encoding included");
     describe_histogram!(FEATURES, "Mel spectrogram and audio encoder of one batch");
     describe_histogram!(TTS_FIRST, "What a sentence waited for its first sound");
+    describe_counter!(
+        TTS_FALLBACKS,
+        "Sentences that the avatar's own voice took over from the voice service: before it spoke, or within"
+    );
     describe_histogram!(INFER, "One batch of mouths through the network, by batch size");
     describe_histogram!(INFER_FRAME, "The same for each frame of the batch");
     describe_histogram!(ENGINE_WAIT, "How long a batch waited for the engine");
@@ -106,6 +111,11 @@ pub fn features_took(time: Duration) {
 
 pub fn tts_first_audio(after: Duration) {
     histogram!(TTS_FIRST).record(after);
+}
+
+/// `when` is `before` or `within`.
+pub fn tts_fell_back(when: &'static str) {
+    counter!(TTS_FALLBACKS, "when" => when).increment(1);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a batch has at most 16 frames")]

@@ -33,6 +33,7 @@ use crate::lipsync::{AvatarHandle, LipSync};
 use crate::media;
 use crate::playout::{Playout, PlayoutThread};
 use crate::signalling::listener::{self, ListenerOptions, Readiness};
+use crate::speech::tts::Voices;
 use sessions::SessionStore;
 
 /// How long everything may take to end. A sentence in the air is cut.
@@ -142,6 +143,7 @@ pub async fn serve(
         Ok(media::Encoders::select(&choice, &media::PipelineDir::find(&pipelines))?)
     });
     let dialogues = Dialogues::new(config.llm.clone())?;
+    let voices = Voices::new(config.tts.clone())?;
     let works = Works::start(&config.folders, &manifest.model, &config.device).await?;
     let encoders = Arc::new(encoders.await??);
     let tracker = TaskTracker::new();
@@ -152,7 +154,7 @@ pub async fn serve(
         readiness,
         shutdown_grace: GRACE / 2,
     };
-    let store = SessionStore::new(config, &works, dialogues, encoders, tracker.clone(), stop.clone());
+    let store = SessionStore::new(config, &works, (dialogues, voices), encoders, tracker.clone(), stop.clone());
     store.preload().await?;
     let store = Arc::new(store);
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));

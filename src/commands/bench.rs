@@ -103,6 +103,9 @@ impl Bed {
             turn: None,
             llm_url: None,
             llm_model: None,
+            tts_url: None,
+            tts_model: None,
+            tts_voice: None,
             mark_speech: false,
         };
         // The bench looks for the limits itself.

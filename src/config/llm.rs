@@ -1,10 +1,10 @@
 //! The `[llm]` table of the settings file, and what is typed over it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::ConfigError;
-use crate::dialogue::llm::{Key, Settings, check_url};
+use super::endpoint::{self, seconds};
+use crate::dialogue::llm::Settings;
 
 /// Holds the endpoint's key; on a command line other users of the machine would see it.
 pub(super) const KEY_VARIABLE: &str = "MOUTHPIECE_LLM_KEY";
@@ -36,43 +36,18 @@ impl Table {
         model: Option<String>,
         key: Option<String>,
     ) -> Result<Option<Settings>, ConfigError> {
-        let wrong = |field, problem: String| Err(ConfigError::Llm { field, problem });
-        let (url, model) = match (url.or(self.url), model.or(self.model)) {
-            (None, None) => return Ok(None),
-            (Some(url), Some(model)) if !model.trim().is_empty() => (url, model),
-            (Some(_), _) => {
-                return wrong("llm_model", "is missing: name the model at llm_url (--llm-model NAME)".into());
-            }
-            (None, _) => return wrong("llm_url", "is missing: say where the model is (--llm-url URL)".into()),
-        };
-        // Not shown: somebody may have put a key into it.
-        if let Err(problem) = check_url(&url) {
-            return wrong("llm_url", format!("{problem}: use http://host:port/v1"));
-        }
-        let key = match (key, self.key_file) {
-            (Some(key), _) => Some(key),
-            (None, Some(path)) => match std::fs::read_to_string(&path) {
-                Ok(key) => Some(key),
-                Err(error) => return wrong("llm.key_file", format!("{} cannot be read: {error}", path.display())),
-            },
-            (None, None) => None,
-        };
-        let key = key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
-        if key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return wrong("the key of the language model", "has more than one line, or characters no key has".into());
-        }
+        let place = endpoint::place(["llm_url", "llm_model"], url.or(self.url), model.or(self.model))?;
+        let Some((url, model)) = place else { return Ok(None) };
+        let key = endpoint::key("llm.key_file", key, self.key_file)?;
         let history_tokens = self.history_tokens.unwrap_or(HISTORY_TOKENS);
         if !(1..=MAX_HISTORY_TOKENS).contains(&history_tokens) {
-            return wrong("llm.history_tokens", format!("is {history_tokens}, must be 1 to {MAX_HISTORY_TOKENS}"));
+            let problem = format!("is {history_tokens}, must be 1 to {MAX_HISTORY_TOKENS}");
+            return Err(ConfigError::Endpoint { field: "llm.history_tokens", problem });
         }
-        let seconds = |field, given: Option<f64>, default| match given.unwrap_or(default) {
-            given if (0.01..=3600.0).contains(&given) => Ok(Duration::from_secs_f64(given)),
-            given => Err(ConfigError::Llm { field, problem: format!("is {given}, must be 0.01 to 3600 seconds") }),
-        };
         Ok(Some(Settings {
             url,
             model,
-            key: key.as_deref().map(Key::new),
+            key,
             history_tokens,
             connect: seconds("llm.connect_s", self.connect_s, CONNECT_S)?,
             first_token: seconds("llm.first_token_s", self.first_token_s, FIRST_TOKEN_S)?,
@@ -84,6 +59,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Key;
 
     fn resolve(toml: &str, key: Option<&str>) -> Result<Option<Settings>, String> {
         let table: Table = toml::from_str(toml).map_err(|error| error.to_string())?;

@@ -1,8 +1,7 @@
 //! A language model behind any OpenAI-compatible `chat/completions` endpoint, streaming.
 //!
-//! In here: settings, the request, the connection with its time limits, and refusals. `answer` reads the stream,
-//! `chunk` one piece of it, `words` makes a provider's words fit for others.
-//! Not in here: what is told to the model (`Persona`, `history`), thoughts (`thinking`).
+//! In here: settings, the request and how long it may take. `answer` reads the stream, `chunk` one piece of it.
+//! Not in here: the connection and refusals (`endpoint`), what is told to the model (`Persona`, `history`), thoughts (`thinking`).
 //! Runs on: whichever task polls the reply; dropping it closes the connection.
 //!
 //! reqwest carries it and tokio-util's `LinesCodec` cuts the stream, because providers stray from the SSE standard in
@@ -11,45 +10,17 @@
 
 mod answer;
 mod chunk;
-mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{DialogueError, Message, Persona, Reply, Responder, Role};
+use crate::endpoint::{Endpoint, Fault, Key};
 use answer::Answer;
-
-/// Attempts to connect. Nothing else is tried again: a request that was received may have been paid for.
-const CONNECT_ATTEMPTS: u32 = 3;
-/// Before the second attempt; twice as long before the third.
-const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// What is read of a refusal.
-const REFUSAL_BYTES: usize = 16 * 1024;
-/// How long the rest of a refusal may take.
-const REFUSAL_TIME: Duration = Duration::from_secs(2);
-
-/// A key that no log or error shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key(String);
-
-impl Key {
-    /// Surrounding white space, as at the end of a file, is not part of it.
-    pub fn new(text: &str) -> Self {
-        Self(text.trim().to_owned())
-    }
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("(not shown)")
-    }
-}
 
 /// Which model answers, where, and how patient we are with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,44 +38,22 @@ pub struct Settings {
     pub next_token: Duration,
 }
 
-/// Says what is wrong with an endpoint's address.
-pub fn check_url(url: &str) -> Result<(), &'static str> {
-    let url = Url::parse(url).map_err(|_| "is not a URL")?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err("has no host or is not of the web");
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err("holds credentials or a query: a key belongs into MOUTHPIECE_LLM_KEY or a key file");
-    }
-    Ok(())
-}
-
 /// A client for one endpoint, shared by all sessions; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Llm(Arc<Endpoint>);
+pub struct Llm(Arc<Model>);
 
 #[derive(Debug)]
-struct Endpoint {
-    client: Client,
-    url: String,
+struct Model {
+    endpoint: Endpoint,
     settings: Settings,
 }
 
 impl Llm {
     pub fn new(settings: Settings) -> Result<Self, DialogueError> {
-        let problem = |error: reqwest::Error| DialogueError::Client { problem: cause(&error) };
-        let mut client = Client::builder()
-            .user_agent(concat!("mouthpiece/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(settings.connect)
-            .tcp_nodelay(true)
-            // A redirected POST becomes a GET, whose refusal would hide where the fault lies.
-            .redirect(redirect::Policy::none());
-        if is_local(&settings.url) {
-            client = client.no_proxy();
-        }
-        let base = settings.url.trim_end_matches('/').trim_end_matches("/chat/completions");
-        let url = format!("{base}/chat/completions");
-        Ok(Self(Arc::new(Endpoint { client: client.build().map_err(problem)?, url, settings })))
+        let Settings { url, key, connect, .. } = &settings;
+        let endpoint = Endpoint::new("language model", url, "chat/completions", key.clone(), *connect)
+            .map_err(|problem| DialogueError::Client { problem })?;
+        Ok(Self(Arc::new(Model { endpoint, settings })))
     }
 
     pub fn history_tokens(&self) -> usize {
@@ -113,29 +62,29 @@ impl Llm {
 
     /// The responder of an avatar.
     pub fn speaking_as(&self, name: &str, persona: &Persona) -> impl Responder + use<> {
-        Speaking { endpoint: Arc::clone(&self.0), prompt: persona.prompt(name), temperature: persona.temperature }
+        Speaking { model: Arc::clone(&self.0), prompt: persona.prompt(name), temperature: persona.temperature }
     }
 }
 
 struct Speaking {
-    endpoint: Arc<Endpoint>,
+    model: Arc<Model>,
     prompt: String,
     temperature: Option<f64>,
 }
 
 /// How far a reply is.
 enum Step {
-    Ask(Arc<Endpoint>, Vec<u8>),
+    Ask(Arc<Model>, Vec<u8>),
     Read(Box<Answer>),
 }
 
 impl Responder for Speaking {
     fn reply(&self, conversation: Vec<Message>) -> Reply {
         let body = self.body(conversation).to_string().into_bytes();
-        let ask = Step::Ask(Arc::clone(&self.endpoint), body);
+        let ask = Step::Ask(Arc::clone(&self.model), body);
         Box::pin(stream::try_unfold(ask, |step| async move {
             let mut answer = match step {
-                Step::Ask(endpoint, body) => Box::new(endpoint.ask(body).await?),
+                Step::Ask(model, body) => Box::new(model.ask(body).await?),
                 Step::Read(answer) => answer,
             };
             Ok(answer.next().await?.map(|piece| (piece, Step::Read(answer))))
@@ -161,7 +110,7 @@ impl Speaking {
         if !system.trim().is_empty() {
             messages.insert(0, json!({"role": "system", "content": system}));
         }
-        let mut body = json!({"model": self.endpoint.settings.model, "messages": messages, "stream": true});
+        let mut body = json!({"model": self.model.settings.model, "messages": messages, "stream": true});
         // Some models accept their own temperature only, so none is sent unless the avatar asks for one.
         if let Some(temperature) = self.temperature {
             body["temperature"] = json!(temperature);
@@ -170,87 +119,31 @@ impl Speaking {
     }
 }
 
-impl Endpoint {
+impl Model {
     async fn ask(&self, body: Vec<u8>) -> Result<Answer, DialogueError> {
         let deadline = Instant::now() + self.settings.first_token;
-        let response = timeout_at(deadline, self.connect(body)).await.map_err(|_| self.no_first_token())??;
+        let response = timeout_at(deadline, self.endpoint.post("text/event-stream", body)).await;
+        let response = response.map_err(|_| self.no_first_token())??;
         if response.status().is_success() {
             return Ok(Answer::new(response, deadline, &self.settings));
         }
-        Err(self.refused(response).await)
-    }
-
-    async fn connect(&self, body: Vec<u8>) -> Result<Response, DialogueError> {
-        let mut wait = CONNECT_AGAIN_AFTER;
-        for attempt in 1.. {
-            let mut request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
-            if let Some(Key(key)) = &self.settings.key {
-                request = request.bearer_auth(key);
-            }
-            let error = match request.header(ACCEPT, "text/event-stream").body(body.clone()).send().await {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
-            };
-            // One that took the whole time to connect has had its chance.
-            if attempt >= CONNECT_ATTEMPTS || !error.is_connect() || error.is_timeout() {
-                let problem = if error.is_timeout() {
-                    format!("no connection within {} s", self.settings.connect.as_secs_f32())
-                } else {
-                    cause(&error)
-                };
-                tracing::warn!(url = self.url, problem, "the language model cannot be reached");
-                return Err(DialogueError::Unreachable { problem });
-            }
-            sleep(wait).await;
-            wait *= 2;
-        }
-        Err(self.no_first_token())
+        Err(self.endpoint.refused(response).await.into())
     }
 
     fn no_first_token(&self) -> DialogueError {
         let seconds = self.settings.first_token.as_secs_f32();
         DialogueError::TooSlow { what: "did not begin to answer", seconds }
     }
+}
 
-    /// The provider's own words, as far as they come soon and are not long.
-    async fn refused(&self, mut response: Response) -> DialogueError {
-        let code = response.status();
-        let retry_after =
-            response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let mut body = Vec::new();
-        let read = async {
-            while body.len() < REFUSAL_BYTES
-                && let Ok(Some(bytes)) = response.chunk().await
-            {
-                body.extend_from_slice(&bytes[..bytes.len().min(REFUSAL_BYTES - body.len())]);
-            }
-        };
-        // What came in time is enough.
-        let _ = timeout(REFUSAL_TIME, read).await;
-        let words = words::of_refusal(&body, self.settings.key.as_ref());
-        tracing::warn!(url = self.url, status = code.as_u16(), words, "the language model refuses");
-        let status = code.to_string();
-        match code {
-            StatusCode::TOO_MANY_REQUESTS => DialogueError::RateLimited { status, words, retry_after_s: retry_after },
-            _ => DialogueError::Refused { status, words },
+impl From<Fault> for DialogueError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unreachable { problem } => Self::Unreachable { problem },
+            Fault::TooMany { status, words, retry_after_s } => Self::RateLimited { status, words, retry_after_s },
+            Fault::Refused { status, words } => Self::Refused { status, words },
         }
     }
-}
-
-/// A proxy that the environment names is not for this machine.
-fn is_local(url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// The innermost reason; the outer ones only say that a request failed, and where.
-fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]
@@ -267,8 +160,8 @@ mod tests {
             first_token: Duration::from_secs(1),
             next_token: Duration::from_secs(1),
         };
-        let endpoint = Llm::new(settings).unwrap().0;
-        Speaking { endpoint, prompt: "You are Mika.".into(), temperature }
+        let model = Llm::new(settings).unwrap().0;
+        Speaking { model, prompt: "You are Mika.".into(), temperature }
     }
 
     fn message(role: Role, content: &str) -> Message {
@@ -292,23 +185,5 @@ mod tests {
         assert_eq!(body, json!({"model": "m", "messages": messages, "stream": true}));
         let body = speaking(Some(0.7)).body(vec![message(Role::User, "Hi.")]);
         assert_eq!(body["temperature"], 0.7);
-    }
-
-    #[test]
-    fn a_key_is_never_shown() {
-        let speaking = speaking(None);
-        assert_eq!(speaking.endpoint.url, "http://127.0.0.1:1/v1/chat/completions");
-        assert!(!format!("{:?}", speaking.endpoint).contains("secret"));
-        assert_eq!(speaking.endpoint.settings.key, Some(Key("sk-secret".into())));
-    }
-
-    #[test]
-    fn an_address_with_credentials_in_it_is_refused() {
-        for good in ["http://127.0.0.1:8080/v1", "https://api.example.org/v1/", "http://[::1]:1"] {
-            assert_eq!(check_url(good), Ok(()), "{good}");
-        }
-        for bad in ["", "localhost:8080", "ftp://h/v1", "http://u:p@h/v1", "http://h/v1?key=k", "/v1"] {
-            assert!(check_url(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -29,7 +29,7 @@ use crate::signalling::{
     AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, OpenPeerError, Peer,
     PeerEvent, Session, Sessions, SubmitError,
 };
-use crate::speech::tts;
+use crate::speech::tts::Voices;
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
 const PLAYOUT_EVENTS: usize = 64;
@@ -40,6 +40,7 @@ const MEDIA_EVENTS: usize = 16;
 pub(super) struct SessionStore {
     config: ServeConfig,
     dialogues: Dialogues,
+    voices: Voices,
     admission: Arc<Admission>,
     devices: Devices,
     composer: Composer,
@@ -83,7 +84,7 @@ impl SessionStore {
     pub(super) fn new(
         config: ServeConfig,
         works: &Works,
-        dialogues: Dialogues,
+        (dialogues, voices): (Dialogues, Voices),
         encoders: Arc<Encoders>,
         tracker: TaskTracker,
         stop: CancellationToken,
@@ -92,6 +93,7 @@ impl SessionStore {
             devices: works.devices.clone(),
             composer: works.composer.clone().marking(config.mark_speech),
             dialogues,
+            voices,
             admission: Arc::new(Admission::new(&config)),
             config,
             playout: works.playout.clone(),
@@ -107,7 +109,7 @@ impl SessionStore {
     /// Loads the avatar that the server was launched with, and its voice, so that a fault shows at once.
     pub(super) async fn preload(&self) -> anyhow::Result<()> {
         let avatar = self.avatar(&self.config.avatar).await?;
-        tts::from_voice(&avatar.avatar.manifest.voice)?;
+        self.voices.of(&avatar.avatar.manifest.voice)?;
         Ok(())
     }
 
@@ -159,7 +161,7 @@ impl SessionStore {
         let span = tracing::info_span!("session", %id);
         let _entered = span.enter();
         let manifest: &Manifest = &loaded.avatar.manifest;
-        let tts = tts::from_voice(&manifest.voice)?;
+        let tts = self.voices.of(&manifest.voice)?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
         let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events);

@@ -75,6 +75,9 @@ pub enum SpeechError {
     BadVoice { field: &'static str, value: String, expected: &'static str },
     #[error("voice engine {name:?} is not known; known: espeak-ng")]
     UnknownEngine { name: String },
+    /// Behind an endpoint.
+    #[error("the voice service {0}")]
+    Service(String),
     #[error("cannot resample {from} Hz to {to} Hz: {problem}")]
     Resample { from: u32, to: u32, problem: String },
 }

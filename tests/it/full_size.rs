@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use mouthpiece::lipsync::musetalk::precision::Precision;
 use mouthpiece::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
 use mouthpiece::lipsync::{LipSync, MouthRun};
 use serde_json::Value;
@@ -115,8 +116,17 @@ fn full_size_model_loads_in_three_seconds_and_little_more_memory_than_the_file()
 #[test]
 #[ignore = "needs random weights at full size: see the top of tests/it/full_size.rs"]
 fn full_size_pictures_from_sound_and_latents_are_within_one_level_of_upstreams() {
-    for apart in draw(&mut load(Device::Cpu)) {
+    let folder = home("fp16").join("models/musetalk-v1.5");
+    let mut exact = MuseTalk::load_as(&folder, Device::Cpu, 1, Precision::Fp32).unwrap();
+    for apart in draw(&mut exact) {
         assert!(apart.iter().all(|&levels| levels <= 1));
+    }
+    drop(exact);
+    // In whatever floats this machine serves in.
+    for apart in draw(&mut load(Device::Cpu)) {
+        let mean = apart.iter().map(|&levels| f64::from(levels)).sum::<f64>() / apart.len() as f64;
+        let far = apart.iter().filter(|&&levels| levels > 3).count();
+        assert!(mean < 0.5 && far * 1000 < apart.len(), "{mean} on average, {far} of {} by more than 3", apart.len());
     }
 }
 

@@ -14,7 +14,7 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("libloading", &["lipsync/musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench"]),
     ("axum", &["signalling"]),
-    ("reqwest", &["models/fetch", "dialogue/llm", "dialogue/llm.rs"]),
+    ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/remote.rs"]),
     ("rubato", &["speech"]),
     ("tiny_skia", &["demo"]),
     ("anyhow", &["server", "server.rs", "commands", "commands.rs", "demo", "bin"]),

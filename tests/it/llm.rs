@@ -14,7 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 /// Only ends a test that would fail anyway.
 const PATIENCE: Duration = Duration::from_secs(60);
-const KEY: &str = "my-own-secret-key";
+pub(crate) const KEY: &str = "my-own-secret-key";
 
 /// Ends with the test.
 struct Process(Child);
@@ -32,18 +32,27 @@ fn first_line(child: &mut Child) -> String {
     line.trim().to_owned()
 }
 
-struct Model {
+/// What the server asks, as a process of its own.
+pub(crate) struct Service {
     _process: Process,
-    port: u16,
+    pub(crate) port: u16,
 }
+
+struct Model;
 
 impl Model {
     /// On any free port if it is 0; tokens come at once, or at stated times.
-    fn start(port: u16, times: &[&str]) -> Self {
+    fn start(port: u16, times: &[&str]) -> Service {
+        Service::start("llm_server.py", &[&[port.to_string().as_str()], times].concat())
+    }
+}
+
+impl Service {
+    /// A script beside this file, which prints its port and tells of its requests.
+    pub(crate) fn start(script: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new("python3")
-            .arg(format!("{PROJECT}/tests/it/llm_server.py"))
-            .arg(port.to_string())
-            .args(times)
+            .arg(format!("{PROJECT}/tests/it/{script}"))
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -53,7 +62,7 @@ impl Model {
     }
 
     /// Waits for a request of which this is true.
-    async fn wait_for(&self, is_so: impl Fn(&Value) -> bool) {
+    pub(crate) async fn wait_for(&self, is_so: impl Fn(&Value) -> bool) {
         let found = async {
             let mut look = tokio::time::interval(Duration::from_millis(10));
             while !self.requests().await.iter().any(&is_so) {
@@ -63,7 +72,7 @@ impl Model {
         tokio::time::timeout(PATIENCE, found).await.expect("the request comes");
     }
 
-    async fn requests(&self) -> Vec<Value> {
+    pub(crate) async fn requests(&self) -> Vec<Value> {
         let url = format!("http://127.0.0.1:{}/requests", self.port);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let body = client.get(url).send().await.unwrap().bytes().await.unwrap();
@@ -71,9 +80,9 @@ impl Model {
     }
 }
 
-struct Served {
+pub(crate) struct Served {
     _process: Process,
-    address: String,
+    pub(crate) address: String,
     log: tempfile::NamedTempFile,
     _settings: tempfile::NamedTempFile,
 }
@@ -89,13 +98,14 @@ impl Served {
         Self::start_with(&["--config", &path, "--llm-model", "typed-model"], settings)
     }
 
-    fn start_with(arguments: &[&str], settings: tempfile::NamedTempFile) -> Self {
+    pub(crate) fn start_with(arguments: &[&str], settings: tempfile::NamedTempFile) -> Self {
         let log = tempfile::NamedTempFile::new().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_mouthpiece"))
             .current_dir(PROJECT)
             .env_remove("MOUTHPIECE_HOME")
             .env("RUST_LOG", "info,mouthpiece=trace,hyper=debug,reqwest=debug")
             .env("MOUTHPIECE_LLM_KEY", KEY)
+            .env("MOUTHPIECE_TTS_KEY", KEY)
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())
@@ -107,17 +117,17 @@ impl Served {
         Self { _process: Process(child), address, log, _settings: settings }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
-    async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         let (socket, _) = connect_async(format!("ws://{}/ws", self.address)).await.unwrap();
         Client { socket, seen: Vec::new() }
     }
 }
 
-struct Client {
+pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     seen: Vec<Value>,
 }
@@ -127,7 +137,7 @@ impl Client {
         self.send(json!({"type": "text", "content": content, "id": content})).await;
     }
 
-    async fn send(&mut self, message: Value) {
+    pub(crate) async fn send(&mut self, message: Value) {
         self.socket.send(Message::text(message.to_string())).await.unwrap();
     }
 
@@ -146,7 +156,7 @@ impl Client {
         self.seen[from..].to_vec()
     }
 
-    async fn until_type(&mut self, kind: &str) -> Vec<Value> {
+    pub(crate) async fn until_type(&mut self, kind: &str) -> Vec<Value> {
         self.until(|message| message["type"] == kind).await
     }
 

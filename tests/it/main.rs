@@ -16,3 +16,4 @@ mod signalling;
 mod speech;
 mod torch_file;
 mod tune;
+mod voices;

@@ -6,10 +6,11 @@ use reqwest::header::CONTENT_TYPE;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::codec::{Decoder, LinesCodec, LinesCodecError};
 
+use super::Settings;
 use super::chunk::{Chunk, Line};
-use super::{Key, Settings, cause, words};
 use crate::dialogue::DialogueError;
 use crate::dialogue::thinking::Thoughtless;
+use crate::endpoint::{Key, cause, words};
 
 /// Longest line. A chunk has some hundred bytes; a whole answer from one that does not stream has some thousand.
 const MAX_LINE: usize = 256 * 1024;

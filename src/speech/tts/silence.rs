@@ -55,6 +55,11 @@ impl Trimmer {
         out
     }
 
+    /// Gives back what is held, and trims no more; for who only wants the beginning trimmed.
+    pub fn release(self) -> Vec<f32> {
+        self.held
+    }
+
     /// Returns the end of the sentence. Without any voice before it there is nothing worth hearing.
     pub fn finish(mut self) -> Vec<f32> {
         if !self.voiced {

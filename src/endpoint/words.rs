@@ -11,7 +11,7 @@ const KEY_PREFIXES: [&str; 8] = ["sk-", "pk-", "gsk_", "hf_", "xai-", "AIza", "n
 const KEY_CHARACTERS: usize = 10;
 
 /// The message in the body of a refusal; nothing if it holds none that a person would read.
-pub(super) fn of_refusal(body: &[u8], key: Option<&Key>) -> String {
+pub fn of_refusal(body: &[u8], key: Option<&Key>) -> String {
     let text = String::from_utf8_lossy(body);
     let found = match serde_json::from_str::<Value>(&text) {
         Ok(value) => message(&value, 0),
@@ -35,7 +35,7 @@ fn message(value: &Value, depth: usize) -> Option<String> {
 }
 
 /// On one line, bounded, without control characters and without anything that looks like a key.
-pub(super) fn clean(text: &str, key: Option<&Key>) -> String {
+pub fn clean(text: &str, key: Option<&Key>) -> String {
     let text = match key {
         Some(Key(key)) if key.len() >= 4 => text.replace(key.as_str(), "***"),
         _ => text.to_owned(),

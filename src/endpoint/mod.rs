@@ -1,0 +1,194 @@
+//! What language models, voices and ears behind OpenAI-compatible endpoints have in common.
+//!
+//! In here: addresses, keys, the connection and what is tried again, refusals; `words` makes a provider's words fit for
+//! others. Not in here: what is asked and answered (`dialogue::llm`, `speech::tts::remote`).
+//! Runs on: whichever task asks; dropping the response closes the connection.
+
+pub mod words;
+
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use tokio::time::{sleep, timeout};
+
+/// Attempts to connect. Nothing else is tried again: a request that was received may have been paid for.
+const CONNECT_ATTEMPTS: u32 = 3;
+/// Before the second attempt; twice as long before the third.
+const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// What is read of a refusal.
+const REFUSAL_BYTES: usize = 16 * 1024;
+/// How long the rest of a refusal may take.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
+
+/// A key that no log or error shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Key {
+    /// Surrounding white space, as at the end of a file, is not part of it.
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("(not shown)")
+    }
+}
+
+/// Says what is wrong with an endpoint's address.
+pub fn check_url(url: &str) -> Result<(), &'static str> {
+    let url = Url::parse(url).map_err(|_| "is not a URL")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("has no host or is not of the web");
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err("holds credentials or a query: a key belongs into the environment or a key file");
+    }
+    Ok(())
+}
+
+/// One path of an endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    client: Client,
+    url: String,
+    key: Option<Key>,
+    connect: Duration,
+    /// For the log.
+    what: &'static str,
+}
+
+/// Why there is no answer. Holds neither the key nor where the endpoint is: it is told to viewers.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("cannot be reached: {problem}")]
+    Unreachable { problem: String },
+    /// HTTP 429.
+    #[error("is asked more than it allows ({status}): {words}")]
+    TooMany { status: String, words: String, retry_after_s: Option<u64> },
+    /// Answered with another status than 200.
+    #[error("answers {status}: {words}")]
+    Refused { status: String, words: String },
+}
+
+impl Endpoint {
+    /// `url` is such as `http://127.0.0.1:8080/v1`; `path` goes behind it unless it is there already.
+    pub fn new(what: &'static str, url: &str, path: &str, key: Option<Key>, connect: Duration) -> Result<Self, String> {
+        let mut client = Client::builder()
+            .user_agent(concat!("mouthpiece/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(connect)
+            .tcp_nodelay(true)
+            // A redirected POST becomes a GET, whose refusal would hide where the fault lies.
+            .redirect(redirect::Policy::none());
+        if is_local(url) {
+            client = client.no_proxy();
+        }
+        let base = url.trim_end_matches('/').trim_end_matches(path).trim_end_matches('/');
+        let client = client.build().map_err(|error| cause(&error))?;
+        Ok(Self { client, url: format!("{base}/{path}"), key, connect, what })
+    }
+
+    /// Sends a JSON body. Whatever the status, that is the answer.
+    pub async fn post(&self, accept: &str, body: Vec<u8>) -> Result<Response, Fault> {
+        let mut wait = CONNECT_AGAIN_AFTER;
+        let mut attempt = 1;
+        loop {
+            let mut request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
+            if let Some(Key(key)) = &self.key {
+                request = request.bearer_auth(key);
+            }
+            let error = match request.header(ACCEPT, accept).body(body.clone()).send().await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            // One that took the whole time to connect has had its chance.
+            if attempt >= CONNECT_ATTEMPTS || !error.is_connect() || error.is_timeout() {
+                let problem = if error.is_timeout() {
+                    format!("no connection within {} s", self.connect.as_secs_f32())
+                } else {
+                    cause(&error)
+                };
+                tracing::warn!(url = self.url, problem, "the {} cannot be reached", self.what);
+                return Err(Fault::Unreachable { problem });
+            }
+            sleep(wait).await;
+            wait *= 2;
+            attempt += 1;
+        }
+    }
+
+    /// The provider's own words, as far as they come soon and are not long.
+    pub async fn refused(&self, mut response: Response) -> Fault {
+        let code = response.status();
+        let retry_after_s =
+            response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let mut body = Vec::new();
+        let read = async {
+            while body.len() < REFUSAL_BYTES
+                && let Ok(Some(bytes)) = response.chunk().await
+            {
+                body.extend_from_slice(&bytes[..bytes.len().min(REFUSAL_BYTES - body.len())]);
+            }
+        };
+        // What came in time is enough.
+        let _ = timeout(REFUSAL_TIME, read).await;
+        let words = words::of_refusal(&body, self.key.as_ref());
+        tracing::warn!(url = self.url, status = code.as_u16(), words, "the {} refuses", self.what);
+        let status = code.to_string();
+        match code {
+            StatusCode::TOO_MANY_REQUESTS => Fault::TooMany { status, words, retry_after_s },
+            _ => Fault::Refused { status, words },
+        }
+    }
+}
+
+/// A proxy that the environment names is not for this machine.
+fn is_local(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The innermost reason; the outer ones only say that a request failed, and where.
+pub fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let second = Duration::from_secs(1);
+        let key = Some(Key::new("sk-secret\n"));
+        let endpoint = Endpoint::new("model", "http://127.0.0.1:1/v1/", "chat/completions", key, second).unwrap();
+        assert_eq!(endpoint.url, "http://127.0.0.1:1/v1/chat/completions");
+        assert!(!format!("{endpoint:?}").contains("secret"));
+        assert_eq!(endpoint.key, Some(Key("sk-secret".into())));
+    }
+
+    #[test]
+    fn a_path_that_is_there_already_is_not_put_there_twice() {
+        let second = Duration::from_secs(1);
+        let endpoint = Endpoint::new("voice", "http://h/v1/audio/speech", "audio/speech", None, second).unwrap();
+        assert_eq!(endpoint.url, "http://h/v1/audio/speech");
+    }
+
+    #[test]
+    fn an_address_with_credentials_in_it_is_refused() {
+        for good in ["http://127.0.0.1:8080/v1", "https://api.example.org/v1/", "http://[::1]:1"] {
+            assert_eq!(check_url(good), Ok(()), "{good}");
+        }
+        for bad in ["", "localhost:8080", "ftp://h/v1", "http://u:p@h/v1", "http://h/v1?key=k", "/v1"] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A voice, and another one that takes over where it fails: before a sentence or in the middle of one.
+//!
+//! In here: noticing that a listener would soon hear nothing, and where in the text the other voice goes on. Not in here:
+//! the voices. Runs on: one tokio task per sentence, which ends when nobody listens any more.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::speech::resample::Resampler;
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
+
+/// Pieces waiting for the reader.
+const PIECES: usize = 16;
+/// How long after the last known sound was heard the other voice takes over. With its own start, well below the half second
+/// that a listener takes for a pause.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Letters that a voice says in a second, to tell from how long it spoke how far it came.
+const LETTERS_A_SECOND: f64 = 15.0;
+
+/// When a voice may be tried again; shared by all who speak with it.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    until: Arc<Mutex<Option<Instant>>>,
+    lasts: Duration,
+}
+
+impl Rest {
+    /// A voice that failed is not tried again before: every sentence would begin with waiting for it.
+    pub fn lasting(time: Duration) -> Self {
+        Self { until: Arc::default(), lasts: time }
+    }
+
+    fn is_over(&self) -> bool {
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_none_or(|until| until <= Instant::now())
+    }
+
+    fn begin(&self) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + self.lasts);
+    }
+}
+
+/// Speaks with the first voice while it can, else with the second.
+#[derive(Clone)]
+pub struct Fallback {
+    first: Arc<dyn Tts>,
+    second: Arc<dyn Tts>,
+    rest: Rest,
+}
+
+impl Fallback {
+    pub fn new(first: Arc<dyn Tts>, second: Arc<dyn Tts>, rest: Rest) -> Self {
+        Self { first, second, rest }
+    }
+
+    fn failed(&self, error: &SpeechError, heard: Duration) {
+        let after_ms = heard.as_millis();
+        tracing::warn!(%error, after_ms, "the voice failed, so the avatar's own speaks for {:?}", self.rest.lasts);
+        crate::metrics::tts_fell_back(if heard.is_zero() { "before" } else { "within" });
+        self.rest.begin();
+    }
+
+    async fn relay(self, mut pieces: PcmStream, text: String, voice: Voice, sender: Sender) {
+        let (mut heard, mut began, mut rate) = (Duration::ZERO, None, None);
+        let error = loop {
+            // Before the first sound the voice's own patience counts; then, when its listener would run dry.
+            let dry = began.map(|began: Instant| began + heard + PAUSE);
+            let piece = match dry {
+                None => pieces.recv().await,
+                Some(dry) => match timeout_at(dry, pieces.recv()).await {
+                    Ok(piece) => piece,
+                    Err(_) => break SpeechError::Service("does not speak as fast as it is heard".to_owned()),
+                },
+            };
+            match piece {
+                None => return,
+                Some(Err(error)) => break error,
+                Some(Ok(piece)) => {
+                    began.get_or_insert_with(Instant::now);
+                    heard += duration(&piece);
+                    rate = Some(piece.sample_rate);
+                    if sender.send(Ok(piece)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        drop(pieces);
+        self.failed(&error, heard);
+        let left = rest_of(&text, heard);
+        if left.is_empty() {
+            return;
+        }
+        let spoken = match self.second.speak(left, &voice) {
+            Ok(stream) => go_on(stream, rate, &sender).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = spoken {
+            // Nobody left to tell is fine.
+            let _ = sender.send(Err(error)).await;
+        }
+    }
+}
+
+type Sender = mpsc::Sender<Result<PcmChunk, SpeechError>>;
+
+impl Tts for Fallback {
+    /// Must be called within a tokio runtime.
+    fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
+        if !self.rest.is_over() {
+            return self.second.speak(text, voice);
+        }
+        match self.first.speak(text, voice) {
+            Ok(pieces) => {
+                let (sender, stream) = mpsc::channel(PIECES);
+                tokio::spawn(self.clone().relay(pieces, text.to_owned(), voice.clone(), sender));
+                Ok(stream)
+            }
+            Err(error) => {
+                self.failed(&error, Duration::ZERO);
+                self.second.speak(text, voice)
+            }
+        }
+    }
+}
+
+/// Passes a stream on, at the rate that its listener has heard so far.
+async fn go_on(mut stream: PcmStream, rate: Option<u32>, sender: &Sender) -> Result<(), SpeechError> {
+    let mut resampler: Option<Resampler> = None;
+    while let Some(piece) = stream.recv().await {
+        let piece = piece?;
+        let to = rate.unwrap_or(piece.sample_rate);
+        let resampler = match &mut resampler {
+            Some(resampler) => resampler,
+            none => none.insert(Resampler::new(piece.sample_rate, to)?),
+        };
+        let samples = resampler.push(&piece.samples)?;
+        if sender.send(Ok(PcmChunk { samples, sample_rate: to })).await.is_err() {
+            return Ok(());
+        }
+    }
+    if let (Some(mut resampler), Some(sample_rate)) = (resampler, rate) {
+        let samples = resampler.finish()?;
+        // Nobody left to hear it is fine.
+        let _ = sender.send(Ok(PcmChunk { samples, sample_rate })).await;
+    }
+    Ok(())
+}
+
+fn duration(piece: &PcmChunk) -> Duration {
+    let samples = u32::try_from(piece.samples.len()).unwrap_or(u32::MAX);
+    Duration::from_secs_f64(f64::from(samples) / f64::from(piece.sample_rate.max(1)))
+}
+
+/// The text from the word on that was being said after so long.
+fn rest_of(text: &str, heard: Duration) -> &str {
+    if heard.is_zero() {
+        return text;
+    }
+    let letters = heard.as_secs_f64() * LETTERS_A_SECOND;
+    let mut said = 0.0;
+    let mut begins = 0;
+    for (at, character) in text.char_indices() {
+        if character.is_whitespace() {
+            begins = at + character.len_utf8();
+        }
+        said += 1.0;
+        if said > letters {
+            return text[begins..].trim();
+        }
+    }
+    ""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voice() -> Voice {
+        Voice { engine: "test".into(), language: "en-us".into(), name: String::new(), rate: 165, pitch: 50 }
+    }
+
+    /// Gives pieces of 100 ms of one value, then ends, fails, or says nothing more.
+    #[derive(Clone, Copy)]
+    struct Fake {
+        pieces: usize,
+        value: f32,
+        rate: u32,
+        then: Then,
+    }
+
+    #[derive(Clone, Copy)]
+    enum Then {
+        Ends,
+        Fails,
+        Hangs,
+        NeverStarts,
+    }
+
+    impl Tts for Fake {
+        fn speak(&self, _: &str, _: &Voice) -> Result<PcmStream, SpeechError> {
+            let (sender, stream) = mpsc::channel(64);
+            if matches!(self.then, Then::NeverStarts) {
+                return Err(SpeechError::Service("is not there".into()));
+            }
+            let Self { pieces, value, rate, then } = *self;
+            tokio::spawn(async move {
+                for _ in 0..pieces {
+                    let samples = vec![value; rate as usize / 10];
+                    let _ = sender.send(Ok(PcmChunk { samples, sample_rate: rate })).await;
+                }
+                match then {
+                    Then::Fails => drop(sender.send(Err(SpeechError::Service("broke off".into()))).await),
+                    Then::Hangs => sender.closed().await,
+                    Then::Ends | Then::NeverStarts => {}
+                }
+            });
+            Ok(stream)
+        }
+    }
+
+    /// Seconds of the first voice's sound, then of the second's, in one rate, and how long the longest wait for a piece was.
+    async fn listen(voices: &Fallback, text: &str) -> Result<(f64, f64, Duration), SpeechError> {
+        let mut stream = voices.speak(text, &voice())?;
+        let (mut first, mut second, mut longest) = (0.0, 0.0, Duration::ZERO);
+        let mut rate = None;
+        let mut asked = Instant::now();
+        while let Some(piece) = stream.recv().await {
+            longest = longest.max(asked.elapsed());
+            let piece = piece?;
+            assert_eq!(*rate.get_or_insert(piece.sample_rate), piece.sample_rate, "the rate changes");
+            let of_first = piece.samples.iter().filter(|sample| (**sample - 0.5).abs() < 0.05).count();
+            first += of_first as f64 / f64::from(piece.sample_rate);
+            second += (piece.samples.len() - of_first) as f64 / f64::from(piece.sample_rate);
+            asked = Instant::now();
+        }
+        Ok((first, second, longest))
+    }
+
+    fn voices(pieces: usize, then: Then) -> Fallback {
+        let first = Fake { pieces, value: 0.5, rate: 24_000, then };
+        let second = Fake { pieces: 7, value: -0.5, rate: 22_050, then: Then::Ends };
+        Fallback::new(Arc::new(first), Arc::new(second), Rest::lasting(RESTS))
+    }
+
+    const RESTS: Duration = Duration::from_secs(30);
+    const TEXT: &str = "One two three four five six seven eight nine ten.";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_voice_that_works_is_heard_alone() {
+        let (first, second, _) = listen(&voices(30, Then::Ends), TEXT).await.unwrap();
+        assert!((first - 3.0).abs() < 0.01 && second == 0.0, "{first} {second}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_within_a_sentence_is_followed_at_once_by_the_other_at_the_same_rate() {
+        for then in [Then::Fails, Then::Hangs] {
+            let voices = voices(10, then);
+            let (first, second, longest) = listen(&voices, TEXT).await.unwrap();
+            assert!((first - 1.0).abs() < 0.05 && (second - 0.7).abs() < 0.05, "{first} {second}");
+            // All of the first second is there at once, so half a second of silence begins after one and a half.
+            assert!(longest < Duration::from_millis(1500), "{longest:?}");
+            // It is not tried again for a while, and then it is.
+            assert!(listen(&voices, TEXT).await.unwrap().0 < 0.01);
+            tokio::time::advance(RESTS).await;
+            assert!(listen(&voices, TEXT).await.unwrap().0 > 0.9);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_begin_leaves_the_whole_sentence_to_the_other() {
+        for voices in [voices(0, Then::Fails), voices(0, Then::NeverStarts)] {
+            let (first, second, _) = listen(&voices, TEXT).await.unwrap();
+            assert!(first == 0.0 && (second - 0.7).abs() < 0.01, "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn the_other_voice_goes_on_with_the_word_that_was_being_said() {
+        assert_eq!(rest_of(TEXT, Duration::ZERO), TEXT);
+        assert_eq!(rest_of(TEXT, Duration::from_secs(1)), "four five six seven eight nine ten.");
+        assert_eq!(rest_of(TEXT, Duration::from_secs(9)), "");
+    }
+}
