@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use mouthpiece::avatar::Avatar;
 use mouthpiece::lipsync::musetalk::config::TinyConfig;
-use mouthpiece::lipsync::musetalk::{MuseTalk, TinyVaeDecoder, save_safetensors};
+use mouthpiece::lipsync::musetalk::model::Decoder;
+use mouthpiece::lipsync::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, save_safetensors};
 use mouthpiece::lipsync::{AvatarHandle, LipSync, MouthFrame, MouthRun};
 use serde_json::{Value, json};
-use tch::{Device, nn};
+use tch::{Device, Tensor, nn};
 
 use crate::models::{fails, models, succeeds};
+use crate::parity::kl_json;
 
 /// Half as wide as the demo's own, and as diffusers describes it.
 fn small_decoder() -> Value {
@@ -46,6 +48,28 @@ impl Home {
         save_safetensors(&store, &taesd.join("diffusion_pytorch_model.safetensors"), false).unwrap();
         std::fs::write(taesd.join("config.json"), decoder.to_string()).unwrap();
         Self(home)
+    }
+
+    /// The avatar belongs to a model like the demo's, but with an AutoencoderKL that has learnt nothing.
+    fn with_kl(self) -> Self {
+        let models = self.models();
+        let (demo, kl, manifest) = (models.join("demo"), models.join("kl"), models.join("avatars/demo/avatar.toml"));
+        let mut config: Value = serde_json::from_slice(&std::fs::read(demo.join("config.json")).unwrap()).unwrap();
+        config["autoencoder"] = kl_json();
+        config["autoencoder"]["kind"] = json!("kl");
+        let parsed: ModelConfig = serde_json::from_value(config.clone()).unwrap();
+        let store = nn::VarStore::new(Device::Cpu);
+        Decoder::new(&(store.root() / "autoencoder"), &parsed.autoencoder).unwrap();
+        let mut tensors = Tensor::read_safetensors(demo.join("model.safetensors")).unwrap();
+        tensors.retain(|(name, _)| !name.starts_with("autoencoder."));
+        tensors.extend(store.variables());
+        std::fs::create_dir(&kl).unwrap();
+        Tensor::write_safetensors(&tensors, kl.join("model.safetensors")).unwrap();
+        std::fs::write(kl.join("config.json"), config.to_string()).unwrap();
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        std::fs::remove_file(&manifest).unwrap();
+        std::fs::write(&manifest, text.replace("model = \"demo\"", "model = \"kl\"")).unwrap();
+        self
     }
 
     fn models(&self) -> PathBuf {
@@ -94,13 +118,23 @@ fn a_small_decoder_learns_an_avatars_mouth_and_draws_it_beside_one_that_the_mode
     let own = add(None);
     let tuned = add(Some(models.join("avatars/demo/decoder")));
     let untaught = add(Some(models.join("taesd")));
+    let another = add(Some(models.join("taesd")));
     let alone = [own, tuned, untaught].map(|avatar| network.infer(&run(avatar)).unwrap());
-    let together = network.infer_all(&[run(tuned), run(own), run(untaught), run(tuned)]).unwrap();
-    for (drawn, of) in together.iter().zip([1, 0, 2, 1]) {
+    let together = network.infer_all(&[run(tuned), run(own), run(untaught), run(tuned), run(another)]).unwrap();
+    for (drawn, of) in together.iter().zip([1, 0, 2, 1, 2]) {
         assert!(apart(drawn, &alone[of]) < 0.05, "drawn among others it is another mouth");
     }
     let (after, before) = (apart(&alone[1], &alone[0]), apart(&alone[2], &alone[0]));
     assert!(after < 0.5 * before, "{after} levels after, {before} before");
+}
+
+#[test]
+fn a_small_decoder_learns_from_an_autoencoder_kl() {
+    let home = Home::new(&small_decoder()).with_kl();
+    let report = succeeds(&home.tune(&[]));
+    eprintln!("{report}");
+    let levels = |when: &str| report["mouth"][when]["levels"].as_f64().unwrap();
+    assert!(levels("after") < 0.5 * levels("before"), "{report}");
 }
 
 #[test]

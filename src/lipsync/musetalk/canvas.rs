@@ -10,7 +10,7 @@ use super::Result;
 use super::picture::to_rgb8;
 use crate::avatar::{Avatar, AvatarFrame, Mask};
 use crate::compose::blend::{Placing, neighbours};
-use crate::lipsync::RegionPlanes;
+use crate::lipsync::{LipSyncError, RegionPlanes};
 
 /// An avatar's own frames on the device.
 #[derive(Debug)]
@@ -69,31 +69,36 @@ impl Canvas {
         Ok(Self(avatar.frames.iter().map(pose).collect::<Result<_>>()?))
     }
 
-    /// Pastes the crops of a picture, `[n, 3, side, side]`, each into the own frame of its pose. One copy brings all of
-    /// them to the host.
-    ///
-    /// The copy is not pinned: the bytes are wanted at once, so there is nothing to overlap it with on the one stream that
-    /// tch gives, and pinning a fresh buffer costs more than the 100 kB that a frame's region has.
-    pub fn paste(&self, picture: &Tensor, poses: &[usize]) -> Result<Vec<RegionPlanes>> {
+    /// Pastes the crops of a picture, `[n, 3, side, side]`, each into the own frame of its pose: for each its planes.
+    pub fn paste(&self, picture: &Tensor, poses: &[usize]) -> Result<Vec<Tensor>> {
         let crops = to_rgb8(picture)?;
-        let mut planes = Vec::with_capacity(poses.len());
-        for (at, pose) in (0i64..).zip(poses) {
-            let Some(pose) = self.0.get(*pose) else { continue };
-            planes.push(pose.planes(&crops.f_get(at)?)?);
-        }
-        let lengths: Vec<usize> = planes.iter().map(Tensor::numel).collect();
-        let bytes = Tensor::f_cat(&planes, 0)?.f_to_device(Device::Cpu)?;
-        let mut all = vec![0; bytes.numel()];
-        let total = all.len();
-        bytes.f_copy_data_u8(&mut all, total)?;
-        let mut rest = all.as_slice();
-        let cut = lengths.into_iter().map(|length| {
-            let (planes, after) = rest.split_at(length.min(rest.len()));
-            rest = after;
-            RegionPlanes { data: planes.to_vec() }
+        let pasted = (0i64..).zip(poses).map(|(at, &pose)| {
+            let own = self.0.get(pose).ok_or_else(|| LipSyncError::Latents {
+                path: String::new(),
+                problem: format!("pose {pose} was asked for, the avatar has {} frames", self.0.len()),
+            })?;
+            own.planes(&crops.f_get(at)?)
         });
-        Ok(cut.collect())
+        pasted.collect()
     }
+}
+
+/// Brings the planes of all frames of a batch to the host in one copy.
+///
+/// The copy is not pinned: the bytes are wanted at once, so there is nothing to overlap it with on the one stream that
+/// tch gives, and pinning a fresh buffer costs more than the 100 kB that a frame's region has.
+pub fn fetch(planes: &[Tensor]) -> Result<Vec<RegionPlanes>> {
+    let bytes = Tensor::f_cat(planes, 0)?.f_to_device(Device::Cpu)?;
+    let mut all = vec![0; bytes.numel()];
+    let total = all.len();
+    bytes.f_copy_data_u8(&mut all, total)?;
+    let mut rest = all.as_slice();
+    let cut = planes.iter().map(|planes| {
+        let (own, after) = rest.split_at(planes.numel().min(rest.len()));
+        rest = after;
+        RegionPlanes { data: own.to_vec() }
+    });
+    Ok(cut.collect())
 }
 
 impl Pose {

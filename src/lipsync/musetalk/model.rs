@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor, nn};
 
 use super::Result;
 use super::audio::{AudioFrontEnd, Stretch};
-use super::canvas::Canvas;
+use super::canvas::{self, Canvas};
 use super::config::{AutoencoderConfig, ModelConfig};
 use super::layers::{blank, channels_last};
 use super::network::{Inputs, write_outputs};
@@ -319,15 +319,16 @@ impl MuseTalk {
             return Ok((runs.iter().map(|run| crops.by_ref().take(run.poses.len()).collect()).collect(), times));
         };
         let whole = self.with_rows_before_and_after(&picture, first)?;
-        let (mut drawn, mut at) = (Vec::with_capacity(runs.len()), 0);
+        let (mut planes, mut at) = (Vec::new(), 0);
         for (run, canvas) in runs.iter().zip(canvases) {
             let frames = i64::try_from(run.poses.len()).unwrap_or(0);
-            let pasted = canvas.paste(&whole.f_narrow(0, at, frames)?, &run.poses)?;
-            drawn.push(pasted.into_iter().map(Mouth::Pasted).collect());
+            planes.extend(canvas.paste(&whole.f_narrow(0, at, frames)?, &run.poses)?);
             at += frames;
         }
         times.paste = watch.lap();
-        Ok((drawn, times))
+        let mut pasted = canvas::fetch(&planes)?.into_iter().map(Mouth::Pasted);
+        times.copy = watch.lap();
+        Ok((runs.iter().map(|run| pasted.by_ref().take(run.poses.len()).collect()).collect(), times))
     }
 
     /// The decoder's picture of all the frames of all runs, from which latent row on, and what it took. `None` if there is
@@ -491,11 +492,19 @@ impl LipSync for MuseTalk {
     }
 
     fn set_decoder(&mut self, avatar: AvatarHandle, folder: &Path) -> Result<()> {
-        let mut small = SmallDecoder::load(folder, &self.config.autoencoder, self.device)?;
-        small.freeze(self.precisions.decoder.kind())?;
+        // Avatars that share one are decoded in one batch.
+        let loaded = self.small_decoders.iter().position(|small| small.folder() == folder);
+        let at = match loaded {
+            Some(at) => at,
+            None => {
+                let mut small = SmallDecoder::load(folder, &self.config.autoencoder, self.device)?;
+                small.freeze(self.precisions.decoder.kind())?;
+                self.small_decoders.push(small);
+                self.small_decoders.len() - 1
+            }
+        };
         if let Some(avatar) = self.avatars.get_mut(avatar.0) {
-            self.small_decoders.push(small);
-            avatar.decoder = Some(self.small_decoders.len() - 1);
+            avatar.decoder = Some(at);
         }
         Ok(())
     }

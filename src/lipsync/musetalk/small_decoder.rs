@@ -48,6 +48,11 @@ impl SmallDecoder {
         Ok(Self { folder: folder.to_owned(), config, store, decoder, scale })
     }
 
+    /// Where it was loaded from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn config(&self) -> &TinyConfig {
         &self.config
     }

@@ -11,9 +11,9 @@ pub struct StageTimes {
     pub features: Duration,
     pub unet: Duration,
     pub decode: Duration,
-    /// Pasting on the device, the copy to the host included; zero where whole crops are copied out instead.
+    /// Pasting on the device; zero where whole crops are copied out instead.
     pub paste: Duration,
-    /// The picture made 8-bit RGB and brought to the host.
+    /// The finished planes, or the picture made 8-bit RGB, brought to the host.
     pub copy: Duration,
 }
 
