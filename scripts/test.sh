@@ -18,3 +18,5 @@ step "documentation"
 RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --lib
 step "tests"
 cargo test --release --locked --all-targets
+step "the HTTP API against its description"
+scripts/fuzz_api.sh --seed 1

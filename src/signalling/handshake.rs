@@ -20,33 +20,46 @@ pub struct JoinRequest {
 }
 
 impl JoinRequest {
+    /// Of the two names as they were given.
+    pub fn new(avatar: Option<&str>, name: Option<&str>) -> Result<Self, JoinError> {
+        let mut request = Self::default();
+        if let Some(name) = name {
+            request.name = Some(session_name(name)?);
+        }
+        if let Some(avatar) = avatar {
+            request.avatar = Some(avatar_id(avatar)?);
+        }
+        Ok(request)
+    }
+
     /// Reads the query of the URL. Neither name needs escaping, so anything escaped is a wrong name.
     pub fn from_query(query: &str) -> Result<Self, JoinError> {
         let mut request = Self::default();
         for (field, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match field {
-                "session" if is_session_name(value) => request.name = Some(value.to_owned()),
-                "session" => {
-                    return Err(JoinError {
-                        code: ErrorCode::BadSessionName,
-                        message: format!(
-                            "session name {:?} is not valid: use 1 to 64 of A-Z, a-z, 0-9, '_' and '-'",
-                            clipped(value, 80)
-                        ),
-                    });
-                }
-                "avatar" => {
-                    let avatar = value.parse().map_err(|error: crate::ids::InvalidAvatarId| JoinError {
-                        code: ErrorCode::UnknownAvatar,
-                        message: error.to_string(),
-                    })?;
-                    request.avatar = Some(avatar);
-                }
+                "session" => request.name = Some(session_name(value)?),
+                "avatar" => request.avatar = Some(avatar_id(value)?),
                 _ => {}
             }
         }
         Ok(request)
     }
+}
+
+fn session_name(name: &str) -> Result<String, JoinError> {
+    if is_session_name(name) {
+        return Ok(name.to_owned());
+    }
+    let message =
+        format!("session name {:?} is not valid: use 1 to 64 of A-Z, a-z, 0-9, '_' and '-'", clipped(name, 80));
+    Err(JoinError { code: ErrorCode::BadSessionName, message })
+}
+
+fn avatar_id(id: &str) -> Result<AvatarId, JoinError> {
+    id.parse().map_err(|error: crate::ids::InvalidAvatarId| JoinError {
+        code: ErrorCode::UnknownAvatar,
+        message: error.to_string(),
+    })
 }
 
 fn is_session_name(name: &str) -> bool {
@@ -106,7 +119,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 /// Browsers let any page open a WebSocket to any server and say which page it is; without this check every page that a
 /// viewer has open could speak through, and listen to, a server on that viewer's machine.
-fn is_origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+pub(super) fn is_origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else {
         return true; // Not a browser.
     };

@@ -1,4 +1,4 @@
-//! The one port: the page, health and metrics over HTTP, and WebSockets at `/ws`.
+//! The one port: the page, health, metrics and the API (`api`) over HTTP, and WebSockets at `/ws`.
 //!
 //! In here: accepting, limits on connections, routes, the upgrade, shutdown. Not in here: what is said on a WebSocket
 //! (`connection`), when the server is ready and what it measures (`server`, `metrics`), TLS (a proxy in front).
@@ -30,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::api::open::OpenSessions;
 use super::handshake::{HandshakeError, JoinRequest, accept};
-use super::{ErrorCode, Sessions, connection, host, socket};
+use super::{ErrorCode, Sessions, api, connection, host, socket};
 
 /// Whether the server can take viewers, for `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,15 +71,17 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 const ACCEPT_ATTEMPTS: u32 = 100;
 
-struct Shared {
-    sessions: Arc<dyn Sessions>,
-    options: ListenerOptions,
+pub(super) struct Shared {
+    pub sessions: Arc<dyn Sessions>,
+    /// Those opened over HTTP.
+    pub open: OpenSessions,
+    pub options: ListenerOptions,
     /// Whether only this machine can connect; then a foreign `Host` is a foreign page's (`host`).
     is_local: bool,
     web_sockets: Arc<Semaphore>,
     tracker: TaskTracker,
     /// Asks every task to end.
-    shutdown: CancellationToken,
+    pub shutdown: CancellationToken,
     /// Ends every task that has not.
     abort: CancellationToken,
 }
@@ -96,6 +99,7 @@ pub async fn serve(
     let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let shared = Arc::new(Shared {
         sessions,
+        open: OpenSessions::default(),
         is_local,
         web_sockets: Arc::new(Semaphore::new(options.max_connections)),
         tracker: TaskTracker::new(),
@@ -145,7 +149,8 @@ async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, router: &Route
     }
 }
 
-fn spawn(shared: &Shared, work: impl Future<Output = ()> + Send + 'static) {
+/// Runs something that ends, at the latest, a grace time after the server is asked to.
+pub(super) fn spawn(shared: &Shared, work: impl Future<Output = ()> + Send + 'static) {
     let abort = shared.abort.clone();
     shared.tracker.spawn(async move {
         abort.run_until_cancelled_owned(work).await;
@@ -205,6 +210,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .route("/ws", get(web_socket))
+        .nest("/api", api::router(Arc::clone(&shared)))
         .fallback(|| plain(StatusCode::NOT_FOUND, "there is no such page: the avatar is at /"))
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")], "only GET is served\n").into_response()

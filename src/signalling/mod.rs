@@ -2,6 +2,7 @@
 //!
 //! In here: what a connection may ask of the rest of the server, as traits. Not in here: media, speech.
 
+mod api;
 mod audio;
 pub mod connection;
 pub mod handshake;
@@ -193,6 +194,7 @@ pub enum ErrorCode {
     BadAudio,
     UnknownAvatar,
     BadSessionName,
+    SessionExists,
     SpeechFailed,
     LlmFailed,
     LlmRateLimited,

@@ -121,6 +121,11 @@ impl Served {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
+    pub(crate) async fn client_of(&self, session: &str) -> Client {
+        let (socket, _) = connect_async(format!("ws://{}/ws?session={session}", self.address)).await.unwrap();
+        Client { socket, seen: Vec::new() }
+    }
+
     pub(crate) async fn client(&self) -> Client {
         let (socket, _) = connect_async(format!("ws://{}/ws", self.address)).await.unwrap();
         Client { socket, seen: Vec::new() }

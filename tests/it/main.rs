@@ -12,6 +12,7 @@ mod llm;
 mod models;
 mod network;
 mod parity;
+mod programs;
 mod signalling;
 mod speech;
 mod torch_file;

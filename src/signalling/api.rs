@@ -1,0 +1,287 @@
+//! The conversation for programs, over plain HTTP: open a session, have it speak or answer, hear what it tells.
+//!
+//! In here: the routes below `/api/`, reading bodies, errors as JSON. `open` keeps the sessions that were opened so,
+//! `openapi.json` describes it all. Not in here: pictures and sound, which viewers get over `/ws?session=ID`; limits that
+//! both ways share (`limits`). Runs on: the task of the HTTP connection.
+
+pub(super) mod open;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::{Stream, stream};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
+
+use super::handshake::{JoinRequest, is_origin_allowed};
+use super::limits::{Fault, check_turn};
+use super::listener::Shared;
+use super::protocol::{Avatar, MAX_MESSAGE_BYTES, ServerMessage, clipped};
+use super::{Command, ErrorCode, JoinError, SubmitError};
+use open::{Listener, Open};
+
+/// For the body of a request, which is one small object.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two signs of life in a stream of events, so that proxies keep it open.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+const OPENAPI: &str = include_str!("api/openapi.json");
+
+pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/openapi.json", get(|| async { ([(CONTENT_TYPE, "application/json")], OPENAPI) }))
+        .route("/sessions", post(create))
+        .route("/sessions/{id}", get(show).delete(close))
+        .route("/sessions/{id}/speak", post(speak))
+        .route("/sessions/{id}/text", post(text))
+        .route("/sessions/{id}/interrupt", post(interrupt))
+        .route("/sessions/{id}/events", get(events))
+        .fallback(async || {
+            Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such path: see /api/openapi.json")
+        })
+        .method_not_allowed_fallback(async || {
+            let message = "this path has other methods: see the header Allow";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        })
+        .layer(from_fn_with_state(shared, for_allowed_pages))
+}
+
+/// What went wrong, as every error of this API looks.
+#[derive(Debug)]
+struct Problem {
+    status: StatusCode,
+    code: String,
+    message: String,
+    retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self { status, code: code.to_owned(), message: message.into(), retry_after_s: None }
+    }
+
+    fn of(code: ErrorCode, message: String) -> Self {
+        let status = match code {
+            ErrorCode::UnknownAvatar => StatusCode::NOT_FOUND,
+            ErrorCode::SessionExists => StatusCode::CONFLICT,
+            ErrorCode::MessageTooLong | ErrorCode::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::Busy => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::ServerFull | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::PeerFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self {
+            retry_after_s: code.retry_after().map(|after| after.as_secs()),
+            ..Self::new(status, &code.to_string(), message)
+        }
+    }
+}
+
+impl From<JoinError> for Problem {
+    fn from(error: JoinError) -> Self {
+        Self::of(error.code, error.message)
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::of(fault.code, fault.message)
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        Self::of(error.code, error.message)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, code, message, retry_after_s } = self;
+        let mut body = json!({"code": code, "message": message});
+        let mut headers = HeaderMap::new();
+        if let Some(seconds) = retry_after_s {
+            body["retry_after_s"] = seconds.into();
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        (status, headers, as_json(&body)).into_response()
+    }
+}
+
+fn as_json(body: &Value) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], body.to_string())
+}
+
+/// A browser says which page a request comes from. Without this check, every page that somebody has open could speak
+/// through a server on that person's machine.
+async fn for_allowed_pages(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if is_origin_allowed(request.headers(), &shared.options.allowed_origins) {
+        return next.run(request).await;
+    }
+    let message =
+        "pages of this origin may not use the server: allow the origin in the configuration (allowed_origins)";
+    Problem::new(StatusCode::FORBIDDEN, "foreign_origin", message).into_response()
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Create {
+    avatar: Option<String>,
+    session: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Turn {
+    content: String,
+    #[serde(default)]
+    id: Option<String>,
+}
+
+/// The session that a path names.
+struct Id(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(unknown(parts.uri.path())),
+        }
+    }
+}
+
+/// The object in the body; an empty body is an empty object.
+async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_json = kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    let body = timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_MESSAGE_BYTES)).await;
+    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come within 10 s");
+    let long = |_| {
+        let message = format!("the body has more than {MAX_MESSAGE_BYTES} bytes, or broke off");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, &ErrorCode::MessageTooLong.to_string(), message)
+    };
+    let body = body.map_err(late)?.map_err(long)?;
+    if !is_json && !body.is_empty() {
+        let message = "the body has to be JSON: send Content-Type: application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+    }
+    let body = if body.is_empty() { b"{}".as_slice() } else { &body };
+    let body: Value = serde_json::from_slice(body).map_err(|error| {
+        let message = format!("the body is not JSON: {error}");
+        Problem::new(StatusCode::BAD_REQUEST, &ErrorCode::BadJson.to_string(), message)
+    })?;
+    let bad = |message: String| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, &ErrorCode::BadMessage.to_string(), clipped(&message, 300))
+    };
+    // Serde would take an array for a struct, field by field.
+    if !body.is_object() {
+        return Err(bad("the body has to be a JSON object".to_owned()));
+    }
+    serde_path_to_error::deserialize(body).map_err(|error| bad(format!("{}: {}", error.path(), error.inner())))
+}
+
+async fn create(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
+    let Create { avatar, session } = read(request).await?;
+    let join = JoinRequest::new(avatar.as_deref(), session.as_deref())?;
+    let open = shared.open.create(&shared, join).await?;
+    Ok((StatusCode::CREATED, as_json(&description(&open))).into_response())
+}
+
+async fn show(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
+    Ok(as_json(&description(&*find(&shared, &id)?)).into_response())
+}
+
+async fn close(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<StatusCode, Problem> {
+    if shared.open.close(&id) { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&id)) }
+}
+
+async fn speak(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
+    turn(&shared, ("speak", &id), request, |content, id| Command::Speak { content, id }).await
+}
+
+async fn text(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
+    turn(&shared, ("text", &id), request, |content, id| Command::Text { content, id }).await
+}
+
+async fn turn(
+    shared: &Shared,
+    (kind, id): (&str, &str),
+    request: Request,
+    command: fn(String, Option<String>) -> Command,
+) -> Result<Response, Problem> {
+    let open = find(shared, id)?;
+    let Turn { content, id } = read(request).await?;
+    check_turn(kind, &content, id.as_deref())?;
+    open.session.submit(command(content, id))?;
+    Ok(accepted())
+}
+
+async fn interrupt(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
+    find(&shared, &id)?.session.submit(Command::Interrupt)?;
+    Ok(accepted())
+}
+
+fn accepted() -> Response {
+    (StatusCode::ACCEPTED, as_json(&json!({"accepted": true}))).into_response()
+}
+
+/// What the session tells, from now on, as server-sent events (WHATWG HTML, 9.2): `event` is the message's type, `data` the
+/// message as on the WebSocket.
+async fn events(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
+    let listener = find(&shared, &id)?.listen();
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(told(listener)).keep_alive(keep_alive).into_response())
+}
+
+fn told(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((listener, true), |(mut listener, first)| async move {
+        if first {
+            // At once, so that whoever connects knows that it is heard from here on.
+            return Some((Ok(Event::default().comment("listening")), (listener, false)));
+        }
+        let event = match listener.next().await {
+            Ok(notice) => {
+                let message = ServerMessage::from(notice);
+                Event::default().event(message.kind()).data(message.to_json())
+            }
+            Err(RecvError::Lagged(missed)) => Event::default().comment(format!("{missed} events were missed")),
+            Err(RecvError::Closed) => return None,
+        };
+        Some((Ok(event), (listener, false)))
+    })
+}
+
+fn find(shared: &Shared, id: &str) -> Result<Arc<Open>, Problem> {
+    shared.open.find(id).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> Problem {
+    let message = format!("there is no session {:?} that was opened here; it may have ended", clipped(id, 80));
+    Problem::new(StatusCode::NOT_FOUND, "unknown_session", message)
+}
+
+fn description(open: &Open) -> Value {
+    let path = format!("/api/sessions/{}", open.name);
+    json!({
+        "session_id": open.name,
+        "avatar": Avatar::from(open.session.avatar()),
+        "events": format!("{path}/events"),
+        "websocket": format!("/ws?avatar={}&session={}", open.session.avatar().id, open.name),
+    })
+}

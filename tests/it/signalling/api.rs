@@ -1,0 +1,177 @@
+//! The conversation over HTTP.
+
+use mouthpiece::signalling::Command;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::fakes::TestServer;
+
+struct Answer {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    #[track_caller]
+    fn is_error(&self, status: u16, code: &str, says: &str) {
+        assert_eq!((self.status, &self.body["code"]), (status, &json!(code)), "{}", self.body);
+        assert!(self.body["message"].as_str().unwrap().contains(says), "{}", self.body);
+        assert_eq!(self.headers["content-type"], "application/json");
+    }
+}
+
+async fn send(server: &TestServer, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = client.request(method, format!("http://{}/api{path}", server.address)).body(body.to_owned());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.unwrap()
+}
+
+async fn ask(server: &TestServer, method: Method, path: &str, body: &str) -> Answer {
+    answer(send(server, method, path, &[("content-type", "application/json")], body).await).await
+}
+
+async fn answer(response: Response) -> Answer {
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let bytes = response.bytes().await.unwrap();
+    let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+    Answer { status, headers, body }
+}
+
+/// Reads a stream of events until it holds this, or ends.
+async fn read_until(events: &mut Response, wanted: &str) -> String {
+    let mut read = String::new();
+    while !read.contains(wanted) {
+        match events.chunk().await.unwrap() {
+            Some(bytes) => read.push_str(std::str::from_utf8(&bytes).unwrap()),
+            None => break,
+        }
+    }
+    read
+}
+
+#[tokio::test]
+async fn a_program_opens_a_session_has_it_speak_hears_of_it_and_closes_it() {
+    let server = TestServer::start().await;
+    let opened = ask(&server, Method::POST, "/sessions", "").await;
+    assert_eq!(opened.status, 201);
+    let id = opened.body["session_id"].as_str().unwrap().to_owned();
+    assert_eq!(id.len(), 32, "a name that cannot be guessed");
+    assert_eq!(opened.body["avatar"], json!({"id": "demo", "name": "Mika", "width": 512, "height": 512, "fps": 25}));
+    assert_eq!(opened.body["websocket"], format!("/ws?avatar=demo&session={id}"));
+    assert_eq!(*server.ledger.joined.lock().unwrap(), [(None, Some(id.clone()))]);
+    let path = format!("/sessions/{id}");
+    assert_eq!(ask(&server, Method::GET, &path, "").await.body, opened.body);
+
+    let mut events = send(&server, Method::GET, &format!("{path}/events"), &[], "").await;
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    assert!(read_until(&mut events, "\n\n").await.starts_with(':'));
+    let said = ask(&server, Method::POST, &format!("{path}/speak"), r#"{"content":"Hello.","id":"one"}"#).await;
+    assert_eq!((said.status, said.body), (202, json!({"accepted": true})));
+    let told = read_until(&mut events, "speech_ended\",").await;
+    for event in ["event: text\ndata: {", "event: speech_started\ndata: {", "event: speech_ended\ndata: {"] {
+        assert!(told.contains(event), "{told}");
+    }
+    assert!(told.contains(r#""text_spoken":"Hello.""#) && told.contains(r#""id":"one""#), "{told}");
+    assert_eq!(ask(&server, Method::POST, &format!("{path}/text"), r#"{"content":"Hi"}"#).await.status, 202);
+    assert_eq!(ask(&server, Method::POST, &format!("{path}/interrupt"), "").await.status, 202);
+    let turn = |content: &str, id: Option<&str>| (content.to_owned(), id.map(str::to_owned));
+    let ((one, one_id), (hi, hi_id)) = (turn("Hello.", Some("one")), turn("Hi", None));
+    let commands =
+        [Command::Speak { content: one, id: one_id }, Command::Text { content: hi, id: hi_id }, Command::Interrupt];
+    assert_eq!(*server.ledger.commands.lock().unwrap(), commands);
+
+    assert_eq!(ask(&server, Method::DELETE, &path, "").await.status, 204);
+    read_until(&mut events, "this never comes").await;
+    server.assert_all_left().await;
+    for (method, path) in
+        [(Method::GET, path.clone()), (Method::DELETE, path.clone()), (Method::POST, path + "/interrupt")]
+    {
+        ask(&server, method, &path, "").await.is_error(404, "unknown_session", &id);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_a_request_is_one_json_error() {
+    let server = TestServer::start().await;
+    let open = |body: &'static str| ask(&server, Method::POST, "/sessions", body);
+    assert_eq!(open(r#"{"session":"mine","avatar":"demo"}"#).await.status, 201);
+    open(r#"{"session":"mine"}"#).await.is_error(409, "session_exists", "\"mine\"");
+    open(r#"{"session":"not mine"}"#).await.is_error(422, "bad_session_name", "not mine");
+    open(r#"{"avatar":"anna"}"#).await.is_error(404, "unknown_avatar", "there is demo");
+    open(r#"{"avatar":"../etc"}"#).await.is_error(404, "unknown_avatar", "../etc");
+    open(r#"{"voice":"x"}"#).await.is_error(422, "bad_message", "voice");
+    open(r#"{"session":5}"#).await.is_error(422, "bad_message", "session: invalid type");
+    open(r#"{"session":"#).await.is_error(400, "bad_json", "not JSON");
+    open("[]").await.is_error(422, "bad_message", "JSON object");
+    open(r#"{} {}"#).await.is_error(400, "bad_json", "trailing");
+
+    let speak = async |body: String| ask(&server, Method::POST, "/sessions/mine/speak", &body).await;
+    speak(r#"{"id":"one"}"#.into()).await.is_error(422, "bad_message", "content");
+    speak(r#"{"content":" \n "}"#.into()).await.is_error(422, "nothing_to_say", "speak.content");
+    speak(json!({"content": "a".repeat(10_001)}).to_string()).await.is_error(413, "text_too_long", "10001");
+    speak(json!({"content": "a", "id": "i".repeat(129)}).to_string()).await.is_error(422, "bad_message", "speak.id");
+    speak(json!({"content": "a".repeat(70_000)}).to_string()).await.is_error(413, "message_too_long", "65536");
+    speak(r#"{"content":"too much"}"#.into()).await.is_error(429, "busy", "waiting");
+
+    let plain = [("content-type", "text/plain")];
+    let typed = send(&server, Method::POST, "/sessions/mine/speak", &plain, r#"{"content":"a"}"#).await;
+    answer(typed).await.is_error(415, "unsupported_media_type", "application/json");
+    let other = ask(&server, Method::PUT, "/sessions/mine", "").await;
+    other.is_error(405, "method_not_allowed", "Allow");
+    assert!(other.headers["allow"].to_str().unwrap().contains("DELETE"), "{:?}", other.headers);
+    ask(&server, Method::GET, "/nothing", "").await.is_error(404, "not_found", "openapi.json");
+    ask(&server, Method::GET, "/sessions/a%2fb", "").await.is_error(404, "unknown_session", "a/b");
+    ask(&server, Method::GET, "/sessions/%ff", "").await.is_error(404, "unknown_session", "%ff");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_not_use_it() {
+    let server = TestServer::with(|options| options.allowed_origins.push("https://friend.example".into())).await;
+    let json = ("content-type", "application/json");
+    for (origin, status) in [
+        ("https://friend.example", 201),
+        ("https://evil.example", 403),
+        ("null", 403),
+        (&format!("http://{}", server.address), 201),
+    ] {
+        let sent = send(&server, Method::POST, "/sessions", &[json, ("origin", origin)], "").await;
+        assert_eq!(sent.status().as_u16(), status, "{origin}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_server_ends_while_a_program_listens() {
+    let server = TestServer::start().await;
+    ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
+    let mut events = send(&server, Method::GET, "/sessions/mine/events", &[], "").await;
+    read_until(&mut events, "\n\n").await;
+    let ledger = std::sync::Arc::clone(&server.ledger);
+    server.stop().await;
+    assert_eq!(read_until(&mut events, "this never comes").await, "");
+    assert_eq!(ledger.sessions.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn the_description_names_every_path_that_is_served() {
+    let server = TestServer::start().await;
+    let described = ask(&server, Method::GET, "/openapi.json", "").await;
+    assert_eq!(described.status, 200);
+    ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
+    for (path, methods) in described.body["paths"].as_object().unwrap() {
+        let path = path.strip_prefix("/api").unwrap().replace("{id}", "mine");
+        // A method that no path has tells which it has.
+        let refused = ask(&server, Method::PATCH, &path, "").await;
+        let allowed = refused.headers["allow"].to_str().unwrap().to_lowercase();
+        for method in methods.as_object().unwrap().keys() {
+            assert!(allowed.contains(method.as_str()), "{method} {path}: {allowed}");
+        }
+    }
+    server.stop().await;
+}
