@@ -21,6 +21,7 @@ use tracing::Instrument;
 use crate::dialogue::Responder;
 use crate::dialogue::history::History;
 use crate::ids::UtteranceId;
+use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::driver::Driver;
 use crate::playout::{self, Volume};
 use crate::signalling::{Command, ErrorCode, Notice, SubmitError};
@@ -48,17 +49,19 @@ pub struct Parts {
     pub history: History,
     pub notices: Notices,
     pub playout_events: mpsc::Receiver<playout::Event>,
-    pub audio_clock: AudioClock,
+    pub audio_clock: RtpClock,
+    pub video_clock: RtpClock,
 }
 
-/// The RTP timestamp with which the sound of a pair leaves, at 48 kHz; `None` while nothing is sent.
-pub type AudioClock = Arc<dyn Fn(FrameIndex) -> Option<u32> + Send + Sync>;
+/// The RTP timestamp with which the sound of a pair leaves, at 48 kHz, or its picture, at 90 kHz; `None` while nothing
+/// is sent.
+pub type RtpClock = Arc<dyn Fn(FrameIndex) -> Option<u32> + Send + Sync>;
 
 /// Tells viewers what is being heard.
 #[derive(Clone)]
 struct Captions {
     notices: Notices,
-    audio_clock: AudioClock,
+    audio_clock: RtpClock,
 }
 
 impl Captions {
@@ -89,14 +92,14 @@ impl Said {
     }
 }
 
-/// When each utterance's turn arrived, for whoever measures latency further down.
+/// How far each utterance's turn is, for whoever measures latency further down.
 #[derive(Clone)]
-pub struct Arrivals(Active);
+pub struct Turns(Active);
 
-impl Arrivals {
+impl Turns {
     /// `None` once the utterance has ended.
-    pub fn of(&self, utterance: UtteranceId) -> Option<Instant> {
-        self.0.arrived(utterance)
+    pub fn times(&self, utterance: UtteranceId) -> Option<TurnTimes> {
+        self.0.times(utterance)
     }
 }
 
@@ -111,7 +114,7 @@ struct Turn {
     id: Option<String>,
     say: Say,
     cancelled: CancellationToken,
-    arrived: Instant,
+    times: TurnTimes,
 }
 
 enum Say {
@@ -125,7 +128,7 @@ impl Conversation {
     /// Starts the session's tasks on `tracker`; they end when `shutdown` is cancelled or the conversation dropped.
     pub fn start(parts: Parts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Self {
         let (turns, queue) = mpsc::channel(TURNS);
-        let Parts { driver, tts, voice, responder, history, notices, playout_events, audio_clock } = parts;
+        let Parts { driver, tts, voice, responder, history, notices, playout_events, audio_clock, video_clock } = parts;
         let active = Active::new(&voice.language);
         let captions = Captions { notices: notices.clone(), audio_clock };
         let said = Said(Arc::new(std::sync::Mutex::new(history)));
@@ -148,25 +151,25 @@ impl Conversation {
             }
         };
         tracker.spawn(speaking.in_current_span());
-        tracker.spawn(watch_playout(playout_events, active.clone(), said.clone(), captions).in_current_span());
+        let watch = PlayoutWatch { active: active.clone(), said: said.clone(), captions, video_clock };
+        tracker.spawn(watch.run(playout_events).in_current_span());
         Self { turns, active, said, volume, audio: std::sync::Mutex::default() }
     }
 
     /// Takes a command; an error says why it is not done.
     pub fn submit(&self, command: Command) -> Result<(), SubmitError> {
         match command {
-            Command::Text { content, id } => {
-                checked(&content)?;
-                // Who says something new does not want to hear the rest.
-                self.interrupt();
-                self.queue(id, Say::ReplyTo(content))
-            }
+            Command::Text { content, id } => self.reply_to(content, id, TurnTimes::since(Instant::now())),
             Command::Speak { content, id } => {
                 checked(&content)?;
-                self.queue(id, Say::Exactly(content))
+                self.queue(id, Say::Exactly(content), TurnTimes::since(Instant::now()))
             }
             Command::Interrupt => {
                 self.interrupt();
+                Ok(())
+            }
+            Command::Shown { utterance, after } => {
+                self.active.shown(utterance, after);
                 Ok(())
             }
             Command::AudioStart { sample_rate } => self.start_audio(sample_rate),
@@ -176,6 +179,14 @@ impl Conversation {
                 ended.map(drop).ok_or_else(|| refuse(ErrorCode::AudioNotStarted, "audio_end came without audio_start"))
             }
         }
+    }
+
+    /// Takes a user's turn. One of speech has its transcript in `times`, which began at the end of the speech.
+    pub fn reply_to(&self, content: String, id: Option<String>, times: TurnTimes) -> Result<(), SubmitError> {
+        checked(&content)?;
+        // Who says something new does not want to hear the rest.
+        self.interrupt();
+        self.queue(id, Say::ReplyTo(content), times)
     }
 
     /// Stops what is being said and forgets what is queued.
@@ -198,12 +209,11 @@ impl Conversation {
         self.volume.raise();
     }
 
-    pub fn arrivals(&self) -> Arrivals {
-        Arrivals(self.active.clone())
+    pub fn turns(&self) -> Turns {
+        Turns(self.active.clone())
     }
 
-    fn queue(&self, id: Option<String>, say: Say) -> Result<(), SubmitError> {
-        let arrived = Instant::now();
+    fn queue(&self, id: Option<String>, say: Say, times: TurnTimes) -> Result<(), SubmitError> {
         let room = self.turns.try_reserve().map_err(|error| match error {
             mpsc::error::TrySendError::Full(()) => {
                 let message = format!("{TURNS} turns are waiting already: wait for speech_ended or send interrupt");
@@ -212,14 +222,14 @@ impl Conversation {
             mpsc::error::TrySendError::Closed(()) => refuse(ErrorCode::ShuttingDown, "the session is closing"),
         })?;
         let utterance = UtteranceId::next();
-        let cancelled = self.active.add(utterance, id.clone(), arrived);
-        room.send(Turn { utterance, id, say, cancelled, arrived });
+        let cancelled = self.active.add(utterance, id.clone(), times.clone());
+        room.send(Turn { utterance, id, say, cancelled, times });
         Ok(())
     }
 
     fn start_audio(&self, sample_rate: u32) -> Result<(), SubmitError> {
         let (pieces, stream) = mpsc::channel(AUDIO_PIECES);
-        self.queue(None, Say::Sound(stream))?;
+        self.queue(None, Say::Sound(stream), TurnTimes::since(Instant::now()))?;
         // A stream that was not ended ends here.
         *self.lock_audio() = Some(Audio { sample_rate, pieces });
         Ok(())
@@ -266,9 +276,23 @@ fn refuse(code: ErrorCode, message: &str) -> SubmitError {
 }
 
 /// Turns what playout reports into notices and metrics.
-async fn watch_playout(mut events: mpsc::Receiver<playout::Event>, active: Active, said: Said, captions: Captions) {
-    let notices = captions.notices.clone();
-    while let Some(event) = events.recv().await {
+struct PlayoutWatch {
+    active: Active,
+    said: Said,
+    captions: Captions,
+    video_clock: RtpClock,
+}
+
+impl PlayoutWatch {
+    async fn run(self, mut events: mpsc::Receiver<playout::Event>) {
+        while let Some(event) = events.recv().await {
+            self.heed(event);
+        }
+    }
+
+    fn heed(&self, event: playout::Event) {
+        let Self { active, said, captions, video_clock } = self;
+        let notices = &captions.notices;
         match event {
             playout::Event::Started { utterance, .. } => {
                 if let Some(id) = active.heard(utterance) {
@@ -280,19 +304,20 @@ async fn watch_playout(mut events: mpsc::Receiver<playout::Event>, active: Activ
                     captions.tell(utterance, heard);
                 }
             }
-            playout::Event::FirstMouth { utterance, at } => {
-                if let Some(arrived) = active.arrived(utterance) {
-                    crate::metrics::first_frame(at - arrived);
-                    tracing::info!(%utterance, after_ms = (at - arrived).as_millis(), "first lip-synced frame");
-                }
+            playout::Event::FirstMouth { utterance, index, at } => {
+                let Some(times) = active.times(utterance) else { return };
+                times.reach(Stage::FirstFrame, at);
+                let stages = times.stages();
+                tracing::info!(%utterance, ?stages, "first lip-synced frame");
+                notices.tell(&Notice::Latency { utterance, rtp_timestamp: video_clock(index), stages });
             }
             playout::Event::Ended { utterance, frames, interrupted, at } => {
                 // In this order: who waits for the end of an interrupted utterance then finds the history right.
-                let Some(text_spoken) = active.spoken(utterance, frames, interrupted) else { continue };
+                let Some(text_spoken) = active.spoken(utterance, frames, interrupted) else { return };
                 if interrupted {
                     said.with(|history| history.said(utterance, &text_spoken));
                 }
-                let Some(ended) = active.end(utterance) else { continue };
+                let Some(ended) = active.end(utterance) else { return };
                 crate::metrics::utterance_ended(if interrupted { "interrupted" } else { "spoken" });
                 if let Some(asked) = ended.interrupted_at {
                     crate::metrics::interrupted(at.saturating_duration_since(asked));

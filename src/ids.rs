@@ -98,6 +98,22 @@ counted_id!(
     UtteranceId,
     "u"
 );
+
+/// Something is not the id of an utterance.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("this is not the id of an utterance: they look like u-1")]
+pub struct InvalidUtteranceId;
+
+impl FromStr for UtteranceId {
+    type Err = InvalidUtteranceId;
+
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        let number = given.strip_prefix("u-").and_then(|number| number.parse().ok()).ok_or(InvalidUtteranceId)?;
+        // Only as it is written: not `u-01`, not `u-+1`.
+        Some(Self(number)).filter(|id| id.to_string() == given).ok_or(InvalidUtteranceId)
+    }
+}
+
 counted_id!(
     /// A run of speech frames without a gap (a sentence): the unit that playout schedules.
     SegmentId,
@@ -122,6 +138,15 @@ mod tests {
     fn an_invalid_id_is_quoted_in_part_only() {
         let error = "x/".repeat(10_000).parse::<AvatarId>().unwrap_err();
         assert!(error.to_string().len() < 300);
+    }
+
+    #[test]
+    fn an_utterance_is_known_by_the_id_it_was_told_under() {
+        let utterance = UtteranceId::next();
+        assert_eq!(utterance.to_string().parse(), Ok(utterance));
+        for bad in ["", "u-", "7", "u-+7", "u-07", "g-7", "u-7 ", "u--7", "u-99999999999999999999"] {
+            assert_eq!(bad.parse::<UtteranceId>(), Err(InvalidUtteranceId), "{bad:?}");
+        }
     }
 
     #[test]

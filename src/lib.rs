@@ -49,6 +49,7 @@ pub mod dialogue;
 pub mod doctor;
 pub mod endpoint;
 pub mod ids;
+pub mod latency;
 pub mod lipsync;
 pub mod media;
 pub mod metrics;

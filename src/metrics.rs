@@ -8,6 +8,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::latency::Stage;
 use crate::playout::schedule::Kind;
 
 /// Seconds, around the 40 ms that a frame may take.
@@ -34,10 +35,7 @@ pub(crate) const ENCODE_BEGAN: &str = "mouthpiece_encode_began_seconds";
 const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
 const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
 const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
-const FIRST_TOKEN: &str = "mouthpiece_text_to_first_token_seconds";
-pub(crate) const FIRST_AUDIO: &str = "mouthpiece_text_to_first_audio_seconds";
-pub(crate) const FIRST_FRAME: &str = "mouthpiece_text_to_first_frame_seconds";
-const FIRST_PACKET: &str = "mouthpiece_text_to_first_packet_seconds";
+pub(crate) const TURN_STAGE: &str = "mouthpiece_turn_stage_seconds";
 pub(crate) const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
 const TTS_FALLBACKS: &str = "mouthpiece_tts_fallbacks_total";
 const UTTERANCES: &str = "mouthpiece_utterances_total";
@@ -50,7 +48,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
     }
-    for name in [TTS_FIRST, FIRST_TOKEN, FIRST_AUDIO, FIRST_FRAME, FIRST_PACKET, INTERRUPT, ENCODE_BEGAN] {
+    for name in [TTS_FIRST, TURN_STAGE, INTERRUPT, ENCODE_BEGAN] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), WAIT_BUCKETS)?;
     }
     let handle = builder.install_recorder()?;
@@ -87,10 +85,12 @@ fn describe() {
     describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
     describe_counter!(POSE_JUMPS, "Segments that began at another pose than the idle loop had reached");
     describe_counter!(EVENTS_DROPPED, "Notices that found a session's or viewer's queue full");
-    describe_histogram!(FIRST_TOKEN, "From a turn's arrival to the first words to be said in it");
-    describe_histogram!(FIRST_AUDIO, "From a turn's arrival to the first sound of the synthesiser");
-    describe_histogram!(FIRST_FRAME, "From a turn's arrival to its first lip-synced frame entering the encoder");
-    describe_histogram!(FIRST_PACKET, "From a turn's arrival to the first encoded packet of it");
+    describe_histogram!(
+        TURN_STAGE,
+        "From the beginning of a turn (its text, or the end of the user's speech) to each stage of the answer: \
+         transcript, first_token, first_audio, first_frame (lip-synced, entering the encoder), first_packet, shown (as \
+         a viewer tells it)"
+    );
     describe_histogram!(INTERRUPT, "From an interruption to the first pair without speech");
     describe_counter!(UTTERANCES, "Utterances by how they ended: spoken, interrupted, failed");
     describe_gauge!(SESSIONS, "Sessions now");
@@ -174,20 +174,8 @@ pub fn event_dropped() {
     counter!(EVENTS_DROPPED).increment(1);
 }
 
-pub fn first_token(after: Duration) {
-    histogram!(FIRST_TOKEN).record(after);
-}
-
-pub fn first_audio(after: Duration) {
-    histogram!(FIRST_AUDIO).record(after);
-}
-
-pub fn first_frame(after: Duration) {
-    histogram!(FIRST_FRAME).record(after);
-}
-
-pub fn first_packet(after: Duration) {
-    histogram!(FIRST_PACKET).record(after);
+pub fn turn_reached(stage: Stage, after: Duration) {
+    histogram!(TURN_STAGE, "stage" => stage.as_str()).record(after);
 }
 
 pub fn interrupted(after: Duration) {

@@ -6,6 +6,8 @@ use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde::Serialize;
 
+use crate::latency::Stage;
+
 /// Keeps every value that is recorded, until asked.
 pub(super) struct Recording(Snapshotter);
 
@@ -21,7 +23,7 @@ pub(super) struct Percentiles {
 
 /// What was recorded since the last look: histograms in seconds and counters, by name and labels.
 pub(super) struct Recorded {
-    histograms: HashMap<String, Vec<f64>>,
+    histograms: HashMap<(String, String), Vec<f64>>,
     counters: HashMap<(String, String), u64>,
     /// Sizes of the engine's batches and how many there were.
     batches: Vec<(usize, usize)>,
@@ -37,20 +39,20 @@ impl Recording {
     }
 
     pub(super) fn take(&self) -> Recorded {
-        let (mut histograms, mut counters): (HashMap<String, Vec<f64>>, HashMap<_, _>) = Default::default();
+        let (mut histograms, mut counters): (HashMap<_, Vec<f64>>, HashMap<_, _>) = Default::default();
         let mut batches = Vec::new();
         for (key, _, _, value) in self.0.snapshot().into_vec() {
             let name = key.key().name().to_owned();
+            let label: String = key.key().labels().map(|label| label.value()).collect();
             match (key.kind(), value) {
                 (MetricKind::Histogram, DebugValue::Histogram(values)) => {
                     if name == crate::metrics::INFER {
                         let size = key.key().labels().find_map(|label| label.value().parse().ok());
                         batches.extend(size.map(|size: usize| (size, values.len())));
                     }
-                    histograms.entry(name).or_default().extend(values.into_iter().map(f64::from));
+                    histograms.entry((name, label)).or_default().extend(values.into_iter().map(f64::from));
                 }
                 (MetricKind::Counter, DebugValue::Counter(count)) => {
-                    let label = key.key().labels().map(|label| label.value().to_owned()).collect();
                     counters.insert((name, label), count);
                 }
                 _ => {}
@@ -63,7 +65,16 @@ impl Recording {
 impl Recorded {
     /// `None` if nothing was recorded under the name.
     pub(super) fn percentiles(&self, name: &str) -> Option<Percentiles> {
-        Percentiles::of_seconds(self.histograms.get(name)?)
+        self.labelled(name, "")
+    }
+
+    fn labelled(&self, name: &str, label: &str) -> Option<Percentiles> {
+        Percentiles::of_seconds(self.histograms.get(&(name.to_owned(), label.to_owned()))?)
+    }
+
+    /// From the beginning of a turn to a stage of it.
+    pub(super) fn turn(&self, stage: Stage) -> Option<Percentiles> {
+        self.labelled(crate::metrics::TURN_STAGE, stage.as_str())
     }
 
     /// A counter with one label, zero if it never counted.

@@ -19,6 +19,7 @@ use crate::avatar::AvatarStore;
 use crate::cli::{Home, Render};
 use crate::config::Folders;
 use crate::ids::{AvatarId, UtteranceId};
+use crate::latency::TurnTimes;
 use crate::lipsync::driver::{Driver, DriverError, Outcome};
 use crate::media::{self, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
@@ -168,17 +169,18 @@ fn read_wav(path: &Path) -> anyhow::Result<Vec<PcmChunk>> {
 /// Frames spoken.
 async fn speak(driver: &mut Driver, clips: Clips) -> Result<u64, DriverError> {
     let (utterance, never) = (UtteranceId::next(), CancellationToken::new());
+    let times = TurnTimes::since(std::time::Instant::now());
     let mut frames = 0;
     match clips {
         Clips::Sentences { tts, voice, sentences } => {
             for sentence in sentences {
                 let speech = tts.speak(&sentence, &voice)?;
-                frames += checked(driver.speak(utterance, speech, &never).await?)?;
+                frames += checked(driver.speak(utterance, speech, &never, &times).await?)?;
             }
         }
         Clips::Sound(pieces) => {
             let (stream, feeding) = feed(pieces);
-            let spoken = driver.speak(utterance, stream, &never).await;
+            let spoken = driver.speak(utterance, stream, &never, &times).await;
             feeding.abort();
             frames += checked(spoken?)?;
         }

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::captions::Pace;
 use crate::ids::UtteranceId;
+use crate::latency::{Stage, TurnTimes};
 use crate::signalling::CaptionWord;
 use crate::timeline::{FRAME_DURATION, FrameIndex};
+
+/// A viewer may tell of a picture a moment before it lights up, and guesses how long messages travel.
+const AHEAD: Duration = Duration::from_millis(250);
 
 /// Shared by the session's tasks; locked for a map operation at a time, never across an await.
 #[derive(Clone)]
@@ -25,7 +29,7 @@ struct Shared {
 struct Entry {
     id: Option<String>,
     cancelled: CancellationToken,
-    arrived: Instant,
+    times: TurnTimes,
     interrupted_at: Option<Instant>,
     heard: bool,
     sentences: Vec<Sentence>,
@@ -68,12 +72,12 @@ impl Active {
     }
 
     /// Enters an utterance and gives the token that cancels it.
-    pub fn add(&self, utterance: UtteranceId, id: Option<String>, arrived: Instant) -> CancellationToken {
+    pub fn add(&self, utterance: UtteranceId, id: Option<String>, times: TurnTimes) -> CancellationToken {
         let cancelled = CancellationToken::new();
         let entry = Entry {
             id,
             cancelled: cancelled.clone(),
-            arrived,
+            times,
             interrupted_at: None,
             heard: false,
             sentences: Vec::new(),
@@ -118,8 +122,18 @@ impl Active {
         Some(entry.id.clone())
     }
 
-    pub fn arrived(&self, utterance: UtteranceId) -> Option<Instant> {
-        self.lock().get(&utterance).map(|entry| entry.arrived)
+    pub fn times(&self, utterance: UtteranceId) -> Option<TurnTimes> {
+        self.lock().get(&utterance).map(|entry| entry.times.clone())
+    }
+
+    /// A viewer says when it saw the first lip-synced frame. The first viewer counts, and what cannot be does not.
+    pub fn shown(&self, utterance: UtteranceId, after: Duration) {
+        let Some(times) = self.times(utterance) else { return };
+        // Viewers are told whole milliseconds, so what they add up may be a part of one short.
+        let left = times.of(Stage::FirstFrame).map(|left| left.saturating_sub(Duration::from_millis(1)));
+        if left.is_some_and(|left| (left..=times.elapsed() + AHEAD).contains(&after)) {
+            times.reach_after(Stage::Shown, after);
+        }
     }
 
     pub fn sentence_begins(&self, utterance: UtteranceId, text: String) {
@@ -217,7 +231,7 @@ mod tests {
     #[test]
     fn sentences_without_a_sound_are_passed_over_by_captions() {
         let (active, utterance) = (Active::new("en-us"), UtteranceId::next());
-        active.add(utterance, None, Instant::now());
+        active.add(utterance, None, TurnTimes::since(Instant::now()));
         active.sentence_begins(utterance, "(silence)".to_owned());
         assert!(active.sentence_has(utterance, 0).is_none());
         active.sentence_begins(utterance, "One two.".to_owned());
@@ -229,10 +243,28 @@ mod tests {
     }
 
     #[test]
+    fn a_viewer_is_believed_once_and_only_what_can_be() {
+        let (active, utterance) = (Active::new("en-us"), UtteranceId::next());
+        let times = TurnTimes::since(Instant::now().checked_sub(Duration::from_millis(500)).unwrap());
+        active.add(utterance, None, times.clone());
+        let told = |after| {
+            active.shown(utterance, Duration::from_millis(after));
+            times.of(Stage::Shown)
+        };
+        assert_eq!(told(450), None, "nothing has left yet");
+        times.reach_after(Stage::FirstFrame, Duration::from_micros(400_900));
+        assert_eq!(told(399), None, "before it left");
+        assert_eq!(told(3_600_000), None, "in an hour");
+        active.shown(UtteranceId::next(), Duration::from_millis(450));
+        assert_eq!(told(400), Some(Duration::from_millis(400)), "as it was told of the frame");
+        assert_eq!(told(450), Some(Duration::from_millis(400)), "by the first viewer");
+    }
+
+    #[test]
     fn an_interruption_cancels_queued_utterances_too() {
         let active = Active::new("en-us");
         let now = Instant::now();
-        let tokens = [active.add(UtteranceId::next(), None, now), active.add(UtteranceId::next(), None, now)];
+        let tokens = [(); 2].map(|()| active.add(UtteranceId::next(), None, TurnTimes::since(now)));
         assert_eq!(active.cancel_all(now).len(), 2);
         assert!(tokens.iter().all(CancellationToken::is_cancelled));
     }
@@ -241,7 +273,7 @@ mod tests {
     async fn the_next_turn_waits_until_it_is_known_what_was_heard() {
         let active = Active::new("en-us");
         let utterance = UtteranceId::next();
-        active.add(utterance, None, Instant::now());
+        active.add(utterance, None, TurnTimes::since(Instant::now()));
         active.heard(utterance);
         active.interrupted_have_ended().await;
         assert_eq!(active.cancel_all(Instant::now()), []);

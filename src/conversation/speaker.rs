@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -15,6 +15,7 @@ use super::active::Active;
 use super::{Captions, Notices, Said, Say, Turn};
 use crate::dialogue::{DialogueError, Reply, Responder};
 use crate::ids::UtteranceId;
+use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::driver::{Driver, DriverError};
 use crate::signalling::{ErrorCode, Notice};
 use crate::speech::code_blocks::CodeBlocks;
@@ -49,8 +50,8 @@ impl Speaker {
     }
 
     async fn turn(&mut self, turn: Turn) {
-        let Turn { utterance, id, say, cancelled, arrived } = turn;
-        let mut progress = Progress { utterance, id, arrived, cancelled, sound_heard: false, failed: false };
+        let Turn { utterance, id, say, cancelled, times } = turn;
+        let mut progress = Progress { utterance, id, times, cancelled, sound_heard: false, failed: false };
         let spoken = match say {
             // Forgotten while it waited. That the user said it is remembered.
             Say::ReplyTo(text) if progress.cancelled.is_cancelled() => {
@@ -67,6 +68,8 @@ impl Speaker {
             Say::ReplyTo(text) => {
                 self.begin(utterance, &text).await;
                 let reply = self.responder.reply(self.said.with(|history| history.messages()));
+                let times = progress.times.clone();
+                let reply = Box::pin(reply.inspect_ok(move |_| times.reach(Stage::FirstToken, Instant::now())));
                 self.text(&mut progress, reply, SentenceSplitter::clause_first(), Some(CodeBlocks::default())).await
             }
         };
@@ -116,7 +119,6 @@ impl Speaker {
             notices: self.notices.clone(),
             utterance: progress.utterance,
             id: progress.id.clone(),
-            arrived: progress.arrived,
             splitter,
             code_blocks,
             sentences,
@@ -165,14 +167,9 @@ impl Speaker {
         speech: PcmStream,
     ) -> Result<(), DriverError> {
         self.active.sentence_begins(progress.utterance, sentence);
-        let outcome = self.driver.speak(progress.utterance, speech, &progress.cancelled).await?;
+        let outcome = self.driver.speak(progress.utterance, speech, &progress.cancelled, &progress.times).await?;
         if let Some(heard) = self.active.sentence_has(progress.utterance, outcome.frames) {
             self.captions.tell(progress.utterance, heard);
-        }
-        if let Some(at) = outcome.first_audio
-            && !progress.sound_heard
-        {
-            crate::metrics::first_audio(at - progress.arrived);
         }
         progress.sound_heard |= outcome.frames > 0;
         if let Some(error) = outcome.lip_sync_error
@@ -188,7 +185,7 @@ impl Speaker {
 struct Progress {
     utterance: UtteranceId,
     id: Option<String>,
-    arrived: Instant,
+    times: TurnTimes,
     cancelled: CancellationToken,
     sound_heard: bool,
     failed: bool,
@@ -213,7 +210,6 @@ struct Reader {
     notices: Notices,
     utterance: UtteranceId,
     id: Option<String>,
-    arrived: Instant,
     splitter: SentenceSplitter,
     /// Leaves out what a model writes and nobody wants to hear; what a client has spoken is spoken whole.
     code_blocks: Option<CodeBlocks>,
@@ -246,9 +242,6 @@ impl Reader {
                 Some(Err(error)) => break Err(error),
                 None => break Ok(()),
             };
-            if text.is_empty() {
-                crate::metrics::first_token(self.arrived.elapsed());
-            }
             text.push_str(&piece);
             if tokio::time::Instant::now() >= next_show {
                 self.show(&text[shown..], false);

@@ -18,6 +18,7 @@ use crate::audience::Audience;
 use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::ids::{SegmentId, UtteranceId};
+use crate::latency::{Stage, TurnTimes};
 use crate::playout::{Command, FrameAudio, SessionPlayout, Volume};
 use crate::speech::resample::{Resampler, to_i16};
 use crate::speech::{PcmChunk, PcmStream, SpeechError};
@@ -41,8 +42,6 @@ const FIRST_MOUTH_GUESS: Duration = Duration::from_millis(50);
 pub struct Outcome {
     /// Frames handed to playout.
     pub frames: u64,
-    /// When the synthesiser's first piece arrived.
-    pub first_audio: Option<Instant>,
     /// Why the avatar's own frames were shown instead of mouths, if they were.
     pub lip_sync_error: Option<LipSyncError>,
 }
@@ -119,11 +118,12 @@ impl Driver {
         utterance: UtteranceId,
         speech: PcmStream,
         cancelled: &CancellationToken,
+        times: &TurnTimes,
     ) -> Result<Outcome, DriverError> {
         let outcome = tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(DriverError::Cancelled),
-            outcome = self.run(utterance, speech, cancelled) => outcome,
+            outcome = self.run(utterance, speech, cancelled, times) => outcome,
         };
         if outcome.is_err() {
             // What was planned will not be shown, so the next segment starts where the idle loop stands.
@@ -150,6 +150,7 @@ impl Driver {
         utterance: UtteranceId,
         speech: PcmStream,
         cancelled: &CancellationToken,
+        times: &TurnTimes,
     ) -> Result<Outcome, DriverError> {
         let (batches, drawn) = mpsc::channel(BATCHES_BETWEEN);
         let finisher = Finisher {
@@ -158,7 +159,7 @@ impl Driver {
             avatar: Arc::clone(&self.avatar),
             commands: self.playout.commands.clone(),
         };
-        let planner = Planner::new(self, utterance, cancelled, batches);
+        let planner = Planner::new(self, utterance, cancelled, times, batches);
         let (planned, finished) = tokio::join!(planner.run(speech), finisher.run(drawn));
         let (planned, finished) = (planned?, finished?);
         if planned.frames > 0 {
@@ -167,7 +168,7 @@ impl Driver {
         if let Some(took) = finished.first_mouth {
             self.first_mouth = (self.first_mouth * 3 + took) / 4;
         }
-        Ok(Outcome { frames: planned.frames, first_audio: planned.first_audio, lip_sync_error: finished.error })
+        Ok(Outcome { frames: planned.frames, lip_sync_error: finished.error })
     }
 }
 
@@ -177,6 +178,7 @@ struct Planner<'a> {
     segment: SegmentId,
     utterance: UtteranceId,
     cancelled: &'a CancellationToken,
+    times: &'a TurnTimes,
     batches: mpsc::Sender<InFlight>,
     /// 16 kHz from `dropped` on.
     heard: Vec<f32>,
@@ -188,13 +190,12 @@ struct Planner<'a> {
     mouths: usize,
     start_pose: u64,
     begun: bool,
-    first_audio: Option<Instant>,
+    heard_any: bool,
 }
 
 struct Planned {
     frames: u64,
     end_pose: u64,
-    first_audio: Option<Instant>,
 }
 
 impl<'a> Planner<'a> {
@@ -202,6 +203,7 @@ impl<'a> Planner<'a> {
         driver: &'a Driver,
         utterance: UtteranceId,
         cancelled: &'a CancellationToken,
+        times: &'a TurnTimes,
         batches: mpsc::Sender<InFlight>,
     ) -> Self {
         Self {
@@ -209,6 +211,7 @@ impl<'a> Planner<'a> {
             segment: SegmentId::next(),
             utterance,
             cancelled,
+            times,
             batches,
             heard: Vec::new(),
             dropped: 0,
@@ -218,7 +221,7 @@ impl<'a> Planner<'a> {
             mouths: 0,
             start_pose: 0,
             begun: false,
-            first_audio: None,
+            heard_any: false,
         }
     }
 
@@ -244,7 +247,7 @@ impl<'a> Planner<'a> {
         if self.begun {
             self.send(Command::EndSegment { segment: self.segment }).await?;
         }
-        Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames, first_audio: self.first_audio })
+        Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames })
     }
 
     /// Takes in a piece as the synthesiser or the client delivered it.
@@ -254,8 +257,8 @@ impl<'a> Planner<'a> {
         resamplers: &mut Option<(Resampler, Resampler)>,
         asked: Instant,
     ) -> Result<(), DriverError> {
-        if self.first_audio.is_none() {
-            self.first_audio = Some(Instant::now());
+        if !std::mem::replace(&mut self.heard_any, true) {
+            self.times.reach(Stage::FirstAudio, Instant::now());
             crate::metrics::tts_first_audio(asked.elapsed());
         }
         if resamplers.is_none() {

@@ -82,6 +82,12 @@ impl Broadcast {
         move |index| time.audio_rtp_timestamp(index)
     }
 
+    /// The same of its picture, at 90 kHz.
+    pub fn video_clock(&self) -> impl Fn(FrameIndex) -> Option<u32> + Send + Sync + 'static {
+        let time = self.shared.common.time.clone();
+        move |index| time.video_rtp_timestamp(index)
+    }
+
     /// A handle that waits for the pipelines let go so far, for whoever must leave no thread behind.
     pub fn teardown(&self) -> Teardown {
         self.shared.common.teardown.clone()

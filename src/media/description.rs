@@ -35,6 +35,7 @@ pub mod names {
     pub const VIDEO_OUT: &str = "video_out";
     pub const AUDIO_OUT: &str = "audio_out";
     pub const AUDIO_PAY: &str = "audio_pay";
+    pub const VIDEO_PAY: &str = "video_pay";
     pub const WEBRTC: &str = "webrtc";
     pub const FILE: &str = "file";
 }

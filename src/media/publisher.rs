@@ -31,6 +31,8 @@ use crate::timeline::{
 const AUDIO_BUFFERS_PER_FRAME: usize = 2;
 const SAMPLES_PER_BUFFER: usize = PLAYOUT_SAMPLES_PER_FRAME / AUDIO_BUFFERS_PER_FRAME;
 const BYTES_PER_BUFFER: usize = SAMPLES_PER_BUFFER * 2;
+/// RFC 6184 and RFC 7741.
+const VIDEO_RTP_RATE: u32 = 90_000;
 /// A key frame is many times a delta frame, and all viewers pay for one that a single viewer asks for.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -76,12 +78,21 @@ impl SessionTime {
         MediaTime::from_nanos(gst::SystemClock::obtain().time().saturating_sub(self.base_time).nseconds())
     }
 
-    /// The RTP timestamp of a pair's sound: its presentation time in the clock of Opus, since viewers' payloaders add
-    /// nothing to it. `None` before the first pair.
+    /// The RTP timestamp of a pair's sound: its presentation time in the clock of Opus.
     pub fn audio_rtp_timestamp(&self, index: FrameIndex) -> Option<u32> {
+        self.rtp_timestamp(index, PLAYOUT_RATE)
+    }
+
+    /// The RTP timestamp of a pair's picture, in the clock of every video payload.
+    pub fn video_rtp_timestamp(&self, index: FrameIndex) -> Option<u32> {
+        self.rtp_timestamp(index, VIDEO_RTP_RATE)
+    }
+
+    /// Viewers' payloaders add nothing to it. `None` before the first pair.
+    fn rtp_timestamp(&self, index: FrameIndex, rate: u32) -> Option<u32> {
         let (timeline, first) = self.origin.get()?;
         let pts = timeline.video_pts(FrameIndex(index.0.checked_sub(first.0)?));
-        u32::try_from(timeline::samples_at(pts, PLAYOUT_RATE).0 & u64::from(u32::MAX)).ok()
+        u32::try_from(timeline::samples_at(pts, rate).0 & u64::from(u32::MAX)).ok()
     }
 
     /// The first pair is presented when it is pushed, every other by its index. `None` for one from before the first.

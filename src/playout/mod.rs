@@ -84,8 +84,8 @@ pub enum Event {
     Started { utterance: UtteranceId, at: Instant },
     /// The next sentence of the utterance is heard, from this pair on.
     SentenceStarted { utterance: UtteranceId, index: FrameIndex },
-    /// The first generated mouth of the utterance left.
-    FirstMouth { utterance: UtteranceId, at: Instant },
+    /// The first generated mouth of the utterance left, with this pair.
+    FirstMouth { utterance: UtteranceId, index: FrameIndex, at: Instant },
     /// The utterance is over; `frames` of it were heard. `at` is when the first pair without it left.
     Ended { utterance: UtteranceId, frames: u64, interrupted: bool, at: Instant },
 }
@@ -311,7 +311,7 @@ impl Running {
             let event = match change {
                 schedule::Change::Started(utterance) => Event::Started { utterance, at },
                 schedule::Change::SentenceStarted(utterance) => Event::SentenceStarted { utterance, index },
-                schedule::Change::FirstMouth(utterance) => Event::FirstMouth { utterance, at },
+                schedule::Change::FirstMouth(utterance) => Event::FirstMouth { utterance, index, at },
                 schedule::Change::Ended { utterance, frames, interrupted } => {
                     Event::Ended { utterance, frames, interrupted, at }
                 }

@@ -11,6 +11,7 @@ use super::*;
 use crate::audience::Audience;
 use crate::avatar::{Avatar, fixture};
 use crate::ids::{SessionId, UtteranceId};
+use crate::latency::TurnTimes;
 use crate::lipsync::driver::Driver;
 use crate::lipsync::{LipSyncError, MouthFrame, MouthRun};
 use crate::playout::{Event, I420Frame, Pair, PairSink};
@@ -104,6 +105,7 @@ async fn speak(works: &Works, mark: usize) -> Vec<Left> {
     let mut driver = Driver::new(desk, composer, avatar, AvatarHandle(mark), session, audience);
     let (pieces, speech) = mpsc::channel(1);
     let (utterance, token) = (UtteranceId::next(), CancellationToken::new());
+    let times = TurnTimes::since(std::time::Instant::now());
     let feeding = async {
         for _ in 0..SPOKEN {
             let samples = vec![f32::from(level(mark)) / 32768.0; PLAYOUT_SAMPLES_PER_FRAME];
@@ -111,7 +113,7 @@ async fn speak(works: &Works, mark: usize) -> Vec<Left> {
         }
         drop(pieces);
     };
-    let (outcome, ()) = tokio::join!(driver.speak(utterance, speech, &token), feeding);
+    let (outcome, ()) = tokio::join!(driver.speak(utterance, speech, &token, &times), feeding);
     assert_eq!(outcome.unwrap().frames, SPOKEN as u64);
     driver.end_utterance(utterance, &token).await.unwrap();
     while !matches!(told.recv().await, Some(Event::Ended { .. })) {}

@@ -17,13 +17,13 @@ use crate::audience::{Audience, Seat};
 use crate::avatar::{AvatarError, Manifest};
 use crate::compose::Composer;
 use crate::config::ServeConfig;
-use crate::conversation::{Arrivals, Conversation, Notices, Parts};
+use crate::conversation::{Conversation, Notices, Parts, Turns};
 use crate::dialogue::Dialogues;
-use crate::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
+use crate::ids::{AvatarId, SessionId, ViewerId};
+use crate::latency::Stage;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::driver::Driver;
 use crate::media::{self, Broadcast, Encoders};
-use crate::metrics;
 use crate::playout::Playout;
 use crate::signalling::{
     AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, OpenPeerError, Peer,
@@ -182,6 +182,7 @@ impl SessionStore {
             notices: notices.clone(),
             playout_events,
             audio_clock: Arc::new(broadcast.audio_clock()),
+            video_clock: Arc::new(broadcast.video_clock()),
         };
         let conversation = Conversation::start(parts, &self.tracker, &ended);
         let (alive, gone) = mpsc::channel(1);
@@ -191,9 +192,8 @@ impl SessionStore {
             gone,
             playout: self.playout.clone(),
             broadcast: broadcast.clone(),
-            measured: None,
             media: media_queue,
-            arrivals: conversation.arrivals(),
+            turns: conversation.turns(),
         };
         self.tracker.spawn(supervisor.run().instrument(span.clone()));
         crate::metrics::session_opened();
@@ -242,9 +242,7 @@ struct Supervisor {
     playout: Playout,
     broadcast: Broadcast,
     media: mpsc::Receiver<media::MediaEvent>,
-    arrivals: Arrivals,
-    /// The last utterance whose first packet was reported, by whichever encode was first.
-    measured: Option<UtteranceId>,
+    turns: Turns,
 }
 
 impl Supervisor {
@@ -274,13 +272,12 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    fn heed(&mut self, event: media::MediaEvent) {
+    fn heed(&self, event: media::MediaEvent) {
         match event {
-            media::MediaEvent::FirstPacket { utterance, .. } if self.measured == Some(utterance) => {}
+            // Of several encodes, whichever is first counts.
             media::MediaEvent::FirstPacket { utterance, at } => {
-                self.measured = Some(utterance);
-                if let Some(arrived) = self.arrivals.of(utterance) {
-                    metrics::first_packet(at.saturating_duration_since(arrived));
+                if let Some(times) = self.turns.times(utterance) {
+                    times.reach(Stage::FirstPacket, at);
                 }
             }
             // Its viewers hear of it from their own peers and offer again, which starts another one.

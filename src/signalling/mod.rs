@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
+use crate::latency::Stages;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -116,6 +117,11 @@ pub enum Command {
         id: Option<String>,
     },
     Interrupt,
+    /// A viewer saw the first lip-synced frame of an utterance so long after the turn began.
+    Shown {
+        utterance: UtteranceId,
+        after: Duration,
+    },
     AudioStart {
         sample_rate: u32,
     },
@@ -146,6 +152,13 @@ pub enum Notice {
         /// Of the audio packet that it begins with, at 48 kHz; `None` if nothing was sent yet.
         rtp_timestamp: Option<u32>,
         words: Vec<CaptionWord>,
+    },
+    /// The first lip-synced frame has left.
+    Latency {
+        utterance: UtteranceId,
+        /// Of that frame, at 90 kHz; `None` if nothing is sent.
+        rtp_timestamp: Option<u32>,
+        stages: Stages,
     },
     SpeechEnded {
         utterance: UtteranceId,

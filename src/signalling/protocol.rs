@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{AvatarInfo, CaptionWord, ErrorCode, IceCandidate, IceServer, Notice};
+use crate::latency::Stages;
 
 /// Sent in `session`; raised when a message changes in a way that an existing client would misread.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -41,6 +42,11 @@ pub enum ClientMessage {
     Speak { content: String, id: Option<String> },
     /// `{"type":"interrupt"}`
     Interrupt {},
+    /// `{"type":"shown","utterance_id":"u-1","ms":412}`
+    ///
+    /// The frame that a `latency` message told of is on the client's screen, so many milliseconds after the turn began. For
+    /// `/metrics`; the first client to say so counts, and nothing is answered.
+    Shown { utterance_id: String, ms: u32 },
     /// `{"type":"audio_start","sample_rate":16000}`
     ///
     /// Followed by binary frames of 16-bit little-endian mono PCM.
@@ -92,6 +98,13 @@ pub enum ServerMessage {
     /// all viewers; null if nothing is sent yet. Words are timed from there. The same `sentence` comes again, when it is
     /// known better how long its words take.
     Caption { utterance_id: String, sentence: usize, rtp_timestamp: Option<u32>, words: Vec<CaptionWord> },
+    /// `{"type":"latency","utterance_id":"u-1","rtp_timestamp":180000,"stages":{"first_token":52,"first_audio":140,"first_frame":270}}`
+    ///
+    /// The first lip-synced frame of an utterance has left. `rtp_timestamp` is that of its video packets, at 90 kHz, the same
+    /// for all viewers; null if nothing is sent. `stages` are milliseconds since the turn began, with its text or with the
+    /// end of the user's speech; a stage that the turn skipped is absent: `transcript` is there for speech only,
+    /// `first_token` for replies only. Nothing of it comes where nobody watches, since then no mouth is drawn.
+    Latency { utterance_id: String, rtp_timestamp: Option<u32>, stages: Stages },
     /// `{"type":"speech_ended","utterance_id":"u-1","interrupted":false,"spoken_ms":1240,"text_spoken":"It is noon."}`
     SpeechEnded {
         utterance_id: String,
@@ -163,8 +176,17 @@ impl ProtocolError {
 
 impl ClientMessage {
     /// Every `type` a client may send.
-    pub const TYPES: [&str; 8] =
-        ["webrtc_offer", "webrtc_ice_candidate", "text", "speak", "interrupt", "audio_start", "audio_end", "ping"];
+    pub const TYPES: [&str; 9] = [
+        "webrtc_offer",
+        "webrtc_ice_candidate",
+        "text",
+        "speak",
+        "interrupt",
+        "shown",
+        "audio_start",
+        "audio_end",
+        "ping",
+    ];
 
     /// Reads one text frame. Nesting deeper than 128 counts as not JSON, so no message can exhaust the stack.
     pub fn parse(text: &str) -> Result<Self, ProtocolError> {
@@ -200,6 +222,7 @@ impl ClientMessage {
             Self::Text { .. } => "text",
             Self::Speak { .. } => "speak",
             Self::Interrupt {} => "interrupt",
+            Self::Shown { .. } => "shown",
             Self::AudioStart { .. } => "audio_start",
             Self::AudioEnd {} => "audio_end",
             Self::Ping(_) => "ping",
@@ -237,6 +260,7 @@ impl ServerMessage {
             Self::Text { .. } => "text",
             Self::SpeechStarted { .. } => "speech_started",
             Self::Caption { .. } => "caption",
+            Self::Latency { .. } => "latency",
             Self::SpeechEnded { .. } => "speech_ended",
             Self::Error { .. } => "error",
             Self::Pong(_) => "pong",
@@ -253,6 +277,9 @@ impl From<Notice> for ServerMessage {
             Notice::SpeechStarted { utterance, id } => Self::SpeechStarted { utterance_id: utterance.to_string(), id },
             Notice::Caption { utterance, sentence, rtp_timestamp, words } => {
                 Self::Caption { utterance_id: utterance.to_string(), sentence, rtp_timestamp, words }
+            }
+            Notice::Latency { utterance, rtp_timestamp, stages } => {
+                Self::Latency { utterance_id: utterance.to_string(), rtp_timestamp, stages }
             }
             Notice::SpeechEnded { utterance, id, interrupted, spoken_ms, text_spoken } => {
                 Self::SpeechEnded { utterance_id: utterance.to_string(), interrupted, spoken_ms, text_spoken, id }
@@ -327,6 +354,8 @@ mod tests {
         let speak = parse(r#"{"content":"你好 😀","type":"speak"}"#);
         assert_eq!(speak, ClientMessage::Speak { content: "你好 😀".to_owned(), id: None });
         assert_eq!(parse(r#"{"type":"interrupt"}"#), ClientMessage::Interrupt {});
+        let shown = parse(r#"{"type":"shown","utterance_id":"u-1","ms":412}"#);
+        assert_eq!(shown, ClientMessage::Shown { utterance_id: "u-1".to_owned(), ms: 412 });
         let start = parse(r#"{"type":"audio_start","sample_rate":16000}"#);
         assert_eq!(start, ClientMessage::AudioStart { sample_rate: 16_000 });
         assert_eq!(parse(r#"{"type":"audio_end"}"#), ClientMessage::AudioEnd {});
@@ -375,6 +404,8 @@ mod tests {
             (r#"{"type":"audio_start","sample_rate":"16000"}"#, "audio_start.sample_rate"),
             (r#"{"type":"audio_start","sample_rate":-1}"#, "audio_start.sample_rate"),
             (r#"{"type":"interrupt","utterance":"u-1"}"#, "`utterance`"),
+            (r#"{"type":"shown","utterance_id":"u-1","ms":-1}"#, "shown.ms"),
+            (r#"{"type":"shown","utterance_id":"u-1","ms":1e300}"#, "shown.ms"),
             (
                 r#"{"type":"webrtc_ice_candidate","candidate":{"candidate":"c","sdpMLineIndex":"0"}}"#,
                 "webrtc_ice_candidate.candidate.sdpMLineIndex",
@@ -483,6 +514,13 @@ mod tests {
             Notice::SpeechStarted { utterance, id: None },
             &format!(r#"{{"type":"speech_started","utterance_id":"{utterance}"}}"#),
         );
+        let stages = Stages { first_audio: Some(140), first_frame: Some(270), ..Stages::default() };
+        assert_json(
+            Notice::Latency { utterance, rtp_timestamp: Some(180_000), stages },
+            &format!(
+                r#"{{"type":"latency","utterance_id":"{utterance}","rtp_timestamp":180000,"stages":{{"first_audio":140,"first_frame":270}}}}"#
+            ),
+        );
         let text_spoken = "Hi".to_owned();
         assert_json(
             Notice::SpeechEnded { utterance, id: None, interrupted: true, spoken_ms: 640, text_spoken },
@@ -513,7 +551,7 @@ mod tests {
         }
 
         #[test]
-        fn any_fields_at_all_are_a_message_or_a_named_field(kind in 0..8usize, field in "[a-z]{1,8}", value in ".{0,40}") {
+        fn any_fields_at_all_are_a_message_or_a_named_field(kind in 0..9usize, field in "[a-z]{1,8}", value in ".{0,40}") {
             let text = json!({"type": ClientMessage::TYPES[kind], &field: value}).to_string();
             if let Err(error) = ClientMessage::parse(&text) {
                 prop_assert_eq!(error.code(), ErrorCode::BadMessage);

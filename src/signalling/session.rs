@@ -227,6 +227,11 @@ impl SignallingSession {
                 out.push(submitted(Turn::Text, checked.map(|()| Command::Speak { content, id })));
             }
             ClientMessage::Interrupt {} => out.push(Output::Submit(Turn::Text, Command::Interrupt)),
+            // What names no utterance has no effect either.
+            ClientMessage::Shown { utterance_id, ms } => out.extend(utterance_id.parse().ok().map(|utterance| {
+                let after = Duration::from_millis(u64::from(ms));
+                Output::Submit(Turn::Text, Command::Shown { utterance, after })
+            })),
             ClientMessage::AudioStart { sample_rate } => {
                 out.push(submitted(Turn::AudioStart, self.audio.start(sample_rate)));
             }

@@ -425,9 +425,9 @@ async fn metrics_tell_the_way_of_an_utterance() {
     assert!((400..4000).contains(&ended["spoken_ms"].as_u64().unwrap()), "{ended}");
     let text = http(&served.address, "/metrics").await;
     for name in [
-        "mouthpiece_text_to_first_audio_seconds_count 1",
-        "mouthpiece_text_to_first_frame_seconds_count 1",
-        "mouthpiece_text_to_first_packet_seconds_count 1",
+        "mouthpiece_turn_stage_seconds_count{stage=\"first_audio\"} 1",
+        "mouthpiece_turn_stage_seconds_count{stage=\"first_frame\"} 1",
+        "mouthpiece_turn_stage_seconds_count{stage=\"first_packet\"} 1",
         "mouthpiece_pairs_total{shows=\"mouth\"}",
         "mouthpiece_mouth_frames_total{kind=\"fresh\"}",
         "mouthpiece_infer_seconds_bucket",
@@ -435,6 +435,40 @@ async fn metrics_tell_the_way_of_an_utterance() {
         assert!(text.contains(name), "{name} is not in\n{text}");
     }
     assert!(http(&served.address, "/readyz").await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn a_turn_is_told_with_its_stages_and_counted_when_it_is_shown() {
+    let served = Served::start();
+    let url = format!("ws://{}/ws?session=both", served.address);
+    let _viewer = Watching::start(&url);
+    let (mut socket, _) = connect_async(url).await.unwrap();
+    let text = json!({"type": "text", "content": "Say: Hello there, Bob."});
+    socket.send(Message::text(text.to_string())).await.unwrap();
+    let mut told: Vec<Value> = Vec::new();
+    while told.last().is_none_or(|message| message["type"] != "speech_ended") {
+        let message = next(&mut socket).await.unwrap();
+        if message["type"] == "latency" {
+            let ms = message["stages"]["first_frame"].as_u64().unwrap();
+            let shown = json!({"type": "shown", "utterance_id": message["utterance_id"], "ms": ms});
+            socket.send(Message::text(shown.to_string())).await.unwrap();
+        }
+        told.push(message);
+    }
+    let at = |kind: &str| told.iter().position(|message| message["type"] == kind).unwrap();
+    assert!(at("text") < at("speech_started") && at("speech_started") < at("latency"), "{told:#?}");
+    let Value::Object(latency) = &told[at("latency")] else { panic!("{told:#?}") };
+    assert_eq!(latency["utterance_id"], told[at("speech_started")]["utterance_id"]);
+    assert!(latency["rtp_timestamp"].is_u64(), "a viewer receives it: {latency:?}");
+    let stages = latency["stages"].as_object().unwrap();
+    let ms = |stage: &str| stages[stage].as_u64().unwrap();
+    assert!(ms("first_token") <= ms("first_audio") && ms("first_audio") < ms("first_frame"), "{stages:?}");
+    assert!(!stages.contains_key("transcript"), "{stages:?}");
+    let metrics = http(&served.address, "/metrics").await;
+    for stage in ["first_token", "first_audio", "first_frame", "first_packet", "shown"] {
+        let counted = format!("mouthpiece_turn_stage_seconds_count{{stage=\"{stage}\"}} 1");
+        assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
+    }
 }
 
 async fn http(address: &str, path: &str) -> String {

@@ -9,6 +9,7 @@ use super::watch::{Reception, Watcher};
 use super::{Bed, CpuMeter, SENTENCES, WARM_UP, percentiles, sentence, speech_of};
 use crate::cli::BenchLatency;
 use crate::commands::measure::{Percentiles, Recording};
+use crate::latency::Stage;
 use crate::metrics;
 
 /// Interruptions measured for each utterance asked for; an interruption takes a second, an utterance two.
@@ -46,8 +47,8 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Rec
     client.close().await?;
     let shown = |kind: &str| pairs.count(metrics::PAIRS, kind);
     Ok(json!({
-        "first_frame_ms": percentiles(spoken.percentiles(metrics::FIRST_FRAME)),
-        "first_audio_ms": percentiles(spoken.percentiles(metrics::FIRST_AUDIO)),
+        "first_frame_ms": percentiles(spoken.turn(Stage::FirstFrame)),
+        "first_audio_ms": percentiles(spoken.turn(Stage::FirstAudio)),
         "speech_started_ms": percentiles(Percentiles::of_seconds(&said)),
         "interrupt_ms": percentiles(interrupted.percentiles(metrics::INTERRUPT)),
         "cpu_percent_of_a_core": {"no_viewer": unwatched, "one_viewer": watched},

@@ -13,6 +13,7 @@ use super::watch::{Reception, Watcher};
 use super::{Bed, CpuMeter, SENTENCES, WARM_UP, idle, percentiles, rounded, sentence, speech_of};
 use crate::cli::BenchSessions;
 use crate::commands::measure::{Recorded, Recording};
+use crate::latency::Stage;
 use crate::metrics;
 
 /// What still counts as holding: mouths that were late, of all that were due, and the gap between two frames.
@@ -127,7 +128,7 @@ async fn first_frame(bed: &Bed, utterances: u32, recording: &Recording) -> anyho
     let found = recording.take();
     watcher.stop().await?;
     client.close().await?;
-    Ok(percentiles(found.percentiles(metrics::FIRST_FRAME)))
+    Ok(percentiles(found.turn(Stage::FirstFrame)))
 }
 
 /// What the pairs of all sessions showed.

@@ -80,7 +80,8 @@ async fn perform(frames: usize, fails_at: Option<usize>, watched: bool) -> Spoke
     let tone = [0.3, -0.3].repeat(frames * LIPSYNC_SAMPLES_PER_FRAME / 2);
     sound.send(Ok(PcmChunk { samples: tone, sample_rate: LIPSYNC_RATE })).await.unwrap();
     drop(sound);
-    let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new()).await.unwrap();
+    let times = TurnTimes::since(std::time::Instant::now());
+    let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times).await.unwrap();
     drop(driver);
     let (announced, mouths, start_pose) = collecting.await.unwrap();
     tokio::task::spawn_blocking(|| assert!(engine_thread.join() && compose_thread.join())).await.unwrap();

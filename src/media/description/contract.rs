@@ -95,14 +95,19 @@ impl Contract<'_> {
                 element: "nicesrc".to_owned(),
             });
         }
-        let payloader = self.named(names::AUDIO_PAY, "rtpopuspay")?;
-        if payloader.find_property("timestamp-offset").is_none() {
-            return Err(self.wrong_kind(names::AUDIO_PAY, &payloader, "rtpopuspay"));
-        }
-        // Captions are timed by the RTP time of the sound; it is random otherwise.
-        self.property(names::AUDIO_PAY, &payloader, "timestamp-offset", "0")?;
+        // Captions are timed by the RTP time of the sound, latency by that of the picture; both are random otherwise.
+        self.payloader(names::AUDIO_PAY, "rtpopuspay")?;
+        self.payloader(names::VIDEO_PAY, "the payloader of the video")?;
         self.rtp_input(&webrtc, "video", "video_pt")?;
         self.rtp_input(&webrtc, "audio", "audio_pt")
+    }
+
+    fn payloader(&self, name: &str, kind: &str) -> Checked {
+        let payloader = self.named(name, kind)?;
+        if payloader.find_property("timestamp-offset").is_none() {
+            return Err(self.wrong_kind(name, &payloader, kind));
+        }
+        self.property(name, &payloader, "timestamp-offset", "0")
     }
 
     /// webrtcbin crashes the process on a payload type that the offer holds for another codec: look at what arrives.

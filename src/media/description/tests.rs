@@ -162,8 +162,10 @@ fn a_viewer_whose_payload_type_is_not_the_offers_is_refused() {
 }
 
 #[test]
-fn a_viewer_whose_sound_has_a_time_of_its_own_is_refused() {
-    let error = broken("viewer-vp8.launch", " timestamp-offset=0", "");
+fn a_viewer_whose_sound_or_picture_has_a_time_of_its_own_is_refused() {
+    let error = broken("viewer-vp8.launch", "name=video_pay timestamp-offset=0", "name=video_pay");
+    assert!(error.contains("element \"video_pay\"") && error.contains("write timestamp-offset=0"), "{error}");
+    let error = broken("viewer-vp8.launch", "name=audio_pay timestamp-offset=0", "name=audio_pay");
     assert!(error.contains("element \"audio_pay\"") && error.contains("write timestamp-offset=0"), "{error}");
     let error = broken("viewer-vp8.launch", "name=audio_pay", "name=opus_pay");
     assert!(error.contains("no element has this name") && error.contains("name=audio_pay"), "{error}");

@@ -96,6 +96,17 @@ fn turns_reach_the_session_as_they_came() {
 }
 
 #[test]
+fn what_a_viewer_says_it_was_shown_reaches_the_session_if_it_names_an_utterance() {
+    let mut client = Client::default();
+    let utterance = UtteranceId::next();
+    let shown = Command::Shown { utterance, after: Duration::from_millis(412) };
+    let out = client.says(json!({"type": "shown", "utterance_id": utterance.to_string(), "ms": 412}));
+    assert_eq!(out, [Output::Submit(Turn::Text, shown)]);
+    assert_eq!(client.says(json!({"type": "shown", "utterance_id": "\u{0}", "ms": 412})), []);
+    client.assert_served();
+}
+
+#[test]
 fn a_turn_without_anything_to_say_is_an_error() {
     let mut client = Client::default();
     for empty in ["", " \n\t", "\u{0}\u{7}\u{1b}", "\u{3000}"] {
