@@ -336,7 +336,7 @@ const cells = FIGURES.map(([label]) => {
   const term = document.createElement("dt");
   term.textContent = label;
   const value = document.createElement("dd");
-  element("figures").append(term, value);
+  element("connection").append(term, value);
   return value;
 });
 
@@ -350,6 +350,44 @@ function toggleFigures(shown) {
 }
 
 element("figures-toggle").addEventListener("click", () => toggleFigures(element("figures").hidden));
+
+// ---- The last answer --------------------------------------------------------------------------------------------------
+
+const STAGES = [
+  ["transcript", "Transcript"],
+  ["first_token", "First words"],
+  ["first_audio", "First sound"],
+  ["first_frame", "First picture"],
+  ["shown", "Shown"],
+];
+
+/** Shows how long an answer took to each stage, since the user's text or the end of the user's speech. */
+function showTurn(stages) {
+  const box = element("turn");
+  const [bar, rows] = [[], []];
+  let before = 0;
+  for (const [stage, label] of STAGES) {
+    const ms = stages[stage];
+    if (ms === undefined) continue;
+    const part = document.createElement("i");
+    part.className = stage;
+    part.style.flexGrow = ms - before;
+    bar.push(part);
+    const [term, took, at] = ["dt", "dd", "dd"].map((name) => document.createElement(name));
+    term.className = stage;
+    term.textContent = label;
+    took.textContent = `+${ms - before}`;
+    at.textContent = milliseconds(ms);
+    rows.push(term, took, at);
+    before = ms;
+  }
+  box.querySelector("b").textContent = milliseconds(before);
+  box.querySelector("#bar").replaceChildren(...bar);
+  box.querySelector("dl").replaceChildren(...rows);
+  box.hidden = false;
+}
+
+for (const type of ["latency", "shown"]) client.addEventListener(type, ({ detail }) => showTurn(detail.stages));
 
 // ---- Start ------------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
  *
  * In here: when to offer and to reconnect, what can be said and heard. Its parts, in `client/`: the peer connection
  * (`peer.js`), the socket (`socket.js`), signs of life of both (`liveness.js`), the video element (`screen.js`), figures
- * from getStats (`figures.js`), captions in step with the sound (`captions.js`), a voice of the page's own (`audio.js`). Not in here: our page (`app.js`). No dependencies
- * besides; any page may import this file.
+ * from getStats (`figures.js`), captions in step with the sound (`captions.js`), when an answer is shown (`latency.js`), a
+ * voice of the page's own (`audio.js`). Not in here: our page (`app.js`). No dependencies besides; any page may import
+ * this file.
  *
  * Two ways to use it.
  *
@@ -27,6 +28,7 @@
 import { audioFrames } from "./client/audio.js";
 import { Captions, heardTimestamp } from "./client/captions.js";
 import { Figures } from "./client/figures.js";
+import { ShownFrames } from "./client/latency.js";
 import { Heartbeat, Received } from "./client/liveness.js";
 import { buffersLittle, offeringPeer } from "./client/peer.js";
 import { playStream, showStream } from "./client/screen.js";
@@ -69,12 +71,13 @@ const AUDIO_BUFFERED_BYTES = 256 * 1024;
  * One viewer of an avatar.
  *
  * Every message of the server is dispatched as a CustomEvent named after its `type` with the message as `detail`:
- * `session`, `text`, `speech_started`, `speech_ended`, `error`, ... Besides:
+ * `session`, `text`, `speech_started`, `latency`, `speech_ended`, `error`, ... Besides:
  *
  * | event | `detail` |
  * |---|---|
  * | `state` | `{state, reason}`: see {@link AvatarWebRTCClient#state} |
  * | `first_frame` | `{time_to_first_frame_ms}`, once per peer connection |
+ * | `shown` | `{utterance_id, stages}`: the first lip-synced frame of an answer is on the screen; `stages` are those of its `latency` message and `shown`, in milliseconds since the turn began |
  * | `sound_blocked` | none: the browser wants a gesture before it plays sound; the video plays muted until then |
  */
 export class AvatarWebRTCClient extends EventTarget {
@@ -86,6 +89,7 @@ export class AvatarWebRTCClient extends EventTarget {
   #session = null;
   #speaking = new Set();
   #captions = new Captions();
+  #frames = new ShownFrames();
 
   #prepared = null;
   #heldCandidates = [];
@@ -265,6 +269,9 @@ export class AvatarWebRTCClient extends EventTarget {
         this.#speaking.delete(message.utterance_id);
         if (message.interrupted) this.#captions.forget(message.utterance_id);
         break;
+      case "latency":
+        this.#awaitShown(message, performance.now());
+        break;
       case "caption":
         this.#captions.take(message);
         break;
@@ -286,6 +293,7 @@ export class AvatarWebRTCClient extends EventTarget {
     const owned = this.#url !== null;
     this.#url = null;
     this.#dropPeer();
+    this.#frames.follow(null);
     if (owned) this.#dropSocket();
     this.#speaking.clear();
     this.#setState("closed");
@@ -418,7 +426,19 @@ export class AvatarWebRTCClient extends EventTarget {
       this.#timing.shown = performance.now();
       this.#emit("first_frame", { time_to_first_frame_ms: this.#timing.shown - this.#timing.offered });
     });
+    this.#frames.follow(video);
     this.play();
+  }
+
+  /** Finds out when the first lip-synced frame of an answer is shown, and tells the page and the server. */
+  #awaitShown({ utterance_id, rtp_timestamp, stages }, told) {
+    // The message left with the frame and has travelled for half a round trip.
+    const travelled = (this.#signallingRoundTrip ?? 0) / 2;
+    this.#frames.await(rtp_timestamp, (at) => {
+      const ms = Math.round(Math.max(stages.first_frame, stages.first_frame + travelled + at - told));
+      this.#send({ type: "shown", utterance_id, ms });
+      this.#emit("shown", { utterance_id, stages: { ...stages, shown: ms } });
+    });
   }
 
   /** Plays the video, without sound if the browser wants a gesture for that first. */
@@ -431,6 +451,7 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#answerCame();
     this.#heldCandidates = [];
     this.#captions.forget();
+    this.#frames.forget();
     this.#figures.reset();
     this.peerConnection?.close();
     this.peerConnection = null;

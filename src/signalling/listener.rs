@@ -188,13 +188,14 @@ async fn serve_http(
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page's files by path.
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
     ("/app.js", JAVASCRIPT, include_str!("../../web/app.js")),
     ("/client.js", JAVASCRIPT, include_str!("../../web/client.js")),
     ("/client/audio.js", JAVASCRIPT, include_str!("../../web/client/audio.js")),
     ("/client/captions.js", JAVASCRIPT, include_str!("../../web/client/captions.js")),
     ("/client/figures.js", JAVASCRIPT, include_str!("../../web/client/figures.js")),
+    ("/client/latency.js", JAVASCRIPT, include_str!("../../web/client/latency.js")),
     ("/client/liveness.js", JAVASCRIPT, include_str!("../../web/client/liveness.js")),
     ("/client/peer.js", JAVASCRIPT, include_str!("../../web/client/peer.js")),
     ("/client/screen.js", JAVASCRIPT, include_str!("../../web/client/screen.js")),

@@ -1,6 +1,9 @@
 //! Figures for a quiet machine, printed: not run with the other tests, since a busy machine would only blur them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::chromium::{Chromium, Page};
 use super::playing::LONG;
@@ -54,7 +57,7 @@ async fn how_soon_a_sentence_is_heard() {
 
 /// From the text until a frame with a fresh mouth is shown, known by the mark that `--mark-speech` draws into it: white
 /// beside black in the top left corner.
-const SEE: &str = "(async (text, delay) => {
+const SEE: &str = "(async (say, text, delay) => {
   const video = document.getElementById('avatar-video');
   window.corner ??= new OffscreenCanvas(64, 32).getContext('2d', { willReadFrequently: true });
   const light = (x) => corner.getImageData(x, 16, 1, 1).data.slice(0, 3).reduce((sum, part) => sum + part) / 3;
@@ -69,7 +72,7 @@ const SEE: &str = "(async (text, delay) => {
   if (marked()) throw new Error('marked before anything is said');
   await new Promise((resolve) => setTimeout(resolve, delay));
   const asked = performance.now();
-  mouthpiece.speak(text);
+  mouthpiece[say](text);
   for (;;) {
     const shown = await frame();
     if (marked()) return shown - asked;
@@ -88,13 +91,77 @@ async fn how_soon_a_sentence_is_seen() {
     for turn in 0..UTTERANCES + 2 {
         // The page has just shown a frame, so without a delay every text would come at the same phase of a tick.
         let (text, delay) = (SENTENCES[turn % SENTENCES.len()], turn * 11 % 40);
-        seen.push(page.evaluate(&format!("{SEE}({text:?}, {delay})")).await.as_f64().unwrap());
+        seen.push(page.evaluate(&format!("{SEE}('speak', {text:?}, {delay})")).await.as_f64().unwrap());
         page.wait_until_silent().await;
     }
     let mut seen = seen.split_off(2);
     seen.sort_by(f64::total_cmp);
     eprintln!("from text to a mouth in the page: p50 {:.0} ms, p95 {:.0} ms of {UTTERANCES}", seen[9], seen[18]);
     assert!(seen[9] <= 400.0, "{seen:.0?}");
+    server.stop().await;
+}
+
+/// What people say; the stand-in for a language model answers "You said ...", so its first clause ends where theirs does.
+const TURNS: [&str; 5] = [
+    "good morning, I would like to know when the museum opens today",
+    "that the weather will be fine tomorrow, and that we could go to the lake",
+    "it is a quarter past nine. The train leaves at ten",
+    "there is a small shop around the corner that sells bread, cheese and wine",
+    "hello",
+];
+const ANSWERS: usize = 20;
+
+/// A language model of stated speed, from the integration tests.
+fn language_model(first_token_ms: &str, tokens_a_second: &str) -> (tokio::process::Child, tokio::process::ChildStdout) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/llm_server.py");
+    let mut process = tokio::process::Command::new("python3")
+        .args([script, "0", first_token_ms, tokens_a_second])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let said = process.stdout.take().unwrap();
+    (process, said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a figure: takes three minutes of a quiet machine"]
+async fn how_soon_an_answer_is_seen() {
+    let chromium = Chromium::launch().await;
+    let (_model, said) = language_model("50", "50");
+    let port = BufReader::new(said).lines().next_line().await.unwrap().unwrap();
+    let url = format!("http://127.0.0.1:{port}/v1");
+    let server = Server::start_with(&["--mark-speech", "--llm-url", &url, "--llm-model", "stand-in"]).await;
+    let page = chromium.page(&server.url("")).await;
+    page.wait_until_live().await;
+    page.evaluate(
+        "window.chains = []; mouthpiece.addEventListener('shown', ({ detail }) => chains.push(detail.stages))",
+    )
+    .await;
+    let mut seen = Vec::new();
+    for turn in 0..ANSWERS + 2 {
+        let (text, delay) = (TURNS[turn % TURNS.len()], turn * 11 % 40);
+        seen.push(page.evaluate(&format!("{SEE}('sendText', {text:?}, {delay})")).await.as_f64().unwrap());
+        page.wait_until_silent().await;
+    }
+    let mut seen = seen.split_off(2);
+    let chains: Vec<BTreeMap<String, f64>> = serde_json::from_value(page.evaluate("chains").await).unwrap();
+    assert_eq!(chains.len(), ANSWERS + 2, "each is shown");
+    for stage in ["first_token", "first_audio", "first_frame", "shown"] {
+        let mut times: Vec<f64> = chains[2..].iter().map(|chain| chain[stage]).collect();
+        times.sort_by(f64::total_cmp);
+        eprintln!("{stage}: p50 {:.0} ms, p95 {:.0} ms", times[ANSWERS / 2 - 1], times[ANSWERS * 95 / 100 - 1]);
+    }
+    // The page saw the mark with its own eyes; what the chain says of the same frame must agree.
+    let mut apart: Vec<f64> =
+        seen.iter().zip(&chains[2..]).map(|(seen, chain)| (seen - chain["shown"]).abs()).collect();
+    apart.sort_by(f64::total_cmp);
+    seen.sort_by(f64::total_cmp);
+    eprintln!("the chain is off by: p50 {:.0} ms, p95 {:.0} ms", apart[9], apart[18]);
+    eprintln!("from text to a mouth in the page: p50 {:.0} ms, p95 {:.0} ms of {ANSWERS}", seen[9], seen[18]);
+    assert!(seen[9] <= 700.0, "{seen:.0?}");
+    assert!(apart[9] <= 40.0, "{apart:.0?}");
     server.stop().await;
 }
 

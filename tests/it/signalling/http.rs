@@ -37,6 +37,7 @@ async fn the_page_and_its_files_come_with_their_types_and_a_strict_policy() {
         ("/client.js", "text/javascript; charset=utf-8", include_str!("../../../web/client.js")),
         ("/client/audio.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/audio.js")),
         ("/client/figures.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/figures.js")),
+        ("/client/latency.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/latency.js")),
         ("/client/liveness.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/liveness.js")),
         ("/client/peer.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/peer.js")),
         ("/client/screen.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/screen.js")),

@@ -1,0 +1,46 @@
+//! The overlay tells how long an answer took to each stage, up to the picture that the browser shows.
+
+use std::time::Duration;
+
+use super::chromium::Chromium;
+use super::page::CONNECTED;
+use super::server::Server;
+
+/// What a stage's row says, as it is read: label, milliseconds since the stage before, milliseconds since the beginning.
+const ROWS: &str = "[...document.querySelectorAll('#turn dt')].map((term) => {
+  const [took, at] = [term.nextElementSibling, term.nextElementSibling.nextElementSibling];
+  return [term.textContent, took.textContent, at.textContent];
+})";
+const SHOWN: &str = "mouthpiece_turn_stage_seconds_count{stage=\"shown\"}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overlay_tells_the_way_of_each_answer_to_the_screen() {
+    let chromium = Chromium::launch().await;
+    let server = Server::start().await;
+    let page = chromium.page(&server.url("")).await;
+    page.wait_until_live().await;
+    page.click("#figures-toggle").await;
+    assert_eq!(page.evaluate("document.getElementById('turn').hidden").await, true, "nothing was said yet");
+    for (answers, sentence) in ["Hello, it is good to see you again.", "Four brave boys jumped."].iter().enumerate() {
+        page.evaluate("window.shown = 0; mouthpiece.addEventListener('shown', () => shown++, { once: true })").await;
+        page.ask_to_say(sentence).await;
+        page.wait_for("shown > 0", CONNECTED).await;
+        let rows: Vec<[String; 3]> = serde_json::from_value(page.evaluate(ROWS).await).unwrap();
+        let labels: Vec<_> = rows.iter().map(|[label, ..]| label.as_str()).collect();
+        assert_eq!(labels, ["First words", "First sound", "First picture", "Shown"]);
+        let (mut before, mut parts) = (0, 0);
+        for [label, took, at] in &rows {
+            let (took, at) = (took.strip_prefix('+').unwrap(), at.strip_suffix(" ms").unwrap());
+            let (took, at): (u64, u64) = (took.parse().unwrap(), at.parse().unwrap());
+            assert!(at >= before && at - before == took, "{label}: {rows:?}");
+            (before, parts) = (at, parts + usize::from(took > 0));
+        }
+        assert!(parts >= 2 && rows[3][2] != rows[2][2], "the browser needs time too: {rows:?}");
+        let total = page.evaluate("document.querySelector('#turn b').textContent").await;
+        assert_eq!(total, rows[3][2], "{rows:?}");
+        server.wait_for_metric(SHOWN, answers as f64 + 1.0, Duration::from_secs(5)).await;
+        page.wait_until_silent().await;
+    }
+    assert_eq!(page.console_errors(), Vec::<String>::new());
+    server.stop().await;
+}
