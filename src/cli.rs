@@ -88,6 +88,13 @@ pub struct Serve {
     /// Name of the voice there [default: alloy]
     #[arg(long, value_name = "NAME")]
     pub tts_voice: Option<String>,
+    /// Speech recogniser behind an OpenAI-compatible audio/transcriptions endpoint, such as http://127.0.0.1:8000/v1: viewers
+    /// may then speak to the avatar. Its key is read from MOUTHPIECE_ASR_KEY or the settings file's key_file
+    #[arg(long, value_name = "URL")]
+    pub asr_url: Option<String>,
+    /// Name of the model there
+    #[arg(long, value_name = "NAME")]
+    pub asr_model: Option<String>,
     /// Draw a mark into every frame with a fresh mouth, so that a program that looks at the picture can tell when speech
     /// is seen. For measuring only: viewers see it too
     #[arg(long, hide = true)]

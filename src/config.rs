@@ -2,6 +2,7 @@
 //!
 //! Nothing but `cli` and this file reads the environment or looks for folders.
 
+mod asr;
 mod endpoint;
 mod llm;
 mod tts;
@@ -54,6 +55,8 @@ pub struct ServeConfig {
     pub llm: Option<dialogue::llm::Settings>,
     /// The voice service that speaks for all avatars; their own voices do without one.
     pub tts: Option<crate::speech::tts::remote::Settings>,
+    /// The speech recogniser; without one nobody listens to microphones.
+    pub asr: Option<crate::hearing::asr::Settings>,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
     pub mark_speech: bool,
 }
@@ -83,6 +86,7 @@ struct File {
     speaking_share: Option<f64>,
     llm: llm::Table,
     tts: tts::Table,
+    asr: asr::Table,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +180,7 @@ impl ServeConfig {
                 voice: typed.tts_voice,
                 key: std::env::var(tts::KEY_VARIABLE).ok(),
             })?,
+            asr: file.asr.resolve(typed.asr_url, typed.asr_model, std::env::var(asr::KEY_VARIABLE).ok())?,
             mark_speech: typed.mark_speech,
         })
     }
@@ -267,6 +272,8 @@ mod tests {
             tts_url: None,
             tts_model: None,
             tts_voice: None,
+            asr_url: None,
+            asr_model: None,
             mark_speech: false,
         }
     }

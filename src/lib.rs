@@ -13,6 +13,9 @@
 //! | 7 | [`playout`] | thread "playout" | every 40 ms one pair of a frame and its sound leaves for each session | nothing waits any more |
 //! | 8 | [`media`] | GStreamer | encoded once for each session and codec in use, sent to each viewer through its own pipeline | a slow viewer skips to the next key frame |
 //!
+//! And back: a viewer's microphone arrives in its own pipeline ([`media`]), and an ear ([`hearing`], one tokio task a
+//! microphone) tells speech from the avatar's echo, asks the recogniser, and takes the turn or stops the avatar.
+//!
 //! Before playout everything waits and no text is lost; after playout nothing waits.
 //!
 //! # Rules that keep it easy to change
@@ -31,7 +34,7 @@
 //!   viewer says it was shown.
 //! - **Silence is the avatar's own frame**, the very buffer that idle shows.
 //! - **Each foreign library has one home**: libtorch in `lipsync::musetalk` (and `demo`, which trains it), GStreamer in
-//!   [`media`], sockets in [`signalling`], the language model's client in [`dialogue`]. `tests/it/layering.rs` checks it.
+//!   [`media`], sockets in [`signalling`], clients of other services in [`endpoint`]. `tests/it/layering.rs` checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
 //! - **What nobody watches costs nothing**: a session without viewers speaks, but neither draws nor encodes ([`audience`]).
 //! - Every thread is joined before `main` returns: libtorch's destructors crash under a thread that still computes.
@@ -50,6 +53,7 @@ pub mod demo;
 pub mod dialogue;
 pub mod doctor;
 pub mod endpoint;
+pub mod hearing;
 pub mod ids;
 pub mod latency;
 pub mod lipsync;

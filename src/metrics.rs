@@ -38,6 +38,8 @@ const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
 pub(crate) const TURN_STAGE: &str = "mouthpiece_turn_stage_seconds";
 pub(crate) const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
 const TTS_FALLBACKS: &str = "mouthpiece_tts_fallbacks_total";
+const HEARD: &str = "mouthpiece_speech_heard_total";
+const TRANSCRIBED: &str = "mouthpiece_transcript_seconds";
 const UTTERANCES: &str = "mouthpiece_utterances_total";
 const SESSIONS: &str = "mouthpiece_sessions";
 const ENCODES: &str = "mouthpiece_encodes";
@@ -48,7 +50,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
     }
-    for name in [TTS_FIRST, TURN_STAGE, INTERRUPT, ENCODE_BEGAN] {
+    for name in [TRANSCRIBED, TTS_FIRST, TURN_STAGE, INTERRUPT, ENCODE_BEGAN] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), WAIT_BUCKETS)?;
     }
     let handle = builder.install_recorder()?;
@@ -93,6 +95,11 @@ fn describe() {
     );
     describe_histogram!(INTERRUPT, "From an interruption to the first pair without speech");
     describe_counter!(UTTERANCES, "Utterances by how they ended: spoken, interrupted, failed");
+    describe_counter!(
+        HEARD,
+        "Stretches of speech by what became of them: turn, backchannel, nothing, noise, failed, lost"
+    );
+    describe_histogram!(TRANSCRIBED, "From asking the speech recogniser to the text of a turn");
     describe_gauge!(SESSIONS, "Sessions now");
     describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
 }
@@ -176,6 +183,14 @@ pub fn event_dropped() {
 
 pub fn turn_reached(stage: Stage, after: Duration) {
     histogram!(TURN_STAGE, "stage" => stage.as_str()).record(after);
+}
+
+pub fn heard(became: &'static str) {
+    counter!(HEARD, "became" => became).increment(1);
+}
+
+pub fn transcribed(after: Duration) {
+    histogram!(TRANSCRIBED).record(after);
 }
 
 pub fn interrupted(after: Duration) {

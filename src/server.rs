@@ -25,6 +25,8 @@ use crate::avatar::AvatarStore;
 use crate::compose::{ComposeThread, Composer};
 use crate::config::{Folders, ServeConfig};
 use crate::dialogue::Dialogues;
+use crate::hearing::Ears;
+use crate::hearing::asr::Recogniser;
 use crate::ids::AvatarId;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread, Equipment};
@@ -144,6 +146,8 @@ pub async fn serve(
     });
     let dialogues = Dialogues::new(config.llm.clone())?;
     let voices = Voices::new(config.tts.clone())?;
+    let recogniser = config.asr.clone().map(Recogniser::new).transpose().map_err(anyhow::Error::msg)?;
+    let ears = recogniser.map(|recogniser| Ears::new(Arc::new(recogniser)));
     let works = Works::start(&config.folders, &manifest.model, &config.device).await?;
     let encoders = Arc::new(encoders.await??);
     let tracker = TaskTracker::new();
@@ -154,7 +158,7 @@ pub async fn serve(
         readiness,
         shutdown_grace: GRACE / 2,
     };
-    let store = SessionStore::new(config, &works, (dialogues, voices), encoders, tracker.clone(), stop.clone());
+    let store = SessionStore::new(config, &works, (dialogues, voices, ears), encoders, tracker.clone(), stop.clone());
     store.preload().await?;
     let store = Arc::new(store);
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));

@@ -1,13 +1,14 @@
 /**
  * The page: the avatar, the conversation, the state of the connection and live figures.
  *
- * In here: everything visible. Not in here: sockets and WebRTC (`client.js`). What people and servers write reaches the
+ * In here: everything visible but the microphone's button (`voice.js`). Not in here: sockets and WebRTC (`client.js`). What people and servers write reaches the
  * page as text only, never as HTML.
  *
  * `window.mouthpiece` is the live client, for tests and for whoever looks from the console.
  */
 
 import { AvatarWebRTCClient } from "./client.js";
+import { voiceInput } from "./voice.js";
 
 /** Fewest milliseconds between two looks at the figures. */
 const FIGURES_INTERVAL_MS = 1000;
@@ -36,6 +37,7 @@ const PROBLEMS = {
   llm_failed: "The avatar has no answer: its language model failed.",
   llm_rate_limited: "The avatar's language model is asked too much just now. Wait a moment.",
   speech_failed: "The avatar lost its voice.",
+  asr_failed: "The avatar did not understand: its speech recogniser failed.",
   lip_sync_failed: "The avatar's face could not be drawn.",
   no_common_codec: "This browser cannot play the avatar's video.",
   negotiation_failed: "The video connection could not be set up. Trying again.",
@@ -250,6 +252,18 @@ element("stop").addEventListener("click", () => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && client.speaking) stop();
+});
+
+// ---- Speaking ---------------------------------------------------------------------------------------------------------
+
+voiceInput(client, element("microphone"), {
+  turn,
+  add,
+  problem,
+  heard() {
+    // Whoever speaks to the avatar wants to hear it, unless they said otherwise.
+    if (!muteChosen) setMuted(false);
+  },
 });
 
 // ---- Sound ------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@
  * In here: when to offer and to reconnect, what can be said and heard. Its parts, in `client/`: the peer connection
  * (`peer.js`), the socket (`socket.js`), signs of life of both (`liveness.js`), the video element (`screen.js`), figures
  * from getStats (`figures.js`), captions in step with the sound (`captions.js`), when an answer is shown (`latency.js`), a
- * voice of the page's own (`audio.js`). Not in here: our page (`app.js`). No dependencies besides; any page may import
- * this file.
+ * voice of the page's own (`audio.js`), the microphone (`microphone.js`). Not in here: our page (`app.js`). No dependencies
+ * besides; any page may import this file.
  *
  * Two ways to use it.
  *
@@ -30,6 +30,7 @@ import { Captions, heardTimestamp } from "./client/captions.js";
 import { Figures } from "./client/figures.js";
 import { ShownFrames } from "./client/latency.js";
 import { Heartbeat, Received } from "./client/liveness.js";
+import { Microphone } from "./client/microphone.js";
 import { buffersLittle, offeringPeer } from "./client/peer.js";
 import { playStream, showStream } from "./client/screen.js";
 import { openSocket } from "./client/socket.js";
@@ -90,6 +91,7 @@ export class AvatarWebRTCClient extends EventTarget {
   #speaking = new Set();
   #captions = new Captions();
   #frames = new ShownFrames();
+  #microphone = new Microphone();
 
   #prepared = null;
   #heldCandidates = [];
@@ -193,6 +195,7 @@ export class AvatarWebRTCClient extends EventTarget {
       throw new Error("the WebSocket is not open: call initialize() when it is");
     }
     this.peerConnection = peer;
+    await this.#microphone.attach(peer);
     peer.setConfiguration({ ...peer.getConfiguration(), iceServers: this.#iceServers });
     this.#timing = { offered: performance.now(), started: this.#timing.started };
     this.#expectAnswer();
@@ -295,6 +298,7 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#dropPeer();
     this.#frames.follow(null);
     if (owned) this.#dropSocket();
+    this.#microphone.switchOff();
     this.#speaking.clear();
     this.#setState("closed");
   }
@@ -324,6 +328,33 @@ export class AvatarWebRTCClient extends EventTarget {
   /** Stops the avatar now. */
   interrupt() {
     return this.#send({ type: "interrupt" });
+  }
+
+  /** Whether the microphone is switched on. */
+  get microphone() {
+    return this.#microphone.on;
+  }
+
+  /**
+   * Switches the viewer's microphone on or off. The avatar hears it if the server `listens` (see `session`), answers when
+   * the viewer has spoken, and stops when it is interrupted; `transcript` tells what was understood.
+   * @param {boolean} on
+   * @returns {Promise<void>} settles when it is so
+   * @throws {DOMException} as getUserMedia
+   */
+  async switchMicrophone(on) {
+    if (on) await this.#microphone.switchOn();
+    else await this.#microphone.switchOff();
+  }
+
+  /**
+   * The button to talk went down or up. Once it was used, the microphone is heard only while it is down.
+   * @param {boolean} pressed
+   * @returns {boolean} whether it was sent
+   */
+  pushToTalk(pressed) {
+    this.#microphone.live = pressed;
+    return this.#send({ type: "push_to_talk", pressed });
   }
 
   /**

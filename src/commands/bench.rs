@@ -106,6 +106,8 @@ impl Bed {
             tts_url: None,
             tts_model: None,
             tts_voice: None,
+            asr_url: None,
+            asr_model: None,
             mark_speech: false,
         };
         // The bench looks for the limits itself.

@@ -142,6 +142,7 @@ impl From<Fault> for DialogueError {
             Fault::Unreachable { problem } => Self::Unreachable { problem },
             Fault::TooMany { status, words, retry_after_s } => Self::RateLimited { status, words, retry_after_s },
             Fault::Refused { status, words } => Self::Refused { status, words },
+            Fault::BrokeOff { problem } => Self::BrokeOff { words: problem },
         }
     }
 }

@@ -1,15 +1,18 @@
 //! What language models, voices and ears behind OpenAI-compatible endpoints have in common.
 //!
 //! In here: addresses, keys, the connection and what is tried again, refusals; `words` makes a provider's words fit for
-//! others. Not in here: what is asked and answered (`dialogue::llm`, `speech::tts::remote`).
+//! others. Not in here: what is asked and answered (`dialogue::llm`,
+//! `speech::tts::remote`, `hearing::asr`).
 //! Runs on: whichever task asks; dropping the response closes the connection.
 
 pub mod words;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::multipart::{Form, Part};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use tokio::time::{sleep, timeout};
 
 /// Attempts to connect. Nothing else is tried again: a request that was received may have been paid for.
@@ -72,6 +75,8 @@ pub enum Fault {
     /// Answered with another status than 200.
     #[error("answers {status}: {words}")]
     Refused { status: String, words: String },
+    #[error("breaks off: {problem}")]
+    BrokeOff { problem: String },
 }
 
 impl Endpoint {
@@ -93,14 +98,58 @@ impl Endpoint {
 
     /// Sends a JSON body. Whatever the status, that is the answer.
     pub async fn post(&self, accept: &str, body: Vec<u8>) -> Result<Response, Fault> {
+        self.send(|request| {
+            Ok(request.header(CONTENT_TYPE, "application/json").header(ACCEPT, accept).body(body.clone()))
+        })
+        .await
+    }
+
+    /// Sends a form with text fields and one file, as `multipart/form-data` (RFC 7578).
+    pub async fn post_file(
+        &self,
+        fields: &[(&'static str, &str)],
+        (name, kind): (&'static str, &'static str),
+        file: Vec<u8>,
+    ) -> Result<Response, Fault> {
+        // Shared by all attempts.
+        let file = Bytes::from(file);
+        self.send(|request| {
+            let length = file.len() as u64;
+            let part = Part::stream_with_length(file.clone(), length).file_name(name).mime_str(kind)?;
+            let form = fields.iter().fold(Form::new(), |form, (name, value)| form.text(*name, (*value).to_owned()));
+            Ok(request.header(ACCEPT, "application/json").multipart(form.part("file", part)))
+        })
+        .await
+    }
+
+    /// All of a good answer's body, or why it is none.
+    pub async fn read(&self, mut response: Response, most: usize) -> Result<Vec<u8>, Fault> {
+        if !response.status().is_success() {
+            return Err(self.refused(response).await);
+        }
+        let mut body = Vec::new();
+        while let Some(bytes) = response.chunk().await.map_err(|error| Fault::BrokeOff { problem: cause(&error) })? {
+            if body.len() + bytes.len() > most {
+                return Err(Fault::BrokeOff { problem: format!("more than {most} bytes came") });
+            }
+            body.extend_from_slice(&bytes);
+        }
+        Ok(body)
+    }
+
+    async fn send(
+        &self,
+        prepare: impl Fn(RequestBuilder) -> reqwest::Result<RequestBuilder>,
+    ) -> Result<Response, Fault> {
         let mut wait = CONNECT_AGAIN_AFTER;
         let mut attempt = 1;
         loop {
-            let mut request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
+            let unusable = |error: reqwest::Error| Fault::Unreachable { problem: cause(&error) };
+            let mut request = prepare(self.client.post(&self.url)).map_err(unusable)?;
             if let Some(Key(key)) = &self.key {
                 request = request.bearer_auth(key);
             }
-            let error = match request.header(ACCEPT, accept).body(body.clone()).send().await {
+            let error = match request.send().await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };

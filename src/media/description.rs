@@ -37,6 +37,8 @@ pub mod names {
     pub const AUDIO_PAY: &str = "audio_pay";
     pub const VIDEO_PAY: &str = "video_pay";
     pub const WEBRTC: &str = "webrtc";
+    pub const MICROPHONE: &str = "microphone";
+    pub const HEARD: &str = "heard";
     pub const FILE: &str = "file";
 }
 

@@ -13,6 +13,7 @@ pub mod description;
 pub mod encoder;
 pub mod file;
 pub mod inventory;
+mod microphone;
 pub mod offer;
 pub mod pipeline;
 pub mod publisher;

@@ -16,6 +16,7 @@ use super::viewer::{promise, without_upnp};
 use super::{
     Broadcast, BroadcastSink, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer,
 };
+use crate::hearing::Sound;
 use crate::playout::{I420Frame, Pair, PairSink};
 use crate::signalling::{IceCandidate, Peer, PeerEvent};
 use crate::timeline::{FRAME_DURATION, FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};
@@ -95,11 +96,27 @@ pub struct Browser {
 
 impl Browser {
     pub fn new(codec: &str) -> Self {
+        Self::sending(codec, "")
+    }
+
+    /// One whose microphone hears a tone of 440 Hz.
+    pub fn with_microphone(codec: &str) -> Self {
+        let tone = "audiotestsrc is-live=true freq=440 volume=0.5 ! audio/x-raw,rate=48000,channels=1 ! opusenc \
+                    ! rtpopuspay pt=111 ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,\
+                      encoding-params=(string)2 ! webrtc.";
+        Self::sending(codec, tone)
+    }
+
+    fn sending(codec: &str, sent: &str) -> Self {
         crate::media::init().unwrap();
-        let text = "webrtcbin name=webrtc bundle-policy=max-bundle latency=0";
-        let pipeline = gst::Pipeline::new();
-        let webrtc = gst::parse::launch(text).unwrap();
-        pipeline.add(&webrtc).unwrap();
+        let text = format!("webrtcbin name=webrtc bundle-policy=max-bundle latency=0 {sent}");
+        // A single element comes without a pipeline.
+        let pipeline = gst::parse::launch(&text).unwrap().downcast().unwrap_or_else(|element: gst::Element| {
+            let pipeline = gst::Pipeline::new();
+            pipeline.add(&element).unwrap();
+            pipeline
+        });
+        let webrtc = pipeline.by_name("webrtc").unwrap();
         let agent = webrtc.property::<gst::glib::Object>("ice-agent");
         agent.emit_by_name::<bool>("add-local-ip-address", &[&"127.0.0.1"]);
         without_upnp(&agent);
@@ -108,7 +125,10 @@ impl Browser {
             format!("application/x-rtp,media=video,encoding-name={codec},payload=108,clock-rate=90000{fmtp}"),
             "application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,encoding-params=(string)2"
                 .to_owned(),
-        ] {
+        ]
+        .into_iter()
+        .filter(|caps| sent.is_empty() || !caps.contains("media=audio"))
+        {
             let caps: gst::Caps = caps.parse().unwrap();
             let direction = gst_webrtc::WebRTCRTPTransceiverDirection::Recvonly;
             webrtc.emit_by_name::<gst_webrtc::WebRTCRTPTransceiver>("add-transceiver", &[&direction, &caps]);
@@ -199,9 +219,16 @@ fn receive(pipeline: &gst::Pipeline, pad: &gst::Pad, arrived: &mpsc::Sender<&'st
 }
 
 pub async fn watch(stage: &Stage, codec: &str) -> (Browser, Viewer, mpsc::Receiver<PeerEvent>) {
-    let mut browser = Browser::new(codec);
+    join(stage, Browser::new(codec), None).await
+}
+
+pub async fn join(
+    stage: &Stage,
+    mut browser: Browser,
+    microphone: Option<mpsc::Sender<Sound>>,
+) -> (Browser, Viewer, mpsc::Receiver<PeerEvent>) {
     let (events, told) = mpsc::channel(64);
-    let viewer = stage.broadcast.open_viewer(browser.offer().await, events, &loopback()).await.unwrap();
+    let viewer = stage.broadcast.open_viewer(browser.offer().await, events, &loopback(), microphone).await.unwrap();
     browser.connect(&viewer).await;
     (browser, viewer, told)
 }

@@ -21,7 +21,8 @@ use super::description::{names, viewer_values};
 use super::offer::{self, Plan};
 use super::pipeline::OwnedPipeline;
 use super::publisher::{Publisher, app_source};
-use super::{Broadcast, MediaError};
+use super::{Broadcast, MediaError, microphone};
+use crate::hearing::Sound;
 use crate::ids::ViewerId;
 use crate::signalling::{ErrorCode, IceCandidate, OpenPeerError, Peer, PeerEvent};
 
@@ -72,14 +73,15 @@ pub struct ViewerStats {
 
 impl Broadcast {
     /// Answers an offer, with the first of our codecs that it has. Nothing reaches webrtcbin unless the offer can be
-    /// served.
+    /// served. `microphone` gets what the viewer says, if it has one; what finds it full is lost.
     pub async fn open_viewer(
         &self,
         offer: String,
         events: mpsc::Sender<PeerEvent>,
         ice: &IceConfig,
+        microphone: Option<mpsc::Sender<Sound>>,
     ) -> Result<Viewer, OpenPeerError> {
-        Viewer::open(self.clone(), offer, events, ice.clone()).await
+        Viewer::open(self.clone(), offer, events, ice.clone(), microphone).await
     }
 }
 
@@ -89,6 +91,7 @@ impl Viewer {
         offer: String,
         events: mpsc::Sender<PeerEvent>,
         ice: IceConfig,
+        microphone: Option<mpsc::Sender<Sound>>,
     ) -> Result<Self, OpenPeerError> {
         let id = ViewerId::next();
         let plan = offer::plan(&offer, broadcast.codecs())?;
@@ -99,7 +102,7 @@ impl Viewer {
             let _entered = span.enter();
             let publisher = broadcast.publisher(build_plan.codec)?;
             let (reports, inbox) = reports();
-            Ok((Connection::build(publisher, &build_plan, &ice, reports)?, inbox))
+            Ok((Connection::build(publisher, &build_plan, &ice, reports, microphone)?, inbox))
         });
         let (connection, mut inbox) =
             built.await.map_err(|error| negotiation_failed(error.to_string()))?.map_err(|error| {
@@ -207,7 +210,13 @@ struct Links {
 
 impl Connection {
     /// Blocks for some milliseconds.
-    fn build(publisher: Arc<Publisher>, plan: &Plan, ice: &IceConfig, reports: Reports) -> Result<Self, MediaError> {
+    fn build(
+        publisher: Arc<Publisher>,
+        plan: &Plan,
+        ice: &IceConfig,
+        reports: Reports,
+        heard: Option<mpsc::Sender<Sound>>,
+    ) -> Result<Self, MediaError> {
         let (video_ssrc, audio_ssrc) = (rand::random::<u32>() | 1, rand::random::<u32>() & !1);
         let values = viewer_values(plan.video.payload_type, video_ssrc, plan.audio.payload_type, audio_ssrc);
         let built = publisher.viewer.build(&values)?;
@@ -234,6 +243,7 @@ impl Connection {
         }
         retransmit_video(&webrtc);
         reports.connect(&webrtc);
+        microphone::connect(pipeline.gst(), &webrtc, heard);
         pipeline.watch(move |report| reports.bus(report));
         publisher.time.set(pipeline.gst());
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;

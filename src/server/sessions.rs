@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -19,8 +20,9 @@ use crate::compose::Composer;
 use crate::config::ServeConfig;
 use crate::conversation::{Conversation, Notices, Parts, Turns};
 use crate::dialogue::Dialogues;
+use crate::hearing::{Ear, Ears, Floor, Overheard, Spoken};
 use crate::ids::{AvatarId, SessionId, ViewerId};
-use crate::latency::Stage;
+use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::devices::Devices;
 use crate::lipsync::driver::Driver;
 use crate::media::{self, Broadcast, Encoders};
@@ -41,6 +43,7 @@ pub(super) struct SessionStore {
     config: ServeConfig,
     dialogues: Dialogues,
     voices: Voices,
+    ears: Option<Ears>,
     admission: Arc<Admission>,
     devices: Devices,
     composer: Composer,
@@ -62,6 +65,10 @@ struct Core {
     conversation: Conversation,
     notices: Notices,
     broadcast: Broadcast,
+    /// What the avatar says, for ears, and how to listen.
+    voice: broadcast::Sender<Spoken>,
+    ears: Option<Ears>,
+    tracker: TaskTracker,
     audience: Audience,
     admission: Arc<Admission>,
     devices: Devices,
@@ -77,14 +84,51 @@ struct Handle(Arc<Core>);
 /// A viewer in its seat.
 struct Seated {
     viewer: media::Viewer,
+    /// What the button to talk acts on; the ear ends with the viewer's pipeline.
+    button: Option<watch::Sender<bool>>,
     _seat: Seat,
+}
+
+/// A session as its ears see it. They do not keep it open.
+struct Room(Weak<Core>);
+
+impl Room {
+    fn with(&self, act: impl FnOnce(&Core)) {
+        if let Some(core) = self.0.upgrade() {
+            act(&core);
+        }
+    }
+}
+
+impl Floor for Room {
+    fn speak_lower(&self) {
+        self.with(|core| core.conversation.speak_lower());
+    }
+
+    fn go_on(&self) {
+        self.with(|core| core.conversation.go_on());
+    }
+
+    fn interrupt(&self) {
+        self.with(|core| core.conversation.interrupt());
+    }
+
+    fn take_turn(&self, content: String, ended: Instant) -> Result<(), SubmitError> {
+        let times = TurnTimes::since(ended);
+        times.reach(Stage::Transcript, Instant::now());
+        self.0.upgrade().map_or(Ok(()), |core| core.conversation.reply_to(content, None, times))
+    }
+
+    fn tell(&self, notice: Notice) {
+        self.with(|core| core.notices.tell(&notice));
+    }
 }
 
 impl SessionStore {
     pub(super) fn new(
         config: ServeConfig,
         works: &Works,
-        (dialogues, voices): (Dialogues, Voices),
+        (dialogues, voices, ears): (Dialogues, Voices, Option<Ears>),
         encoders: Arc<Encoders>,
         tracker: TaskTracker,
         stop: CancellationToken,
@@ -94,6 +138,7 @@ impl SessionStore {
             composer: works.composer.clone().marking(config.mark_speech),
             dialogues,
             voices,
+            ears,
             admission: Arc::new(Admission::new(&config)),
             config,
             playout: works.playout.clone(),
@@ -166,6 +211,7 @@ impl SessionStore {
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
         let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events);
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
+        let (sink, voice) = Overheard::new(Box::new(sink));
         let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events)?;
         let audience = self.admission.audience();
         let (desk, composer, avatar) = (self.devices.desk(), self.composer.clone(), Arc::clone(&loaded.avatar));
@@ -211,6 +257,9 @@ impl SessionStore {
             conversation,
             notices,
             broadcast,
+            voice,
+            ears: self.ears.clone(),
+            tracker: self.tracker.clone(),
             audience,
             admission: Arc::clone(&self.admission),
             devices: self.devices.clone(),
@@ -319,6 +368,12 @@ impl Peer for Seated {
     fn add_candidate(&self, candidate: &IceCandidate) {
         self.viewer.add_candidate(candidate);
     }
+
+    fn push_to_talk(&self, is_pressed: bool) {
+        if let Some(button) = &self.button {
+            button.send_replace(is_pressed);
+        }
+    }
 }
 
 impl Session for Handle {
@@ -334,6 +389,10 @@ impl Session for Handle {
         self.0.ice.servers()
     }
 
+    fn listens(&self) -> bool {
+        self.0.ears.is_some()
+    }
+
     fn open_peer(
         &self,
         offer: String,
@@ -343,8 +402,15 @@ impl Session for Handle {
             let core = &self.0;
             let seat = core.admission.enter(&core.audience, core.devices.frames_per_second());
             let seat = seat.map_err(|full| OpenPeerError { code: ErrorCode::ServerFull, message: full.to_string() })?;
-            let viewer = core.broadcast.open_viewer(offer, events, &core.ice.for_webrtcbin()).await?;
-            Ok(Box::new(Seated { viewer, _seat: seat }) as Box<dyn Peer>)
+            let ear = core.ears.as_ref().map(|ears| {
+                let floor = Arc::new(Room(Arc::downgrade(core)));
+                let (ear, listening) = ears.listen(core.voice.clone(), floor);
+                core.tracker.spawn(listening.in_current_span());
+                ear
+            });
+            let (microphone, button) = ear.map(|Ear { microphone, button }| (microphone, button)).unzip();
+            let viewer = core.broadcast.open_viewer(offer, events, &core.ice.for_webrtcbin(), microphone).await?;
+            Ok(Box::new(Seated { viewer, button, _seat: seat }) as Box<dyn Peer>)
         })
     }
 

@@ -106,6 +106,7 @@ async fn serve<S>(
             protocol: PROTOCOL_VERSION,
             avatar: session.avatar().into(),
             ice_servers: session.ice_servers(),
+            listens: session.listens(),
         },
     );
     let connection = Connection {
@@ -214,6 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Output::AddCandidate(candidate) => {
                     if let Some(opened) = &self.peer {
                         opened.peer.add_candidate(&candidate);
+                    }
+                }
+                Output::PushToTalk { is_pressed } => {
+                    if let Some(opened) = &self.peer {
+                        opened.peer.push_to_talk(is_pressed);
                     }
                 }
                 Output::Submit(turn, command) => {

@@ -188,7 +188,7 @@ async fn serve_http(
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page's files by path.
-const FILES: [(&str, &str, &str); 12] = [
+const FILES: [(&str, &str, &str); 14] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
     ("/app.js", JAVASCRIPT, include_str!("../../web/app.js")),
     ("/client.js", JAVASCRIPT, include_str!("../../web/client.js")),
@@ -197,9 +197,11 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/client/figures.js", JAVASCRIPT, include_str!("../../web/client/figures.js")),
     ("/client/latency.js", JAVASCRIPT, include_str!("../../web/client/latency.js")),
     ("/client/liveness.js", JAVASCRIPT, include_str!("../../web/client/liveness.js")),
+    ("/client/microphone.js", JAVASCRIPT, include_str!("../../web/client/microphone.js")),
     ("/client/peer.js", JAVASCRIPT, include_str!("../../web/client/peer.js")),
     ("/client/screen.js", JAVASCRIPT, include_str!("../../web/client/screen.js")),
     ("/client/socket.js", JAVASCRIPT, include_str!("../../web/client/socket.js")),
+    ("/voice.js", JAVASCRIPT, include_str!("../../web/voice.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
 ];
 

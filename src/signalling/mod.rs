@@ -52,6 +52,8 @@ pub trait Peer: Send {
     /// Our answer, holding the host candidates already.
     fn answer(&self) -> &str;
     fn add_candidate(&self, candidate: &IceCandidate);
+    /// The button to talk went down or up; nothing to a peer whose microphone nobody hears.
+    fn push_to_talk(&self, _is_pressed: bool) {}
 }
 
 /// What a connection may ask of the session it belongs to. Implemented by the server, faked in tests.
@@ -60,6 +62,8 @@ pub trait Session: Send + Sync {
     fn avatar(&self) -> AvatarInfo;
     /// STUN and TURN servers for the page's RTCPeerConnection, as its `iceServers` member.
     fn ice_servers(&self) -> Vec<IceServer>;
+    /// Whether what a microphone in an offer hears is listened to.
+    fn listens(&self) -> bool;
     /// Answers an offer that may hold anything at all; refused before webrtcbin sees it if it cannot be served.
     fn open_peer(
         &self,
@@ -140,6 +144,11 @@ pub enum Notice {
         id: Option<String>,
         is_final: bool,
     },
+    /// What somebody says into a microphone, or a draft of it.
+    Transcript {
+        content: String,
+        is_final: bool,
+    },
     SpeechStarted {
         utterance: UtteranceId,
         id: Option<String>,
@@ -211,6 +220,7 @@ pub enum ErrorCode {
     SpeechFailed,
     LlmFailed,
     LlmRateLimited,
+    AsrFailed,
     LipSyncFailed,
     ServerFull,
     ShuttingDown,

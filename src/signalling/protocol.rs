@@ -47,6 +47,11 @@ pub enum ClientMessage {
     /// The frame that a `latency` message told of is on the client's screen, so many milliseconds after the turn began. For
     /// `/metrics`; the first client to say so counts, and nothing is answered.
     Shown { utterance_id: String, ms: u32 },
+    /// `{"type":"push_to_talk","pressed":true}`
+    ///
+    /// The button to talk went down or up. While it is down the microphone's turn goes on through every pause; pressing
+    /// it interrupts the avatar. Without it, turns begin and end with the voice.
+    PushToTalk { pressed: bool },
     /// `{"type":"audio_start","sample_rate":16000}`
     ///
     /// Followed by binary frames of 16-bit little-endian mono PCM.
@@ -63,10 +68,11 @@ pub enum ClientMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
-    /// `{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:stun.example.org"]}]}`
+    /// `{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:stun.example.org"]}],"listens":true}`
     ///
-    /// Always the first message. `ice_servers` is what the page gives to RTCPeerConnection.
-    Session { session_id: String, protocol: u32, avatar: Avatar, ice_servers: Vec<IceServer> },
+    /// Always the first message. `ice_servers` is what the page gives to RTCPeerConnection. If it `listens`, the offer may
+    /// have a microphone in its audio m-line (`sendrecv`); otherwise what comes there is thrown away.
+    Session { session_id: String, protocol: u32, avatar: Avatar, ice_servers: Vec<IceServer>, listens: bool },
     /// `{"type":"webrtc_answer","sdp":"v=0\r\n..."}`
     ///
     /// Holds the server's host candidates already.
@@ -85,6 +91,16 @@ pub enum ServerMessage {
         is_final: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<String>,
+    },
+    /// `{"type":"transcript","role":"user","content":"What is the time?","final":true}`
+    ///
+    /// What somebody says into a microphone. Drafts come while it is being said, each instead of the one before; the last is
+    /// `final`, and empty if it was no speech after all.
+    Transcript {
+        role: Role,
+        content: String,
+        #[serde(rename = "final")]
+        is_final: bool,
     },
     /// `{"type":"speech_started","utterance_id":"u-1"}`
     SpeechStarted {
@@ -127,6 +143,13 @@ pub enum ServerMessage {
     },
     /// `{"type":"pong","sent_at":1234}`
     Pong(Map<String, Value>),
+}
+
+/// Whose words a transcript holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    User,
 }
 
 /// The avatar of a session, in `session`.
@@ -176,13 +199,14 @@ impl ProtocolError {
 
 impl ClientMessage {
     /// Every `type` a client may send.
-    pub const TYPES: [&str; 9] = [
+    pub const TYPES: [&str; 10] = [
         "webrtc_offer",
         "webrtc_ice_candidate",
         "text",
         "speak",
         "interrupt",
         "shown",
+        "push_to_talk",
         "audio_start",
         "audio_end",
         "ping",
@@ -223,6 +247,7 @@ impl ClientMessage {
             Self::Speak { .. } => "speak",
             Self::Interrupt {} => "interrupt",
             Self::Shown { .. } => "shown",
+            Self::PushToTalk { .. } => "push_to_talk",
             Self::AudioStart { .. } => "audio_start",
             Self::AudioEnd {} => "audio_end",
             Self::Ping(_) => "ping",
@@ -258,6 +283,7 @@ impl ServerMessage {
             Self::WebrtcAnswer { .. } => "webrtc_answer",
             Self::WebrtcIceCandidate { .. } => "webrtc_ice_candidate",
             Self::Text { .. } => "text",
+            Self::Transcript { .. } => "transcript",
             Self::SpeechStarted { .. } => "speech_started",
             Self::Caption { .. } => "caption",
             Self::Latency { .. } => "latency",
@@ -274,6 +300,7 @@ impl From<Notice> for ServerMessage {
             Notice::Text { content, utterance, id, is_final } => {
                 Self::Text { content, utterance_id: utterance.to_string(), is_final, id }
             }
+            Notice::Transcript { content, is_final } => Self::Transcript { role: Role::User, content, is_final },
             Notice::SpeechStarted { utterance, id } => Self::SpeechStarted { utterance_id: utterance.to_string(), id },
             Notice::Caption { utterance, sentence, rtp_timestamp, words } => {
                 Self::Caption { utterance_id: utterance.to_string(), sentence, rtp_timestamp, words }
@@ -356,6 +383,7 @@ mod tests {
         assert_eq!(parse(r#"{"type":"interrupt"}"#), ClientMessage::Interrupt {});
         let shown = parse(r#"{"type":"shown","utterance_id":"u-1","ms":412}"#);
         assert_eq!(shown, ClientMessage::Shown { utterance_id: "u-1".to_owned(), ms: 412 });
+        assert_eq!(parse(r#"{"type":"push_to_talk","pressed":true}"#), ClientMessage::PushToTalk { pressed: true });
         let start = parse(r#"{"type":"audio_start","sample_rate":16000}"#);
         assert_eq!(start, ClientMessage::AudioStart { sample_rate: 16_000 });
         assert_eq!(parse(r#"{"type":"audio_end"}"#), ClientMessage::AudioEnd {});
@@ -473,8 +501,13 @@ mod tests {
                 protocol: PROTOCOL_VERSION,
                 avatar: Avatar { id: "anna".to_owned(), name: "Anna".to_owned(), width: 512, height: 512, fps: 25 },
                 ice_servers: vec![IceServer { urls: vec!["stun:h".to_owned()], username: None, credential: None }],
+                listens: true,
             },
-            r#"{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:h"]}]}"#,
+            r#"{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:h"]}],"listens":true}"#,
+        );
+        assert_json(
+            Notice::Transcript { content: "Hi".to_owned(), is_final: false },
+            r#"{"type":"transcript","role":"user","content":"Hi","final":false}"#,
         );
         assert_json(
             ServerMessage::WebrtcAnswer { sdp: "v=0\r\n".to_owned() },

@@ -79,6 +79,9 @@ pub enum Output {
         sdp: String,
     },
     AddCandidate(IceCandidate),
+    PushToTalk {
+        is_pressed: bool,
+    },
     Submit(Turn, Command),
     /// Close the socket; nothing comes after this.
     Close(CloseReason),
@@ -232,6 +235,7 @@ impl SignallingSession {
                 let after = Duration::from_millis(u64::from(ms));
                 Output::Submit(Turn::Text, Command::Shown { utterance, after })
             })),
+            ClientMessage::PushToTalk { pressed } => out.push(Output::PushToTalk { is_pressed: pressed }),
             ClientMessage::AudioStart { sample_rate } => {
                 out.push(submitted(Turn::AudioStart, self.audio.start(sample_rate)));
             }

@@ -18,6 +18,7 @@ mod captions;
 mod chromium;
 mod codecs;
 mod figures;
+mod hearing;
 mod latency;
 mod leaving;
 mod page;

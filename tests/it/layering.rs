@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 16] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -16,6 +16,8 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("axum", &["signalling"]),
     ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/remote.rs"]),
     ("rubato", &["speech"]),
+    ("earshot", &["hearing"]),
+    ("realfft", &["hearing"]),
     ("tiny_skia", &["demo"]),
     ("anyhow", &["server", "server.rs", "commands", "commands.rs", "demo", "bin"]),
 ];

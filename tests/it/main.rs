@@ -6,6 +6,7 @@
 mod cli;
 mod fetch;
 mod full_size;
+mod hearing;
 mod hub;
 mod layering;
 mod llm;
@@ -13,6 +14,7 @@ mod models;
 mod network;
 mod parity;
 mod programs;
+mod recogniser;
 mod signalling;
 mod speech;
 mod torch_file;

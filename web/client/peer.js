@@ -1,5 +1,5 @@
 /**
- * One peer connection that receives picture and voice.
+ * One peer connection that receives picture and voice, and may send a voice.
  *
  * In here: making it with its offer, and what it reports. Not in here: signalling, and when to offer (`../client.js`).
  */
@@ -19,7 +19,8 @@
 export async function offeringPeer(configuration, { onStream, onCandidate, onState }) {
   const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle", ...configuration });
   peer.addTransceiver("video", { direction: "recvonly" });
-  peer.addTransceiver("audio", { direction: "recvonly" });
+  // Both ways, with nothing to send: a microphone takes its place later (`microphone.js`).
+  peer.addTransceiver("audio", { direction: "sendrecv" });
   // One stream for both, whatever the server calls them: an element plays one.
   const stream = new MediaStream();
   peer.ontrack = ({ track }) => {

@@ -77,7 +77,7 @@ async fn an_offer_that_has_the_sessions_codec_starts_no_other() {
     let stage = Stage::open(&["x264enc", "vp8enc"]);
     let (events, _told) = mpsc::channel(64);
     let chromium = include_str!("../../../tests/fixtures/sdp/chromium-156.sdp").to_owned();
-    let _viewer = stage.broadcast.open_viewer(chromium, events, &loopback()).await.unwrap();
+    let _viewer = stage.broadcast.open_viewer(chromium, events, &loopback(), None).await.unwrap();
     assert_eq!(stage.broadcast.running(), [Codec::H264]);
 }
 
@@ -86,7 +86,7 @@ async fn without_a_second_codec_the_refusal_names_what_both_sides_have() {
     let stage = Stage::open(&["x264enc"]);
     let (events, _told) = mpsc::channel(64);
     let offer = Browser::new("VP8").offer().await;
-    let error = stage.broadcast.open_viewer(offer, events, &loopback()).await.unwrap_err();
+    let error = stage.broadcast.open_viewer(offer, events, &loopback(), None).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::NoCommonCodec);
     assert!(error.message.contains("is H264, ") && error.message.ends_with("only VP8"), "{}", error.message);
     assert_eq!(stage.broadcast.running(), []);

@@ -99,7 +99,27 @@ impl Contract<'_> {
         self.payloader(names::AUDIO_PAY, "rtpopuspay")?;
         self.payloader(names::VIDEO_PAY, "the payloader of the video")?;
         self.rtp_input(&webrtc, "video", "video_pt")?;
-        self.rtp_input(&webrtc, "audio", "audio_pt")
+        self.rtp_input(&webrtc, "audio", "audio_pt")?;
+        self.microphone()
+    }
+
+    /// Where the viewer's voice comes in and goes out.
+    fn microphone(&self) -> Checked {
+        self.element(names::MICROPHONE, "rtpopusdepay")?;
+        let heard = self.element(names::HEARD, "appsink")?;
+        self.property(names::HEARD, &heard, "sync", "false")?;
+        // Most viewers have no microphone, and the pipeline would wait for its first buffer for ever.
+        self.property(names::HEARD, &heard, "async", "false")?;
+        self.property(names::HEARD, &heard, "drop", "true")?;
+        let fixed = heard.static_pad("sink").map(|pad| pad.peer_query_caps(None));
+        let fits = fixed.as_ref().is_some_and(|caps| {
+            HEARD_CAPS.parse::<gst::Caps>().is_ok_and(|wanted| caps.is_fixed() && caps.is_subset(&wanted))
+        });
+        if fits {
+            return Ok(());
+        }
+        let found = fixed.map_or_else(|| "nothing".to_owned(), |caps| format!("{caps}"));
+        Err(self.fault(names::HEARD, format!("it is given {found}"), format!("put {HEARD_CAPS} in front of it")))
     }
 
     fn payloader(&self, name: &str, kind: &str) -> Checked {
@@ -206,6 +226,7 @@ impl Contract<'_> {
     }
 }
 
+const HEARD_CAPS: &str = "audio/x-raw,format=S16LE,layout=interleaved,rate=16000,channels=1";
 const AUDIO_CAPS: &str = "audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=1";
 
 fn factory_name(element: &gst::Element) -> String {

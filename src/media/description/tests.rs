@@ -89,6 +89,8 @@ fn each_name_that_is_missing_is_told() {
         ("publish-x264enc.launch", "audio_out"),
         ("viewer-h264.launch", "video"),
         ("viewer-h264.launch", "audio"),
+        ("viewer-h264.launch", "microphone"),
+        ("viewer-vp8.launch", "heard"),
         ("render-mp4.launch", "file"),
     ] {
         let error = broken(file, &format!("name={name}"), "name=other");
@@ -120,6 +122,21 @@ fn wrong_caps_are_told_with_the_right_ones() {
     ] {
         let error = broken("publish-vp8enc.launch", from, to);
         assert!(error.contains("it has caps") && error.contains("write these caps"), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_microphone_that_the_ears_cannot_use_is_told() {
+    for (from, to, fix) in [
+        ("rate=16000", "rate=48000", "rate=16000,channels=1 in front of it"),
+        ("layout=interleaved,rate=16000,channels=1", "layout=interleaved", "rate=16000,channels=1 in front of it"),
+        ("async=false", "async=true", "write async=false"),
+        ("drop=true", "drop=false", "write drop=true"),
+        ("sync=false", "sync=true", "write sync=false"),
+        ("rtpopusdepay", "identity", "this name belongs to rtpopusdepay"),
+    ] {
+        let error = broken("viewer-vp8.launch", from, to);
+        assert!(error.contains(fix), "{to}: {error}");
     }
 }
 

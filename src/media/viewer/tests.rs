@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::reports::{CONNECT_TIMEOUT, RECONNECT_TIME, with_candidates};
 use super::*;
 use crate::media::pipeline::BusReport;
-use crate::media::testing::{FORMAT, PATIENCE, Stage, encoders, loopback, pair, until_connected, watch};
+use crate::media::testing::{Browser, FORMAT, PATIENCE, Stage, encoders, join, loopback, pair, until_connected, watch};
 use crate::media::{Codec, VideoFormat};
 use crate::playout::PairSink;
 
@@ -30,10 +30,47 @@ async fn a_viewer_sees_and_hears_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_with_a_microphone_is_heard_and_sees_and_hears_all_the_same() {
+    let stage = Stage::open(&["vp8enc"]);
+    let (microphone, mut heard) = mpsc::channel(64);
+    let (mut browser, viewer, mut told) = join(&stage, Browser::with_microphone("VP8"), Some(microphone)).await;
+    assert_eq!(viewer.answer().matches("a=sendrecv").count(), 1, "{}", viewer.answer());
+    until_connected(&mut told).await;
+    browser.decoded("video", 10).await;
+    browser.decoded("audio", 10).await;
+    let mut samples: Vec<i16> = Vec::new();
+    let mut times = Vec::new();
+    while samples.len() < 16_000 {
+        let sound = tokio::time::timeout(PATIENCE, heard.recv()).await.unwrap().unwrap();
+        times.push((sound.at, samples.len()));
+        samples.extend(sound.samples);
+    }
+    // 440 Hz crosses zero 880 times a second; the decoder needs a moment.
+    let crossings = samples[8_000..].windows(2).filter(|pair| (pair[0] < 0) != (pair[1] < 0)).count();
+    assert!((420..=460).contains(&crossings), "{crossings} crossings in half a second");
+    for pair in times.windows(2) {
+        let (passed, sounded) = (pair[1].0 - pair[0].0, (pair[1].1 - pair[0].1) as f64 / 16_000.0);
+        assert!((passed.as_secs_f64() - sounded).abs() < 0.03, "{sounded} s of sound took {passed:?}");
+    }
+    drop(viewer);
+    let rest = async { while heard.recv().await.is_some() {} };
+    tokio::time::timeout(PATIENCE, rest).await.expect("the microphone ends with its viewer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_microphone_that_nobody_listens_to_disturbs_nothing() {
+    let stage = Stage::open(&["vp8enc"]);
+    let (mut browser, _viewer, mut told) = join(&stage, Browser::with_microphone("VP8"), None).await;
+    until_connected(&mut told).await;
+    browser.decoded("video", 50).await;
+    assert!(told.try_recv().is_err_and(|error| error == mpsc::error::TryRecvError::Empty));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answer_holds_our_candidates_and_retransmission() {
     let stage = Stage::open(&["vp8enc"]);
     let (events, _told) = mpsc::channel(64);
-    let viewer = stage.broadcast.open_viewer(CHROMIUM.to_owned(), events, &loopback()).await.unwrap();
+    let viewer = stage.broadcast.open_viewer(CHROMIUM.to_owned(), events, &loopback(), None).await.unwrap();
     let answer = viewer.answer();
     assert!(answer.contains(" 127.0.0.1 "), "{answer}");
     assert!(answer.contains("a=end-of-candidates\r\n"), "{answer}");
@@ -47,7 +84,7 @@ async fn browsers_offers_are_answered_by_webrtcbin() {
         let stage = Stage::open(&[encoder]);
         for (offer, video) in [CHROMIUM, FIREFOX].into_iter().zip(payload_types) {
             let (events, _told) = mpsc::channel(64);
-            let viewer = stage.broadcast.open_viewer(offer.to_owned(), events, &loopback()).await.unwrap();
+            let viewer = stage.broadcast.open_viewer(offer.to_owned(), events, &loopback(), None).await.unwrap();
             let expected = format!("m=video 9 UDP/TLS/RTP/SAVPF {video}");
             assert!(viewer.answer().contains(&expected), "{}", viewer.answer());
         }
@@ -63,7 +100,7 @@ async fn a_refused_offer_leaves_no_viewer() {
         (CHROMIUM.replace("a=recvonly", "a=sendonly"), ErrorCode::OfferNotReceivable),
         (CHROMIUM[..CHROMIUM.len() / 2].to_owned(), ErrorCode::BadSdp),
     ] {
-        let error = stage.broadcast.open_viewer(offer, events.clone(), &loopback()).await.unwrap_err();
+        let error = stage.broadcast.open_viewer(offer, events.clone(), &loopback(), None).await.unwrap_err();
         assert_eq!(error.code, code);
     }
     assert_eq!(stage.broadcast.running(), []);

@@ -94,6 +94,10 @@ impl Session for FakeSession {
         AvatarInfo { id: "demo".parse().unwrap(), name: "Mika".to_owned(), width: 512, height: 512, fps: 25 }
     }
 
+    fn listens(&self) -> bool {
+        false
+    }
+
     fn ice_servers(&self) -> Vec<IceServer> {
         vec![IceServer { urls: vec!["stun:stun.example.org".to_owned()], username: None, credential: None }]
     }

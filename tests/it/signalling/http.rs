@@ -39,6 +39,8 @@ async fn the_page_and_its_files_come_with_their_types_and_a_strict_policy() {
         ("/client/figures.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/figures.js")),
         ("/client/latency.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/latency.js")),
         ("/client/liveness.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/liveness.js")),
+        ("/client/microphone.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/microphone.js")),
+        ("/voice.js", "text/javascript; charset=utf-8", include_str!("../../../web/voice.js")),
         ("/client/peer.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/peer.js")),
         ("/client/screen.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/screen.js")),
         ("/client/socket.js", "text/javascript; charset=utf-8", include_str!("../../../web/client/socket.js")),

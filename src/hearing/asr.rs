@@ -1,0 +1,117 @@
+//! Speech into text, by a recogniser behind an OpenAI-compatible `audio/transcriptions` endpoint: whisper.cpp's server,
+//! faster-whisper-server, vLLM, the hosted ones.
+//!
+//! In here: what is sent and what is understood of the answer. Not in here: connecting and refusals (`endpoint`), when it
+//! is asked (`ear`).
+//! Runs on: the task that asks; dropping the future closes the connection.
+//! Source: OpenAI's API reference, "Create transcription".
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::MICROPHONE_RATE;
+use crate::endpoint::{Endpoint, Fault, Key};
+use crate::signalling::BoxFuture;
+
+/// Half a minute of speech is below 1 kB of text; `verbose_json` has more around it.
+const MOST_BYTES: usize = 256 * 1024;
+
+/// Where the recogniser is and how long it may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub url: String,
+    pub model: String,
+    pub key: Option<Key>,
+    /// ISO 639-1; without one the recogniser finds out by itself.
+    pub language: Option<String>,
+    pub connect: Duration,
+    /// From the request to the end of the answer.
+    pub answer: Duration,
+}
+
+/// Holds neither the key nor where the recogniser is: it is told to viewers.
+#[derive(Debug, thiserror::Error)]
+pub enum AsrError {
+    #[error("the speech recogniser {0}")]
+    Service(#[from] Fault),
+    #[error("the speech recogniser did not answer within {seconds} s")]
+    Late { seconds: f32 },
+    #[error("the speech recogniser's answer cannot be used: {problem}")]
+    Answer { problem: String },
+    #[error("what was heard cannot be sent: {0}")]
+    Wav(#[from] hound::Error),
+}
+
+/// Whatever makes text of speech: 16-bit mono at [`MICROPHONE_RATE`].
+pub trait Transcribe: Send + Sync {
+    fn transcribe(&self, samples: Vec<i16>) -> BoxFuture<'_, Result<String, AsrError>>;
+}
+
+/// The client.
+pub struct Recogniser {
+    endpoint: Endpoint,
+    settings: Settings,
+}
+
+#[derive(serde::Deserialize)]
+struct Answer {
+    text: String,
+}
+
+impl Recogniser {
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        let Settings { url, key, connect, .. } = &settings;
+        let endpoint = Endpoint::new("speech recogniser", url, "audio/transcriptions", key.clone(), *connect)?;
+        Ok(Self { endpoint, settings })
+    }
+
+    async fn ask(&self, samples: &[i16]) -> Result<String, AsrError> {
+        let Settings { model, language, .. } = &self.settings;
+        let mut fields = vec![("model", model.as_str()), ("response_format", "json")];
+        fields.extend(language.as_deref().map(|language| ("language", language)));
+        let response = self.endpoint.post_file(&fields, ("speech.wav", "audio/wav"), wav(samples)?).await?;
+        let body = self.endpoint.read(response, MOST_BYTES).await?;
+        let answer: Answer =
+            serde_json::from_slice(&body).map_err(|error| AsrError::Answer { problem: error.to_string() })?;
+        Ok(answer.text)
+    }
+}
+
+impl Transcribe for Recogniser {
+    fn transcribe(&self, samples: Vec<i16>) -> BoxFuture<'_, Result<String, AsrError>> {
+        Box::pin(async move {
+            let seconds = self.settings.answer.as_secs_f32();
+            timeout(self.settings.answer, self.ask(&samples)).await.map_err(|_| AsrError::Late { seconds })?
+        })
+    }
+}
+
+fn wav(samples: &[i16]) -> Result<Vec<u8>, hound::Error> {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: MICROPHONE_RATE,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = Cursor::new(Vec::with_capacity(64 + 2 * samples.len()));
+    let mut writer = hound::WavWriter::new(&mut file, spec)?;
+    samples.iter().try_for_each(|sample| writer.write_sample(*sample))?;
+    writer.finalize()?;
+    Ok(file.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_a_wav_file() {
+        let samples: Vec<i16> = (-50..50).collect();
+        let mut reader = hound::WavReader::new(Cursor::new(wav(&samples).unwrap())).unwrap();
+        let spec = reader.spec();
+        assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (1, MICROPHONE_RATE, 16));
+        assert_eq!(reader.samples::<i16>().map(Result::unwrap).collect::<Vec<_>>(), samples);
+    }
+}

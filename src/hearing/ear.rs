@@ -1,0 +1,360 @@
+//! One microphone's listener: turns heard become turns of the conversation.
+//!
+//! In here: cutting sound into frames, speech detection (earshot, a small recurrent network), what is kept of a turn, when
+//! the recogniser is asked, and what becomes of its answer. Not in here: the decisions over frames (`turn`), the avatar's
+//! echo (`echo`).
+//! Runs on: one tokio task a microphone, owned by the tracker of the server; a frame takes it some 20 microseconds. It ends
+//! with the viewer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use earshot::Detector;
+use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
+use futures_util::stream::FuturesOrdered;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::asr::{AsrError, Transcribe};
+use super::backchannel::{is_backchannel, spoken_words};
+use super::echo::{EchoGuard, Spoken};
+use super::turn::{Change, Turns};
+use super::{FRAME, Floor, MICROPHONE_RATE, Sound};
+use crate::metrics;
+use crate::signalling::{BoxFuture, ErrorCode, Notice};
+
+/// Speech detection above this begins a turn, above the second goes on with it.
+const VOICE: f32 = 0.5;
+const STILL_VOICE: f32 = 0.35;
+/// A frame of which that share is not the avatar's echo is somebody else's.
+const OTHERS: f32 = 0.4;
+/// What is kept from before a turn was noticed: its first sounds are soft.
+const BEFORE: usize = 20;
+/// From one draft of what is being said to the next, in frames.
+const DRAFT_EVERY: usize = 75;
+/// The avatar counts as speaking for so long after its last sound: it pauses between sentences.
+const LINGERS: Duration = Duration::from_millis(700);
+/// A microphone that was silent for longer, as one that is switched off, begins anew.
+const GAP: Duration = Duration::from_millis(60);
+/// Turns that wait for the recogniser; more are not taken.
+const WAITING: usize = 4;
+/// Sounds on their way from the microphone: at 20 ms each half a second.
+const SOUNDS: usize = 25;
+
+/// What the ears of all sessions share; without a recogniser there are none.
+#[derive(Clone)]
+pub struct Ears(Arc<dyn Transcribe>);
+
+/// One microphone, before it is heard.
+pub struct Ear {
+    /// Where its sound goes.
+    pub microphone: mpsc::Sender<Sound>,
+    /// Whether the button to talk is held down.
+    pub button: watch::Sender<bool>,
+}
+
+impl Ears {
+    pub fn new(recogniser: Arc<dyn Transcribe>) -> Self {
+        Self(recogniser)
+    }
+
+    /// An ear and its task, which ends when the microphone is dropped. `voice` is what the avatar says.
+    pub fn listen(
+        &self,
+        voice: broadcast::Sender<Spoken>,
+        floor: Arc<dyn Floor>,
+    ) -> (Ear, impl Future<Output = ()> + Send + use<>) {
+        let (microphone, sounds) = mpsc::channel(SOUNDS);
+        let (button, held) = watch::channel(false);
+        let recogniser = Arc::clone(&self.0);
+        (Ear { microphone, button }, listen(recogniser, voice, floor, sounds, held))
+    }
+}
+
+/// What is asked of the recogniser, and for what.
+struct Asked {
+    outcome: Result<String, AsrError>,
+    turn: Heard,
+    asked: Instant,
+}
+
+/// A turn that has ended.
+#[derive(Clone, Copy)]
+struct Heard {
+    /// When the last of it sounded.
+    ended: Instant,
+    /// The avatar was speaking, and goes on unless this stops it.
+    over_avatar: bool,
+}
+
+struct Listener {
+    recogniser: Arc<dyn Transcribe>,
+    floor: Arc<dyn Floor>,
+    detector: Detector,
+    guard: EchoGuard,
+    turns: Turns,
+    /// The frame that is being filled, and when it began.
+    filling: Vec<i16>,
+    begins: Option<Instant>,
+    /// What was heard just before a turn, or of it.
+    clip: VecDeque<i16>,
+    frames_since_draft: usize,
+    avatar_until: Option<Instant>,
+    last_voice: Instant,
+    over_avatar: bool,
+    /// What is said so far, being recognised. Good for the whole turn if it was asked for at its last pause.
+    draft: Option<Draft>,
+    finals: FuturesOrdered<BoxFuture<'static, Asked>>,
+}
+
+struct Draft {
+    answer: Answer,
+    asked: Instant,
+    is_whole: bool,
+}
+
+enum Answer {
+    Awaited(BoxFuture<'static, Result<String, AsrError>>),
+    Here(Result<String, AsrError>),
+}
+
+impl Draft {
+    fn awaited(&mut self) -> Option<&mut BoxFuture<'static, Result<String, AsrError>>> {
+        match &mut self.answer {
+            Answer::Awaited(answer) => Some(answer),
+            Answer::Here(_) => None,
+        }
+    }
+}
+
+async fn listen(
+    recogniser: Arc<dyn Transcribe>,
+    voice: broadcast::Sender<Spoken>,
+    floor: Arc<dyn Floor>,
+    mut sounds: mpsc::Receiver<Sound>,
+    mut button: watch::Receiver<bool>,
+) {
+    // Most viewers never speak.
+    let Some(first) = sounds.recv().await else { return };
+    let mut said = voice.subscribe();
+    // Nothing of the session may be kept alive by who listens to it.
+    drop(voice);
+    let mut listener = Listener::new(recogniser, floor, first.at);
+    listener.sound(&first);
+    loop {
+        let draft = OptionFuture::from(listener.draft.as_mut().and_then(Draft::awaited));
+        tokio::select! {
+            biased;
+            spoken = said.recv() => match spoken {
+                Ok(spoken) => listener.said(&spoken),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break,
+            },
+            changed = button.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let is_held = *button.borrow_and_update();
+                listener.hold(is_held);
+            }
+            Some(outcome) = draft => listener.drafted(outcome),
+            Some(asked) = listener.finals.next() => listener.answered(asked),
+            sound = sounds.recv() => match sound {
+                Some(sound) => listener.sound(&sound),
+                None => break,
+            },
+        }
+    }
+}
+
+impl Listener {
+    fn new(recogniser: Arc<dyn Transcribe>, floor: Arc<dyn Floor>, now: Instant) -> Self {
+        Self {
+            recogniser,
+            floor,
+            detector: Detector::default(),
+            guard: EchoGuard::new(now),
+            turns: Turns::default(),
+            filling: Vec::with_capacity(FRAME),
+            begins: None,
+            clip: VecDeque::new(),
+            frames_since_draft: 0,
+            avatar_until: None,
+            last_voice: now,
+            over_avatar: false,
+            draft: None,
+            finals: FuturesOrdered::new(),
+        }
+    }
+
+    fn said(&mut self, spoken: &Spoken) {
+        self.guard.said(spoken);
+        if spoken.audio.is_some() {
+            self.avatar_until = Some(spoken.at + LINGERS);
+        }
+    }
+
+    fn sound(&mut self, sound: &Sound) {
+        let length = |samples: usize| Duration::from_secs_f64(samples as f64 / f64::from(MICROPHONE_RATE));
+        let expected = self.begins.map(|begins| begins + length(self.filling.len()));
+        let differs = |expected: Instant| sound.at.max(expected) - sound.at.min(expected);
+        // By count as long as that is the time about, since arrivals jitter.
+        if expected.is_none_or(|expected| differs(expected) > GAP) {
+            self.filling.clear();
+            self.begins = Some(sound.at);
+        }
+        for sample in &sound.samples {
+            self.filling.push(*sample);
+            let Ok(frame) = <&[i16; FRAME]>::try_from(self.filling.as_slice()) else { continue };
+            let (frame, at) = (*frame, self.begins.unwrap_or(sound.at));
+            self.filling.clear();
+            self.begins = Some(at + length(FRAME));
+            self.frame(&frame, at);
+        }
+    }
+
+    fn frame(&mut self, frame: &[i16; FRAME], at: Instant) {
+        let others = self.guard.judge(frame, at) > OTHERS;
+        let voice = self.detector.predict_i16(frame);
+        let threshold = if self.turns.is_on() { STILL_VOICE } else { VOICE };
+        let is_voice = others && voice > threshold;
+        if is_voice {
+            self.last_voice = at;
+        }
+        self.clip.extend(frame);
+        if !self.turns.is_on() {
+            let over = self.clip.len().saturating_sub(BEFORE * FRAME);
+            self.clip.drain(..over);
+        }
+        let avatar_speaks = self.avatar_speaks(at);
+        self.over_avatar |= avatar_speaks && self.turns.is_on();
+        let change = self.turns.frame(is_voice, avatar_speaks);
+        if let Some(change) = change {
+            self.heed(change, avatar_speaks);
+        }
+        self.frames_since_draft += 1;
+        if self.turns.is_on() && self.frames_since_draft >= DRAFT_EVERY && self.draft.is_none() {
+            self.ask_for_a_draft(false);
+        }
+    }
+
+    fn avatar_speaks(&self, at: Instant) -> bool {
+        self.avatar_until.is_some_and(|until| at < until)
+    }
+
+    fn hold(&mut self, is_held: bool) {
+        if is_held {
+            // Who presses the button wants to speak, whatever is heard.
+            self.floor.interrupt();
+        }
+        if let Some(change) = self.turns.hold(is_held) {
+            self.heed(change, false);
+        }
+    }
+
+    fn heed(&mut self, change: Change, avatar_speaks: bool) {
+        tracing::debug!(?change, avatar_speaks, "heard");
+        match change {
+            Change::Began => {
+                self.over_avatar = avatar_speaks;
+                self.frames_since_draft = 0;
+                if avatar_speaks {
+                    self.floor.speak_lower();
+                }
+            }
+            Change::Insists => {
+                self.over_avatar = false;
+                self.floor.interrupt();
+            }
+            Change::Paused => self.ask_for_a_draft(true),
+            // What is under way is a draft of the beginning then.
+            Change::Resumed => {
+                self.draft = self
+                    .draft
+                    .take()
+                    .filter(|draft| matches!(draft.answer, Answer::Awaited(_)))
+                    .map(|draft| Draft { is_whole: false, ..draft })
+            }
+            Change::Noise => {
+                self.clip.clear();
+                self.draft = None;
+                metrics::heard("noise");
+                self.floor.go_on();
+            }
+            Change::Ended => self.ended(),
+        }
+    }
+
+    fn ask_for_a_draft(&mut self, is_whole: bool) {
+        self.frames_since_draft = 0;
+        self.draft = Some(self.ask(is_whole));
+    }
+
+    fn ask(&self, is_whole: bool) -> Draft {
+        let (recogniser, samples) = (Arc::clone(&self.recogniser), self.clip.iter().copied().collect());
+        let answer = Answer::Awaited(Box::pin(async move { recogniser.transcribe(samples).await }));
+        Draft { answer, asked: Instant::now(), is_whole }
+    }
+
+    fn ended(&mut self) {
+        let turn = Heard { ended: self.last_voice, over_avatar: self.over_avatar };
+        let whole = self.draft.take().filter(|draft| draft.is_whole);
+        let Draft { answer, asked, .. } = whole.unwrap_or_else(|| self.ask(true));
+        self.clip.clear();
+        if self.finals.len() >= WAITING {
+            tracing::warn!("the speech recogniser does not keep up: a turn is lost");
+            metrics::heard("lost");
+            return;
+        }
+        self.finals.push_back(Box::pin(async move {
+            let outcome = match answer {
+                Answer::Awaited(answer) => answer.await,
+                Answer::Here(outcome) => outcome,
+            };
+            Asked { outcome, turn, asked }
+        }));
+    }
+
+    /// A draft has come, and may turn out to have been the whole.
+    fn drafted(&mut self, outcome: Result<String, AsrError>) {
+        let Some(draft) = self.draft.take() else { return };
+        if let Ok(text) = &outcome {
+            self.tell(spoken_words(text), false);
+        }
+        if draft.is_whole {
+            self.draft = Some(Draft { answer: Answer::Here(outcome), ..draft });
+        }
+    }
+
+    fn answered(&mut self, asked: Asked) {
+        metrics::transcribed(asked.asked.elapsed());
+        let content = match asked.outcome {
+            Ok(text) => spoken_words(&text),
+            Err(error) => {
+                tracing::warn!(%error, "a turn was not understood");
+                metrics::heard("failed");
+                self.floor.go_on();
+                let (code, message) = (ErrorCode::AsrFailed, error.to_string());
+                return self.floor.tell(Notice::Error { code, message, fatal: false });
+            }
+        };
+        // An empty one takes back what drafts have shown.
+        self.tell(content.clone(), true);
+        // After the avatar has ended, the same words are an answer.
+        let goes_on = asked.turn.over_avatar && self.avatar_speaks(self.begins.unwrap_or(asked.turn.ended));
+        if content.is_empty() || (goes_on && is_backchannel(&content)) {
+            metrics::heard(if content.is_empty() { "nothing" } else { "backchannel" });
+            return self.floor.go_on();
+        }
+        metrics::heard("turn");
+        if let Err(error) = self.floor.take_turn(content, asked.turn.ended) {
+            self.floor.tell(Notice::Error { code: error.code, message: error.message, fatal: false });
+        }
+    }
+
+    fn tell(&self, content: String, is_final: bool) {
+        self.floor.tell(Notice::Transcript { content, is_final });
+    }
+}

@@ -1,0 +1,425 @@
+//! Whether a microphone hears more than the avatar's own voice coming back to it.
+//!
+//! Browsers take the echo out themselves, but not every client does, and what they leave would interrupt the avatar by
+//! itself. The avatar's sound is known, so its echo can be foretold: in each of [`BANDS`] the power of what was said some
+//! frames ago, through a path that is learnt. What the microphone has beyond that is somebody else's. Powers rather than
+//! samples: the path goes through two codecs and two jitter buffers that stretch time, in which no phase survives.
+//! In here: the path's delay, found by correlation, its gains, learnt by non-negative least squares, and the verdict.
+//! Not in here: whether it is speech (`ear`), what is done about it (`turn`).
+//! Pure: time and sound are arguments.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use realfft::num_complex::Complex;
+use realfft::{RealFftPlanner, RealToComplex};
+
+use super::{FRAME, MICROPHONE_RATE};
+use crate::playout::FrameAudio;
+use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
+
+/// Edges of the bands in Hz: about two a Bark, over what speech has.
+const EDGES: [f32; BANDS + 1] =
+    [150.0, 300.0, 450.0, 600.0, 800.0, 1000.0, 1250.0, 1550.0, 1900.0, 2350.0, 2900.0, 3600.0, 4500.0, 5600.0, 7000.0];
+const BANDS: usize = 14;
+/// The longest way to a viewer's loudspeaker and back: 1.2 s.
+const LONGEST: usize = 75;
+/// Frames, relative to the path's delay, from which an echo is foretold: a room smears it over some.
+const TAPS: [i32; 9] = [-2, -1, 0, 1, 2, 3, 5, 8, 12];
+/// Frames that are compared to find the delay: 2 s.
+const COMPARED: usize = 125;
+/// Frames from one look for the delay to the next.
+const LOOK_EVERY: u64 = 8;
+/// Two things that have nothing to do with each other correlate by 0.3 at most.
+const LIKENESS: f32 = 0.5;
+/// Frames with sound after which the gains are good.
+const LEARNT: u32 = 25;
+/// Share of the past that the gains keep from frame to frame: a memory of 3 s of speech.
+const KEEPS: f32 = 0.995;
+/// Of the echo of the frame before that a room still holds at most.
+const TAIL: f32 = 0.7;
+/// The verdict is over so many frames, 128 ms, in which fluctuations even out.
+const JUDGED: usize = 8;
+/// What is foretold may be that much more.
+const MARGIN: f32 = 3.0;
+/// Power, as the square of samples from -1 to 1, below which a band of the avatar's voice has nothing.
+const SILENT: f32 = 2e-6;
+/// Without an echo that is found, it is at most that much louder than what any half second of speech has shown.
+const UNKNOWN_MARGIN: f32 = 10.0;
+const HALF_SECOND: usize = 31;
+
+type Powers = [f32; BANDS];
+
+/// What the avatar says, as playout sends it.
+#[derive(Clone, Debug)]
+pub struct Spoken {
+    pub index: u64,
+    pub at: Instant,
+    pub audio: Option<Arc<FrameAudio>>,
+}
+
+/// The power in each band of frames that overlap by half.
+struct Spectrum {
+    fft: Arc<dyn RealToComplex<f32>>,
+    window: Vec<f32>,
+    bins: [(usize, usize); BANDS],
+    scale: f32,
+    input: Vec<f32>,
+    output: Vec<Complex<f32>>,
+}
+
+impl Spectrum {
+    /// Of two frames of `hop` samples each.
+    fn new(hop: usize, rate: f32) -> Self {
+        let length = 2 * hop;
+        let fft = RealFftPlanner::new().plan_fft_forward(length);
+        let turn = std::f32::consts::TAU / as_f32(length);
+        let window: Vec<f32> = (0..length).map(|at| 0.5 - 0.5 * (as_f32(at) * turn).cos()).collect();
+        let width = rate / as_f32(length);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bin = |edge: f32| (edge / width).round() as usize;
+        let bins = std::array::from_fn(|band| (bin(EDGES[band]), bin(EDGES[band + 1])));
+        let scale = 1.0 / (window.iter().map(|weight| weight * weight).sum::<f32>() * as_f32(length));
+        Self { input: fft.make_input_vec(), output: fft.make_output_vec(), fft, window, bins, scale }
+    }
+
+    fn powers(&mut self, samples: impl Iterator<Item = f32>) -> Powers {
+        self.input.iter_mut().zip(samples.zip(&self.window)).for_each(|(to, (sample, weight))| *to = sample * weight);
+        // It fails only for buffers of another length than it made itself.
+        let _ = self.fft.process(&mut self.input, &mut self.output);
+        self.bins.map(|(from, to)| self.output[from..to].iter().map(Complex::norm_sqr).sum::<f32>() * self.scale)
+    }
+}
+
+/// The powers of a stream of frames, by their number on one time line.
+#[derive(Default)]
+struct Track {
+    frames: VecDeque<(Powers, Powers)>,
+    /// The number of the one after the last.
+    next: u64,
+}
+
+impl Track {
+    /// Enters a frame; numbers in between are silent, and one that was entered before is entered again.
+    fn enter(&mut self, number: u64, powers: Powers) {
+        if number < self.next {
+            let back = usize::try_from(self.next - number).unwrap_or(usize::MAX);
+            self.frames.truncate(self.frames.len().saturating_sub(back));
+        } else if number - self.next > 4 * LONGEST as u64 {
+            self.frames.clear();
+        } else {
+            (self.next..number).for_each(|_| self.frames.push_back(silence()));
+        }
+        self.frames.push_back((powers, powers.map(|power| (power + 1e-9).ln())));
+        self.next = number + 1;
+        while self.frames.len() > 2 * LONGEST + COMPARED {
+            self.frames.pop_front();
+        }
+    }
+
+    fn at(&self, number: u64) -> (Powers, Powers) {
+        let back = self.next.checked_sub(number).and_then(|back| usize::try_from(back).ok());
+        let place = back.filter(|back| *back > 0).and_then(|back| self.frames.len().checked_sub(back));
+        place.and_then(|place| self.frames.get(place)).copied().unwrap_or_else(silence)
+    }
+}
+
+fn silence() -> (Powers, Powers) {
+    ([0.0; BANDS], [1e-9f32.ln(); BANDS])
+}
+
+/// Least squares over one band: how much of each tap the echo has.
+#[derive(Clone, Copy, Default)]
+struct Gains {
+    products: [[f32; TAPS.len()]; TAPS.len()],
+    with_heard: [f32; TAPS.len()],
+    gains: [f32; TAPS.len()],
+}
+
+impl Gains {
+    fn foretold(&self, taps: &[f32; TAPS.len()]) -> f32 {
+        self.gains.iter().zip(taps).map(|(gain, power)| gain * power).sum()
+    }
+
+    fn learn(&mut self, taps: &[f32; TAPS.len()], heard: f32, weight: f32) {
+        for (row, power) in taps.iter().enumerate() {
+            for (product, other) in self.products[row].iter_mut().zip(taps) {
+                *product = *product * KEEPS + weight * power * other;
+            }
+            self.with_heard[row] = self.with_heard[row] * KEEPS + weight * power * heard;
+        }
+    }
+
+    /// Two rounds of coordinate descent, none below zero: from frame to frame it changes little.
+    fn solve(&mut self) {
+        for tap in (0..TAPS.len()).chain(0..TAPS.len()) {
+            let own = self.products[tap][tap];
+            if own > 0.0 {
+                let foretold: f32 =
+                    self.products[tap].iter().zip(&self.gains).map(|(product, gain)| product * gain).sum();
+                let gain = (self.with_heard[tap] - foretold + own * self.gains[tap]) / own;
+                self.gains[tap] = gain.max(0.0);
+            }
+        }
+    }
+}
+
+/// The ear's knowledge of the avatar's voice and of the way it takes.
+pub struct EchoGuard {
+    epoch: Instant,
+    voice: Spectrum,
+    ear: Spectrum,
+    /// The avatar's samples that are not in `said` yet, the index of the pair that would go on, and their frame's number.
+    pending: Vec<f32>,
+    following: Option<u64>,
+    pending_number: u64,
+    said: Track,
+    heard: Track,
+    previous: [f32; FRAME],
+    /// The least power of late, which is noise.
+    noise: Powers,
+    /// In frames.
+    delay: Option<usize>,
+    found_before: Option<usize>,
+    gains: [Gains; BANDS],
+    learnt: u32,
+    /// The loudest that an echo can be while its delay is not known.
+    at_most: Powers,
+    echo: Powers,
+    judged: VecDeque<(Powers, Powers)>,
+    frames: u64,
+}
+
+impl EchoGuard {
+    pub fn new(epoch: Instant) -> Self {
+        let hop = FRAME * as_usize(PLAYOUT_RATE) / as_usize(MICROPHONE_RATE);
+        Self {
+            epoch,
+            voice: Spectrum::new(hop, as_f32(as_usize(PLAYOUT_RATE))),
+            ear: Spectrum::new(FRAME, as_f32(as_usize(MICROPHONE_RATE))),
+            pending: Vec::new(),
+            following: None,
+            pending_number: 0,
+            said: Track::default(),
+            heard: Track::default(),
+            previous: [0.0; FRAME],
+            noise: [1e-9; BANDS],
+            delay: None,
+            found_before: None,
+            gains: [Gains::default(); BANDS],
+            learnt: 0,
+            at_most: [1.0; BANDS],
+            echo: [0.0; BANDS],
+            judged: VecDeque::new(),
+            frames: 0,
+        }
+    }
+
+    /// Takes what the avatar says, in order.
+    pub fn said(&mut self, spoken: &Spoken) {
+        if self.following != Some(spoken.index) {
+            self.pending.clear();
+            self.pending_number = self.number(spoken.at);
+        }
+        self.following = Some(spoken.index + 1);
+        match &spoken.audio {
+            Some(audio) => self.pending.extend(audio.iter().map(|sample| f32::from(*sample) / 32768.0)),
+            None => self.pending.resize(self.pending.len() + PLAYOUT_SAMPLES_PER_FRAME, 0.0),
+        }
+        let length = self.voice.window.len();
+        let mut from = 0;
+        while let Some(samples) = self.pending.get(from..from + length) {
+            let powers = self.voice.powers(samples.iter().copied());
+            self.said.enter(self.pending_number, powers);
+            self.pending_number += 1;
+            from += length / 2;
+        }
+        self.pending.drain(..from);
+    }
+
+    /// How much of what the microphone heard in the last [`JUDGED`] frames is not the avatar, from 0 to 1. Frames come in
+    /// order; `at` is when this one began.
+    pub fn judge(&mut self, frame: &[i16; FRAME], at: Instant) -> f32 {
+        let number = self.number(at);
+        let frame = frame.map(|sample| f32::from(sample) / 32768.0);
+        let both = self.previous.iter().chain(&frame).copied();
+        let heard = self.ear.powers(both);
+        self.previous = frame;
+        self.heard.enter(number, heard);
+        self.frames += 1;
+        for (noise, power) in self.noise.iter_mut().zip(heard) {
+            *noise = if self.frames < 5 { power } else { (*noise * 1.003).min(power) }.max(1e-9);
+        }
+        if self.frames.is_multiple_of(LOOK_EVERY) && self.frames > COMPARED as u64 {
+            self.look_for_the_delay();
+        }
+        let echo = self.foretell(number, &heard);
+        for (band, power) in echo.into_iter().enumerate() {
+            self.echo[band] = power.max(TAIL * self.echo[band]);
+        }
+        if self.judged.len() == JUDGED {
+            self.judged.pop_front();
+        }
+        self.judged.push_back((heard, self.echo));
+        self.unexplained()
+    }
+
+    /// Roots of powers, so that loud vowels do not hide all else.
+    fn unexplained(&self) -> f32 {
+        let frames = as_f32(self.judged.len());
+        let (mut beyond, mut all) = (0.0, 1e-9);
+        for band in 0..BANDS {
+            let heard: f32 = self.judged.iter().map(|(heard, _)| heard[band]).sum();
+            let echo: f32 = self.judged.iter().map(|(_, echo)| echo[band]).sum();
+            beyond += (heard - MARGIN * echo - 6.0 * frames * self.noise[band]).max(0.0).sqrt();
+            all += heard.sqrt();
+        }
+        beyond / all
+    }
+
+    /// The echo in this frame, from what was said before, and what it teaches.
+    fn foretell(&mut self, number: u64, heard: &Powers) -> Powers {
+        let Some(delay) = self.delay else {
+            self.bound(number);
+            return std::array::from_fn(|band| self.loudest(number)[band] * self.at_most[band]);
+        };
+        let origin = number.saturating_sub(delay as u64);
+        let past = TAPS.map(|tap| self.said.at(origin.saturating_add_signed(-i64::from(tap))).0);
+        let learnt = self.learnt >= LEARNT;
+        let loudest = if learnt { [0.0; BANDS] } else { self.loudest(number) };
+        let mut active = 0;
+        let mut echo = [0.0; BANDS];
+        for band in 0..BANDS {
+            let taps: [f32; TAPS.len()] = std::array::from_fn(|tap| past[tap][band]);
+            let gains = &mut self.gains[band];
+            let foretold = gains.foretold(&taps).max(loudest[band] * self.at_most[band]);
+            echo[band] = foretold;
+            if taps.iter().all(|power| *power < SILENT) {
+                continue;
+            }
+            active += 1;
+            let noise = 4.0 * self.noise[band];
+            let beyond_noise = (heard[band] - self.noise[band]).max(0.0);
+            // Relative errors count, and hardly any where somebody else speaks.
+            let mut weight = (beyond_noise + foretold + noise).powi(-2);
+            if learnt && beyond_noise > 3.0 * foretold + noise {
+                weight *= 0.02;
+            }
+            gains.learn(&taps, beyond_noise, weight);
+        }
+        self.learnt += u32::from(active > BANDS / 4);
+        if self.frames.is_multiple_of(4) {
+            self.gains.iter_mut().for_each(Gains::solve);
+        }
+        echo
+    }
+
+    /// What was said in any of the frames that may come back now.
+    fn loudest(&self, number: u64) -> Powers {
+        let mut loudest = [0.0f32; BANDS];
+        for back in 0..=LONGEST as u64 {
+            let (said, _) = self.said.at(number.saturating_sub(back));
+            loudest.iter_mut().zip(said).for_each(|(loudest, power)| *loudest = loudest.max(power));
+        }
+        loudest
+    }
+
+    /// Without an echo to be found there may be none, as with headphones: then half a second in which the avatar spoke,
+    /// whatever the delay, and the microphone heard little says how loud an echo can be at most.
+    fn bound(&mut self, number: u64) {
+        if !self.frames.is_multiple_of(LOOK_EVERY) || self.frames < HALF_SECOND as u64 {
+            return;
+        }
+        let sums = |track: &Track, from: u64| {
+            let mut sums = [0.0f32; BANDS];
+            for back in 0..HALF_SECOND as u64 {
+                let (powers, _) = track.at(from.saturating_sub(back));
+                sums.iter_mut().zip(powers).for_each(|(sum, power)| *sum += power);
+            }
+            sums
+        };
+        let mut said = [f32::MAX; BANDS];
+        for delay in (0..=LONGEST as u64).step_by(5) {
+            let sums = sums(&self.said, number.saturating_sub(delay));
+            said.iter_mut().zip(sums).for_each(|(least, sum)| *least = least.min(sum));
+        }
+        let heard = sums(&self.heard, number);
+        for band in 0..BANDS {
+            if said[band] > as_f32(HALF_SECOND) * SILENT {
+                let noise = as_f32(HALF_SECOND) * self.noise[band];
+                let ratio = (heard[band] - noise).max(0.0) / said[band];
+                self.at_most[band] = self.at_most[band].min((UNKNOWN_MARGIN * ratio).max(1e-4));
+            }
+        }
+    }
+
+    /// The delay at which what was said is most like what is heard, if it is twice in a row.
+    fn look_for_the_delay(&mut self) {
+        let last = self.heard.next.saturating_sub(1);
+        let quietest: Powers = self.noise.map(|noise| (8.0 * noise).ln());
+        let heard = centred(|back| self.heard.at(last.saturating_sub(back)).1, &quietest);
+        let (mut best, mut likeness) = (0, 0.0);
+        for delay in 0..LONGEST {
+            let from = last.saturating_sub(delay as u64);
+            let said = centred(|back| self.said.at(from.saturating_sub(back)).1, &[1e-7f32.ln(); BANDS]);
+            let like = likeness_of(&heard, &said);
+            if like > likeness {
+                (best, likeness) = (delay, like);
+            }
+        }
+        if likeness < LIKENESS {
+            return;
+        }
+        let again = self.found_before.is_some_and(|before| before.abs_diff(best) <= 1);
+        self.found_before = Some(best);
+        if again && self.delay.is_none_or(|delay| delay.abs_diff(best) > 1) {
+            tracing::debug!(delay_ms = best * 16, likeness, "the avatar's voice comes back");
+            self.delay = Some(best);
+            self.gains = [Gains::default(); BANDS];
+            self.learnt = 0;
+        }
+    }
+
+    fn number(&self, at: Instant) -> u64 {
+        let frame = frame_time(1).as_nanos();
+        // Some seconds after zero, so that what came before the first frame has a number too.
+        let passed = at.saturating_duration_since(self.epoch) + frame_time(1000);
+        u64::try_from((passed.as_nanos() + frame / 2) / frame).unwrap_or(u64::MAX)
+    }
+}
+
+/// Powers of the last frames, in decibels of a kind, without each band's mean.
+fn centred(at: impl Fn(u64) -> Powers, quietest: &Powers) -> Vec<f32> {
+    let mut values = Vec::with_capacity(COMPARED * BANDS);
+    let mut means = [0.0f32; BANDS];
+    for back in 0..COMPARED as u64 {
+        for (band, power) in at(back).into_iter().enumerate() {
+            let power = power.max(quietest[band]);
+            means[band] += power / as_f32(COMPARED);
+            values.push(power);
+        }
+    }
+    values
+        .chunks_exact_mut(BANDS)
+        .for_each(|frame| frame.iter_mut().zip(means).for_each(|(power, mean)| *power -= mean));
+    values
+}
+
+fn likeness_of(one: &[f32], other: &[f32]) -> f32 {
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    product(one, other) / (product(one, one) * product(other, other) + 1e-9).sqrt()
+}
+
+fn frame_time(frames: u64) -> Duration {
+    Duration::from_micros(frames * 16_000)
+}
+
+#[allow(clippy::cast_precision_loss)] // Hundreds.
+fn as_f32(count: usize) -> f32 {
+    count as f32
+}
+
+fn as_usize(rate: u32) -> usize {
+    rate as usize
+}

@@ -1,0 +1,370 @@
+//! Ears: what a microphone hears becomes turns, and the avatar's own voice never does. Real speech detection over real
+//! synthesisers' voices; the recogniser and the conversation are fakes behind their traits. Time is that of the samples.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mouthpiece::hearing::asr::{AsrError, Transcribe};
+use mouthpiece::hearing::{Ear, Ears, Floor, Sound, Spoken};
+use mouthpiece::signalling::{BoxFuture, Notice, SubmitError};
+use tokio::sync::broadcast;
+
+const RATE: usize = 16_000;
+/// Samples of 20 ms, as they come from a browser.
+const PIECE: usize = RATE / 50;
+const SENTENCES: &str = include_str!("../../scripts/corpus_sentences.txt");
+
+/// One voice's speech at 16 kHz, without the silence around it.
+fn speech(voice: &str, rate: u32, text: &str) -> Vec<f32> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let spoken = Command::new("espeak-ng")
+        .args(["-v", voice, "-s", &rate.to_string(), "-w"])
+        .arg(file.path())
+        .arg(text)
+        .status()
+        .unwrap();
+    assert!(spoken.success());
+    let mut reader = hound::WavReader::open(file.path()).unwrap();
+    let rate = f64::from(reader.spec().sample_rate);
+    let samples: Vec<f32> = reader.samples::<i16>().map(|sample| f32::from(sample.unwrap()) / 32768.0).collect();
+    let resampled: Vec<f32> = (0..(samples.len() as f64 * RATE as f64 / rate) as usize)
+        .map(|at| {
+            let place = at as f64 * rate / RATE as f64;
+            let (left, part) = (place as usize, place.fract() as f32);
+            samples[left] * (1.0 - part) + samples.get(left + 1).unwrap_or(&0.0) * part
+        })
+        .collect();
+    let loud = |sample: &f32| sample.abs() > 0.02;
+    let (first, last) = (resampled.iter().position(loud).unwrap(), resampled.iter().rposition(loud).unwrap());
+    resampled[first..=last].to_vec()
+}
+
+/// Of where there is sound.
+fn power(samples: &[f32]) -> f32 {
+    let loudest = samples.iter().fold(0.0f32, |loudest, sample| loudest.max(sample.abs()));
+    let sounding: Vec<f32> = samples.iter().copied().filter(|sample| sample.abs() > 0.05 * loudest).collect();
+    sounding.iter().map(|sample| sample * sample).sum::<f32>() / sounding.len() as f32
+}
+
+fn at_power(mut samples: Vec<f32>, wanted: f32) -> Vec<f32> {
+    let gain = (wanted / power(&samples)).sqrt();
+    samples.iter_mut().for_each(|sample| *sample *= gain);
+    samples
+}
+
+/// What was done to the conversation, and at which sample.
+#[derive(Clone, Debug, PartialEq)]
+enum Act {
+    Lower,
+    GoOn,
+    Interrupt,
+    Turn(String),
+    Transcript(String, bool),
+    Error(String),
+}
+
+#[derive(Default)]
+struct Room {
+    now: AtomicU64,
+    acts: Mutex<Vec<(usize, Act)>>,
+}
+
+impl Room {
+    fn act(&self, act: Act) {
+        self.acts.lock().unwrap().push((self.now.load(Ordering::Relaxed) as usize, act));
+    }
+
+    fn acts(&self) -> Vec<Act> {
+        self.acts.lock().unwrap().iter().map(|(_, act)| act.clone()).collect()
+    }
+}
+
+impl Floor for Room {
+    fn speak_lower(&self) {
+        self.act(Act::Lower);
+    }
+
+    fn go_on(&self) {
+        self.act(Act::GoOn);
+    }
+
+    fn interrupt(&self) {
+        self.act(Act::Interrupt);
+    }
+
+    fn take_turn(&self, content: String, _ended: Instant) -> Result<(), SubmitError> {
+        self.act(Act::Turn(content));
+        Ok(())
+    }
+
+    fn tell(&self, notice: Notice) {
+        self.act(match notice {
+            Notice::Transcript { content, is_final } => Act::Transcript(content, is_final),
+            Notice::Error { message, .. } => Act::Error(message),
+            notice => panic!("{notice:?}"),
+        });
+    }
+}
+
+/// Understands everything as the same words; "nothing" fails.
+struct Understands {
+    words: &'static str,
+    /// Samples of each request.
+    asked: Mutex<Vec<usize>>,
+}
+
+impl Understands {
+    fn new(words: &'static str) -> Arc<Self> {
+        Arc::new(Self { words, asked: Mutex::default() })
+    }
+}
+
+impl Transcribe for Understands {
+    fn transcribe(&self, samples: Vec<i16>) -> BoxFuture<'_, Result<String, AsrError>> {
+        self.asked.lock().unwrap().push(samples.len());
+        let is_understood = self.words != "nothing";
+        Box::pin(async move { is_understood.then(|| self.words.to_owned()).ok_or(AsrError::Late { seconds: 1.0 }) })
+    }
+}
+
+struct Scene {
+    room: Arc<Room>,
+    ear: Ear,
+    voice: broadcast::Sender<Spoken>,
+    epoch: Instant,
+    /// Samples and pairs so far.
+    heard: usize,
+    pairs: u64,
+}
+
+impl Scene {
+    fn new(recogniser: Arc<Understands>) -> Self {
+        let (voice, _) = broadcast::channel(25);
+        let room = Arc::new(Room::default());
+        let (ear, listening) = Ears::new(recogniser).listen(voice.clone(), Arc::clone(&room) as _);
+        tokio::spawn(listening);
+        Self { room, ear, voice, epoch: Instant::now(), heard: 0, pairs: 0 }
+    }
+
+    /// Plays what the avatar says and what the microphone hears meanwhile, both at 16 kHz and equally long.
+    async fn play(&mut self, avatar: &[f32], microphone: &[f32]) {
+        for (index, piece) in microphone.chunks_exact(PIECE).enumerate() {
+            let at = self.epoch + Duration::from_secs_f64(self.heard as f64 / RATE as f64);
+            if self.heard.is_multiple_of(2 * PIECE) {
+                let said = &avatar[index * PIECE..(index * PIECE + 2 * PIECE).min(avatar.len())];
+                let is_silent = said.iter().all(|sample| sample.abs() < 1e-4);
+                let mut audio = Box::new([0i16; 1920]);
+                for (to, at) in audio.iter_mut().zip(0..) {
+                    *to = (said.get(at / 3).copied().unwrap_or(0.0) * 32767.0) as i16;
+                }
+                let audio = (!is_silent).then(|| Arc::new(audio));
+                let _ = self.voice.send(Spoken { index: self.pairs, at, audio });
+                self.pairs += 1;
+            }
+            self.room.now.store(self.heard as u64, Ordering::Relaxed);
+            let samples = piece.iter().map(|sample| (sample.clamp(-1.0, 1.0) * 32767.0) as i16).collect();
+            self.ear.microphone.send(Sound { at, samples }).await.unwrap();
+            // Until the ear has taken all of it; nothing here takes real time.
+            while self.ear.microphone.capacity() < self.ear.microphone.max_capacity() {
+                tokio::task::yield_now().await;
+            }
+            self.heard += PIECE;
+        }
+        tokio::task::yield_now().await;
+    }
+
+    async fn silence(&mut self, ms: usize) {
+        let silence = noise(ms * RATE / 1000);
+        self.play(&vec![0.0; silence.len()], &silence).await;
+    }
+
+    async fn says(&mut self, samples: &[f32]) {
+        let mut heard = noise(samples.len().next_multiple_of(2 * PIECE));
+        heard.iter_mut().zip(samples).for_each(|(heard, sample)| *heard += sample);
+        self.play(&vec![0.0; heard.len()], &heard).await;
+    }
+}
+
+/// A quiet room: -66 dB.
+fn noise(length: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1u32 << 24) as f32 * 0.002 - 0.001
+    })
+    .take(length)
+    .collect()
+}
+
+const QUESTION: &str = "Excuse me, what time is it?";
+
+#[tokio::test]
+async fn a_spoken_sentence_becomes_a_turn_once_it_is_over() {
+    let recogniser = Understands::new(" What time is it? ");
+    let mut scene = Scene::new(Arc::clone(&recogniser));
+    scene.silence(600).await;
+    let question = at_power(speech("en-gb+f3", 150, QUESTION), 0.01);
+    let begun = scene.heard;
+    scene.says(&question).await;
+    assert!(!scene.room.acts().iter().any(|act| matches!(act, Act::Turn(_))), "{:?}", scene.room.acts());
+    scene.silence(700).await;
+    let words = "What time is it?".to_owned();
+    let acts = scene.room.acts();
+    let expected = [Act::Transcript(words.clone(), true), Act::Turn(words.clone())];
+    assert_eq!(acts[acts.len() - 2..], expected);
+    assert!(acts[..acts.len() - 2].iter().all(|act| *act == Act::Transcript(words.clone(), false)), "{acts:?}");
+    let (at, _) = scene.room.acts.lock().unwrap().last().unwrap().clone();
+    let waited = (at - begun - question.len()) * 1000 / RATE;
+    assert!((400..=560).contains(&waited), "the turn was taken {waited} ms after the last sound");
+    let asked = recogniser.asked.lock().unwrap().clone();
+    let (least, most) = (question.len(), question.len() + RATE);
+    assert!((least..most).contains(asked.last().unwrap()), "{asked:?} of {} samples", question.len());
+}
+
+#[tokio::test]
+async fn noises_are_no_turns_and_silence_asks_nobody() {
+    let recogniser = Understands::new("Thank you for watching!");
+    let mut scene = Scene::new(Arc::clone(&recogniser));
+    scene.silence(2_000).await;
+    for at in 0..5 {
+        // A knock.
+        let knock: Vec<f32> =
+            (0..320).map(|at| (-(at as f32) / 60.0).exp() * if at % 7 < 3 { 0.4 } else { -0.4 }).collect();
+        scene.says(&knock).await;
+        scene.silence(300 + 200 * at).await;
+    }
+    assert_eq!(scene.room.acts().iter().filter(|act| matches!(act, Act::Turn(_))).count(), 0);
+    assert!(recogniser.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_turn_that_is_not_understood_is_told_and_the_next_one_works() {
+    let mut scene = Scene::new(Understands::new("nothing"));
+    scene.silence(600).await;
+    let question = at_power(speech("en-us", 160, QUESTION), 0.01);
+    for _ in 0..2 {
+        scene.says(&question).await;
+        scene.silence(800).await;
+    }
+    let errors =
+        scene.room.acts().iter().filter(|act| matches!(act, Act::Error(words) if words.contains("1 s"))).count();
+    assert_eq!(errors, 2, "{:?}", scene.room.acts());
+}
+
+#[tokio::test]
+async fn the_button_interrupts_at_once_and_ends_the_turn_when_it_is_let_go() {
+    let mut scene = Scene::new(Understands::new("Go on."));
+    scene.silence(400).await;
+    scene.ear.button.send_replace(true);
+    scene.silence(100).await;
+    assert_eq!(scene.room.acts(), [Act::Interrupt]);
+    scene.says(&at_power(speech("en-us+m3", 160, "Tell me more about"), 0.01)).await;
+    scene.silence(1_500).await;
+    assert!(!scene.room.acts().contains(&Act::Turn("Go on.".into())), "{:?}", scene.room.acts());
+    scene.says(&at_power(speech("en-us+m3", 160, "the weather in Oslo."), 0.01)).await;
+    scene.ear.button.send_replace(false);
+    scene.silence(400).await;
+    assert_eq!(scene.room.acts().last(), Some(&Act::Turn("Go on.".into())));
+}
+
+/// The avatar's voice for so many seconds, at -20 dB.
+fn monologue(seconds: usize) -> Vec<f32> {
+    let mut said = Vec::new();
+    for sentence in SENTENCES.lines().filter(|line| !line.is_empty()).cycle() {
+        said.extend(speech("en-us", 168, sentence));
+        said.extend(vec![0.0; RATE / 3]);
+        if said.len() >= seconds * RATE {
+            break;
+        }
+    }
+    said.truncate(seconds * RATE);
+    at_power(said, 0.01)
+}
+
+/// What comes back of it, at -12 dB.
+fn echo(said: &[f32], delay_ms: usize) -> Vec<f32> {
+    let delay = delay_ms * RATE / 1000;
+    let gain = 10f32.powf(-12.0 / 20.0);
+    let mut heard = noise(said.len());
+    heard.iter_mut().skip(delay).zip(said).for_each(|(heard, sample)| *heard += gain * sample);
+    heard
+}
+
+#[tokio::test]
+async fn the_avatars_own_voice_never_interrupts_it_in_ten_minutes() {
+    let said = monologue(600);
+    for (delay, seconds) in [(120, 100), (350, 600), (800, 100)] {
+        let said = &said[..seconds * RATE];
+        let mut scene = Scene::new(Understands::new("Stop."));
+        scene.play(said, &echo(said, delay)).await;
+        assert_eq!(scene.room.acts(), [], "of an echo after {delay} ms");
+    }
+}
+
+/// Who speaks over the avatar, twice as loud as its echo.
+fn interruptions() -> Vec<Vec<f32>> {
+    let echo = 0.01 * 10f32.powf(-12.0 / 10.0);
+    let voices = [("en-gb+f3", 150), ("en-us+m3", 170), ("en-gb-scotland+f5", 160), ("en-029+m7", 180)];
+    let sentences = SENTENCES.lines().filter(|line| line.len() > 40).skip(60);
+    let spoken = sentences.zip(voices.iter().cycle()).take(40);
+    spoken.map(|(sentence, (voice, rate))| at_power(speech(voice, *rate, sentence), 4.0 * echo)).collect()
+}
+
+#[tokio::test]
+async fn who_speaks_over_the_avatar_is_noticed_within_300_ms() {
+    let said = monologue(280);
+    for delay in [120, 350] {
+        let mut microphone = echo(&said, delay);
+        let mut begins = Vec::new();
+        for (number, voice) in interruptions().iter().enumerate() {
+            let at = (6 * RATE + number * 27 * RATE / 4).next_multiple_of(PIECE) + number * 37 % PIECE;
+            let heard = &mut microphone[at..(at + 2 * RATE).min(said.len())];
+            heard.iter_mut().zip(voice).for_each(|(heard, sample)| *heard += sample);
+            begins.push(at);
+        }
+        let mut scene = Scene::new(Understands::new("Stop."));
+        scene.play(&said, &microphone).await;
+        let acts = scene.room.acts.lock().unwrap().clone();
+        let after = |at: usize, wanted: Act| {
+            let first = acts.iter().find(|(when, act)| *when + PIECE > at && *act == wanted);
+            first.map_or(usize::MAX, |(when, _)| (when + PIECE - at) * 1000 / RATE)
+        };
+        let noticed: Vec<usize> = begins.iter().map(|at| after(*at, Act::Lower)).collect();
+        let stopped: Vec<usize> = begins.iter().map(|at| after(*at, Act::Interrupt)).collect();
+        let within = |times: &[usize], limit: usize| times.iter().filter(|ms| **ms <= limit).count();
+        eprintln!("echo after {delay} ms: noticed {noticed:?}, stopped {stopped:?}");
+        assert!(within(&noticed, 300) * 100 >= 95 * begins.len(), "{} of {}", within(&noticed, 300), begins.len());
+        assert!(within(&stopped, 1_500) * 100 >= 90 * begins.len(), "{} of {}", within(&stopped, 1_500), begins.len());
+    }
+}
+
+/// Headphones: no echo at all, so nothing is ever learnt of one.
+#[tokio::test]
+async fn who_wears_headphones_is_noticed_too() {
+    let said = monologue(40);
+    let mut microphone = noise(said.len());
+    let voice = &interruptions()[0];
+    let at = 20 * RATE;
+    microphone[at..].iter_mut().zip(voice).for_each(|(heard, sample)| *heard += sample);
+    let mut scene = Scene::new(Understands::new("Stop."));
+    scene.play(&said, &microphone).await;
+    let acts = scene.room.acts.lock().unwrap().clone();
+    let (first, act) = &acts[0];
+    assert_eq!(*act, Act::Lower);
+    assert!((at..at + 3 * RATE / 10).contains(first), "at {} ms", (*first as f64 - at as f64) / 16.0);
+}
+
+#[tokio::test]
+async fn who_says_mm_hm_lets_the_avatar_go_on() {
+    let said = monologue(20);
+    let mut microphone = noise(said.len());
+    let short = at_power(speech("en-gb+f3", 240, "Mm-hm."), 0.01);
+    microphone[10 * RATE..].iter_mut().zip(&short).for_each(|(heard, sample)| *heard += sample);
+    let mut scene = Scene::new(Understands::new("Mm-hm."));
+    scene.play(&said, &microphone).await;
+    let acts = scene.room.acts();
+    assert_eq!((acts.first(), acts.last()), (Some(&Act::Lower), Some(&Act::GoOn)), "{acts:?}");
+    assert!(!acts.contains(&Act::Interrupt) && !acts.contains(&Act::Turn("Mm-hm.".into())), "{acts:?}");
+}
