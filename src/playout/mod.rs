@@ -123,21 +123,30 @@ impl PoseClock {
 
 /// Media time as the playout thread reads it: nanoseconds of the monotonic clock since the loop began.
 #[derive(Clone, Copy, Debug)]
-pub struct PlayoutClock(Instant);
+pub struct PlayoutClock {
+    began: Instant,
+    speed: u32,
+}
 
 impl PlayoutClock {
     /// A clock that reads zero now.
     pub fn start() -> Self {
-        Self(Instant::now())
+        Self::at_speed(1)
+    }
+
+    /// For simulations: time passes so many times as fast.
+    pub fn at_speed(speed: u32) -> Self {
+        Self { began: Instant::now(), speed: speed.max(1) }
     }
 
     pub fn now(&self) -> MediaTime {
-        MediaTime::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        let passed = self.began.elapsed().as_nanos() * u128::from(self.speed);
+        MediaTime::from_nanos(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
     /// The moment at which this clock reads `time`.
     pub fn instant(&self, time: MediaTime) -> Instant {
-        self.0 + Duration::from_nanos(time.nanos())
+        self.began + Duration::from_nanos(time.nanos().div_ceil(u64::from(self.speed)))
     }
 }
 
@@ -184,8 +193,12 @@ pub struct PlayoutEnded;
 
 impl Playout {
     pub fn spawn() -> std::io::Result<(Self, PlayoutThread)> {
+        Self::spawn_on(PlayoutClock::start())
+    }
+
+    /// With a clock of one's own.
+    pub fn spawn_on(clock: PlayoutClock) -> std::io::Result<(Self, PlayoutThread)> {
         let (control, controls) = blocking::sync_channel(CONTROLS);
-        let clock = PlayoutClock::start();
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         let thread = std::thread::Builder::new().name("playout".into()).spawn(move || {
@@ -255,7 +268,7 @@ fn run(controls: &blocking::Receiver<Control>, clock: PlayoutClock) {
     let mut sessions: Vec<Running> = Vec::new();
     let mut next_tick = 0u64;
     loop {
-        let wait = timeline.video_pts(FrameIndex(next_tick)).since(clock.now());
+        let wait = clock.instant(timeline.video_pts(FrameIndex(next_tick))).saturating_duration_since(Instant::now());
         match controls.recv_timeout(wait) {
             Ok(Control::Add(session)) => {
                 session.clock.publish(0, timeline.video_pts(FrameIndex(next_tick)));

@@ -38,11 +38,11 @@ pub(crate) struct Service {
     pub(crate) port: u16,
 }
 
-struct Model;
+pub(crate) struct Model;
 
 impl Model {
     /// On any free port if it is 0; tokens come at once, or at stated times.
-    fn start(port: u16, times: &[&str]) -> Service {
+    pub(crate) fn start(port: u16, times: &[&str]) -> Service {
         Service::start("llm_server.py", &[&[port.to_string().as_str()], times].concat())
     }
 }
@@ -73,7 +73,11 @@ impl Service {
     }
 
     pub(crate) async fn requests(&self) -> Vec<Value> {
-        let url = format!("http://127.0.0.1:{}/requests", self.port);
+        serde_json::from_value(self.tells("requests").await).unwrap()
+    }
+
+    pub(crate) async fn tells(&self, of: &str) -> Value {
+        let url = format!("http://127.0.0.1:{}/{of}", self.port);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let body = client.get(url).send().await.unwrap().bytes().await.unwrap();
         serde_json::from_slice(&body).unwrap()

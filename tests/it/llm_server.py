@@ -6,7 +6,8 @@ described at `misbehave`, "think" and "whole" are two dialects, "count" talks fo
 
     llm_server.py [PORT [FIRST_TOKEN_MS [TOKENS_PER_SECOND]]]
 
-prints its port. GET /requests tells what was asked and when (time.time()) the client closed the connection.
+prints its port. GET /requests tells what was asked and when (time.time()) the client closed the connection, GET /counts how
+many requests there were and how many of them were closed so.
 """
 
 import json
@@ -34,7 +35,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         with lock:
-            body = json.dumps(requests).encode()
+            closed = sum(request["closed_at"] is not None for request in requests)
+            told = {"asked": len(requests), "closed": closed} if self.path == "/counts" else requests
+            body = json.dumps(told).encode()
         self.whole(200, body)
 
     def do_POST(self):

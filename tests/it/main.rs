@@ -16,6 +16,7 @@ mod parity;
 mod programs;
 mod recogniser;
 mod signalling;
+mod soak;
 mod speech;
 mod torch_file;
 mod tune;
