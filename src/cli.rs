@@ -36,6 +36,8 @@ pub enum Command {
     Serve(Serve),
     /// Speak into a file, faster than real time
     Render(Render),
+    /// Speak into a sound file, with an avatar's own voice and without a picture
+    Say(Say),
     /// The avatars of this installation
     #[command(subcommand)]
     Avatars(Avatars),
@@ -128,6 +130,24 @@ pub struct Render {
     #[command(flatten)]
     pub machine: Machine,
     /// Print what was done as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Say {
+    #[arg(long, value_name = "ID", default_value = "demo")]
+    pub avatar: String,
+    /// Another engine than the avatar's: espeak-ng or hibari
+    #[arg(long, value_name = "NAME")]
+    pub engine: Option<String>,
+    /// Text to speak
+    #[arg(long, value_name = "TEXT")]
+    pub text: String,
+    /// Where to write the sound (16-bit mono)
+    #[arg(long, value_name = "FILE.wav")]
+    pub out: PathBuf,
+    /// Print what was done and how long it took as one JSON object
     #[arg(long)]
     pub json: bool,
 }

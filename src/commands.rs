@@ -8,6 +8,7 @@ mod list;
 mod measure;
 mod models;
 mod render;
+mod say;
 pub mod throughput;
 mod tune;
 
@@ -63,6 +64,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(arguments) => serve(&home, arguments).await,
         Command::Render(arguments) => render::run(&home, arguments).await,
+        Command::Say(arguments) => say::run(&home, arguments).await,
         Command::Avatars(command) => list::avatars(&home, command),
         Command::Models(command) => models::run(&home, command).await,
         Command::Pipelines(command) => list::pipelines(&home, command),

@@ -17,7 +17,7 @@ use crate::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
 use crate::media::description::CheckStatus;
 use crate::media::inventory::{self, MissingElement};
 use crate::media::{self, EncoderChoice, Encoders, PipelineDir};
-use crate::speech::tts::espeak;
+use crate::speech::tts::{espeak, hibari};
 use crate::speech::{SpeechError, Voice, tts};
 
 /// What the server would be started with.
@@ -114,6 +114,7 @@ pub fn run(input: &DoctorInput) -> Report {
         let latents = input.folders.avatars.join(input.avatar.as_str()).join("latents.safetensors");
         checks.push(model(&input.folders.models.join(&manifest.model), &latents, &manifest));
         checks.push(voice(espeak::ENGINE, &manifest.voice));
+        checks.push(neural_voice(&hibari::folder(&input.folders.models)));
     }
     checks.push(port(input.listen));
     Report::new(checks)
@@ -258,7 +259,12 @@ fn model(folder: &Path, latents: &Path, manifest: &Manifest) -> Check {
 fn voice(program: &str, voice: &Voice) -> Check {
     const NAME: &str = "voice";
     let in_manifest = "edit [voice] in the avatar's avatar.toml";
-    if let Err(error) = tts::from_voice(voice) {
+    if voice.engine == hibari::ENGINE {
+        // Whether it is there is a check of its own; espeak-ng, which stands in for it, is always needed.
+        if let Err(error) = hibari::check(voice) {
+            return Check::fault(NAME, error, in_manifest);
+        }
+    } else if let Err(error) = tts::from_voice(voice, Path::new("")) {
         return Check::fault(NAME, error, in_manifest);
     }
     match espeak::Installed::probe(program) {
@@ -273,6 +279,22 @@ fn voice(program: &str, voice: &Voice) -> Check {
             }
             Err(problem) => Check::fault(NAME, problem, in_manifest),
         },
+    }
+}
+
+/// Loads the neural voice and lets it say a word.
+fn neural_voice(folder: &Path) -> Check {
+    const NAME: &str = "hibari";
+    match hibari::try_out(folder) {
+        Ok(share) => Check::ok(NAME, format!("a neural English voice, {share:.2} s of work for a second of speech")),
+        Err(error @ hibari::HibariError::Missing { .. }) => {
+            let fix = "run scripts/setup.sh; espeak-ng speaks instead of it";
+            Check::note(NAME, format!("no neural voice: {error}"), fix)
+        }
+        Err(error) => {
+            let fix = format!("remove {} and run scripts/setup.sh; espeak-ng speaks instead of it", folder.display());
+            Check::note(NAME, error.to_string(), fix)
+        }
     }
 }
 

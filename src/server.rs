@@ -145,7 +145,7 @@ pub async fn serve(
         Ok(media::Encoders::select(&choice, &media::PipelineDir::find(&pipelines))?)
     });
     let dialogues = Dialogues::new(config.llm.clone())?;
-    let voices = Voices::new(config.tts.clone())?;
+    let voices = Voices::new(config.tts.clone(), &config.folders.models)?;
     let recogniser = config.asr.clone().map(Recogniser::new).transpose().map_err(anyhow::Error::msg)?;
     let ears = recogniser.map(|recogniser| Ears::new(Arc::new(recogniser)));
     let works = Works::start(&config.folders, &manifest.model, &config.device).await?;
@@ -158,7 +158,8 @@ pub async fn serve(
         readiness,
         shutdown_grace: GRACE / 2,
     };
-    let store = SessionStore::new(config, &works, (dialogues, voices, ears), encoders, tracker.clone(), stop.clone());
+    let services = (dialogues, voices.clone(), ears);
+    let store = SessionStore::new(config, &works, services, encoders, tracker.clone(), stop.clone());
     store.preload().await?;
     let store = Arc::new(store);
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));
@@ -189,6 +190,7 @@ pub async fn serve(
         tracing::warn!(left = tracker.len(), "some sessions did not end in time");
         anyhow::bail!("sessions did not end within {GRACE:?}");
     }
+    voices.stop().await;
     works.stop().await?;
     ended??;
     match ended_thread {

@@ -25,9 +25,7 @@ use crate::media::{self, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
 use crate::server::{self, Works};
-use crate::speech::sentence::SentenceSplitter;
-use crate::speech::spoken::spoken;
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, tts};
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, spoken, tts};
 use crate::timeline::{FPS, FrameIndex};
 
 /// Idle frames after the last word, so that a film does not end on an open mouth.
@@ -42,7 +40,8 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let id: AvatarId = arguments.avatar.parse()?;
     let manifest = AvatarStore::new(&folders.avatars).manifest(&id)?;
     let (devices, _) = arguments.machine.resolve()?;
-    let clips = clips(&arguments, &manifest.voice)?;
+    let voices = tts::Voices::new(None, &folders.models)?;
+    let clips = clips(&arguments, &manifest.voice, &voices)?;
     media::init()?;
     let recording = Recording::install()?;
     let started = Instant::now();
@@ -70,6 +69,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     drop(driver);
     let shown = filming.await?;
     works.stop().await?;
+    voices.stop().await;
     let (spoken, shown) = (spoken?, shown?);
 
     let wall = speaking.elapsed();
@@ -120,19 +120,15 @@ impl Clips {
     }
 }
 
-fn clips(arguments: &Render, voice: &crate::speech::Voice) -> anyhow::Result<Clips> {
+fn clips(arguments: &Render, voice: &crate::speech::Voice, voices: &tts::Voices) -> anyhow::Result<Clips> {
     if let Some(path) = &arguments.audio {
         return Ok(Clips::Sound(read_wav(path)?));
     }
-    let text = arguments.text.as_deref().unwrap_or_default();
-    let mut splitter = SentenceSplitter::new();
-    let mut sentences = splitter.push(text);
-    sentences.extend(splitter.finish());
-    let sentences: Vec<String> = sentences.iter().filter_map(|sentence| spoken(sentence, &voice.language)).collect();
+    let sentences = spoken::sentences(arguments.text.as_deref().unwrap_or_default(), &voice.language);
     if sentences.is_empty() {
         return Err(BadInput("--text holds nothing that can be spoken".into()).into());
     }
-    Ok(Clips::Sentences { tts: tts::from_voice(voice)?, voice: voice.clone(), sentences })
+    Ok(Clips::Sentences { tts: voices.of(voice)?, voice: voice.clone(), sentences })
 }
 
 /// The whole file as mono pieces of 100 ms.

@@ -42,7 +42,7 @@ pub(super) async fn run(home: &Home, arguments: TuneDecoder) -> anyhow::Result<E
         let message = format!("{} is there already: --replace makes it anew", target.display());
         return Err(BadInput(message).into());
     }
-    let speech = speech(&avatar.manifest.voice).await?;
+    let speech = speech(&avatar.manifest.voice, &folders.models).await?;
     let as_json = arguments.json;
     let place = target.clone();
     let tuned = tokio::task::spawn_blocking(move || learn(&folders, &avatar, &speech, &arguments, &place)).await??;
@@ -65,8 +65,9 @@ pub(super) async fn run(home: &Home, arguments: TuneDecoder) -> anyhow::Result<E
 }
 
 /// The sentences in the avatar's voice, at 16 kHz.
-async fn speech(voice: &Voice) -> anyhow::Result<Vec<f32>> {
-    let tts = tts::from_voice(voice)?;
+async fn speech(voice: &Voice, models: &Path) -> anyhow::Result<Vec<f32>> {
+    let voices = tts::Voices::new(None, models)?;
+    let tts = voices.of(voice)?;
     let mut speech = Vec::new();
     for sentence in SPOKEN {
         let mut pieces = tts.speak(sentence, voice)?;
@@ -83,6 +84,8 @@ async fn speech(voice: &Voice) -> anyhow::Result<Vec<f32>> {
             speech.extend(resampler.finish()?);
         }
     }
+    drop(tts);
+    voices.stop().await;
     Ok(speech)
 }
 

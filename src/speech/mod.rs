@@ -26,7 +26,7 @@ pub struct PcmChunk {
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Voice {
-    /// Which synthesiser: `espeak-ng`.
+    /// Which synthesiser: `espeak-ng` or `hibari`.
     pub engine: String,
     /// BCP 47 tag, such as `en-us` or `cmn`.
     pub language: String,
@@ -42,6 +42,13 @@ pub struct Voice {
 }
 
 impl Voice {
+    /// An engine's own name, pace and pitch.
+    pub fn plain(language: &str) -> Self {
+        let language = language.to_owned();
+        let (rate, pitch) = (Self::default_rate(), Self::default_pitch());
+        Self { engine: String::new(), language, name: String::new(), rate, pitch }
+    }
+
     const fn default_rate() -> u32 {
         165
     }
@@ -73,8 +80,11 @@ pub enum SpeechError {
     BadAudio { program: &'static str, problem: String },
     #[error("voice {field} {value:?} cannot be spoken with: it must be {expected}")]
     BadVoice { field: &'static str, value: String, expected: &'static str },
-    #[error("voice engine {name:?} is not known; known: espeak-ng")]
+    #[error("voice engine {name:?} is not known; known: espeak-ng, hibari")]
     UnknownEngine { name: String },
+    /// In this process.
+    #[error("the voice {engine} {problem}")]
+    Voice { engine: &'static str, problem: String },
     /// Behind an endpoint.
     #[error("the voice service {0}")]
     Service(String),

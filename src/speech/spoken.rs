@@ -3,6 +3,7 @@
 //! In here: a pure function on one sentence, in English; other languages only lose the unspeakable parts of addresses.
 //! Not in here: marks and emoji (`speakable`); plain numbers and common abbreviations, which synthesisers know.
 
+use super::sentence::SentenceSplitter;
 use super::speakable::speakable;
 
 const MONTHS: [&str; 12] = [
@@ -72,6 +73,14 @@ const SIGNS: [(&str, &str); 16] = [
 /// The entities that models write.
 const ENTITIES: [(&str, &str); 6] =
     [("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&nbsp;", " ")];
+
+/// The sentences of a whole text, as they are to be spoken.
+pub fn sentences(text: &str, language: &str) -> Vec<String> {
+    let mut splitter = SentenceSplitter::new();
+    let mut sentences = splitter.push(text);
+    sentences.extend(splitter.finish());
+    sentences.iter().filter_map(|sentence| spoken(sentence, language)).collect()
+}
 
 /// A sentence as a voice of this language (BCP 47) should read it; `None` if nothing in it can be spoken.
 pub fn spoken(sentence: &str, language: &str) -> Option<String> {

@@ -489,3 +489,25 @@ fn a_home_without_avatars_is_named() {
     assert_eq!(output.status.code(), Some(2));
     assert!(error(&output).contains("models/avatars"), "{}", error(&output));
 }
+
+#[test]
+fn an_avatar_says_a_text_into_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("said.wav");
+    let say = |engine: &str| {
+        let out = file.to_str().unwrap();
+        let text = "Hello there. It is good to see you.";
+        let output = run(&["say", "--engine", engine, "--text", text, "--out", out, "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        let report = stdout_json(&output);
+        assert_eq!((&report["engine"], &report["sentences"]), (&json!(engine), &json!(2)));
+        let audio = report["audio_ms"].as_f64().unwrap();
+        let wav = hound::WavReader::open(&file).unwrap();
+        let written = f64::from(wav.duration()) * 1000.0 / f64::from(wav.spec().sample_rate);
+        assert!((1_500.0..6_000.0).contains(&audio) && (written - audio).abs() < 1.0, "{audio} and {written} ms");
+        wav.spec().sample_rate
+    };
+    assert_eq!((say("hibari"), say("espeak-ng")), (24_000, 22_050));
+    let output = run(&["say", "--engine", "siri", "--text", "Hello.", "--out", file.to_str().unwrap()]);
+    assert!(!output.status.success() && error(&output).contains("known: espeak-ng, hibari"), "{output:?}");
+}

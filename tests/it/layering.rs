@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 16] = [
+const HOMES: [(&str, &[&str]); 19] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -17,7 +17,10 @@ const HOMES: [(&str, &[&str]); 16] = [
     ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/remote.rs"]),
     ("rubato", &["speech"]),
     ("earshot", &["hearing"]),
-    ("realfft", &["hearing"]),
+    ("realfft", &["hearing", "speech/tts/hibari"]),
+    ("rten", &["speech/tts/hibari"]),
+    ("rten_tensor", &["speech/tts/hibari"]),
+    ("fancy_regex", &["speech/tts/hibari"]),
     ("tiny_skia", &["demo"]),
     ("anyhow", &["server", "server.rs", "commands", "commands.rs", "demo", "bin"]),
 ];

@@ -1,9 +1,9 @@
-//! Speech with the real espeak-ng, from text to pieces of sound.
+//! Speech with the real espeak-ng and the neural voice, from text to pieces of sound.
 
 use std::path::Path;
 
 use mouthpiece::speech::resample::Resampler;
-use mouthpiece::speech::tts::{espeak, from_voice};
+use mouthpiece::speech::tts::{Voices, espeak, from_voice, hibari};
 use mouthpiece::speech::{PcmStream, SpeechError, Tts, Voice};
 
 fn voice(language: &str, name: &str) -> Voice {
@@ -55,7 +55,8 @@ fn espeak_called(name: &str) -> (tempfile::TempDir, espeak::Espeak) {
 #[tokio::test]
 async fn a_sentence_is_spoken_in_pieces_with_short_silence_around_it() {
     let voice = voice("en-us", "f3");
-    let mut stream = from_voice(&voice).unwrap().speak("Hello, I am your talking avatar.", &voice).unwrap();
+    let mut stream =
+        from_voice(&voice, Path::new("")).unwrap().speak("Hello, I am your talking avatar.", &voice).unwrap();
     let (mut pieces, mut samples, mut rate) = (0, Vec::new(), 0);
     while let Some(chunk) = stream.recv().await {
         let chunk = chunk.unwrap();
@@ -137,7 +138,7 @@ async fn a_missing_program_says_how_to_get_it() {
 
 #[test]
 fn an_unknown_engine_is_named() {
-    let error = from_voice(&Voice { engine: "siri".into(), ..voice("en-us", "") }).err().unwrap();
+    let error = from_voice(&Voice { engine: "siri".into(), ..voice("en-us", "") }, Path::new("")).err().unwrap();
     assert!(error.to_string().contains("\"siri\"") && error.to_string().contains("espeak-ng"), "{error}");
 }
 
@@ -177,4 +178,43 @@ async fn both_rates_made_from_one_sentence_are_equally_long() {
     }
     let correlation = product / (low_power * high_power).sqrt();
     assert!(correlation > 0.95, "{correlation}");
+}
+
+const RATE_OF_ESPEAK: u32 = 22_050;
+const RATE_OF_HIBARI: u32 = 24_000;
+
+fn neural() -> Voice {
+    Voice { engine: hibari::ENGINE.into(), ..voice("en-us", "heart") }
+}
+
+#[tokio::test]
+async fn the_neural_voice_speaks_and_what_it_cannot_espeak_does() {
+    let voices = Voices::new(None, &Path::new(env!("CARGO_MANIFEST_DIR")).join("models")).unwrap();
+    let tts = voices.of(&neural()).unwrap();
+    let (samples, rate) = listen(tts.speak("Hello, I am your talking avatar.", &neural()).unwrap()).await.unwrap();
+    assert_eq!(rate, RATE_OF_HIBARI);
+    let length = seconds(&samples, rate);
+    assert!((1.2..4.0).contains(&length), "{length} s");
+    let loudest = samples.iter().fold(0.0f32, |loudest, sample| loudest.max(sample.abs()));
+    assert!((0.1..1.0).contains(&loudest), "{loudest}");
+
+    let (chinese, rate) = listen(tts.speak("\u{4f60}\u{597d}", &neural()).unwrap()).await.unwrap();
+    assert_eq!(rate, RATE_OF_ESPEAK);
+    assert!(seconds(&chinese, rate) > 0.3);
+    let (_, rate) = listen(tts.speak("Hello again.", &neural()).unwrap()).await.unwrap();
+    assert_eq!(rate, RATE_OF_HIBARI, "one text that it cannot say does not silence the voice");
+    drop(tts);
+    voices.stop().await;
+}
+
+#[tokio::test]
+async fn espeak_speaks_where_the_neural_voice_is_not_installed() {
+    let models = tempfile::tempdir().unwrap();
+    let voices = Voices::new(None, models.path()).unwrap();
+    let tts = voices.of(&neural()).unwrap();
+    let (samples, rate) = listen(tts.speak("Hello, I am your talking avatar.", &neural()).unwrap()).await.unwrap();
+    assert_eq!(rate, RATE_OF_ESPEAK);
+    assert!(seconds(&samples, rate) > 1.0);
+    let error = from_voice(&neural(), models.path()).err().unwrap().to_string();
+    assert!(error.contains("voices/hibari has no hibari.onnx"), "{error}");
 }

@@ -58,7 +58,7 @@ impl Fallback {
 
     fn failed(&self, error: &SpeechError, heard: Duration) {
         let after_ms = heard.as_millis();
-        tracing::warn!(%error, after_ms, "the voice failed, so the avatar's own speaks for {:?}", self.rest.lasts);
+        tracing::warn!(%error, after_ms, "the voice failed, so another speaks for {:?}", self.rest.lasts);
         crate::metrics::tts_fell_back(if heard.is_zero() { "before" } else { "within" });
         self.rest.begin();
     }

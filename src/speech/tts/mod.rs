@@ -5,44 +5,110 @@
 
 pub mod espeak;
 pub mod fallback;
+pub mod hibari;
 pub mod remote;
 mod silence;
 mod wav;
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{SpeechError, Tts, Voice};
+use super::{PcmStream, SpeechError, Tts, Voice};
+use espeak::Espeak;
 use fallback::{Fallback, Rest};
+use hibari::Hibari;
 use remote::Remote;
 
-/// The synthesiser that `voice` asks for, after checking that the engine and the fields are ones it can speak with.
-pub fn from_voice(voice: &Voice) -> Result<Arc<dyn Tts>, SpeechError> {
+/// The synthesiser that `voice` asks for and no other, after checking that the engine and the fields are ones it can speak
+/// with. `models` is the folder that holds the voices' files.
+pub fn from_voice(voice: &Voice, models: &Path) -> Result<Arc<dyn Tts>, SpeechError> {
     match voice.engine.as_str() {
         espeak::ENGINE => {
             espeak::check(voice)?;
-            Ok(Arc::new(espeak::Espeak::new()))
+            Ok(Arc::new(Espeak::new()))
+        }
+        hibari::ENGINE => {
+            hibari::check(voice)?;
+            Ok(Arc::new(Hibari::start(&hibari::folder(models))?))
         }
         other => Err(SpeechError::UnknownEngine { name: other.chars().take(80).collect() }),
     }
 }
 
-/// Gives each session its voice.
-pub struct Voices(Option<(Remote, Rest)>);
+/// espeak-ng for a voice of another engine: in its language and at its pace.
+#[derive(Default)]
+struct StandIn(Espeak);
+
+impl Tts for StandIn {
+    fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
+        let engine = espeak::ENGINE.to_owned();
+        self.0.speak(text, &Voice { engine, name: String::new(), ..voice.clone() })
+    }
+}
+
+/// Gives each session its voice; clones share the synthesisers.
+#[derive(Clone)]
+pub struct Voices(Arc<Shared>);
+
+struct Shared {
+    models: PathBuf,
+    remote: Option<(Remote, Rest)>,
+    /// Once an avatar has asked for it, for all that do.
+    hibari: Mutex<Option<Hibari>>,
+}
 
 impl Voices {
     /// With settings, all avatars speak with that service's voice, and with their own where it fails. Says so in the log.
-    pub fn new(settings: Option<remote::Settings>) -> Result<Self, SpeechError> {
-        let Some(settings) = settings else { return Ok(Self(None)) };
-        tracing::info!(url = settings.url, model = settings.model, voice = settings.voice, "a voice service speaks");
-        let rest = Rest::lasting(settings.rest);
-        Ok(Self(Some((Remote::new(settings)?, rest))))
+    pub fn new(settings: Option<remote::Settings>, models: &Path) -> Result<Self, SpeechError> {
+        let remote = match settings {
+            None => None,
+            Some(settings) => {
+                let remote::Settings { url, model, voice, rest, .. } = &settings;
+                tracing::info!(url, model, voice, "a voice service speaks");
+                let rest = Rest::lasting(*rest);
+                Some((Remote::new(settings)?, rest))
+            }
+        };
+        Ok(Self(Arc::new(Shared { models: models.to_owned(), remote, hibari: Mutex::default() })))
     }
 
     pub fn of(&self, voice: &Voice) -> Result<Arc<dyn Tts>, SpeechError> {
-        let own = from_voice(voice)?;
-        Ok(match &self.0 {
+        let own = self.own(voice)?;
+        Ok(match &self.0.remote {
             None => own,
             Some((remote, rest)) => Arc::new(Fallback::new(Arc::new(remote.clone()), own, rest.clone())),
         })
+    }
+
+    /// Where the neural voice is not installed, or cannot say something, espeak-ng does.
+    fn own(&self, voice: &Voice) -> Result<Arc<dyn Tts>, SpeechError> {
+        if voice.engine != hibari::ENGINE {
+            return from_voice(voice, &self.0.models);
+        }
+        hibari::check(voice)?;
+        let stand_in: Arc<dyn Tts> = Arc::new(StandIn::default());
+        Ok(match self.hibari() {
+            // It fails over a text, not for a time, so it is not left alone afterwards.
+            Ok(hibari) => Arc::new(Fallback::new(Arc::new(hibari), stand_in, Rest::lasting(Duration::ZERO))),
+            Err(error) => {
+                tracing::warn!(%error, "the neural voice is not here, so espeak-ng speaks: scripts/setup.sh installs it");
+                stand_in
+            }
+        })
+    }
+
+    fn hibari(&self) -> Result<Hibari, hibari::HibariError> {
+        let mut started = self.0.hibari.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*started {
+            Some(hibari) => Ok(hibari.clone()),
+            None => Ok(started.insert(Hibari::start(&hibari::folder(&self.0.models))?).clone()),
+        }
+    }
+
+    /// Joins the synthesisers' threads, once the sessions that speak with them have ended.
+    pub async fn stop(self) {
+        // It only panics if they do, which they have told of.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 }

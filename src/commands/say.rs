@@ -1,0 +1,99 @@
+//! `mouthpiece say`: a text in an avatar's own voice, into a WAV file, and how long that took.
+//!
+//! In here: the sentences one after another, without a network or a picture. Runs on: the caller's task.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{BadInput, print, print_json, rounded};
+use crate::avatar::AvatarStore;
+use crate::cli::{Home, Say};
+use crate::config::Folders;
+use crate::ids::AvatarId;
+use crate::speech::{PcmChunk, Tts, Voice, spoken, tts};
+
+/// Said and forgotten: a voice reads its files when it first speaks.
+const WARM_UP: &str = "Ready.";
+
+#[derive(Default)]
+struct Sound {
+    samples: Vec<f32>,
+    rate: u32,
+    /// From the first sentence to its first sound.
+    first: Option<Duration>,
+}
+
+pub(super) async fn run(home: &Home, arguments: Say) -> anyhow::Result<ExitCode> {
+    let folders = Folders::find(home)?;
+    let id: AvatarId = arguments.avatar.parse()?;
+    let mut voice = AvatarStore::new(&folders.avatars).manifest(&id)?.voice;
+    if let Some(engine) = arguments.engine.filter(|engine| *engine != voice.engine) {
+        // What the manifest says of name and pitch is the other engine's.
+        voice = Voice { engine, ..Voice::plain(&voice.language) };
+    }
+    let sentences = spoken::sentences(&arguments.text, &voice.language);
+    if sentences.is_empty() {
+        return Err(BadInput("--text holds nothing that can be spoken".into()).into());
+    }
+    let tts = tts::from_voice(&voice, &folders.models)?;
+    let started = Instant::now();
+    listen(tts.as_ref(), WARM_UP, &voice, &mut Sound::default()).await?;
+    let loading = started.elapsed();
+    let mut sound = Sound::default();
+    let started = Instant::now();
+    for sentence in &sentences {
+        listen(tts.as_ref(), sentence, &voice, &mut sound).await?;
+    }
+    let wall = started.elapsed();
+    // A voice that has a thread waits for it here.
+    tokio::task::spawn_blocking(move || drop(tts)).await?;
+    write(&arguments.out, &sound)?;
+    let seconds = sound.samples.len() as f64 / f64::from(sound.rate.max(1));
+    let report = json!({
+        "engine": voice.engine,
+        "sentences": sentences.len(),
+        "audio_ms": (seconds * 1000.0).round(),
+        "load_ms": loading.as_millis(),
+        "first_sound_ms": sound.first.map(|first| rounded(first.as_secs_f64() * 1000.0)),
+        "wall_ms": rounded(wall.as_secs_f64() * 1000.0),
+        "realtime_factor": (wall.as_secs_f64() / seconds * 10_000.0).round() / 10_000.0,
+    });
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        let (file, wall) = (arguments.out.display(), wall.as_secs_f64());
+        print(&format!("{file}: {seconds:.1} s of speech, made in {wall:.2} s by {}\n", voice.engine));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn listen(tts: &dyn Tts, sentence: &str, voice: &Voice, sound: &mut Sound) -> anyhow::Result<()> {
+    let asked = Instant::now();
+    let mut pieces = tts.speak(sentence, voice)?;
+    while let Some(piece) = pieces.recv().await {
+        let PcmChunk { samples, sample_rate } = piece?;
+        sound.first.get_or_insert_with(|| asked.elapsed());
+        sound.rate = sample_rate;
+        sound.samples.extend(samples);
+    }
+    Ok(())
+}
+
+fn write(path: &Path, sound: &Sound) -> anyhow::Result<()> {
+    let bad = |error: hound::Error| BadInput(format!("{}: {error}", path.display()));
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: sound.rate.max(1),
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).map_err(bad)?;
+    for sample in &sound.samples {
+        #[allow(clippy::cast_possible_truncation, reason = "within 16 bits")]
+        writer.write_sample((sample.clamp(-1.0, 1.0) * 32_767.0).round() as i16).map_err(bad)?;
+    }
+    Ok(writer.finalize().map_err(bad)?)
+}

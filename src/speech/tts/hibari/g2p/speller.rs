@@ -1,0 +1,57 @@
+//! How a word sounds that is in no lexicon: a small network reads it letter by letter.
+//!
+//! In here: letters in, phonemes out. Runs on: the voice's thread.
+//!
+//! A port of `oov.py` of hibari 0.2.1 (Apache-2.0, see `g2p`).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use rten::{ThreadPool, Value};
+use rten_tensor::Tensor;
+
+use crate::speech::tts::hibari::network::Network;
+use crate::speech::tts::hibari::{HibariError, files};
+
+#[derive(serde::Deserialize)]
+struct Letters {
+    r#in: Vec<char>,
+    out: Vec<char>,
+    maxlen: usize,
+}
+
+pub(super) struct Speller {
+    network: Network,
+    letters: HashMap<char, i32>,
+    phonemes: Vec<char>,
+    longest: usize,
+}
+
+impl Speller {
+    pub(super) fn load(folder: &Path, pool: &Arc<ThreadPool>) -> Result<Self, HibariError> {
+        let letters: Letters = files::json(folder, files::SPELLER_LETTERS)?;
+        Ok(Self {
+            network: Network::load(&folder.join(files::SPELLER), pool)?,
+            // 0 fills up.
+            letters: letters.r#in.into_iter().zip(1..).collect(),
+            phonemes: letters.out,
+            longest: letters.maxlen,
+        })
+    }
+
+    pub(super) fn read(&self, word: &str) -> Result<String, HibariError> {
+        let known = word.chars().filter_map(|letter| self.letters.get(&letter).copied());
+        let ids: Vec<i32> = known.take(self.longest).collect();
+        if ids.is_empty() {
+            return Ok(String::new());
+        }
+        let input = Value::from(Tensor::from_data(&[1, ids.len()], ids));
+        let [said] = self.network.run(vec![("chars", input)], ["ids"])?;
+        let said = self.network.ids(said)?;
+        // Connectionist temporal classification: a sound that lasts is one sound, 0 is between two.
+        let begins = |at: usize| at == 0 || said[at] != said[at - 1];
+        let sound = |at: usize| self.phonemes.get(usize::try_from(said[at] - 1).ok()?);
+        Ok((0..said.len()).filter(|&at| begins(at)).filter_map(sound).collect())
+    }
+}
