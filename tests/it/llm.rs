@@ -151,7 +151,7 @@ impl Client {
     }
 
     /// Everything from here to the first message that fits, which is the last.
-    async fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+    pub(crate) async fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         let from = self.seen.len();
         let found = async {
             while !self.seen[from..].last().is_some_and(&fits) {

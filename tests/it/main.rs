@@ -8,6 +8,7 @@ mod fetch;
 mod full_size;
 mod hearing;
 mod hub;
+mod interruption;
 mod layering;
 mod llm;
 mod models;
