@@ -259,8 +259,10 @@ fn model(folder: &Path, latents: &Path, manifest: &Manifest) -> Check {
 fn voice(program: &str, voice: &Voice) -> Check {
     const NAME: &str = "voice";
     let in_manifest = "edit [voice] in the avatar's avatar.toml";
-    if voice.engine == hibari::ENGINE {
-        // Whether it is there is a check of its own; espeak-ng, which stands in for it, is always needed.
+    // Whether it is there is a check of its own; espeak-ng, which stands in for it, is always needed.
+    let is_neural = voice.engine == hibari::ENGINE;
+    let stand_in = tts::stand_in(voice);
+    if is_neural {
         if let Err(error) = hibari::check(voice) {
             return Check::fault(NAME, error, in_manifest);
         }
@@ -272,7 +274,8 @@ fn voice(program: &str, voice: &Voice) -> Check {
             Check::fault(NAME, error, "run scripts/setup.sh, or on Debian `apt-get install espeak-ng`")
         }
         Err(error) => Check::fault(NAME, error, format!("see whether `{program} --version` works in a terminal")),
-        Ok(installed) => match installed.supports(voice) {
+        Ok(installed) => match installed.supports(if is_neural { &stand_in } else { voice }) {
+            Ok(()) if is_neural => Check::ok(NAME, format!("hibari, and espeak-ng {} in its place", installed.version)),
             Ok(()) => {
                 let name = if voice.name.is_empty() { String::new() } else { format!(", variant {}", voice.name) };
                 Check::ok(NAME, format!("espeak-ng {} speaks {}{name}", installed.version, voice.language))
@@ -346,6 +349,10 @@ mod tests {
             voice(espeak::ENGINE, &changed)
         };
         is_fault(&other(|voice| voice.engine = "siri".into()), "\"siri\"", "avatar.toml");
+        is_fault(&other(|voice| voice.engine = "hibari".into()), "\"f5\"", "avatar.toml");
+        let neural = Voice { engine: "hibari".into(), name: "heart".into(), pitch: 50, ..demo_voice() };
+        assert_eq!(voice(espeak::ENGINE, &neural).status, Status::Ok);
+        is_fault(&voice("false", &neural), "exit status: 1", "`false --version`");
         is_fault(&other(|voice| voice.name = "f77".into()), "no variant \"f77\"", "avatar.toml");
         is_fault(&other(|voice| voice.language = "xx".into()), "no language \"xx\"", "avatar.toml");
     }

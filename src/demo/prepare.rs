@@ -106,7 +106,7 @@ fn manifest(config: &ModelConfig, mask: &[u8]) -> Result<String> {
         "# Written by `demo-model prepare`.\n\
          id = \"demo\"\nname = \"Mika\"\nmodel = \"{}\"\nwidth = {FRAME_SIZE}\nheight = {FRAME_SIZE}\nfps = 25\n\
          cycle = \"loop\"\ndecode_rows = [{first}, {end}]\nlicence = \"MIT OR Apache-2.0\"\n\n\
-         [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\nname = \"f5\"\nrate = 168\npitch = 55\n",
+         [voice]\nengine = \"hibari\"\nlanguage = \"en-us\"\nrate = 168\n",
         config.name
     );
     // What is written can be read, or it is not written.

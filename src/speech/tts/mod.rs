@@ -36,14 +36,18 @@ pub fn from_voice(voice: &Voice, models: &Path) -> Result<Arc<dyn Tts>, SpeechEr
     }
 }
 
-/// espeak-ng for a voice of another engine: in its language and at its pace.
+/// espeak-ng's voice for one of hibari's: a woman's too, at its pace.
+pub fn stand_in(voice: &Voice) -> Voice {
+    Voice { engine: espeak::ENGINE.to_owned(), name: "f5".to_owned(), ..voice.clone() }
+}
+
+/// espeak-ng for hibari.
 #[derive(Default)]
 struct StandIn(Espeak);
 
 impl Tts for StandIn {
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
-        let engine = espeak::ENGINE.to_owned();
-        self.0.speak(text, &Voice { engine, name: String::new(), ..voice.clone() })
+        self.0.speak(text, &stand_in(voice))
     }
 }
 
