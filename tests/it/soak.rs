@@ -261,7 +261,7 @@ impl Talk {
     async fn is_interrupted(&mut self, turn: usize) -> f64 {
         let number = turn / INTERRUPTED;
         let name = format!("turn {turn}");
-        let before_a_word = number % 4 == 0;
+        let before_a_word = number.is_multiple_of(4);
         self.says(if before_a_word { "hang" } else { "count" }, &name);
         if before_a_word {
             self.model_counts("asked", turn + 1).await;
