@@ -241,7 +241,7 @@ impl Conversation {
             return Err(refuse(ErrorCode::AudioNotStarted, "audio came before audio_start {sample_rate}"));
         };
         let samples = samples.iter().map(|sample| f32::from(*sample) / 32768.0).collect();
-        match pieces.try_send(Ok(PcmChunk { samples, sample_rate: *sample_rate })) {
+        match pieces.try_send(Ok(PcmChunk::new(samples, *sample_rate))) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(refuse(ErrorCode::Busy, "audio comes faster than it is spoken: send it in real time"))

@@ -156,10 +156,7 @@ fn read_wav(path: &Path) -> anyhow::Result<Vec<PcmChunk>> {
     let mono: Vec<f32> =
         samples.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / f32::from(spec.channels)).collect();
     let piece = (spec.sample_rate / 10) as usize;
-    Ok(mono
-        .chunks(piece)
-        .map(|samples| PcmChunk { samples: samples.to_vec(), sample_rate: spec.sample_rate })
-        .collect())
+    Ok(mono.chunks(piece).map(|samples| PcmChunk::new(samples.to_vec(), spec.sample_rate)).collect())
 }
 
 /// Frames spoken.

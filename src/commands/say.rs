@@ -74,7 +74,7 @@ async fn listen(tts: &dyn Tts, sentence: &str, voice: &Voice, sound: &mut Sound)
     let asked = Instant::now();
     let mut pieces = tts.speak(sentence, voice)?;
     while let Some(piece) = pieces.recv().await {
-        let PcmChunk { samples, sample_rate } = piece?;
+        let PcmChunk { samples, sample_rate, .. } = piece?;
         sound.first.get_or_insert_with(|| asked.elapsed());
         sound.rate = sample_rate;
         sound.samples.extend(samples);

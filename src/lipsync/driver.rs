@@ -266,7 +266,7 @@ impl<'a> Planner<'a> {
             *resamplers = Some((Resampler::new(rate, LIPSYNC_RATE)?, Resampler::new(rate, PLAYOUT_RATE)?));
         }
         if let Some((to_network, to_playout)) = resamplers {
-            let (network, playout) = (to_network.push(&chunk.samples)?, to_playout.push(&chunk.samples)?);
+            let (network, playout) = (to_network.push(&chunk.samples)?, to_playout.push(chunk.heard())?);
             self.take(&network, &playout);
         }
         Ok(())

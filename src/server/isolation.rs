@@ -109,7 +109,7 @@ async fn speak(works: &Works, mark: usize) -> Vec<Left> {
     let feeding = async {
         for _ in 0..SPOKEN {
             let samples = vec![f32::from(level(mark)) / 32768.0; PLAYOUT_SAMPLES_PER_FRAME];
-            pieces.send(Ok(PcmChunk { samples, sample_rate: PLAYOUT_RATE })).await.unwrap();
+            pieces.send(Ok(PcmChunk::new(samples, PLAYOUT_RATE))).await.unwrap();
         }
         drop(pieces);
     };

@@ -1,10 +1,11 @@
 //! Text becomes sound: sentences, a synthesiser behind a small trait, and resampling.
 //!
 //! In here: the types that the rest of the server sees of speech. `sentence` cuts text into speakable pieces
-//! (`speakable` cleans them, `spoken` writes out what voices read badly, `code_blocks` leaves code out), `tts` holds the synthesisers, `resample` makes 16 kHz for the network and 48 kHz for Opus.
+//! (`speakable` cleans them, `spoken` writes out what voices read badly, `code_blocks` leaves code out), `tts` holds the synthesisers, `leveller` makes all of them equally loud, `resample` makes 16 kHz for the network and 48 kHz for Opus.
 //! Not in here: frames and scheduling (`lipsync`, `playout`). Runs on: tokio tasks.
 
 pub mod code_blocks;
+pub mod leveller;
 pub mod resample;
 pub mod sentence;
 mod speakable;
@@ -20,6 +21,20 @@ pub struct PcmChunk {
     pub samples: Vec<f32>,
     /// Samples a second, the same in every chunk of a stream.
     pub sample_rate: u32,
+    /// The same as people are to hear it, where that is not as loud as it came.
+    pub levelled: Option<Vec<f32>>,
+}
+
+impl PcmChunk {
+    /// As loud as it is.
+    pub fn new(samples: Vec<f32>, sample_rate: u32) -> Self {
+        Self { samples, sample_rate, levelled: None }
+    }
+
+    /// What people are to hear.
+    pub fn heard(&self) -> &[f32] {
+        self.levelled.as_deref().unwrap_or(&self.samples)
+    }
 }
 
 /// How an avatar speaks; the `[voice]` table of its manifest.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 19] = [
+const HOMES: [(&str, &[&str]); 20] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -17,6 +17,7 @@ const HOMES: [(&str, &[&str]); 19] = [
     ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/remote.rs"]),
     ("rubato", &["speech"]),
     ("earshot", &["hearing"]),
+    ("ebur128", &["speech/leveller.rs"]),
     ("realfft", &["hearing", "speech/tts/hibari"]),
     ("rten", &["speech/tts/hibari"]),
     ("rten_tensor", &["speech/tts/hibari"]),

@@ -100,7 +100,7 @@ impl Tts for Counting {
         tokio::spawn(async move {
             for number in 0..frames {
                 let samples = vec![level(number); PLAYOUT_SAMPLES_PER_FRAME];
-                if sender.send(Ok(PcmChunk { samples, sample_rate: PLAYOUT_RATE })).await.is_err() {
+                if sender.send(Ok(PcmChunk::new(samples, PLAYOUT_RATE))).await.is_err() {
                     return;
                 }
             }

@@ -1,10 +1,13 @@
 //! Speech with the real espeak-ng and the neural voice, from text to pieces of sound.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use mouthpiece::speech::leveller::TARGET;
 use mouthpiece::speech::resample::Resampler;
+use mouthpiece::speech::tts::levelled::Levelled;
 use mouthpiece::speech::tts::{Voices, espeak, from_voice, hibari};
-use mouthpiece::speech::{PcmStream, SpeechError, Tts, Voice};
+use mouthpiece::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 
 fn voice(language: &str, name: &str) -> Voice {
     Voice { engine: espeak::ENGINE.into(), language: language.into(), name: name.into(), rate: 170, pitch: 50 }
@@ -217,4 +220,64 @@ async fn espeak_speaks_where_the_neural_voice_is_not_installed() {
     assert!(seconds(&samples, rate) > 1.0);
     let error = from_voice(&neural(), models.path()).err().unwrap().to_string();
     assert!(error.contains("voices/hibari has no hibari.onnx"), "{error}");
+}
+
+/// espeak-ng at another volume.
+struct Quieter(espeak::Espeak, f32);
+
+impl Tts for Quieter {
+    fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
+        let (mut pieces, volume) = (self.0.speak(text, voice)?, self.1);
+        let (sender, stream) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(Ok(piece)) = pieces.recv().await {
+                let samples = piece.samples.iter().map(|sample| sample * volume).collect();
+                if sender.send(Ok(PcmChunk::new(samples, piece.sample_rate))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(stream)
+    }
+}
+
+/// Loudness, as a meter shows it, of a sentence as it came and as it is heard.
+async fn loudness(voice: &dyn Tts, of: &Voice, text: &str) -> (f64, f64) {
+    let mut stream = voice.speak(text, of).unwrap();
+    let meter = |rate| ebur128::EbuR128::new(1, rate, ebur128::Mode::I).unwrap();
+    let mut meters = None;
+    while let Some(piece) = stream.recv().await {
+        let piece = piece.unwrap();
+        let rate = piece.sample_rate;
+        let (came, heard) = meters.get_or_insert_with(|| (meter(rate), meter(rate)));
+        came.add_frames_f32(&piece.samples).unwrap();
+        heard.add_frames_f32(piece.heard()).unwrap();
+        assert_eq!(piece.samples.len(), piece.heard().len());
+        assert!(piece.heard().iter().all(|sample| sample.abs() <= 1.0));
+    }
+    let (came, heard) = meters.unwrap();
+    (came.loudness_global().unwrap(), heard.loudness_global().unwrap())
+}
+
+#[tokio::test]
+async fn two_voices_12_db_apart_are_equally_loud_from_the_second_sentence_on() {
+    let mut second = Vec::new();
+    for (name, volume) in [("f3", 1.0), ("f3", 0.25), ("m3", 1.0), ("m3", 0.25)] {
+        let of = voice("en-us", name);
+        let levelled = Levelled::new(Arc::new(Quieter(espeak::Espeak::new(), volume)));
+        let first = loudness(&levelled, &of, "This is the first sentence that anybody hears of this voice.").await;
+        let then = loudness(&levelled, &of, "The second one is heard as loud as that of any other voice.").await;
+        eprintln!(
+            "{name} at {volume}: {:.1} then {:.1} LUFS, heard at {:.1} then {:.1}",
+            first.0, then.0, first.1, then.1
+        );
+        second.push(then);
+    }
+    let apart = |all: &mut dyn Iterator<Item = f64>| {
+        let (least, most) = all.fold((f64::MAX, f64::MIN), |(least, most), one| (least.min(one), most.max(one)));
+        most - least
+    };
+    assert!(apart(&mut second.iter().map(|(came, _)| *came)) > 10.0);
+    assert!(apart(&mut second.iter().map(|(_, heard)| *heard)) < 1.0, "{second:?}");
+    assert!(second.iter().all(|(_, heard)| (heard - TARGET).abs() < 1.5), "{second:?}");
 }

@@ -78,7 +78,7 @@ async fn perform(frames: usize, fails_at: Option<usize>, watched: bool) -> Spoke
     let mut driver = Driver::new(desk, composer, Arc::clone(&avatar), handle, playout, audience);
     let (sound, speech) = mpsc::channel(1);
     let tone = [0.3, -0.3].repeat(frames * LIPSYNC_SAMPLES_PER_FRAME / 2);
-    sound.send(Ok(PcmChunk { samples: tone, sample_rate: LIPSYNC_RATE })).await.unwrap();
+    sound.send(Ok(PcmChunk::new(tone, LIPSYNC_RATE))).await.unwrap();
     drop(sound);
     let times = TurnTimes::since(std::time::Instant::now());
     let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times).await.unwrap();

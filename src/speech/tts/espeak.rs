@@ -269,7 +269,7 @@ async fn send(
     sender: &mpsc::Sender<Result<PcmChunk, SpeechError>>,
 ) -> Result<(), Stop> {
     for piece in samples.chunks(sample_rate as usize * PIECE_MS / 1_000) {
-        let chunk = PcmChunk { samples: piece.to_vec(), sample_rate };
+        let chunk = PcmChunk::new(piece.to_vec(), sample_rate);
         sender.send(Ok(chunk)).await.map_err(|_| Stop::NobodyListens)?;
     }
     Ok(())

@@ -129,23 +129,24 @@ impl Tts for Fallback {
 
 /// Passes a stream on, at the rate that its listener has heard so far.
 async fn go_on(mut stream: PcmStream, rate: Option<u32>, sender: &Sender) -> Result<(), SpeechError> {
-    let mut resampler: Option<Resampler> = None;
+    // One for the sound as it came and one for the levelled.
+    let mut resamplers: Option<[Resampler; 2]> = None;
     while let Some(piece) = stream.recv().await {
         let piece = piece?;
         let to = rate.unwrap_or(piece.sample_rate);
-        let resampler = match &mut resampler {
-            Some(resampler) => resampler,
-            none => none.insert(Resampler::new(piece.sample_rate, to)?),
+        let [came, levelled] = match &mut resamplers {
+            Some(resamplers) => resamplers,
+            none => none.insert([Resampler::new(piece.sample_rate, to)?, Resampler::new(piece.sample_rate, to)?]),
         };
-        let samples = resampler.push(&piece.samples)?;
-        if sender.send(Ok(PcmChunk { samples, sample_rate: to })).await.is_err() {
+        let (samples, levelled) = (came.push(&piece.samples)?, Some(levelled.push(piece.heard())?));
+        if sender.send(Ok(PcmChunk { samples, sample_rate: to, levelled })).await.is_err() {
             return Ok(());
         }
     }
-    if let (Some(mut resampler), Some(sample_rate)) = (resampler, rate) {
-        let samples = resampler.finish()?;
+    if let (Some([mut came, mut levelled]), Some(sample_rate)) = (resamplers, rate) {
+        let (samples, levelled) = (came.finish()?, Some(levelled.finish()?));
         // Nobody left to hear it is fine.
-        let _ = sender.send(Ok(PcmChunk { samples, sample_rate })).await;
+        let _ = sender.send(Ok(PcmChunk { samples, sample_rate, levelled })).await;
     }
     Ok(())
 }
@@ -210,7 +211,7 @@ mod tests {
             tokio::spawn(async move {
                 for _ in 0..pieces {
                     let samples = vec![value; rate as usize / 10];
-                    let _ = sender.send(Ok(PcmChunk { samples, sample_rate: rate })).await;
+                    let _ = sender.send(Ok(PcmChunk::new(samples, rate))).await;
                 }
                 match then {
                     Then::Fails => drop(sender.send(Err(SpeechError::Service("broke off".into()))).await),

@@ -6,6 +6,7 @@
 pub mod espeak;
 pub mod fallback;
 pub mod hibari;
+pub mod levelled;
 pub mod remote;
 mod silence;
 mod wav;
@@ -18,6 +19,7 @@ use super::{PcmStream, SpeechError, Tts, Voice};
 use espeak::Espeak;
 use fallback::{Fallback, Rest};
 use hibari::Hibari;
+use levelled::Levelled;
 use remote::Remote;
 
 /// The synthesiser that `voice` asks for and no other, after checking that the engine and the fields are ones it can speak
@@ -57,9 +59,9 @@ pub struct Voices(Arc<Shared>);
 
 struct Shared {
     models: PathBuf,
-    remote: Option<(Remote, Rest)>,
+    remote: Option<(Levelled, Rest)>,
     /// Once an avatar has asked for it, for all that do.
-    hibari: Mutex<Option<Hibari>>,
+    hibari: Mutex<Option<Levelled>>,
 }
 
 impl Voices {
@@ -71,7 +73,8 @@ impl Voices {
                 let remote::Settings { url, model, voice, rest, .. } = &settings;
                 tracing::info!(url, model, voice, "a voice service speaks");
                 let rest = Rest::lasting(*rest);
-                Some((Remote::new(settings)?, rest))
+                // What is learnt of its loudness is so for all sessions.
+                Some((Levelled::new(Arc::new(Remote::new(settings)?)), rest))
             }
         };
         Ok(Self(Arc::new(Shared { models: models.to_owned(), remote, hibari: Mutex::default() })))
@@ -88,10 +91,10 @@ impl Voices {
     /// Where the neural voice is not installed, or cannot say something, espeak-ng does.
     fn own(&self, voice: &Voice) -> Result<Arc<dyn Tts>, SpeechError> {
         if voice.engine != hibari::ENGINE {
-            return from_voice(voice, &self.0.models);
+            return Ok(Arc::new(Levelled::new(from_voice(voice, &self.0.models)?)));
         }
         hibari::check(voice)?;
-        let stand_in: Arc<dyn Tts> = Arc::new(StandIn::default());
+        let stand_in: Arc<dyn Tts> = Arc::new(Levelled::new(Arc::new(StandIn::default())));
         Ok(match self.hibari() {
             // It fails over a text, not for a time, so it is not left alone afterwards.
             Ok(hibari) => Arc::new(Fallback::new(Arc::new(hibari), stand_in, Rest::lasting(Duration::ZERO))),
@@ -102,11 +105,14 @@ impl Voices {
         })
     }
 
-    fn hibari(&self) -> Result<Hibari, hibari::HibariError> {
+    fn hibari(&self) -> Result<Levelled, hibari::HibariError> {
         let mut started = self.0.hibari.lock().unwrap_or_else(PoisonError::into_inner);
         match &*started {
             Some(hibari) => Ok(hibari.clone()),
-            None => Ok(started.insert(Hibari::start(&hibari::folder(&self.0.models))?).clone()),
+            None => {
+                let hibari = Hibari::start(&hibari::folder(&self.0.models))?;
+                Ok(started.insert(Levelled::new(Arc::new(hibari))).clone())
+            }
         }
     }
 

@@ -132,7 +132,7 @@ impl Service {
                 return Err(fault(&format!("speaks a sentence for more than {} s", longest.as_secs())));
             }
             let samples = beginning.trim(samples, sample_rate);
-            if !samples.is_empty() && sender.send(Ok(PcmChunk { samples, sample_rate })).await.is_err() {
+            if !samples.is_empty() && sender.send(Ok(PcmChunk::new(samples, sample_rate))).await.is_err() {
                 return Ok(());
             }
             // Counted from here: the reader takes its time.

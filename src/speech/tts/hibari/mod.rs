@@ -208,9 +208,7 @@ fn send(samples: &[f32], sender: &mpsc::Sender<Result<PcmChunk, SpeechError>>) -
     if samples.is_empty() {
         return !sender.is_closed();
     }
-    samples
-        .chunks(PIECE)
-        .all(|piece| sender.try_send(Ok(PcmChunk { samples: piece.to_vec(), sample_rate: SAMPLE_RATE })).is_ok())
+    samples.chunks(PIECE).all(|piece| sender.try_send(Ok(PcmChunk::new(piece.to_vec(), SAMPLE_RATE))).is_ok())
 }
 
 /// Where the voice's files are put, in the folder of models.
