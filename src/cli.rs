@@ -80,11 +80,11 @@ pub struct Serve {
     /// Name of the model there
     #[arg(long, value_name = "NAME")]
     pub llm_model: Option<String>,
-    /// OpenAI-compatible endpoint that speaks for all avatars, such as http://127.0.0.1:8880/v1; their own voices take over
-    /// where it fails. Its key is read from MOUTHPIECE_TTS_KEY or the settings file's key_file
+    /// OpenAI-compatible endpoint that speaks for all avatars, such as http://127.0.0.1:8880/v1, or a synthesiser behind a
+    /// WebSocket, such as ws://127.0.0.1:9000/speak; their own voices take over where it fails. Its key is read from MOUTHPIECE_TTS_KEY or the settings file's key_file
     #[arg(long, value_name = "URL")]
     pub tts_url: Option<String>,
-    /// Name of the model there
+    /// Name of the model there; a WebSocket needs none
     #[arg(long, value_name = "NAME")]
     pub tts_model: Option<String>,
     /// Name of the voice there [default: alloy]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::ConfigError;
 use super::endpoint::{self, seconds};
+use crate::endpoint::check_socket_url;
 use crate::speech::resample::{MAX_RATE, MIN_RATE};
 use crate::speech::tts::remote::Settings;
 
@@ -43,7 +44,11 @@ pub(super) struct Typed {
 
 impl Table {
     pub(super) fn resolve(self, typed: Typed) -> Result<Option<Settings>, ConfigError> {
-        let place = endpoint::place(["tts_url", "tts_model"], typed.url.or(self.url), typed.model.or(self.model))?;
+        let (url, model) = (typed.url.or(self.url), typed.model.or(self.model));
+        let place = match url {
+            Some(url) if url.starts_with("ws") => Some((socket(url)?, model.unwrap_or_default())),
+            url => endpoint::place(["tts_url", "tts_model"], url, model)?,
+        };
         let Some((url, model)) = place else { return Ok(None) };
         let sample_rate = self.sample_rate.unwrap_or(SAMPLE_RATE);
         if !(MIN_RATE..=MAX_RATE).contains(&sample_rate) {
@@ -64,6 +69,16 @@ impl Table {
     }
 }
 
+/// The address of a WebSocket voice, which needs no model.
+fn socket(url: String) -> Result<String, ConfigError> {
+    // Not shown: somebody may have put a key into it.
+    check_socket_url(&url).map_err(|problem| ConfigError::Endpoint {
+        field: "tts_url",
+        problem: format!("{problem}: use ws://host:port/path, or http://host:port/v1"),
+    })?;
+    Ok(url)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +95,8 @@ mod tests {
         let settings = resolve("url = \"http://h/v1\"\nmodel = \"kokoro\"\nvoice = \"af_heart\"").unwrap().unwrap();
         assert_eq!((settings.voice.as_str(), settings.sample_rate), ("nova", 24_000));
         assert!(settings.key.is_some());
+        let settings = resolve("url = \"ws://127.0.0.1:9000/speak\"").unwrap().unwrap();
+        assert_eq!((settings.url.as_str(), settings.model.as_str()), ("ws://127.0.0.1:9000/speak", ""));
     }
 
     #[test]
@@ -88,6 +105,7 @@ mod tests {
             ("url = \"http://h/v1\"", "tts_model"),
             ("model = \"m\"", "tts_url"),
             ("url = \"h\"\nmodel = \"m\"", "tts_url"),
+            ("url = \"wss://h/speak\"", "use ws://"),
             ("url = \"http://h\"\nmodel = \"m\"\nsample_rate = 96000", "tts.sample_rate"),
             ("url = \"http://h\"\nmodel = \"m\"\nfirst_audio_s = 0.0", "first_audio_s"),
             ("pitch = 3", "pitch"),

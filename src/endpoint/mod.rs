@@ -35,6 +35,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// As a header carries it.
+    pub fn bearer(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
 impl std::fmt::Debug for Key {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("(not shown)")
@@ -43,8 +50,17 @@ impl std::fmt::Debug for Key {
 
 /// Says what is wrong with an endpoint's address.
 pub fn check_url(url: &str) -> Result<(), &'static str> {
+    check(url, &["http", "https"])
+}
+
+/// The same of a WebSocket's, which is not encrypted.
+pub fn check_socket_url(url: &str) -> Result<(), &'static str> {
+    check(url, &["ws"])
+}
+
+fn check(url: &str, schemes: &[&str]) -> Result<(), &'static str> {
     let url = Url::parse(url).map_err(|_| "is not a URL")?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+    if !schemes.contains(&url.scheme()) || url.host().is_none() {
         return Err("has no host or is not of the web");
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
@@ -236,6 +252,8 @@ mod tests {
         for good in ["http://127.0.0.1:8080/v1", "https://api.example.org/v1/", "http://[::1]:1"] {
             assert_eq!(check_url(good), Ok(()), "{good}");
         }
+        assert_eq!(check_socket_url("ws://127.0.0.1:9000/speak"), Ok(()));
+        assert!(check_socket_url("wss://h/speak").is_err() && check_socket_url("ws://h/speak?key=k").is_err());
         for bad in ["", "localhost:8080", "ftp://h/v1", "http://u:p@h/v1", "http://h/v1?key=k", "/v1"] {
             assert!(check_url(bad).is_err(), "{bad}");
         }

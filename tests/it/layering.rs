@@ -12,7 +12,7 @@ const HOMES: [(&str, &[&str]); 20] = [
     ("gstreamer_webrtc", &["media"]),
     ("tch", &["lipsync/musetalk", "lipsync/mod.rs", "demo"]),
     ("libloading", &["lipsync/musetalk"]),
-    ("tokio_tungstenite", &["signalling", "commands/bench"]),
+    ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/websocket.rs"]),
     ("axum", &["signalling"]),
     ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/remote.rs"]),
     ("rubato", &["speech"]),

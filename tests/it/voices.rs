@@ -1,5 +1,5 @@
 //! A voice service for all avatars: the real server, and the service in a process of its own that fails in every way that
-//! one can fail. The avatar's own voice, espeak-ng, takes over.
+//! one can fail, over HTTP and over a WebSocket. The avatar's own voice, espeak-ng, takes over.
 
 use serde_json::{Value, json};
 
@@ -7,16 +7,25 @@ use crate::llm::{Client, KEY, Served, Service};
 
 fn start() -> (Service, Served) {
     let service = Service::start("tts_server.py", &[]);
+    let place = format!("url = \"http://127.0.0.1:{}/v1\"\nmodel = \"a-model\"", service.port);
+    let served = serve(&place);
+    (service, served)
+}
+
+fn start_socket() -> (Service, Served) {
+    let service = Service::start("tts_socket.py", &[]);
+    let served = serve(&format!("url = \"ws://127.0.0.1:{}/speak\"", service.port));
+    (service, served)
+}
+
+fn serve(place: &str) -> Served {
     let settings = tempfile::NamedTempFile::new().unwrap();
     let text = format!(
-        "[tts]\nurl = \"http://127.0.0.1:{}/v1\"\nmodel = \"a-model\"\nvoice = \"a-voice\"\nfirst_audio_s = 1.0\n\
-         next_audio_s = 3.0\nrest_s = 0.01\n",
-        service.port
+        "[tts]\n{place}\nvoice = \"a-voice\"\nconnect_s = 0.5\nfirst_audio_s = 1.0\nnext_audio_s = 3.0\nrest_s = 0.01\n"
     );
     std::fs::write(settings.path(), text).unwrap();
     let path = settings.path().display().to_string();
-    let served = Served::start_with(&["--config", &path, "--tts-voice", "typed-voice"], settings);
-    (service, served)
+    Served::start_with(&["--config", &path, "--tts-voice", "typed-voice"], settings)
 }
 
 async fn says(client: &mut Client, content: &str) -> Value {
@@ -61,25 +70,33 @@ async fn the_service_speaks_in_pcm_or_wav() {
 #[tokio::test]
 async fn every_fault_of_the_service_leaves_the_sentence_to_the_avatars_own_voice() {
     let (_service, served) = start();
+    falls_back_and_returns(
+        &served,
+        &[
+            ("Unauthorized", "answers 401 Unauthorized: It is a 401 for ***."),
+            ("Limited", "is asked more than it allows (429 Too Many Requests)"),
+            ("Broken", "answers 500 Internal Server Error"),
+            ("Json", "answers in application/json: 16-bit PCM or WAV is wanted"),
+            ("Rate", "answers at 96000 Hz"),
+            ("Nan", "sent no usable WAV: it is format 3"),
+            ("Empty", "answered without a sound"),
+            ("Hang", "gave no sound within 1 s"),
+            ("Stall", "does not speak as fast as it is heard"),
+            ("Drop", "broke off"),
+            ("Odd", "in the middle of a sample"),
+        ],
+    )
+    .await;
+}
+
+async fn falls_back_and_returns(served: &Served, faults: &[(&str, &str)]) {
     let mut client = served.client().await;
     let mut expected = 0;
-    for (fault, words) in [
-        ("Unauthorized", "answers 401 Unauthorized: It is a 401 for ***."),
-        ("Limited", "is asked more than it allows (429 Too Many Requests)"),
-        ("Broken", "answers 500 Internal Server Error"),
-        ("Json", "answers in application/json: 16-bit PCM or WAV is wanted"),
-        ("Rate", "answers at 96000 Hz"),
-        ("Nan", "sent no usable WAV: it is format 3"),
-        ("Empty", "answered without a sound"),
-        ("Hang", "gave no sound within 1 s"),
-        ("Stall", "does not speak as fast as it is heard"),
-        ("Drop", "broke off"),
-        ("Odd", "in the middle of a sample"),
-    ] {
+    for (fault, words) in faults {
         let text = format!("{fault} is what happens now.");
         let ended = says(&mut client, &text).await;
         expected += 1;
-        assert_eq!((&ended["text_spoken"], fallbacks(&served).await), (&json!(text), expected), "{fault}");
+        assert_eq!((&ended["text_spoken"], fallbacks(served).await), (&json!(text), expected), "{fault}");
         assert!(served.log().contains(words), "{fault}: {}", served.log());
     }
     let ended = says(&mut client, "All is well.").await;
@@ -90,6 +107,69 @@ async fn every_fault_of_the_service_leaves_the_sentence_to_the_avatars_own_voice
 #[tokio::test]
 async fn an_interruption_closes_the_connection_to_the_service() {
     let (service, served) = start();
+    let mut client = served.client().await;
+    client.send(json!({"type": "speak", "content": "Flood is what this voice does."})).await;
+    client.until_type("speech_started").await;
+    client.send(json!({"type": "interrupt"})).await;
+    assert_eq!(client.until_type("speech_ended").await.last().unwrap()["interrupted"], true);
+    service.wait_for(|request| !request["closed_at"].is_null()).await;
+}
+
+#[tokio::test]
+async fn a_voice_behind_a_websocket_speaks() {
+    let (service, served) = start_socket();
+    let mut client = served.client().await;
+    for text in ["Hello, my friend.", "And once more, over a connection of its own."] {
+        let ended = says(&mut client, text).await;
+        assert_eq!((&ended["interrupted"], &ended["text_spoken"]), (&json!(false), &json!(text)));
+        let expected = text.chars().count() as i64 * 60;
+        assert!((ended["spoken_ms"].as_i64().unwrap() - expected).abs() < 160, "{ended}");
+    }
+    let asked = &service.requests().await[0];
+    assert_eq!(asked["authorization"], format!("Bearer {KEY}"));
+    let first = json!({"text": "Hello, my friend.", "voice": "typed-voice", "sample_rate": 24_000, "speed": 1.02});
+    assert_eq!(asked["asked"], first);
+    assert_eq!(fallbacks(&served).await, 0);
+    assert!(!served.log().contains(KEY), "the key is in the log");
+}
+
+#[tokio::test]
+async fn every_fault_of_a_websocket_leaves_the_sentence_to_the_avatars_own_voice() {
+    let (_service, served) = start_socket();
+    let faults = [
+        ("Hang", "gave no sound within 1 s"),
+        ("Garbage", "sent a text that is none of sample_rate, done and error"),
+        ("Error", "broke off: all lines are busy, ***"),
+        ("Rate", "answers at 96000 Hz"),
+        ("Unannounced", "sent sound before its sample_rate"),
+        ("Large", "at most 2097152 are taken"),
+        ("Empty", "answered without a sound"),
+        ("Odd", "sent 3 bytes, which end in the middle of a sample"),
+        ("Close", "closed the connection before done"),
+        ("Drop", "broke off: "),
+        ("Stall", "does not speak as fast as it is heard"),
+    ];
+    falls_back_and_returns(&served, &faults).await;
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_not_there_or_refuses_is_no_reason_to_be_silent() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let service = Service::start("tts_socket.py", &[]);
+    for (url, words) in [
+        (format!("ws://127.0.0.1:{free}/speak"), "cannot be reached: "),
+        (format!("ws://127.0.0.1:{}/elsewhere", service.port), "answers 401 Unauthorized: Who are you?"),
+    ] {
+        let served = serve(&format!("url = \"{url}\""));
+        let ended = says(&mut served.client().await, "Somebody says this.").await;
+        assert_eq!((&ended["text_spoken"], fallbacks(&served).await), (&json!("Somebody says this."), 1));
+        assert!(served.log().contains(words), "{}", served.log());
+    }
+}
+
+#[tokio::test]
+async fn an_interruption_closes_the_websocket() {
+    let (service, served) = start_socket();
     let mut client = served.client().await;
     client.send(json!({"type": "speak", "content": "Flood is what this voice does."})).await;
     client.until_type("speech_started").await;

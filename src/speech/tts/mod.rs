@@ -8,8 +8,10 @@ pub mod fallback;
 pub mod hibari;
 pub mod levelled;
 pub mod remote;
+mod service;
 mod silence;
 mod wav;
+pub mod websocket;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +23,7 @@ use fallback::{Fallback, Rest};
 use hibari::Hibari;
 use levelled::Levelled;
 use remote::Remote;
+use websocket::WebSocketVoice;
 
 /// The synthesiser that `voice` asks for and no other, after checking that the engine and the fields are ones it can speak
 /// with. `models` is the folder that holds the voices' files.
@@ -73,8 +76,12 @@ impl Voices {
                 let remote::Settings { url, model, voice, rest, .. } = &settings;
                 tracing::info!(url, model, voice, "a voice service speaks");
                 let rest = Rest::lasting(*rest);
+                let voice: Arc<dyn Tts> = match url.starts_with(websocket::SCHEME) {
+                    true => Arc::new(WebSocketVoice::new(settings)),
+                    false => Arc::new(Remote::new(settings)?),
+                };
                 // What is learnt of its loudness is so for all sessions.
-                Some((Levelled::new(Arc::new(Remote::new(settings)?)), rest))
+                Some((Levelled::new(voice), rest))
             }
         };
         Ok(Self(Arc::new(Shared { models: models.to_owned(), remote, hibari: Mutex::default() })))

@@ -1,8 +1,7 @@
 //! A voice behind an OpenAI-compatible `audio/speech` endpoint, streaming: Kokoro and CosyVoice servers, hosted ones.
 //!
 //! In here: settings, the request, its audio as it comes, and every way in which that can go wrong. Not in here: the
-//! connection and refusals (`endpoint`), what speaks instead (`fallback`). Runs on: one tokio task per sentence, which
-//! ends, and closes the connection, when nobody listens any more.
+//! connection and refusals (`endpoint`), what speaks instead (`fallback`). Runs on: one tokio task per sentence (`service`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,27 +9,20 @@ use std::time::Duration;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::silence::Trimmer;
+use super::service::{Sentence, ask, check_rate, fault, late, speed};
 use super::wav::WavReader;
 use crate::endpoint::{Endpoint, Key, cause};
-use crate::speech::resample::{MAX_RATE, MIN_RATE, from_i16};
-use crate::speech::sentence::speakable;
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
-
-/// Pieces waiting for the reader; a network gives them as they come, some kB each.
-const PIECES: usize = 64;
-/// No sentence is spoken so slowly: a longer stream is a fault.
-const LONGEST: Duration = Duration::from_secs(20);
-const LONGEST_A_LETTER: Duration = Duration::from_millis(400);
+use crate::speech::resample::from_i16;
+use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 
 /// Which voice speaks, where, and how patient we are with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Such as `http://127.0.0.1:8880/v1`.
+    /// Such as `http://127.0.0.1:8880/v1`, or `ws://127.0.0.1:9000/speak`.
     pub url: String,
+    /// Empty if none was named, which a WebSocket voice has no need of.
     pub model: String,
     /// The endpoint's name for the voice.
     pub voice: String,
@@ -68,100 +60,44 @@ impl Remote {
 impl Tts for Remote {
     /// Must be called within a tokio runtime. Text without anything to say gives a stream that ends at once.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
-        let (sender, stream) = mpsc::channel(PIECES);
-        let Some(text) = speakable(text) else { return Ok(stream) };
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(fault("cannot be asked outside of the tokio runtime"));
-        }
-        let (service, body) = (Arc::clone(&self.0), self.0.body(&text, voice));
-        let longest = LONGEST + LONGEST_A_LETTER * u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
-        tokio::spawn(async move {
-            let outcome = tokio::select! {
-                outcome = service.speak_into(body, longest, &sender) => outcome,
-                () = sender.closed() => Ok(()),
-            };
-            if let Err(error) = outcome {
-                // Nobody left to tell is fine.
-                let _ = sender.send(Err(error)).await;
-            }
-        });
-        Ok(stream)
+        let (service, speed) = (Arc::clone(&self.0), speed(voice));
+        ask(text, |text, sentence| async move { service.speak_into(service.body(&text, speed), sentence).await })
     }
 }
 
 impl Service {
-    fn body(&self, text: &str, voice: &Voice) -> Vec<u8> {
+    fn body(&self, text: &str, speed: Option<f64>) -> Vec<u8> {
         let Settings { model, voice: name, .. } = &self.settings;
         let mut body = json!({"model": model, "input": text, "voice": name, "response_format": "pcm"});
-        // Some voices know no other speed than their own, so none is sent unless the avatar asks for one.
-        if voice.rate != Voice::default_rate() {
-            let speed = f64::from(voice.rate) / f64::from(Voice::default_rate());
-            body["speed"] = json!((speed.clamp(0.25, 4.0) * 100.0).round() / 100.0);
+        if let Some(speed) = speed {
+            body["speed"] = json!(speed);
         }
         body.to_string().into_bytes()
     }
 
-    async fn speak_into(
-        &self,
-        body: Vec<u8>,
-        longest: Duration,
-        sender: &mpsc::Sender<Result<PcmChunk, SpeechError>>,
-    ) -> Result<(), SpeechError> {
+    async fn speak_into(&self, body: Vec<u8>, mut sentence: Sentence) -> Result<(), SpeechError> {
         let Settings { first_audio, next_audio, .. } = &self.settings;
         let mut deadline = Instant::now() + *first_audio;
-        let late = |after: &Duration| fault(&format!("gave no sound within {} s", after.as_secs_f32()));
         let response = timeout_at(deadline, self.endpoint.post("audio/*", body)).await;
-        let mut response = response.map_err(|_| late(first_audio))?.map_err(|fault| service(&fault))?;
+        let mut response = response.map_err(|_| late(*first_audio))?.map_err(|fault| service(&fault))?;
         if !response.status().is_success() {
             return Err(service(&self.endpoint.refused(response).await));
         }
         let mut audio = Audio::of(&response, self.settings.sample_rate)?;
-        let mut beginning = Beginning::default();
-        let (mut spoken, mut patience) = (Duration::ZERO, first_audio);
+        let mut patience = *first_audio;
         loop {
             let piece = timeout_at(deadline, response.chunk()).await.map_err(|_| late(patience))?;
             let Some(bytes) = piece.map_err(|error| fault(&format!("broke off: {}", cause(&error))))? else {
-                return audio.finish(spoken);
+                return audio.finish(sentence.spoken());
             };
             let Some((samples, sample_rate)) = audio.push(&bytes)? else { continue };
-            patience = next_audio;
-            spoken += Duration::from_secs_f64(
-                f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX)) / f64::from(sample_rate),
-            );
-            if spoken > longest {
-                return Err(fault(&format!("speaks a sentence for more than {} s", longest.as_secs())));
-            }
-            let samples = beginning.trim(samples, sample_rate);
-            if !samples.is_empty() && sender.send(Ok(PcmChunk::new(samples, sample_rate))).await.is_err() {
+            if !sentence.say(samples, sample_rate).await? {
                 return Ok(());
             }
+            patience = *next_audio;
             // Counted from here: the reader takes its time.
             deadline = Instant::now() + *next_audio;
         }
-    }
-}
-
-/// Takes the silence off the beginning of a sentence, which is only delay; pauses within and the end stay as they come.
-#[derive(Default)]
-struct Beginning {
-    trimmer: Option<Trimmer>,
-    is_over: bool,
-}
-
-impl Beginning {
-    fn trim(&mut self, samples: Vec<f32>, sample_rate: u32) -> Vec<f32> {
-        if self.is_over {
-            return samples;
-        }
-        let mut trimmer = self.trimmer.take().unwrap_or_else(|| Trimmer::new(sample_rate));
-        let mut voiced = trimmer.push(&samples);
-        if voiced.is_empty() {
-            self.trimmer = Some(trimmer);
-        } else {
-            self.is_over = true;
-            voiced.extend(trimmer.release());
-        }
-        voiced
     }
 }
 
@@ -191,10 +127,7 @@ impl Audio {
             return Err(fault(&format!("answers in {shown}: 16-bit PCM or WAV is wanted")));
         }
         let named = parts.find_map(|part| part.strip_prefix("rate=")?.trim_matches('"').parse().ok());
-        let rate = named.unwrap_or(default_rate);
-        if !(MIN_RATE..=MAX_RATE).contains(&rate) {
-            return Err(fault(&format!("answers at {rate} Hz: {MIN_RATE} to {MAX_RATE} Hz is wanted")));
-        }
+        let rate = check_rate(named.unwrap_or(default_rate))?;
         Ok(Self::Unknown { rate, begun: Vec::new() })
     }
 
@@ -238,10 +171,6 @@ impl Audio {
             _ => Ok(()),
         }
     }
-}
-
-fn fault(problem: &str) -> SpeechError {
-    SpeechError::Service(problem.to_owned())
 }
 
 fn service(fault: &crate::endpoint::Fault) -> SpeechError {
