@@ -32,6 +32,8 @@ positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422", "429",
 negative_data_rejection.expected-statuses = ["400", "403", "404", "405", "409", "413", "415", "422", "429", "503"]
 TOML
 # A stream of events does not end by itself, so nothing could be said of its answer.
-"$venv/bin/st" --config-file "$work/schemathesis.toml" run "$address/api/openapi.json" --url "$address" \
+# It keeps what it found in the folder it runs in.
+cd "$work"
+"$venv/bin/st" --config-file schemathesis.toml run "$address/api/openapi.json" --url "$address" \
   --checks all --exclude-operation-id events --request-timeout 10 --no-color "$@"
 kill -0 "$server"

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::speech::resample::Resampler;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
@@ -64,23 +64,25 @@ impl Fallback {
     }
 
     async fn relay(self, mut pieces: PcmStream, text: String, voice: Voice, sender: Sender) {
-        let (mut heard, mut began, mut rate) = (Duration::ZERO, None, None);
+        let (mut heard, mut latest, mut began, mut rate) = (Duration::ZERO, Duration::ZERO, None, None);
         let error = loop {
             // Before the first sound the voice's own patience counts; then, when its listener would run dry.
-            let dry = began.map(|began: Instant| began + heard + PAUSE);
-            let piece = match dry {
-                None => pieces.recv().await,
-                Some(dry) => match timeout_at(dry, pieces.recv()).await {
-                    Ok(piece) => piece,
-                    Err(_) => break SpeechError::Service("does not speak as fast as it is heard".to_owned()),
-                },
+            let piece = tokio::select! {
+                biased;
+                // Closes the service's connection too.
+                () = sender.closed() => return,
+                piece = pieces.recv() => piece,
+                () = dry(&sender, began.map(|began| began + heard), latest) => {
+                    break SpeechError::Service("does not speak as fast as it is heard".to_owned());
+                }
             };
             match piece {
                 None => return,
                 Some(Err(error)) => break error,
                 Some(Ok(piece)) => {
                     began.get_or_insert_with(Instant::now);
-                    heard += duration(&piece);
+                    latest = duration(&piece);
+                    heard += latest;
                     rate = Some(piece.sample_rate);
                     if sender.send(Ok(piece)).await.is_err() {
                         return;
@@ -107,6 +109,16 @@ impl Fallback {
 
 type Sender = mpsc::Sender<Result<PcmChunk, SpeechError>>;
 
+/// Returns once somebody would hear nothing who began to listen with the first piece, so that all of them are heard at
+/// `heard`; never before there is a piece. A reader that lets pieces wait, as one does that is told a sentence ahead of its
+/// time, has begun later: it lacks nothing before it has taken the last of them, and has heard it.
+async fn dry(sender: &Sender, heard: Option<Instant>, latest: Duration) {
+    let Some(heard) = heard else { return std::future::pending().await };
+    // All room is free when no piece waits.
+    drop(sender.reserve_many(PIECES).await);
+    sleep_until(heard.max(Instant::now() + latest) + PAUSE).await;
+}
+
 impl Tts for Fallback {
     /// Must be called within a tokio runtime.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
@@ -131,8 +143,13 @@ impl Tts for Fallback {
 async fn go_on(mut stream: PcmStream, rate: Option<u32>, sender: &Sender) -> Result<(), SpeechError> {
     // One for the sound as it came and one for the levelled.
     let mut resamplers: Option<[Resampler; 2]> = None;
-    while let Some(piece) = stream.recv().await {
-        let piece = piece?;
+    loop {
+        let piece = tokio::select! {
+            biased;
+            () = sender.closed() => return Ok(()),
+            piece = stream.recv() => piece,
+        };
+        let Some(piece) = piece.transpose()? else { break };
         let to = rate.unwrap_or(piece.sample_rate);
         let [came, levelled] = match &mut resamplers {
             Some(resamplers) => resamplers,
@@ -203,7 +220,8 @@ mod tests {
 
     impl Tts for Fake {
         fn speak(&self, _: &str, _: &Voice) -> Result<PcmStream, SpeechError> {
-            let (sender, stream) = mpsc::channel(64);
+            // Room for one piece: the next is made when it is asked for, as behind a leveller.
+            let (sender, stream) = mpsc::channel(1);
             if matches!(self.then, Then::NeverStarts) {
                 return Err(SpeechError::Service("is not there".into()));
             }
@@ -218,6 +236,27 @@ mod tests {
                     Then::Hangs => sender.closed().await,
                     Then::Ends | Then::NeverStarts => {}
                 }
+            });
+            Ok(stream)
+        }
+    }
+
+    /// Tells when its stream is dropped.
+    struct Told(Fake, Mutex<Option<tokio::sync::oneshot::Sender<()>>>);
+
+    impl Tts for Told {
+        fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
+            let mut pieces = self.0.speak(text, voice)?;
+            let (sender, stream) = mpsc::channel(1);
+            let told = self.1.lock().unwrap().take();
+            tokio::spawn(async move {
+                while let Some(piece) = tokio::select! {
+                    () = sender.closed() => None,
+                    piece = pieces.recv() => piece,
+                } {
+                    let _ = sender.send(piece).await;
+                }
+                let _ = told.map(|told| told.send(()));
             });
             Ok(stream)
         }
@@ -254,6 +293,39 @@ mod tests {
     async fn a_voice_that_works_is_heard_alone() {
         let (first, second, _) = listen(&voices(30, Then::Ends), TEXT).await.unwrap();
         assert!((first - 3.0).abs() < 0.01 && second == 0.0, "{first} {second}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_voice_is_not_taken_for_slow_because_its_reader_is() {
+        let mut stream = voices(60, Then::Ends).speak(TEXT, &voice()).unwrap();
+        let mut pieces = 0;
+        while let Some(piece) = stream.recv().await {
+            assert!(piece.unwrap().samples.iter().all(|sample| *sample == 0.5), "another voice after {pieces} pieces");
+            pieces += 1;
+            // It reads half a second at once, then is busy with the sentence before.
+            if pieces % 5 == 0 {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+        }
+        assert_eq!(pieces, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_voice_that_nobody_listens_to_any_more_is_let_go_at_once() {
+        for (pieces, then) in [(0, Then::Hangs), (5, Then::Hangs)] {
+            let (voice_left, left) = tokio::sync::oneshot::channel();
+            let first = Told(Fake { pieces, value: 0.5, rate: 24_000, then }, Mutex::new(Some(voice_left)));
+            let second = Fake { pieces: 7, value: -0.5, rate: 22_050, then: Then::Ends };
+            let voices = Fallback::new(Arc::new(first), Arc::new(second), Rest::lasting(RESTS));
+            let mut stream = voices.speak(TEXT, &voice()).unwrap();
+            for _ in 0..pieces {
+                stream.recv().await.unwrap().unwrap();
+            }
+            drop(stream);
+            let dropped = Instant::now();
+            left.await.unwrap();
+            assert_eq!(dropped.elapsed(), Duration::ZERO);
+        }
     }
 
     #[tokio::test(start_paused = true)]
