@@ -1,32 +1,95 @@
-//! How soon everything stops: a language model that writes for minutes, a voice service, mouths for a viewer that watches,
-//! and an interruption in the midst of it.
+//! How soon everything stops: a language model that writes for minutes, a voice service that speaks as slowly, mouths for a
+//! viewer that decodes what comes, and an interruption in the midst of it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mouthpiece::media::Receiver;
 use serde_json::{Value, json};
 
-use crate::llm::{Client, Model, Served, Service};
+use crate::llm::{Model, Served, Service};
+use crate::peer::{H264, OPUS, Peer};
+
+/// Receives without a jitter buffer, so that nothing is seen later than it came.
+const VIEWER: &str = "webrtcbin name=webrtc bundle-policy=max-bundle latency=0 \
+    rtpopusdepay name=audio ! opusdec ! audioconvert ! audio/x-raw,format=S16LE,channels=1 \
+    ! appsink name=heard sync=false async=false \
+    rtph264depay name=video ! h264parse ! openh264dec ! video/x-raw,format=I420 \
+    ! appsink name=seen sync=false async=false";
+/// Of 32768: what is louder is speech.
+const AUDIBLE: u16 = 300;
+/// Only ends a test that would fail anyway.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// A viewer, so that mouths are drawn and encoded.
-async fn watch(client: &mut Client) -> Receiver {
-    mouthpiece::media::init().unwrap();
-    let mut receiver = Receiver::new().unwrap();
-    let sdp = receiver.offer().await.unwrap();
-    client.send(json!({"type": "webrtc_offer", "sdp": sdp})).await;
-    let answered = client.until_type("webrtc_answer").await;
-    receiver.accept(answered.last().unwrap()["sdp"].as_str().unwrap()).await.unwrap();
-    receiver
+/// When packets of one kind came, and whether they were of speech.
+#[derive(Clone, Default)]
+struct Packets(Arc<Mutex<Vec<(f64, bool)>>>);
+
+impl Packets {
+    fn came(&self, is_speech: bool) {
+        self.0.lock().unwrap().push((now(), is_speech));
+    }
+
+    /// Waits until so many in a row came without speech.
+    async fn fall_silent(&self, count: usize) {
+        let silent = async {
+            let mut look = tokio::time::interval(Duration::from_millis(10));
+            let is_so =
+                || self.0.lock().unwrap().iter().rev().take(count).filter(|(_, speech)| !speech).count() == count;
+            while !is_so() {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, silent).await.expect("the avatar falls silent");
+    }
+
+    /// Milliseconds from a moment to the last packet of speech before another; none where none came around the first.
+    fn last_speech(&self, from: f64, to: f64) -> Option<f64> {
+        let packets = self.0.lock().unwrap();
+        let mut speech = packets.iter().filter(|(at, is_speech)| *is_speech && (from - 0.15..to).contains(at));
+        speech.next_back().map(|(at, _)| ((at - from) * 1000.0).max(0.0))
+    }
 }
 
+/// Tells of a decoded frame whether its mouth is a spoken one, which `--mark-speech` marks: white beside black.
+fn is_marked(sample: &gstreamer::Sample) -> bool {
+    let structure = sample.caps().unwrap().structure(0).unwrap();
+    let (width, height): (i32, i32) = (structure.get("width").unwrap(), structure.get("height").unwrap());
+    let frame = sample.buffer().unwrap().map_readable().unwrap();
+    // The first plane's rows are as far apart as its width, rounded up to four, where nothing else is said.
+    let stride = (width as usize).next_multiple_of(4);
+    assert!(frame.size() >= stride * height as usize);
+    let luma = |x: usize| u32::from(frame[16 * stride + x]);
+    luma(16) > luma(48) + 120
+}
+
+/// A viewer, so that mouths are drawn and encoded.
+fn viewer() -> (Peer, Packets, Packets) {
+    let peer = Peer::new(VIEWER);
+    let (heard, seen) = (Packets::default(), Packets::default());
+    let (hears, sees) = (heard.clone(), seen.clone());
+    peer.each("heard", move |sample| {
+        let sound = sample.buffer().unwrap().map_readable().unwrap();
+        let loud = |bytes: &[u8]| i16::from_le_bytes([bytes[0], bytes[1]]).unsigned_abs() > AUDIBLE;
+        hears.came(sound.chunks_exact(2).any(loud));
+    });
+    peer.each("seen", move |sample| sees.came(is_marked(&sample)));
+    peer.receives(H264);
+    peer.receives(OPUS);
+    (peer, heard, seen)
+}
+
+#[derive(Default)]
 struct Stopped {
-    /// Milliseconds from the interruption until the connection was closed; of the voice's only where one was open.
+    /// Milliseconds from each interruption until a connection that was open then was closed.
     model: Vec<f64>,
     voice: Vec<f64>,
+    /// Milliseconds until the last sound and the last spoken mouth came to the viewer.
+    heard: Vec<f64>,
+    seen: Vec<f64>,
     /// Milliseconds until the client heard that nothing is spoken any more.
     told: Vec<f64>,
     metrics: String,
@@ -34,57 +97,75 @@ struct Stopped {
 
 /// Interrupts so many turns, each at another moment of its course.
 async fn interrupt(turns: usize) -> Stopped {
-    let (model, voice) = (Model::start(0, &["50", "50"]), Service::start("tts_server.py", &[]));
+    let (model, voice) = (Model::start(0, &["50", "50"]), Service::start("tts_server.py", &["1.5"]));
     let place = |port: u16| format!("http://127.0.0.1:{port}/v1");
     let (mind, mouth) = (place(model.port), place(voice.port));
-    let arguments = ["--llm-url", &mind, "--llm-model", "a-model", "--tts-url", &mouth, "--tts-model", "a-model"];
+    let arguments =
+        ["--llm-url", &mind, "--llm-model", "a-model", "--tts-url", &mouth, "--tts-model", "a-model", "--mark-speech"];
     let served = Served::start_with(&arguments, tempfile::NamedTempFile::new().unwrap());
     let mut client = served.client().await;
-    let receiver = watch(&mut client).await;
+    let (peer, heard, seen) = viewer();
+    peer.connect(&mut client).await;
+    let mut stopped = Stopped::default();
     let mut asked = Vec::new();
-    let mut told = Vec::new();
     for turn in 0..turns {
-        client.send(json!({"type": "text", "content": "count", "id": turn.to_string()})).await;
+        let text = json!({"type": "text", "content": "count", "id": turn.to_string()});
+        client.send(text).await;
         client.until_type("speech_started").await;
         // Sentences later, in which the model and the voice are at other places each time.
         let number = format!(" {}", 3 + turn % 5);
         client.until(|message| message["content"].as_str().is_some_and(|text| text.contains(&number))).await;
         let at = now();
         client.send(json!({"type": "interrupt"})).await;
-        let seen = client.until_type("speech_ended").await;
-        assert_eq!(seen.last().unwrap()["interrupted"], true);
-        told.push((now() - at) * 1000.0);
+        let ended = client.until_type("speech_ended").await;
+        assert_eq!(ended.last().unwrap()["interrupted"], true);
+        stopped.told.push((now() - at) * 1000.0);
+        heard.fall_silent(25).await;
+        seen.fall_silent(12).await;
+        stopped.heard.extend(heard.last_speech(at, now()));
+        stopped.seen.extend(seen.last_speech(at, now()));
         asked.push(at);
     }
-    assert!(receiver.received().video_frames > 0, "the viewer saw nothing");
-    // The last connection is closed when the next request is there.
+    // The last connections are closed when the next request is there.
     client.send(json!({"type": "text", "content": "hello"})).await;
     client.until_type("speech_started").await;
     let closings = |requests: Vec<Value>| -> Vec<f64> {
-        let closed = requests.iter().filter_map(|request| request["closed_at"].as_f64()).collect::<Vec<_>>();
-        let after = |at: &f64| {
-            closed.iter().find(|closed| (*at..at + 2.0).contains(closed)).map(|closed| (closed - at) * 1000.0)
-        };
-        asked.iter().filter_map(after).collect()
+        let closed = requests.iter().filter_map(|request| request["closed_at"].as_f64());
+        let before =
+            |closed: f64| asked.iter().rev().find(|asked| **asked < closed).map(|asked| (closed - asked) * 1000.0);
+        closed.filter_map(before).collect()
     };
+    stopped.model = closings(model.requests().await);
+    stopped.voice = closings(voice.requests().await);
     let url = format!("http://{}/metrics", served.address);
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let metrics = http.get(url).send().await.unwrap().text().await.unwrap();
-    Stopped { model: closings(model.requests().await), voice: closings(voice.requests().await), told, metrics }
+    stopped.metrics = http.get(url).send().await.unwrap().text().await.unwrap();
+    stopped
 }
 
-#[tokio::test]
-async fn an_interruption_closes_the_model_each_time_and_ends_what_a_viewer_sees() {
-    let stopped = interrupt(5).await;
-    assert_eq!((stopped.model.len(), stopped.told.len()), (5, 5));
-    assert!(stopped.metrics.contains("mouthpiece_interrupt_to_idle_seconds_count 5"), "{}", stopped.metrics);
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interruption_closes_the_model_and_the_voice_each_time_and_ends_what_a_viewer_hears_and_sees() {
+    let Stopped { model, voice, heard, seen, metrics, .. } = interrupt(5).await;
+    assert_eq!(model.len(), 5);
+    // The voice is between two sentences now and then, or asked for the one after next already.
+    assert!(voice.len() >= 4, "{voice:?}");
+    // It was in the midst of speaking.
+    assert!(heard.len() >= 4 && seen.len() >= 4, "{heard:?} {seen:?}");
+    assert!(metrics.contains("mouthpiece_interrupt_to_idle_seconds_count 5"), "{metrics}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "a figure: takes five minutes of a quiet machine"]
 async fn how_soon_an_interruption_stops_everything() {
-    let Stopped { model, voice, told, metrics } = interrupt(100).await;
-    for (what, mut times) in [("model closed", model), ("voice closed", voice), ("client told", told)] {
+    let Stopped { model, voice, heard, seen, told, metrics } = interrupt(100).await;
+    let all = [
+        ("model closed", model),
+        ("voice closed", voice),
+        ("last sound came", heard),
+        ("last spoken mouth came", seen),
+        ("client told", told),
+    ];
+    for (what, mut times) in all {
         times.sort_by(f64::total_cmp);
         let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
         eprintln!("{what}: {} times, p50 {:.0?} ms, p99 {:.0?} ms", times.len(), at(50), at(99));

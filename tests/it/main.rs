@@ -15,6 +15,7 @@ mod llm;
 mod models;
 mod network;
 mod parity;
+mod peer;
 mod programs;
 mod recogniser;
 mod signalling;

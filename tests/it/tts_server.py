@@ -1,9 +1,10 @@
 """A stand-in for a voice service: the OpenAI-compatible `audio/speech` protocol over real HTTP, standard library only.
 
 What is to be said decides what happens: a text that begins with one of the words below fails in that way, "Wav" comes as a
-WAV file. Anything else is a hum of 60 ms a character, in pieces of 100 ms that come as fast as they are taken.
+WAV file. Anything else is a hum of 60 ms a character, in pieces of 100 ms that come as fast as they are taken, or so many
+times as fast as they are heard.
 
-    tts_server.py
+    tts_server.py [PACE]
 
 prints its port. GET /requests tells what was asked and when (time.time()) the client closed the connection.
 """
@@ -13,11 +14,13 @@ import math
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 RATE = 24_000
+BETWEEN = 0.1 / float(sys.argv[1]) if len(sys.argv) > 1 else 0
 requests = []
 lock = threading.Lock()
 
@@ -91,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         piece = hum(step)
         for _ in range(0, samples, step):
             self.send(piece)
-            self.until_closed(0)
+            self.until_closed(BETWEEN)
 
     def whole(self, status, kind, body):
         self.send_response(status)
