@@ -2,7 +2,7 @@
 # Installs what mouthpiece needs to build, run and test. Idempotent: says what it does, quick when nothing is missing.
 #
 #   scripts/setup.sh            what `scripts/run.sh` needs
-#   scripts/setup.sh --test     the same and a browser for the tests
+#   scripts/setup.sh --test     the same, and a browser and recorded speech for the tests
 #   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download)
 #
 # libtorch comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
@@ -38,7 +38,7 @@ install_debian_packages() {
   local packages=(pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-0
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
     gstreamer1.0-nice espeak-ng python3 python3-pip g++ unzip)
-  [ "$want_tests" = yes ] && packages+=(chromium)
+  [ "$want_tests" = yes ] && packages+=(chromium pocketsphinx-testdata)
   # A tool that is there by other means (another Python, say) is not installed a second time.
   local missing=() package
   for package in "${packages[@]}"; do

@@ -3,7 +3,7 @@
 //! In here: cutting sound into frames, speech detection (earshot, a small recurrent network), what is kept of a turn, when
 //! the recogniser is asked, and what becomes of its answer. Not in here: the decisions over frames (`turn`), the avatar's
 //! echo (`echo`).
-//! Runs on: one tokio task a microphone, owned by the tracker of the server; a frame takes it some 20 microseconds. It ends
+//! Runs on: one tokio task a microphone, owned by the tracker of the server; a frame takes it some 50 microseconds. It ends
 //! with the viewer.
 
 use std::collections::VecDeque;

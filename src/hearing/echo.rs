@@ -4,52 +4,42 @@
 //! itself. The avatar's sound is known, so its echo can be foretold: in each of [`BANDS`] the power of what was said some
 //! frames ago, through a path that is learnt. What the microphone has beyond that is somebody else's. Powers rather than
 //! samples: the path goes through two codecs and two jitter buffers that stretch time, in which no phase survives.
-//! In here: the path's delay, found by correlation, its gains, learnt by non-negative least squares, and the verdict.
-//! Not in here: whether it is speech (`ear`), what is done about it (`turn`).
+//! In here: finding the path's delay by correlation, and the verdict. The path itself, its gains, learnt by non-negative
+//! least squares, and its changes have their own file. Not in here: whether it is speech (`ear`), what is done about it (`turn`).
 //! Pure: time and sound are arguments.
+
+mod path;
+mod powers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use realfft::num_complex::Complex;
-use realfft::{RealFftPlanner, RealToComplex};
-
+use self::path::{Path, Verdict};
+use self::powers::{BANDS, Powers, Spectrum, Track};
 use super::{FRAME, MICROPHONE_RATE};
 use crate::playout::FrameAudio;
 use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 
-/// Edges of the bands in Hz: about two a Bark, over what speech has.
-const EDGES: [f32; BANDS + 1] =
-    [150.0, 300.0, 450.0, 600.0, 800.0, 1000.0, 1250.0, 1550.0, 1900.0, 2350.0, 2900.0, 3600.0, 4500.0, 5600.0, 7000.0];
-const BANDS: usize = 14;
-/// The longest way to a viewer's loudspeaker and back: 1.2 s.
+/// Frames of the longest way to a viewer's loudspeaker and back: 1.2 s.
 const LONGEST: usize = 75;
-/// Frames, relative to the path's delay, from which an echo is foretold: a room smears it over some.
-const TAPS: [i32; 9] = [-2, -1, 0, 1, 2, 3, 5, 8, 12];
 /// Frames that are compared to find the delay: 2 s.
 const COMPARED: usize = 125;
 /// Frames from one look for the delay to the next.
 const LOOK_EVERY: u64 = 8;
 /// Two things that have nothing to do with each other correlate by 0.3 at most.
 const LIKENESS: f32 = 0.5;
-/// Frames with sound after which the gains are good.
-const LEARNT: u32 = 25;
-/// Share of the past that the gains keep from frame to frame: a memory of 3 s of speech.
-const KEEPS: f32 = 0.995;
 /// Of the echo of the frame before that a room still holds at most.
 const TAIL: f32 = 0.7;
 /// The verdict is over so many frames, 128 ms, in which fluctuations even out.
 const JUDGED: usize = 8;
 /// What is foretold may be that much more.
 const MARGIN: f32 = 3.0;
-/// Power, as the square of samples from -1 to 1, below which a band of the avatar's voice has nothing.
-const SILENT: f32 = 2e-6;
+/// Power of a band of the avatar's voice in which there is enough to compare.
+const SOUNDS: f32 = 2e-6;
 /// Without an echo that is found, it is at most that much louder than what any half second of speech has shown.
 const UNKNOWN_MARGIN: f32 = 10.0;
 const HALF_SECOND: usize = 31;
-
-type Powers = [f32; BANDS];
 
 /// What the avatar says, as playout sends it.
 #[derive(Clone, Debug)]
@@ -57,112 +47,6 @@ pub struct Spoken {
     pub index: u64,
     pub at: Instant,
     pub audio: Option<Arc<FrameAudio>>,
-}
-
-/// The power in each band of frames that overlap by half.
-struct Spectrum {
-    fft: Arc<dyn RealToComplex<f32>>,
-    window: Vec<f32>,
-    bins: [(usize, usize); BANDS],
-    scale: f32,
-    input: Vec<f32>,
-    output: Vec<Complex<f32>>,
-}
-
-impl Spectrum {
-    /// Of two frames of `hop` samples each.
-    fn new(hop: usize, rate: f32) -> Self {
-        let length = 2 * hop;
-        let fft = RealFftPlanner::new().plan_fft_forward(length);
-        let turn = std::f32::consts::TAU / as_f32(length);
-        let window: Vec<f32> = (0..length).map(|at| 0.5 - 0.5 * (as_f32(at) * turn).cos()).collect();
-        let width = rate / as_f32(length);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let bin = |edge: f32| (edge / width).round() as usize;
-        let bins = std::array::from_fn(|band| (bin(EDGES[band]), bin(EDGES[band + 1])));
-        let scale = 1.0 / (window.iter().map(|weight| weight * weight).sum::<f32>() * as_f32(length));
-        Self { input: fft.make_input_vec(), output: fft.make_output_vec(), fft, window, bins, scale }
-    }
-
-    fn powers(&mut self, samples: impl Iterator<Item = f32>) -> Powers {
-        self.input.iter_mut().zip(samples.zip(&self.window)).for_each(|(to, (sample, weight))| *to = sample * weight);
-        // It fails only for buffers of another length than it made itself.
-        let _ = self.fft.process(&mut self.input, &mut self.output);
-        self.bins.map(|(from, to)| self.output[from..to].iter().map(Complex::norm_sqr).sum::<f32>() * self.scale)
-    }
-}
-
-/// The powers of a stream of frames, by their number on one time line.
-#[derive(Default)]
-struct Track {
-    frames: VecDeque<(Powers, Powers)>,
-    /// The number of the one after the last.
-    next: u64,
-}
-
-impl Track {
-    /// Enters a frame; numbers in between are silent, and one that was entered before is entered again.
-    fn enter(&mut self, number: u64, powers: Powers) {
-        if number < self.next {
-            let back = usize::try_from(self.next - number).unwrap_or(usize::MAX);
-            self.frames.truncate(self.frames.len().saturating_sub(back));
-        } else if number - self.next > 4 * LONGEST as u64 {
-            self.frames.clear();
-        } else {
-            (self.next..number).for_each(|_| self.frames.push_back(silence()));
-        }
-        self.frames.push_back((powers, powers.map(|power| (power + 1e-9).ln())));
-        self.next = number + 1;
-        while self.frames.len() > 2 * LONGEST + COMPARED {
-            self.frames.pop_front();
-        }
-    }
-
-    fn at(&self, number: u64) -> (Powers, Powers) {
-        let back = self.next.checked_sub(number).and_then(|back| usize::try_from(back).ok());
-        let place = back.filter(|back| *back > 0).and_then(|back| self.frames.len().checked_sub(back));
-        place.and_then(|place| self.frames.get(place)).copied().unwrap_or_else(silence)
-    }
-}
-
-fn silence() -> (Powers, Powers) {
-    ([0.0; BANDS], [1e-9f32.ln(); BANDS])
-}
-
-/// Least squares over one band: how much of each tap the echo has.
-#[derive(Clone, Copy, Default)]
-struct Gains {
-    products: [[f32; TAPS.len()]; TAPS.len()],
-    with_heard: [f32; TAPS.len()],
-    gains: [f32; TAPS.len()],
-}
-
-impl Gains {
-    fn foretold(&self, taps: &[f32; TAPS.len()]) -> f32 {
-        self.gains.iter().zip(taps).map(|(gain, power)| gain * power).sum()
-    }
-
-    fn learn(&mut self, taps: &[f32; TAPS.len()], heard: f32, weight: f32) {
-        for (row, power) in taps.iter().enumerate() {
-            for (product, other) in self.products[row].iter_mut().zip(taps) {
-                *product = *product * KEEPS + weight * power * other;
-            }
-            self.with_heard[row] = self.with_heard[row] * KEEPS + weight * power * heard;
-        }
-    }
-
-    /// Two rounds of coordinate descent, none below zero: from frame to frame it changes little.
-    fn solve(&mut self) {
-        for tap in (0..TAPS.len()).chain(0..TAPS.len()) {
-            let own = self.products[tap][tap];
-            if own > 0.0 {
-                let foretold: f32 =
-                    self.products[tap].iter().zip(&self.gains).map(|(product, gain)| product * gain).sum();
-                let gain = (self.with_heard[tap] - foretold + own * self.gains[tap]) / own;
-                self.gains[tap] = gain.max(0.0);
-            }
-        }
-    }
 }
 
 /// The ear's knowledge of the avatar's voice and of the way it takes.
@@ -179,11 +63,9 @@ pub struct EchoGuard {
     previous: [f32; FRAME],
     /// The least power of late, which is noise.
     noise: Powers,
-    /// In frames.
-    delay: Option<usize>,
+    /// Once its delay was found.
+    path: Option<Path>,
     found_before: Option<usize>,
-    gains: [Gains; BANDS],
-    learnt: u32,
     /// The loudest that an echo can be while its delay is not known.
     at_most: Powers,
     echo: Powers,
@@ -205,10 +87,8 @@ impl EchoGuard {
             heard: Track::default(),
             previous: [0.0; FRAME],
             noise: [1e-9; BANDS],
-            delay: None,
+            path: None,
             found_before: None,
-            gains: [Gains::default(); BANDS],
-            learnt: 0,
             at_most: [1.0; BANDS],
             echo: [0.0; BANDS],
             judged: VecDeque::new(),
@@ -227,7 +107,7 @@ impl EchoGuard {
             Some(audio) => self.pending.extend(audio.iter().map(|sample| f32::from(*sample) / 32768.0)),
             None => self.pending.resize(self.pending.len() + PLAYOUT_SAMPLES_PER_FRAME, 0.0),
         }
-        let length = self.voice.window.len();
+        let length = self.voice.length();
         let mut from = 0;
         while let Some(samples) = self.pending.get(from..from + length) {
             let powers = self.voice.powers(samples.iter().copied());
@@ -251,10 +131,11 @@ impl EchoGuard {
         for (noise, power) in self.noise.iter_mut().zip(heard) {
             *noise = if self.frames < 5 { power } else { (*noise * 1.003).min(power) }.max(1e-9);
         }
-        if self.frames.is_multiple_of(LOOK_EVERY) && self.frames > COMPARED as u64 {
+        let is_known = self.path.as_ref().is_some_and(|path| path.is_learnt() && !path.is_lost());
+        if !is_known && self.frames.is_multiple_of(LOOK_EVERY) && self.frames > COMPARED as u64 {
             self.look_for_the_delay();
         }
-        let echo = self.foretell(number, &heard);
+        let echo = self.foretell(number);
         for (band, power) in echo.into_iter().enumerate() {
             self.echo[band] = power.max(TAIL * self.echo[band]);
         }
@@ -262,6 +143,19 @@ impl EchoGuard {
             self.judged.pop_front();
         }
         self.judged.push_back((heard, self.echo));
+        if let Some(path) = &mut self.path {
+            path.learn(&self.said, number, &heard, &self.noise, &echo);
+            match path.follow(&self.said, number, &heard, &self.noise) {
+                Verdict::AsForetold => {}
+                Verdict::SeemsToFit => return 0.0,
+                Verdict::Changed => {
+                    self.echo = path.foretold(&self.said, number);
+                    for ((_, echo), back) in self.judged.iter_mut().rev().zip(0..) {
+                        *echo = path.foretold(&self.said, number.saturating_sub(back));
+                    }
+                }
+            }
+        }
         self.unexplained()
     }
 
@@ -278,41 +172,18 @@ impl EchoGuard {
         beyond / all
     }
 
-    /// The echo in this frame, from what was said before, and what it teaches.
-    fn foretell(&mut self, number: u64, heard: &Powers) -> Powers {
-        let Some(delay) = self.delay else {
-            self.bound(number);
-            return std::array::from_fn(|band| self.loudest(number)[band] * self.at_most[band]);
+    /// The echo in this frame, from what was said before.
+    fn foretell(&mut self, number: u64) -> Powers {
+        let foretold = match &self.path {
+            Some(path) if path.is_learnt() => return path.foretold(&self.said, number),
+            Some(path) => path.foretold(&self.said, number),
+            None => {
+                self.bound(number);
+                [0.0; BANDS]
+            }
         };
-        let origin = number.saturating_sub(delay as u64);
-        let past = TAPS.map(|tap| self.said.at(origin.saturating_add_signed(-i64::from(tap))).0);
-        let learnt = self.learnt >= LEARNT;
-        let loudest = if learnt { [0.0; BANDS] } else { self.loudest(number) };
-        let mut active = 0;
-        let mut echo = [0.0; BANDS];
-        for band in 0..BANDS {
-            let taps: [f32; TAPS.len()] = std::array::from_fn(|tap| past[tap][band]);
-            let gains = &mut self.gains[band];
-            let foretold = gains.foretold(&taps).max(loudest[band] * self.at_most[band]);
-            echo[band] = foretold;
-            if taps.iter().all(|power| *power < SILENT) {
-                continue;
-            }
-            active += 1;
-            let noise = 4.0 * self.noise[band];
-            let beyond_noise = (heard[band] - self.noise[band]).max(0.0);
-            // Relative errors count, and hardly any where somebody else speaks.
-            let mut weight = (beyond_noise + foretold + noise).powi(-2);
-            if learnt && beyond_noise > 3.0 * foretold + noise {
-                weight *= 0.02;
-            }
-            gains.learn(&taps, beyond_noise, weight);
-        }
-        self.learnt += u32::from(active > BANDS / 4);
-        if self.frames.is_multiple_of(4) {
-            self.gains.iter_mut().for_each(Gains::solve);
-        }
-        echo
+        let loudest = self.loudest(number);
+        std::array::from_fn(|band| foretold[band].max(loudest[band] * self.at_most[band]))
     }
 
     /// What was said in any of the frames that may come back now.
@@ -346,7 +217,7 @@ impl EchoGuard {
         }
         let heard = sums(&self.heard, number);
         for band in 0..BANDS {
-            if said[band] > as_f32(HALF_SECOND) * SILENT {
+            if said[band] > as_f32(HALF_SECOND) * SOUNDS {
                 let noise = as_f32(HALF_SECOND) * self.noise[band];
                 let ratio = (heard[band] - noise).max(0.0) / said[band];
                 self.at_most[band] = self.at_most[band].min((UNKNOWN_MARGIN * ratio).max(1e-4));
@@ -356,7 +227,7 @@ impl EchoGuard {
 
     /// The delay at which what was said is most like what is heard, if it is twice in a row.
     fn look_for_the_delay(&mut self) {
-        let last = self.heard.next.saturating_sub(1);
+        let last = self.heard.last();
         let quietest: Powers = self.noise.map(|noise| (8.0 * noise).ln());
         let heard = centred(|back| self.heard.at(last.saturating_sub(back)).1, &quietest);
         let (mut best, mut likeness) = (0, 0.0);
@@ -373,11 +244,10 @@ impl EchoGuard {
         }
         let again = self.found_before.is_some_and(|before| before.abs_diff(best) <= 1);
         self.found_before = Some(best);
-        if again && self.delay.is_none_or(|delay| delay.abs_diff(best) > 1) {
+        let is_new = |path: &Path| path.is_lost() || path.delay().abs_diff(best) > 1;
+        if again && self.path.as_ref().is_none_or(is_new) {
             tracing::debug!(delay_ms = best * 16, likeness, "the avatar's voice comes back");
-            self.delay = Some(best);
-            self.gains = [Gains::default(); BANDS];
-            self.learnt = 0;
+            self.path = Some(Path::new(best));
         }
     }
 

@@ -21,6 +21,17 @@ const BACK: &str = "webrtcbin name=webrtc bundle-policy=max-bundle latency=40 \
     ! audioconvert ! audioresample ! opusenc bitrate=32000 ! rtpopuspay pt=111 \
     ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,encoding-params=(string)2 ! webrtc. \
     rtph264depay name=video ! fakesink async=false";
+/// What the log says of the ear.
+fn hearing(served: &Served) -> String {
+    let log = served.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("mouthpiece::hearing")).collect();
+    lines.join("\n")
+}
+
+fn began(served: &Served) -> bool {
+    hearing(served).contains("Began")
+}
+
 /// Has the avatar speak for so long, and tells what came of it.
 async fn speaks_into_its_own_ear(time: Duration) {
     let recogniser = Service::start("asr_server.py", &["0", "Stop."]);
@@ -46,9 +57,9 @@ async fn speaks_into_its_own_ear(time: Duration) {
         client.send(json!({"type": "speak", "content": chapter.join(" ")})).await;
         let seen = client.until_type("speech_ended").await;
         let told: Vec<_> = seen.iter().filter(|message| message["type"] == "transcript").collect();
-        assert!(told.is_empty(), "after {spoken:?} the avatar heard itself: {told:?}");
         let ended = seen.last().unwrap();
-        assert_eq!(ended["interrupted"], false, "after {spoken:?}");
+        let is_undisturbed = told.is_empty() && ended["interrupted"] == false && !began(&served);
+        assert!(is_undisturbed, "after {spoken:?} the avatar heard itself: {told:?}\n{}", hearing(&served));
         spoken += Duration::from_millis(ended["spoken_ms"].as_u64().unwrap());
         if spoken >= time {
             break;
@@ -57,7 +68,7 @@ async fn speaks_into_its_own_ear(time: Duration) {
     assert!(served.log().contains("the viewer's microphone is heard"), "nothing came back");
     assert!(served.log().contains("the avatar's voice comes back"), "the echo was not found");
     assert_eq!(recogniser.requests().await.len(), 0);
-    assert!(!served.log().contains("change=Began"), "{}", served.log());
+    eprintln!("{}", hearing(&served));
 }
 
 #[tokio::test(flavor = "multi_thread")]
