@@ -68,7 +68,6 @@ async fn speaks_into_its_own_ear(time: Duration) {
     assert!(served.log().contains("the viewer's microphone is heard"), "nothing came back");
     assert!(served.log().contains("the avatar's voice comes back"), "the echo was not found");
     assert_eq!(recogniser.requests().await.len(), 0);
-    eprintln!("{}", hearing(&served));
 }
 
 #[tokio::test(flavor = "multi_thread")]
