@@ -168,12 +168,12 @@ async fn speak(driver: &mut Driver, clips: Clips) -> Result<u64, DriverError> {
         Clips::Sentences { tts, voice, sentences } => {
             for sentence in sentences {
                 let speech = tts.speak(&sentence, &voice)?;
-                frames += checked(driver.speak(utterance, speech, &never, &times).await?)?;
+                frames += checked(driver.speak(utterance, speech, &never, &times, |_| ()).await?)?;
             }
         }
         Clips::Sound(pieces) => {
             let (stream, feeding) = feed(pieces);
-            let spoken = driver.speak(utterance, stream, &never, &times).await;
+            let spoken = driver.speak(utterance, stream, &never, &times, |_| ()).await;
             feeding.abort();
             frames += checked(spoken?)?;
         }

@@ -39,6 +39,8 @@ struct Sentence {
     text: String,
     /// How many it takes, once known.
     frames: Option<u64>,
+    /// When its words begin, if the voice tells.
+    starts: Vec<u32>,
     /// The pair that it began with.
     began: Option<FrameIndex>,
 }
@@ -138,7 +140,14 @@ impl Active {
 
     pub fn sentence_begins(&self, utterance: UtteranceId, text: String) {
         if let Some(entry) = self.lock().get_mut(&utterance) {
-            entry.sentences.push(Sentence { text, frames: None, began: None });
+            entry.sentences.push(Sentence { text, frames: None, starts: Vec::new(), began: None });
+        }
+    }
+
+    /// The voice tells when each word of the last sentence begins, in milliseconds.
+    pub fn sentence_has_words(&self, utterance: UtteranceId, starts: Vec<u32>) {
+        if let Some(sentence) = self.lock().get_mut(&utterance).and_then(|entry| entry.sentences.last_mut()) {
+            sentence.starts = starts;
         }
     }
 
@@ -148,12 +157,12 @@ impl Active {
         let sentences = &mut entries.get_mut(&utterance)?.sentences;
         let sentence = sentences.last_mut()?;
         sentence.frames = Some(frames);
-        let (text, began) = (sentence.text.clone(), sentence.began);
+        let (text, starts, began) = (sentence.text.clone(), sentence.starts.clone(), sentence.began);
         let number = sentences.len() - 1;
         drop(entries);
         let mut pace = self.pace();
         pace.learn(&text, frames);
-        began.map(|began| Heard { number, began, words: pace.words(&text, Some(frames)) })
+        began.map(|began| Heard { number, began, words: pace.words(&text, &starts, Some(frames)) })
     }
 
     /// The next sentence of the utterance is heard from this pair on. `None` if it has no words.
@@ -164,9 +173,9 @@ impl Active {
         let mut waiting = sentences.filter(|(_, sentence)| sentence.began.is_none() && sentence.frames != Some(0));
         let (number, sentence) = waiting.next()?;
         sentence.began = Some(at);
-        let (text, frames) = (sentence.text.clone(), sentence.frames);
+        let (text, starts, frames) = (sentence.text.clone(), sentence.starts.clone(), sentence.frames);
         drop(entries);
-        let words = self.pace().words(&text, frames);
+        let words = self.pace().words(&text, &starts, frames);
         (!words.is_empty()).then_some(Heard { number, began: at, words })
     }
 
@@ -185,7 +194,7 @@ impl Active {
         let frames = if interrupted { frames } else { u64::MAX };
         let entries = self.lock();
         let sentences = &entries.get(&utterance)?.sentences;
-        Some(spoken_part(&self.pace(), sentences.iter().map(|sentence| (&*sentence.text, sentence.frames)), frames))
+        Some(spoken_part(&self.pace(), sentences, frames))
     }
 
     pub fn end(&self, utterance: UtteranceId) -> Option<Ended> {
@@ -196,11 +205,11 @@ impl Active {
 }
 
 /// The sentences that were heard whole and the words of the next that fit the frames left.
-fn spoken_part<'a>(pace: &Pace, sentences: impl Iterator<Item = (&'a str, Option<u64>)>, frames: u64) -> String {
+fn spoken_part(pace: &Pace, sentences: &[Sentence], frames: u64) -> String {
     let mut left = u128::from(frames) * FRAME_DURATION.as_millis();
     let mut spoken: Vec<String> = Vec::new();
-    for (sentence, length) in sentences {
-        let words = pace.words(sentence, length);
+    for Sentence { text, starts, frames, .. } in sentences {
+        let words = pace.words(text, starts, *frames);
         let whole = u128::from(words.last().map_or(0, |word| word.end_ms));
         let heard = words.into_iter().take_while(|word| u128::from(word.end_ms) <= left);
         let text: String = heard.map(|word| word.text).collect();
@@ -219,8 +228,10 @@ mod tests {
 
     #[test]
     fn text_spoken_is_what_fits_the_frames_that_were_heard() {
-        let sentences = [("One two.", Some(20)), ("Three four five six.", Some(40))];
-        let spoken = |frames| spoken_part(&Pace::new("en-us"), sentences.into_iter(), frames);
+        let sentence =
+            |text: &str, frames| Sentence { text: text.into(), frames: Some(frames), starts: vec![], began: None };
+        let sentences = [sentence("One two.", 20), sentence("Three four five six.", 40)];
+        let spoken = |frames| spoken_part(&Pace::new("en-us"), &sentences, frames);
         assert_eq!(spoken(0), "");
         assert_eq!(spoken(10), "One");
         assert_eq!(spoken(20), "One two.");

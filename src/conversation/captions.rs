@@ -1,4 +1,4 @@
-//! When each word of a sentence is heard, as far as it can be told from its letters.
+//! When each word of a sentence is heard: as the voice tells, else as far as it can be told from its letters.
 //!
 //! In here: cutting a sentence into words and spreading its time over them; the pace is learnt from the sentences before.
 //! Not in here: when a sentence begins (`playout` tells), what viewers are told (`conversation`).
@@ -37,9 +37,13 @@ impl Pace {
         }
     }
 
-    /// When each word is heard, from the beginning of the sentence, which takes so many frames if that is known.
-    pub fn words(&self, sentence: &str, frames: Option<u64>) -> Vec<CaptionWord> {
+    /// When each word is heard, from the beginning of the sentence, which takes so many frames if that is known. `starts` is
+    /// when each spoken word begins, in milliseconds, if the voice tells.
+    pub fn words(&self, sentence: &str, starts: &[u32], frames: Option<u64>) -> Vec<CaptionWord> {
         let weighed = self.weighed(sentence);
+        if let Some(words) = self.told(&weighed, starts, frames) {
+            return words;
+        }
         let letters: f64 = weighed.iter().map(|(_, letters)| letters).sum();
         let ms_a_letter = frames.map_or(self.ms_a_letter, |frames| ms(frames) / letters.max(1.0));
         let mut before = 0.0;
@@ -51,6 +55,32 @@ impl Pace {
                 CaptionWord { text: text.to_owned(), start_ms, end_ms: whole(before * ms_a_letter) }
             })
             .collect()
+    }
+
+    /// What the voice tells, if it speaks as many words as the sentence has when it is written out: one of those may be
+    /// several, or none.
+    fn told(&self, weighed: &[(&str, f64)], starts: &[u32], frames: Option<u64>) -> Option<Vec<CaptionWord>> {
+        let spoken = |word: &str| spoken(word, &self.language).map_or(0, |said| said.split_whitespace().count());
+        let counts: Vec<usize> = weighed.iter().map(|(word, _)| spoken(word)).collect();
+        if starts.is_empty() || counts.iter().sum::<usize>() != starts.len() {
+            return None;
+        }
+        let last = weighed.last().map_or(0.0, |(_, letters)| letters * self.ms_a_letter);
+        let end = frames.map_or_else(|| starts[starts.len() - 1] + whole(last), |frames| whole(ms(frames)));
+        let mut at = 0;
+        let begins = counts.iter().map(|count| {
+            let begin = starts.get(at).copied().unwrap_or(end).min(end);
+            at += count;
+            begin
+        });
+        // The first word has the sentence's beginning, so that what was heard adds up.
+        let begins: Vec<u32> = std::iter::once(0).chain(begins.skip(1)).chain([end]).collect();
+        let word = |((text, _), time): (&(&str, f64), &[u32])| CaptionWord {
+            text: (*text).to_owned(),
+            start_ms: time[0],
+            end_ms: time[1].max(time[0]),
+        };
+        Some(weighed.iter().zip(begins.windows(2)).map(word).collect())
     }
 
     /// The words as they stand in the sentence, with the space behind them, and what each is worth in letters.
@@ -125,7 +155,7 @@ mod tests {
     use super::*;
 
     fn texts(sentence: &str) -> Vec<String> {
-        Pace::new("en-us").words(sentence, None).into_iter().map(|word| word.text).collect()
+        Pace::new("en-us").words(sentence, &[], None).into_iter().map(|word| word.text).collect()
     }
 
     #[test]
@@ -138,7 +168,7 @@ mod tests {
 
     #[test]
     fn words_follow_each_other_and_fill_the_time_of_the_sentence() {
-        let words = Pace::new("en-us").words("People believe, what they can see.", Some(50));
+        let words = Pace::new("en-us").words("People believe, what they can see.", &[], Some(50));
         assert!(words.windows(2).all(|pair| pair[0].end_ms == pair[1].start_ms && pair[0].start_ms < pair[0].end_ms));
         assert_eq!((words[0].start_ms, words[5].end_ms), (0, 2000));
         assert!(words[1].end_ms - words[1].start_ms > words[0].end_ms - words[0].start_ms, "a comma takes time");
@@ -146,19 +176,33 @@ mod tests {
 
     #[test]
     fn a_number_takes_as_long_as_its_words() {
-        let words = Pace::new("en-us").words("He paid $1200 then.", Some(60));
+        let words = Pace::new("en-us").words("He paid $1200 then.", &[], Some(60));
         let length = |at: usize| words[at].end_ms - words[at].start_ms;
         assert!(length(2) > 3 * length(1), "{words:?}");
     }
 
     #[test]
+    fn words_are_heard_when_the_voice_says_so() {
+        // "$5" is two words when it is said, the dash none.
+        let pace = Pace::new("en-us");
+        let words = pace.words("He paid $5 – then.", &[60, 200, 500, 800, 1400], Some(50));
+        let times: Vec<(&str, u32, u32)> =
+            words.iter().map(|word| (word.text.trim(), word.start_ms, word.end_ms)).collect();
+        let expected =
+            [("He", 0, 200), ("paid", 200, 500), ("$5", 500, 1400), ("–", 1400, 1400), ("then.", 1400, 2000)];
+        assert_eq!(times, expected);
+        let guessed = pace.words("He paid $5 then.", &[], Some(50));
+        assert_eq!(pace.words("He paid $5 then.", &[60, 200], Some(50)), guessed, "of another number of words");
+    }
+
+    #[test]
     fn the_pace_of_a_slow_voice_is_learnt() {
         let (sentence, mut pace) = ("People believe what they can see", Pace::new("en-us"));
-        let guess = pace.words(sentence, None).last().unwrap().end_ms;
+        let guess = pace.words(sentence, &[], None).last().unwrap().end_ms;
         for _ in 0..12 {
             pace.learn(sentence, 100);
         }
-        let learnt = pace.words(sentence, None).last().unwrap().end_ms;
+        let learnt = pace.words(sentence, &[], None).last().unwrap().end_ms;
         assert!(guess < 2000 && (3900..=4000).contains(&learnt), "{guess} {learnt}");
     }
 }

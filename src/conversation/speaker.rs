@@ -167,7 +167,9 @@ impl Speaker {
         speech: PcmStream,
     ) -> Result<(), DriverError> {
         self.active.sentence_begins(progress.utterance, sentence);
-        let outcome = self.driver.speak(progress.utterance, speech, &progress.cancelled, &progress.times).await?;
+        let (active, utterance) = (self.active.clone(), progress.utterance);
+        let words = move |starts| active.sentence_has_words(utterance, starts);
+        let outcome = self.driver.speak(utterance, speech, &progress.cancelled, &progress.times, words).await?;
         if let Some(heard) = self.active.sentence_has(progress.utterance, outcome.frames) {
             self.captions.tell(progress.utterance, heard);
         }

@@ -112,18 +112,20 @@ impl Driver {
     }
 
     /// Speaks one stream. Returns when its last mouth is handed to playout, which is up to 16 frames
-    /// before it is seen. On an error or a cancellation nothing more of the segment is sent.
+    /// before it is seen. On an error or a cancellation nothing more of the segment is sent. `words` is told when each word
+    /// begins, before any of it is heard, if the voice knows it.
     pub async fn speak(
         &mut self,
         utterance: UtteranceId,
         speech: PcmStream,
         cancelled: &CancellationToken,
         times: &TurnTimes,
+        words: impl Fn(Vec<u32>),
     ) -> Result<Outcome, DriverError> {
         let outcome = tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(DriverError::Cancelled),
-            outcome = self.run(utterance, speech, cancelled, times) => outcome,
+            outcome = self.run(utterance, speech, cancelled, times, words) => outcome,
         };
         if outcome.is_err() {
             // What was planned will not be shown, so the next segment starts where the idle loop stands.
@@ -151,6 +153,7 @@ impl Driver {
         speech: PcmStream,
         cancelled: &CancellationToken,
         times: &TurnTimes,
+        words: impl Fn(Vec<u32>),
     ) -> Result<Outcome, DriverError> {
         let (batches, drawn) = mpsc::channel(BATCHES_BETWEEN);
         let finisher = Finisher {
@@ -160,7 +163,7 @@ impl Driver {
             commands: self.playout.commands.clone(),
         };
         let planner = Planner::new(self, utterance, cancelled, times, batches);
-        let (planned, finished) = tokio::join!(planner.run(speech), finisher.run(drawn));
+        let (planned, finished) = tokio::join!(planner.run(speech, words), finisher.run(drawn));
         let (planned, finished) = (planned?, finished?);
         if planned.frames > 0 {
             self.end_pose = planned.end_pose;
@@ -227,11 +230,15 @@ impl<'a> Planner<'a> {
 
     /// Consumes the planner, and with it the way to the second half, which ends when it has finished what is in
     /// flight.
-    async fn run(mut self, mut speech: PcmStream) -> Result<Planned, DriverError> {
+    async fn run(mut self, mut speech: PcmStream, words: impl Fn(Vec<u32>)) -> Result<Planned, DriverError> {
         let asked = Instant::now();
         let mut resamplers: Option<(Resampler, Resampler)> = None;
         while let Some(chunk) = speech.recv().await {
-            self.feed(&chunk?, &mut resamplers, asked)?;
+            let mut chunk = chunk?;
+            if !chunk.words.is_empty() {
+                words(std::mem::take(&mut chunk.words));
+            }
+            self.feed(&chunk, &mut resamplers, asked)?;
             // Everything that is there already, so that frames are drawn in the largest batches that may be.
             while let Ok(chunk) = speech.try_recv() {
                 self.feed(&chunk?, &mut resamplers, asked)?;

@@ -113,7 +113,7 @@ async fn speak(works: &Works, mark: usize) -> Vec<Left> {
         }
         drop(pieces);
     };
-    let (outcome, ()) = tokio::join!(driver.speak(utterance, speech, &token, &times), feeding);
+    let (outcome, ()) = tokio::join!(driver.speak(utterance, speech, &token, &times, |_| ()), feeding);
     assert_eq!(outcome.unwrap().frames, SPOKEN as u64);
     driver.end_utterance(utterance, &token).await.unwrap();
     while !matches!(told.recv().await, Some(Event::Ended { .. })) {}

@@ -23,12 +23,15 @@ pub struct PcmChunk {
     pub sample_rate: u32,
     /// The same as people are to hear it, where that is not as loud as it came.
     pub levelled: Option<Vec<f32>>,
+    /// When each word of the text begins, in milliseconds from the beginning of the stream; comes once, with the first sound,
+    /// from voices that know it. A word is what stands between white space.
+    pub words: Vec<u32>,
 }
 
 impl PcmChunk {
     /// As loud as it is.
     pub fn new(samples: Vec<f32>, sample_rate: u32) -> Self {
-        Self { samples, sample_rate, levelled: None }
+        Self { samples, sample_rate, levelled: None, words: Vec::new() }
     }
 
     /// What people are to hear.

@@ -1,6 +1,10 @@
 //! A voice service for all avatars: the real server, and the service in a process of its own that fails in every way that
 //! one can fail, over HTTP and over a WebSocket. The avatar's own voice, espeak-ng, takes over.
 
+use std::path::Path;
+
+use mouthpiece::speech::tts::hibari::{self, Hibari};
+use mouthpiece::speech::{Tts, Voice};
 use serde_json::{Value, json};
 
 use crate::llm::{Client, KEY, Served, Service};
@@ -176,4 +180,25 @@ async fn an_interruption_closes_the_websocket() {
     client.send(json!({"type": "interrupt"})).await;
     assert_eq!(client.until_type("speech_ended").await.last().unwrap()["interrupted"], true);
     service.wait_for(|request| !request["closed_at"].is_null()).await;
+}
+
+#[tokio::test]
+async fn captions_have_each_word_when_the_avatars_own_voice_says_it() {
+    const TEXT: &str = "Stop, go, take, pick.";
+    let served = Served::start_with(&[], tempfile::NamedTempFile::new().unwrap());
+    let mut client = served.client().await;
+    client.send(json!({"type": "speak", "content": TEXT})).await;
+    let seen = client.until_type("speech_ended").await;
+    let captions: Vec<&Value> = seen.iter().filter(|message| message["type"] == "caption").collect();
+    // As the demo avatar's manifest has it.
+    let voice = Voice { engine: "hibari".into(), language: "en-us".into(), name: String::new(), rate: 168, pitch: 50 };
+    let hibari = Hibari::start(&hibari::folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))).unwrap();
+    let told = hibari.speak(TEXT, &voice).unwrap().recv().await.unwrap().unwrap().words;
+    assert_eq!(told.len(), 4);
+    assert!(!captions.is_empty());
+    for caption in captions {
+        let starts: Vec<u64> =
+            caption["words"].as_array().unwrap().iter().map(|word| word["start_ms"].as_u64().unwrap()).collect();
+        assert_eq!((starts[0], starts[1..].to_vec()), (0, told[1..].iter().map(|ms| u64::from(*ms)).collect()));
+    }
 }

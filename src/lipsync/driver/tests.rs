@@ -81,7 +81,7 @@ async fn perform(frames: usize, fails_at: Option<usize>, watched: bool) -> Spoke
     sound.send(Ok(PcmChunk::new(tone, LIPSYNC_RATE))).await.unwrap();
     drop(sound);
     let times = TurnTimes::since(std::time::Instant::now());
-    let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times).await.unwrap();
+    let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times, |_| ()).await.unwrap();
     drop(driver);
     let (announced, mouths, start_pose) = collecting.await.unwrap();
     tokio::task::spawn_blocking(|| assert!(engine_thread.join() && compose_thread.join())).await.unwrap();

@@ -156,14 +156,16 @@ async fn go_on(mut stream: PcmStream, rate: Option<u32>, sender: &Sender) -> Res
             none => none.insert([Resampler::new(piece.sample_rate, to)?, Resampler::new(piece.sample_rate, to)?]),
         };
         let (samples, levelled) = (came.push(&piece.samples)?, Some(levelled.push(piece.heard())?));
-        if sender.send(Ok(PcmChunk { samples, sample_rate: to, levelled })).await.is_err() {
+        // Its words are the rest of the text's only.
+        let piece = PcmChunk { levelled, ..PcmChunk::new(samples, to) };
+        if sender.send(Ok(piece)).await.is_err() {
             return Ok(());
         }
     }
     if let (Some([mut came, mut levelled]), Some(sample_rate)) = (resamplers, rate) {
         let (samples, levelled) = (came.finish()?, Some(levelled.finish()?));
         // Nobody left to hear it is fine.
-        let _ = sender.send(Ok(PcmChunk { samples, sample_rate, levelled })).await;
+        let _ = sender.send(Ok(PcmChunk { levelled, ..PcmChunk::new(samples, sample_rate) })).await;
     }
     Ok(())
 }

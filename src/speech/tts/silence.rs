@@ -17,6 +17,8 @@ pub(super) struct Trimmer {
     /// Silence that has not been followed by voice yet.
     held: Vec<f32>,
     voiced: bool,
+    /// Samples taken off the beginning.
+    taken_off: usize,
     lead: usize,
     tail: usize,
     pause: usize,
@@ -28,6 +30,7 @@ impl Trimmer {
         Self {
             held: Vec::new(),
             voiced: false,
+            taken_off: 0,
             lead: samples(LEAD_MS),
             tail: samples(TAIL_MS),
             pause: samples(PAUSE_MS),
@@ -46,13 +49,20 @@ impl Trimmer {
             self.voiced = true;
             let first = samples.iter().position(is_voice).unwrap_or(0);
             out.extend_from_slice(&samples[..first]);
-            out.drain(..out.len().saturating_sub(self.lead));
+            let surplus = out.len().saturating_sub(self.lead);
+            self.taken_off += surplus;
+            out.drain(..surplus);
             out.extend_from_slice(&samples[first..=last]);
         } else {
             out.extend_from_slice(&samples[..=last]);
         }
         self.hold(&samples[last + 1..]);
         out
+    }
+
+    /// How many samples were taken off the beginning; known once there is a voice.
+    pub fn taken_off(&self) -> usize {
+        self.taken_off
     }
 
     /// Gives back what is held, and trims no more; for who only wants the beginning trimmed.
@@ -75,6 +85,7 @@ impl Trimmer {
             self.held.truncate(self.pause);
         } else {
             let surplus = self.held.len().saturating_sub(self.lead);
+            self.taken_off += surplus;
             self.held.drain(..surplus);
         }
     }

@@ -87,31 +87,42 @@ impl Synthesiser {
         })
     }
 
-    /// Gives the sound to `heard` piece by piece, until that says that nobody listens.
-    fn speak(&self, text: &str, speed: f32, mut heard: impl FnMut(&[f32]) -> bool) -> Result<(), HibariError> {
-        let sentence = self.g2p.symbols(text)?;
+    /// Gives the sound to `heard` piece by piece, until that says that nobody listens; with the first when each word begins,
+    /// in milliseconds, if that is known.
+    fn speak(
+        &self,
+        text: &str,
+        speed: f32,
+        mut heard: impl FnMut(&[f32], Vec<u32>) -> bool,
+    ) -> Result<(), HibariError> {
+        let (sentence, words) = self.g2p.symbols(text)?;
         if sentence.is_empty() && text.chars().any(char::is_alphanumeric) {
             return Err(HibariError::Unspeakable);
         }
         let mut trimmer = Trimmer::new(SAMPLE_RATE);
         for symbols in sentence {
             // Before the network, the longest step.
-            if !heard(&[]) {
+            if !heard(&[], Vec::new()) {
                 return Ok(());
             }
-            let spectrum = self.network.spectrum(&symbols, speed)?;
+            let (spectrum, begins) = self.network.spectrum(&symbols, speed)?;
+            let mut words: Vec<usize> = words.iter().filter_map(|symbol| begins.get(*symbol).copied()).collect();
             let mut synthesis = Synthesis::new(&self.transforms, spectrum, Noise::new());
             loop {
                 let sound = synthesis.next(FRAMES);
                 if sound.is_empty() {
                     break;
                 }
-                if !heard(&trimmer.push(&sound)) {
+                let sound = trimmer.push(&sound);
+                let words = if sound.is_empty() { Vec::new() } else { std::mem::take(&mut words) };
+                let ms = |frame: usize| (frame * HOP).saturating_sub(trimmer.taken_off()) * 1000 / SAMPLE_RATE as usize;
+                let words = words.into_iter().map(|frame| u32::try_from(ms(frame)).unwrap_or(u32::MAX)).collect();
+                if !heard(&sound, words) {
                     return Ok(());
                 }
             }
         }
-        heard(&trimmer.finish());
+        heard(&trimmer.finish(), Vec::new());
         Ok(())
     }
 }
@@ -191,7 +202,7 @@ fn work(folder: &Path, mut jobs: mpsc::Receiver<Job>) {
         let spoken = match &voice {
             Ok(voice) => {
                 // What one text does to the voice must not silence it for all others.
-                let speak = || Ok(voice.speak(&text, speed, |samples| send(samples, &sender))?);
+                let speak = || Ok(voice.speak(&text, speed, |samples, words| send(samples, words, &sender))?);
                 catch_unwind(AssertUnwindSafe(speak)).unwrap_or_else(|_| Err(fault("panicked over this text")))
             }
             Err(error) => Err(fault(&error.to_string())),
@@ -204,11 +215,14 @@ fn work(folder: &Path, mut jobs: mpsc::Receiver<Job>) {
 }
 
 /// Whether somebody still listens.
-fn send(samples: &[f32], sender: &mpsc::Sender<Result<PcmChunk, SpeechError>>) -> bool {
+fn send(samples: &[f32], mut words: Vec<u32>, sender: &mpsc::Sender<Result<PcmChunk, SpeechError>>) -> bool {
     if samples.is_empty() {
         return !sender.is_closed();
     }
-    samples.chunks(PIECE).all(|piece| sender.try_send(Ok(PcmChunk::new(piece.to_vec(), SAMPLE_RATE))).is_ok())
+    samples.chunks(PIECE).all(|piece| {
+        let words = std::mem::take(&mut words);
+        sender.try_send(Ok(PcmChunk { words, ..PcmChunk::new(piece.to_vec(), SAMPLE_RATE) })).is_ok()
+    })
 }
 
 /// Where the voice's files are put, in the folder of models.
@@ -231,7 +245,7 @@ pub fn try_out(folder: &Path) -> Result<f64, HibariError> {
     let voice = Synthesiser::load(folder)?;
     let mut samples = 0u32;
     let started = Instant::now();
-    voice.speak(SENTENCE, 1.0, |piece| {
+    voice.speak(SENTENCE, 1.0, |piece, _| {
         samples += u32::try_from(piece.len()).unwrap_or(0);
         true
     })?;

@@ -14,6 +14,11 @@ use rten_tensor::prelude::*;
 use super::HibariError;
 use super::dsp::{BINS, Spectrum};
 
+/// How long each symbol lasts, in steps of [`FRAMES_A_STEP`]: rounded, and cut to what the network can be given. It is no
+/// output of the network but a value within it.
+const DURATIONS: &str = "/Clip_output_0";
+const FRAMES_A_STEP: usize = 2;
+
 /// A model, and a pool of one thread: rten's own pool takes all cores, which belong to those who draw and encode.
 pub(super) struct Network {
     model: Model,
@@ -60,25 +65,27 @@ impl Network {
         made.try_into().map_err(|_| self.fault("gave another number of outputs"))
     }
 
-    /// What is said at `speed` times the voice's own pace.
-    pub(super) fn spectrum(&self, symbols: &[i32], speed: f32) -> Result<Spectrum, HibariError> {
+    /// What is said at `speed` times the voice's own pace, and in which frame each symbol begins.
+    pub(super) fn spectrum(&self, symbols: &[i32], speed: f32) -> Result<(Spectrum, Vec<usize>), HibariError> {
         let ids = Tensor::from_data(&[1, symbols.len()], symbols.to_vec());
         let inputs = vec![("ids", Value::from(ids)), ("speed", Value::from(Tensor::from_data(&[1], vec![speed])))];
-        let [harmonic, theta, noise, free, phase, pitch] =
-            self.run(inputs, ["lh", "theta", "ln", "lr", "phi", "f0"])?;
+        let [harmonic, theta, noise, free, phase, pitch, durations] =
+            self.run(inputs, ["lh", "theta", "ln", "lr", "phi", "f0", DURATIONS])?;
         let pitch = self.floats(pitch)?;
+        let begins = begins(&self.floats(durations)?);
         let part = |value: Value| match self.floats(value)? {
             part if part.len() == BINS * pitch.len() => Ok(part),
             part => Err(self.fault(format!("gave {} values for {} frames", part.len(), pitch.len()))),
         };
-        Ok(Spectrum {
+        let spectrum = Spectrum {
             harmonic: part(harmonic)?,
             theta: part(theta)?,
             noise: part(noise)?,
             free: part(free)?,
             phase: part(phase)?,
             pitch,
-        })
+        };
+        Ok((spectrum, begins))
     }
 
     fn floats(&self, value: Value) -> Result<Vec<f32>, HibariError> {
@@ -88,4 +95,15 @@ impl Network {
     pub(super) fn ids(&self, value: Value) -> Result<Vec<i32>, HibariError> {
         Ok(value.into_tensor::<i32>().ok_or_else(|| self.fault("gave something else than integers"))?.to_vec())
     }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some steps, not below zero")]
+fn begins(durations: &[f32]) -> Vec<usize> {
+    let mut frame = 0;
+    let begin = |duration: &f32| {
+        let begin = frame;
+        frame += FRAMES_A_STEP * duration.round() as usize;
+        begin
+    };
+    durations.iter().map(begin).collect()
 }

@@ -38,11 +38,11 @@ fn sentences_have_the_phonemes_of_the_original() {
     let g2p = G2p::load(&voice_folder(), &Network::one_core()).unwrap();
     let mut other = Vec::new();
     for sentence in sentences() {
-        let phonemes = g2p.phonemes(&sentence.text).unwrap();
+        let phonemes = g2p.phonemes(&sentence.text).unwrap().phonemes;
         if phonemes != sentence.phonemes {
             other.push(format!("{}\n  has  {phonemes}\n  want {}", sentence.text, sentence.phonemes));
         } else if sentence.phonemes.chars().count() <= 400 {
-            assert_eq!(g2p.symbols(&sentence.text).unwrap(), [sentence.ids], "{}", sentence.text);
+            assert_eq!(g2p.symbols(&sentence.text).unwrap().0, [sentence.ids], "{}", sentence.text);
         }
     }
     assert!(other.is_empty(), "{} differ:\n{}", other.len(), other.join("\n"));
@@ -122,7 +122,7 @@ fn magnitudes(sound: &[f32]) -> Vec<f32> {
 #[test]
 fn a_sentence_sounds_as_in_the_original() {
     let voice = Synthesiser::load(&voice_folder()).unwrap();
-    let spectrum = voice.network.spectrum(&sentences()[0].ids, 1.0).unwrap();
+    let (spectrum, _) = voice.network.spectrum(&sentences()[0].ids, 1.0).unwrap();
     let spoken = sound(&voice.transforms, spectrum, Noise::none());
     let original = read_wav("spoken.wav");
     assert_eq!(spoken.len(), original.len());
@@ -134,12 +134,12 @@ fn a_sentence_sounds_as_in_the_original() {
 fn long_sentences_are_cut_where_they_pause() {
     let g2p = G2p::load(&voice_folder(), &Network::one_core()).unwrap();
     let text = "one two three four five six seven eight nine ten, ".repeat(20);
-    let pieces = g2p.symbols(&text).unwrap();
+    let (pieces, _) = g2p.symbols(&text).unwrap();
     assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.len() <= 402), "{:?}", pieces.len());
-    let comma = g2p.symbols(",").unwrap()[0][1];
+    let comma = g2p.symbols(",").unwrap().0[0][1];
     assert!(pieces.iter().all(|piece| piece[piece.len() - 2] == comma), "cut within a clause");
     // Without a pause too, and whatever the text.
-    assert!(g2p.symbols(&"words ".repeat(300)).unwrap().iter().all(|piece| piece.len() <= 402));
+    assert!(g2p.symbols(&"words ".repeat(300)).unwrap().0.iter().all(|piece| piece.len() <= 402));
 }
 
 async fn listen(mut stream: PcmStream) -> Result<f64, SpeechError> {
@@ -227,4 +227,35 @@ proptest::proptest! {
         let g2p = G2P.get_or_init(|| G2p::load(&voice_folder(), &Network::one_core()).unwrap());
         g2p.symbols(&text).unwrap();
     }
+}
+
+/// Each of these words begins with a burst after a moment of quiet.
+#[tokio::test]
+async fn words_begin_when_it_says() {
+    let hibari = Hibari::start(&voice_folder()).unwrap();
+    let mut stream = hibari.speak("Stop, go; take, pick.", &voice()).unwrap();
+    let (mut words, mut sound) = (Vec::new(), Vec::new());
+    while let Some(piece) = stream.recv().await {
+        let piece = piece.unwrap();
+        assert!(piece.words.is_empty() || sound.is_empty(), "told late");
+        words.extend(piece.words);
+        sound.extend(piece.samples);
+    }
+    assert_eq!(words.len(), 4, "{words:?}");
+    // 20 ms each.
+    let levels: Vec<f32> = sound.chunks(SAMPLE_RATE as usize / 50).map(|part| level(part.iter().copied())).collect();
+    for word in words {
+        let at = word as usize / 20;
+        let quietest = levels[at.saturating_sub(6)..at].iter().copied().fold(f32::MAX, f32::min);
+        let loudest = levels[at..at + 5].iter().copied().fold(0.0, f32::max);
+        assert!(loudest > 4.0 * quietest, "at {word} ms: {quietest}, then {loudest}");
+    }
+}
+
+#[tokio::test]
+async fn words_are_not_told_of_a_text_that_is_read_as_others() {
+    let hibari = Hibari::start(&voice_folder()).unwrap();
+    let mut stream = hibari.speak("It was on 4/5/1999, they say.", &voice()).unwrap();
+    let first = stream.recv().await.unwrap().unwrap();
+    assert!(first.words.is_empty(), "a date is several words: {:?}", first.words);
 }

@@ -49,6 +49,12 @@ const LONGEST: usize = 400;
 /// At both ends of what the network gets.
 const EDGE: i32 = 0;
 
+/// What is heard of a text, and with which phoneme what stands between white space begins.
+pub(super) struct Phonemes {
+    pub phonemes: String,
+    pub begins: Vec<usize>,
+}
+
 pub(super) struct G2p {
     readings: Readings,
     tokenizer: Tokenizer,
@@ -74,17 +80,27 @@ impl G2p {
         })
     }
 
-    /// What the network is to be given, in pieces that are not too long for it.
-    pub(super) fn symbols(&self, text: &str) -> Result<Vec<Vec<i32>>, HibariError> {
-        let phonemes = self.phonemes(text)?;
+    /// What the network is to be given, in pieces that are not too long for it, and with which symbol each word of the text
+    /// begins: of a text of one piece whose words are not written out as more or fewer.
+    pub(super) fn symbols(&self, text: &str) -> Result<(Vec<Vec<i32>>, Vec<usize>), HibariError> {
+        let Phonemes { phonemes, begins } = self.phonemes(text)?;
+        let known = |sound: &char| self.symbols.get(sound).copied();
         let ids = |piece: &String| {
-            let known = piece.chars().filter_map(|sound| self.symbols.get(&sound).copied());
-            std::iter::once(EDGE).chain(known).chain([EDGE]).collect::<Vec<_>>()
+            std::iter::once(EDGE)
+                .chain(piece.chars().filter_map(|sound| known(&sound)))
+                .chain([EDGE])
+                .collect::<Vec<_>>()
         };
-        Ok(pieces_of(&phonemes).iter().map(ids).filter(|ids| ids.len() > 2).collect())
+        let pieces: Vec<Vec<i32>> = pieces_of(&phonemes).iter().map(ids).filter(|ids| ids.len() > 2).collect();
+        if pieces.len() != 1 || begins.len() != text.split_whitespace().count() {
+            return Ok((pieces, Vec::new()));
+        }
+        let symbol = |begin: &usize| 1 + phonemes.chars().take(*begin).filter(|sound| known(sound).is_some()).count();
+        let words = begins.iter().map(symbol).collect();
+        Ok((pieces, words))
     }
 
-    pub(super) fn phonemes(&self, text: &str) -> Result<String, HibariError> {
+    pub(super) fn phonemes(&self, text: &str) -> Result<Phonemes, HibariError> {
         let text = self.readings.write_out(text);
         let cut = self.tokenizer.cut(&text);
         let tags = self.tagger.tag(&cut.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>());
@@ -98,14 +114,20 @@ impl G2p {
                 parts => self.read_parts(parts, context)?,
             };
         }
-        let mut phonemes = String::new();
+        let (mut phonemes, mut begins, mut is_first) = (String::new(), Vec::new(), true);
         for word in &words {
+            if is_first {
+                begins.push(phonemes.chars().count());
+            }
             phonemes.push_str(&phonemes_of(word));
-            if word.last().is_some_and(|token| token.space) {
+            is_first = word.last().is_some_and(|token| token.space);
+            if is_first {
                 phonemes.push(' ');
             }
         }
-        Ok(phonemes.trim().replace('ɾ', "T").replace('ʔ', "t"))
+        let before = phonemes.chars().take_while(|sound| sound.is_whitespace()).count();
+        begins.iter_mut().for_each(|begin| *begin = begin.saturating_sub(before));
+        Ok(Phonemes { phonemes: phonemes.trim().replace('ɾ', "T").replace('ʔ', "t"), begins })
     }
 
     /// The tokens' parts, those together that make one word; marks and signs of currencies have their phonemes.
