@@ -4,8 +4,8 @@
 //! itself. The avatar's sound is known, so its echo can be foretold: in each of [`BANDS`] the power of what was said some
 //! frames ago, through a path that is learnt. What the microphone has beyond that is somebody else's. Powers rather than
 //! samples: the path goes through two codecs and two jitter buffers that stretch time, in which no phase survives.
-//! In here: finding the path's delay by correlation, and the verdict. The path itself, its gains, learnt by non-negative
-//! least squares, and its changes have their own file. Not in here: whether it is speech (`ear`), what is done about it (`turn`).
+//! In here: finding the path's delay by correlation, and the verdict. Not in here: the path's gains, learnt by non-negative
+//! least squares, and its changes (`path`), whether it is speech (`ear`), what is done about it (`turn`).
 //! Pure: time and sound are arguments.
 
 mod path;
