@@ -143,7 +143,8 @@ link_dependencies() {
   mkdir -p .deps/lib
   [ "$(readlink .deps/libtorch || true)" = "$libtorch" ] || ln -sfn "$libtorch" .deps/libtorch
   local webrtc
-  webrtc=$(ldconfig -p | awk '/libgstwebrtc-1\.0\.so\.0 /{print $NF; exit}')
+  # All of it is read: ldconfig fails when who reads leaves early.
+  webrtc=$(ldconfig -p | awk '/libgstwebrtc-1\.0\.so\.0 / && !found {print $NF; found = 1}')
   if [ -z "$webrtc" ]; then
     say "libgstwebrtc-1.0.so.0 not found: is libgstreamer-plugins-bad1.0-0 installed?"
     exit 1
