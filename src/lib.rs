@@ -37,7 +37,8 @@
 //!   [`media`], sockets in [`signalling`], clients of other services in [`endpoint`]. `tests/it/layering.rs` checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
 //! - **What nobody watches costs nothing**: a session without viewers speaks, but neither draws nor encodes ([`audience`]).
-//! - Every thread is joined before `main` returns: libtorch's destructors crash under a thread that still computes.
+//! - Every thread is joined before `main` returns, on failures too: libtorch's destructors crash under a thread that still
+//!   computes. [`worker`] owns those that do.
 
 // Tests cast small constants; the lint guards what runs.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_lossless))]
@@ -65,3 +66,4 @@ pub mod server;
 pub mod signalling;
 pub mod speech;
 pub mod timeline;
+pub mod worker;

@@ -46,7 +46,8 @@ pub const ENGINE_THREADS: i32 = 1;
 /// WebSockets allowed for each allowed session: a shared one has many viewers.
 const VIEWERS_PER_SESSION: usize = 16;
 
-/// The threads that do the work and the ways to them; what `serve`, `render` and `bench` share.
+/// The threads that do the work and the ways to them; what `serve`, `render` and `bench` share. Dropping it ends and joins
+/// the threads, so that no way out leaves one behind.
 pub struct Works {
     pub devices: Devices,
     pub composer: Composer,
@@ -94,7 +95,7 @@ impl Works {
         }
     }
 
-    /// Ends the threads and waits for them. Every clone of the ways in must be gone, else this waits for ever.
+    /// Ends the threads, waits for them without blocking the runtime, and tells if one has panicked.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self { devices, composer, playout, threads } = self;
         drop((devices, composer, playout));
@@ -247,6 +248,16 @@ mod tests {
     async fn assert_told(works: Works, thread: &str) {
         assert_eq!(works.ended().await, thread);
         assert_eq!(works.stop().await.unwrap_err().to_string(), format!("worker threads panicked: {thread}"));
+    }
+
+    /// As when `serve` or `render` fails in the middle: sessions and films still hold ways to the threads.
+    #[tokio::test]
+    async fn whichever_way_works_go_their_threads_have_ended() {
+        let works = works(false).await;
+        let (devices, composer, playout) = (works.devices.clone(), works.composer.clone(), works.playout.clone());
+        drop(works);
+        let all_ended = async { tokio::join!(devices.ended(), composer.ended(), playout.ended()) };
+        assert!(futures_util::FutureExt::now_or_never(all_ended).is_some());
     }
 
     #[tokio::test]

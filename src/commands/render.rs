@@ -70,7 +70,8 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let shown = filming.await?;
     works.stop().await?;
     voices.stop().await;
-    let (spoken, shown) = (spoken?, shown?);
+    // A film that cannot be written is why nothing more could be said.
+    let (shown, spoken) = (shown?, spoken?);
 
     let wall = speaking.elapsed();
     let duration = Duration::from_millis(shown.frames * 1000 / u64::from(manifest.fps));

@@ -10,13 +10,13 @@ pub mod color;
 mod mark;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::avatar::{Avatar, AvatarFrame, Mask};
 use crate::lipsync::Mouth;
 use crate::playout::I420Frame;
+use crate::worker::Worker;
 
 /// Pastes waiting for the thread: two batches of four sessions. More would only hide that it is too slow.
 const QUEUE: usize = 64;
@@ -36,8 +36,8 @@ pub struct Composer {
     marking: bool,
 }
 
-/// Owns the thread; join it after every [`Composer`] is gone.
-pub struct ComposeThread(JoinHandle<()>);
+/// Owns the thread, which ends when this or the last [`Composer`] is dropped.
+pub struct ComposeThread(Worker);
 
 #[derive(Debug, thiserror::Error)]
 #[error("the compose thread has ended")]
@@ -46,8 +46,10 @@ pub struct ComposeEnded;
 impl Composer {
     pub fn spawn() -> std::io::Result<(Self, ComposeThread)> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
-        let thread = std::thread::Builder::new().name("compose".into()).spawn(move || {
-            while let Some(job) = queue.blocking_recv() {
+        // For waiting for two things at once.
+        let waits = tokio::runtime::Builder::new_current_thread().build()?;
+        let thread = Worker::spawn("compose", move |stop| {
+            while let Some(job) = waits.block_on(stop.run_until_cancelled(queue.recv())).flatten() {
                 if job.reply.is_closed() {
                     continue;
                 }
@@ -101,8 +103,8 @@ pub fn paste(own: &AvatarFrame, mask: &Mask, mouth: &Mouth) -> I420Frame {
 }
 
 impl ComposeThread {
-    /// Waits for the thread; it ends when the last [`Composer`] is dropped. True if it ended without a panic.
+    /// Ends the thread and waits for it. True if it ended without a panic.
     pub fn join(self) -> bool {
-        self.0.join().is_ok()
+        self.0.join()
     }
 }

@@ -9,7 +9,6 @@ mod artist;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +21,7 @@ use super::window::BATCH_SIZES;
 use super::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
 use crate::avatar::Avatar;
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
+use crate::worker::Worker;
 
 /// Runs waiting: each session has three in the air at most; senders wait beyond.
 const QUEUE: usize = 128;
@@ -83,9 +83,8 @@ pub struct Engine {
     rate: Arc<AtomicU64>,
 }
 
-/// Owns the thread; it ends when the last [`Engine`] is dropped. Join it before `main` returns: libtorch's
-/// destructors crash under a thread that still computes.
-pub struct EngineThread(JoinHandle<()>);
+/// Owns the thread, which ends when this or the last [`Engine`] is dropped.
+pub struct EngineThread(Worker);
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -109,7 +108,7 @@ impl Engine {
         let shown = Arc::clone(&rate);
         // For waiting with an end to it, which the queue's own blocking wait has not.
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
+        let thread = Worker::spawn("engine", move |stop| {
             if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
                 tracing::debug!(%error, "the engine keeps its priority");
             }
@@ -118,7 +117,7 @@ impl Engine {
                     // Nobody waits if the server gave up meanwhile; the queue is then closed too.
                     let _ = built.send(Ok(()));
                     let (artist, scheduler) = (Artist::new(network), Scheduler::default());
-                    Thread { artist, queue, clock, scheduler, rate: shown }.run();
+                    Thread { artist, queue, clock, scheduler, rate: shown, stop }.run();
                 }
                 Err(error) => {
                     let _ = built.send(Err(error));
@@ -181,9 +180,9 @@ impl Engine {
 }
 
 impl EngineThread {
-    /// Waits for the thread. True if it ended without a panic.
+    /// Ends the thread and waits for it. True if it ended without a panic.
     pub fn join(self) -> bool {
-        self.0.join().is_ok()
+        self.0.join()
     }
 }
 
@@ -194,12 +193,13 @@ struct Thread {
     clock: tokio::runtime::Runtime,
     scheduler: Scheduler<Job>,
     rate: Arc<AtomicU64>,
+    stop: CancellationToken,
 }
 
 impl Thread {
-    /// Draws until nobody can ask any more.
+    /// Draws until nobody can ask any more, or its owner goes.
     fn run(mut self) {
-        loop {
+        while !self.stop.is_cancelled() {
             // All that has arrived is looked at before the most urgent is chosen.
             while self.scheduler.len() < QUEUE {
                 match self.queue.try_recv() {
@@ -220,7 +220,8 @@ impl Thread {
                     }
                 }
                 Next::Wait(until) => {
-                    let receive = async { tokio::time::timeout_at(until.into(), self.queue.recv()).await };
+                    let (queue, stop) = (&mut self.queue, &self.stop);
+                    let receive = async { tokio::time::timeout_at(until.into(), asked(queue, stop)).await };
                     match self.clock.block_on(receive) {
                         Ok(Some(request)) => self.accept(request),
                         Ok(None) => return,
@@ -228,7 +229,7 @@ impl Thread {
                         Err(_) => {}
                     }
                 }
-                Next::Nothing => match self.queue.blocking_recv() {
+                Next::Nothing => match self.clock.block_on(asked(&mut self.queue, &self.stop)) {
                     Some(request) => self.accept(request),
                     None => return,
                 },
@@ -318,6 +319,11 @@ impl Thread {
         self.rate.store(self.artist.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
         Ok(avatar)
     }
+}
+
+/// The next request; `None` if none will be heard any more.
+async fn asked(queue: &mut mpsc::Receiver<Request>, stop: &CancellationToken) -> Option<Request> {
+    stop.run_until_cancelled(queue.recv()).await.flatten()
 }
 
 /// A run's first frame and every second one after it, each as a run of its own.

@@ -10,7 +10,6 @@ mod volume;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as blocking;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::avatar::Avatar;
 use crate::ids::{SegmentId, SessionId, UtteranceId};
 use crate::timeline::{FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Timeline};
+use crate::worker::Worker;
 use schedule::Schedule;
 use volume::Fader;
 pub use volume::Volume;
@@ -176,8 +176,8 @@ pub struct Playout {
     ended: CancellationToken,
 }
 
-/// Owns the thread; it ends when the last [`Playout`] is dropped.
-pub struct PlayoutThread(JoinHandle<()>);
+/// Owns the thread, which ends when this or the last [`Playout`] is dropped.
+pub struct PlayoutThread(Worker);
 
 /// One session's way in; commands are taken at the next tick.
 pub struct SessionPlayout {
@@ -201,9 +201,9 @@ impl Playout {
         let (control, controls) = blocking::sync_channel(CONTROLS);
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
-        let thread = std::thread::Builder::new().name("playout".into()).spawn(move || {
+        let thread = Worker::spawn("playout", move |stop| {
             let _guard = guard;
-            run(&controls, clock);
+            run(&controls, clock, &stop);
         })?;
         Ok((Self { control, clock, ended }, PlayoutThread(thread)))
     }
@@ -257,17 +257,18 @@ impl Playout {
 }
 
 impl PlayoutThread {
-    /// Waits for the thread. True if it ended without a panic.
+    /// Ends the thread and waits for it. True if it ended without a panic.
     pub fn join(self) -> bool {
-        self.0.join().is_ok()
+        self.0.join()
     }
 }
 
-fn run(controls: &blocking::Receiver<Control>, clock: PlayoutClock) {
+fn run(controls: &blocking::Receiver<Control>, clock: PlayoutClock, stop: &CancellationToken) {
     let timeline = Timeline::playout(MediaTime::default());
     let mut sessions: Vec<Running> = Vec::new();
     let mut next_tick = 0u64;
-    loop {
+    // Looked at every tick, since that is never far.
+    while !stop.is_cancelled() {
         let wait = clock.instant(timeline.video_pts(FrameIndex(next_tick))).saturating_duration_since(Instant::now());
         match controls.recv_timeout(wait) {
             Ok(Control::Add(session)) => {

@@ -104,6 +104,29 @@ fn a_model_that_is_not_there_is_named() {
     assert!(error(&output).contains("model.safetensors"), "{}", error(&output));
 }
 
+/// With the engine running by then: an error and its exit code come of it, and no signal.
+#[test]
+fn a_failure_after_the_start_ends_the_program_in_order() {
+    let home = home();
+    let avatars = home.path().join("models/avatars");
+    std::fs::remove_file(&avatars).unwrap();
+    std::fs::create_dir_all(avatars.join("demo")).unwrap();
+    for entry in std::fs::read_dir(Path::new(PROJECT).join("models/avatars/demo")).unwrap() {
+        let entry = entry.unwrap();
+        std::os::unix::fs::symlink(entry.path(), avatars.join("demo").join(entry.file_name())).unwrap();
+    }
+    let latents = avatars.join("demo/latents.safetensors");
+    std::fs::remove_file(&latents).unwrap();
+    std::fs::write(&latents, b"no latents").unwrap();
+    let output = serve_in(home.path(), &[]);
+    assert_eq!(output.status.code(), Some(1), "{:?}: {}", output.status, error(&output));
+    assert!(error(&output).contains("latents"), "{}", error(&output));
+
+    let output = run(&["render", "--text", "Bob made a big map.", "--out", "/dev/full"]);
+    assert_eq!(output.status.code(), Some(1), "{:?}: {}", output.status, error(&output));
+    assert!(error(&output).contains("/dev/full"), "{}", error(&output));
+}
+
 #[test]
 fn an_encoder_that_is_missing_is_never_replaced_by_another() {
     for name in ["nvh264enc", "no264enc"] {
