@@ -82,6 +82,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
             || cause.is::<AvatarError>()
             || cause.is::<BadInput>()
             || cause.is::<media::DescriptionError>()
+            || matches!(cause.downcast_ref(), Some(media::MediaError::UnknownEncoder { .. }))
             || cause.is::<crate::ids::InvalidAvatarId>()
             || cause.is::<crate::models::catalog::UnknownModel>()
             || cause.is::<crate::models::convert::ConvertError>()
@@ -111,6 +112,7 @@ async fn serve(home: &Home, arguments: Serve) -> anyhow::Result<ExitCode> {
     if config.mark_speech {
         tracing::warn!("--mark-speech: speech is marked in the picture; this server is for measuring");
     }
+    config.encoder.check(&media::PipelineDir::find(&config.folders.pipelines))?;
     media::init()?;
     let address = config.listen;
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {

@@ -218,6 +218,10 @@ mod tests {
             Ok(AvatarHandle(0))
         }
 
+        fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+            Ok(())
+        }
+
         fn infer_all(&mut self, _: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
             assert!(!self.panics, "the network is told to panic");
             Ok(Vec::new())

@@ -22,6 +22,7 @@ use super::measure::{Percentiles, Recording};
 use super::{print, print_json, rounded};
 use crate::cli::{Bench, BenchServer, Home, Serve};
 use crate::config::ServeConfig;
+use crate::media::PipelineDir;
 use crate::{media, server};
 
 /// Utterances before anything is counted.
@@ -112,6 +113,7 @@ impl Bed {
         };
         // The bench looks for the limits itself.
         let config = ServeConfig { max_sessions: MANY, speaking_share: 1e-6, ..ServeConfig::resolve(home, typed)? };
+        config.encoder.check(&PipelineDir::find(&config.folders.pipelines))?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();

@@ -21,7 +21,7 @@ use crate::config::Folders;
 use crate::ids::{AvatarId, UtteranceId};
 use crate::latency::TurnTimes;
 use crate::lipsync::driver::{Driver, DriverError, Outcome};
-use crate::media::{self, FileWriter, VideoFormat};
+use crate::media::{self, EncoderChoice, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
 use crate::server::{self, Works};
@@ -39,7 +39,12 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let folders = Folders::find(home)?;
     let id: AvatarId = arguments.avatar.parse()?;
     let manifest = AvatarStore::new(&folders.avatars).manifest(&id)?;
-    let (devices, _) = arguments.machine.resolve()?;
+    let (devices, encoder) = arguments.machine.resolve()?;
+    let pipelines = media::PipelineDir::find(&folders.pipelines);
+    encoder.check(&pipelines)?;
+    if let EncoderChoice::Named(name) = encoder {
+        tracing::warn!("--encoder {name} is for `serve`: a film is encoded as pipelines/render-mp4.launch says");
+    }
     let voices = tts::Voices::new(None, &folders.models)?;
     let clips = clips(&arguments, &manifest.voice, &voices)?;
     media::init()?;
@@ -49,7 +54,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let model_loading = started.elapsed();
     let loaded = server::load_avatar(&works.devices, &folders, &id).await?;
     let format = VideoFormat { width: manifest.width, height: manifest.height };
-    let writer = FileWriter::create(&arguments.out, format, &media::PipelineDir::find(&folders.pipelines))?;
+    let writer = FileWriter::create(&arguments.out, format, &pipelines)?;
 
     let loading = started.elapsed();
     let speaking = Instant::now();

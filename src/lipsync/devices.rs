@@ -175,6 +175,10 @@ mod tests {
             Ok(AvatarHandle(usize::from(self.0)))
         }
 
+        fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+            Ok(())
+        }
+
         fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
             assert!(runs.iter().all(|run| run.avatar.0 == usize::from(self.0)), "another device's handle");
             if runs.iter().any(|run| run.poses.contains(&13)) {

@@ -79,9 +79,7 @@ pub trait LipSync {
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError>;
 
     /// Keeps what it needs of an avatar's own frames to paste mouths into them by itself, if it does that.
-    fn add_canvas(&mut self, _: AvatarHandle, _: &Avatar) -> Result<(), LipSyncError> {
-        Ok(())
-    }
+    fn add_canvas(&mut self, avatar: AvatarHandle, canvas: &Avatar) -> Result<(), LipSyncError>;
 
     /// Draws an avatar with the small decoder in this folder instead of the model's own.
     fn set_decoder(&mut self, _: AvatarHandle, folder: &std::path::Path) -> Result<(), LipSyncError> {

@@ -12,7 +12,7 @@ use gstreamer_app as gst_app;
 use super::description::{codec_of, names, publish_values};
 use super::pipeline::{OwnedPipeline, Teardown};
 use super::publisher::{app_sink, app_source, audio_buffers, video_buffer};
-use super::{Codec, Description, MediaError, PipelineDir, candidates};
+use super::{Codec, Description, DescriptionError, MediaError, PipelineDir, candidates};
 use crate::playout::I420Frame;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
 
@@ -28,6 +28,25 @@ pub enum EncoderChoice {
     Auto,
     /// An element's name; its description is `publish-<name>.launch`.
     Named(String),
+}
+
+impl EncoderChoice {
+    /// Refuses a name that no description in the directory is for, before anything is started.
+    pub fn check(&self, directory: &PipelineDir) -> Result<(), MediaError> {
+        let Self::Named(name) = self else { return Ok(()) };
+        let files = directory.files()?;
+        let mut known: Vec<String> = files.iter().filter_map(|file| encoder_of(file)).map(str::to_owned).collect();
+        if known.contains(name) {
+            return Ok(());
+        }
+        known.insert(0, "auto".to_owned());
+        Err(MediaError::UnknownEncoder { name: name.clone(), known })
+    }
+}
+
+/// The encoder that a file is the publish description of.
+fn encoder_of(file: &str) -> Option<&str> {
+    file.strip_prefix("publish-")?.strip_suffix(".launch")
 }
 
 impl FromStr for EncoderChoice {
@@ -70,9 +89,14 @@ impl Encoders {
         match choice {
             EncoderChoice::Auto => Self::select_among(candidates::AUTO, directory),
             EncoderChoice::Named(name) => {
-                let preferred = find(name, directory)
-                    .and_then(try_out)
-                    .map_err(|error| MediaError::Encoder { name: name.clone(), reason: error.to_string() })?;
+                choice.check(directory)?;
+                let preferred = find(name, directory).and_then(try_out).map_err(|error| match error {
+                    // One that names the file and what is wrong in it, which this machine cannot help.
+                    MediaError::Description(fault) if !matches!(fault, DescriptionError::MissingElement { .. }) => {
+                        MediaError::Description(fault)
+                    }
+                    error => MediaError::Encoder { name: name.clone(), reason: error.to_string() },
+                })?;
                 tracing::info!(encoder = %name, "encoder in use, as asked for");
                 Ok(Self { preferred, others: Vec::new(), refused: Vec::new() })
             }
@@ -117,13 +141,6 @@ impl Encoders {
 
 /// Reads and checks an encoder's descriptions.
 fn find(name: &str, directory: &PipelineDir) -> Result<Selected, MediaError> {
-    // The name becomes part of a file name.
-    if name.is_empty() || !name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_') {
-        return Err(MediaError::Encoder {
-            name: name.to_owned(),
-            reason: "an encoder's name has letters, digits and '_' only".to_owned(),
-        });
-    }
     let publish = directory.read(&format!("publish-{name}.launch"))?;
     let encoder = publish.build(&trial_values())?.by_name(names::VIDEO_ENCODER);
     let codec = encoder.as_ref().and_then(codec_of).ok_or_else(|| MediaError::Start {
@@ -230,10 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn an_encoder_asked_for_by_name_is_never_replaced() {
-        for name in ["nosuchenc", "../x264enc", ""] {
+    fn a_name_that_no_description_is_for_is_told_with_those_that_there_are() {
+        for name in ["nosuchenc", "../x264enc", "x264enc.launch", ""] {
             let error = Encoders::select(&EncoderChoice::Named(name.to_owned()), &directory()).unwrap_err();
-            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+            assert!(matches!(error, MediaError::UnknownEncoder { .. }), "{error}");
+            let known = "there are auto, nvh264enc, openh264enc, vp8enc, x264enc";
+            assert_eq!(error.to_string(), format!("encoder {name:?} is not known; {known}"));
         }
     }
 

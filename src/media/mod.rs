@@ -86,6 +86,8 @@ pub enum MediaError {
     Init(#[source] gst::glib::Error),
     #[error(transparent)]
     Description(#[from] DescriptionError),
+    #[error("encoder {name:?} is not known; there are {}", known.join(", "))]
+    UnknownEncoder { name: String, known: Vec<String> },
     #[error("encoder {name:?} cannot be used: {reason}")]
     Encoder { name: String, reason: String },
     #[error("no encoder can be used: {}", refusals.join("; "))]

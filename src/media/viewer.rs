@@ -165,6 +165,11 @@ impl Peer for Viewer {
         let Some(m_line) = m_line.filter(|_| is_candidate(&candidate.candidate)) else { return };
         self.connection.webrtc.emit_by_name::<()>("add-ice-candidate", &[&m_line, &candidate.candidate]);
     }
+
+    /// What the microphone hears goes out as it comes; whoever listens to it has the button.
+    fn push_to_talk(&self, is_pressed: bool) {
+        tracing::debug!(viewer = %self.id, is_pressed, "a button to talk without anybody who listens");
+    }
 }
 
 impl Drop for Viewer {

@@ -34,6 +34,10 @@ impl LipSync for Marking {
         Ok(AvatarHandle(self.avatars - 1))
     }
 
+    fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+        Ok(())
+    }
+
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let draw = |run: &MouthRun| {
             let mark = u8::try_from(run.avatar.0).unwrap();

@@ -53,7 +53,7 @@ pub trait Peer: Send {
     fn answer(&self) -> &str;
     fn add_candidate(&self, candidate: &IceCandidate);
     /// The button to talk went down or up; nothing to a peer whose microphone nobody hears.
-    fn push_to_talk(&self, _is_pressed: bool) {}
+    fn push_to_talk(&self, is_pressed: bool);
 }
 
 /// What a connection may ask of the session it belongs to. Implemented by the server, faked in tests.

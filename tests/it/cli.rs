@@ -145,6 +145,26 @@ fn an_encoder_that_is_missing_is_never_replaced_by_another() {
     }
 }
 
+/// Wrong use, as opposed to one that this machine lacks.
+#[test]
+fn an_encoder_that_nobody_knows_is_wrong_use_and_told_with_those_that_there_are() {
+    let settings = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    std::fs::write(settings.path(), "encoder = \"vp9enc\"\n").unwrap();
+    let config = settings.path().to_str().unwrap();
+    for arguments in [
+        &["serve", "--listen", "127.0.0.1:0", "--encoder", "vp9enc"][..],
+        &["serve", "--listen", "127.0.0.1:0", "--config", config],
+        &["render", "--text", "Bob.", "--out", "/dev/null", "--encoder", "vp9enc"],
+        &["bench", "latency", "--encoder", "vp9enc"],
+        &["bench", "throughput", "--encoder", "vp9enc"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", error(&output));
+        let told = ["\"vp9enc\"", "auto", "openh264enc", "vp8enc", "x264enc"];
+        assert!(told.iter().all(|name| error(&output).contains(name)), "{}", error(&output));
+    }
+}
+
 /// A broken description, what breaks it and what the error must name.
 #[test]
 fn a_broken_pipeline_file_is_named_with_its_fault() {

@@ -67,6 +67,10 @@ impl LipSync for Hearing {
         Ok(AvatarHandle(0))
     }
 
+    fn add_canvas(&mut self, _: AvatarHandle, _: &mouthpiece::avatar::Avatar) -> Result<(), LipSyncError> {
+        Ok(())
+    }
+
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let draw = |run: &MouthRun| {
             let middles = (0..run.poses.len())

@@ -22,6 +22,10 @@ impl LipSync for Greys {
         Ok(AvatarHandle(0))
     }
 
+    fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+        Ok(())
+    }
+
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let draw = |run: &MouthRun| {
             let first = run.first_frame_at / LIPSYNC_SAMPLES_PER_FRAME;

@@ -132,6 +132,10 @@ mod tests {
             Ok(AvatarHandle(0))
         }
 
+        fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+            Ok(())
+        }
+
         fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
             if runs.iter().map(|run| run.poses.len()).sum::<usize>() > self.room {
                 return Err(LipSyncError::torch("CUDA error: out of memory"));

@@ -18,6 +18,10 @@ impl LipSync for Recorder {
         Ok(AvatarHandle(0))
     }
 
+    fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+        Ok(())
+    }
+
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let poses: Vec<usize> = runs.iter().flat_map(|run| run.poses.clone()).collect();
         if poses.contains(&99) {

@@ -164,6 +164,8 @@ impl Peer for FakePeer {
     fn add_candidate(&self, candidate: &IceCandidate) {
         self.ledger.candidates.lock().unwrap().push(candidate.clone());
     }
+
+    fn push_to_talk(&self, _: bool) {}
 }
 
 impl Drop for FakePeer {
