@@ -9,6 +9,7 @@
 
 pub mod broadcast;
 mod candidates;
+mod cost;
 pub mod description;
 pub mod encoder;
 pub mod file;
@@ -30,6 +31,7 @@ use gstreamer::prelude::*;
 use crate::ids::UtteranceId;
 
 pub use broadcast::{Broadcast, BroadcastSink};
+pub use cost::{Cost, PEER_COST, SESSION_COST};
 pub use description::{CheckReport, Description, DescriptionError, PipelineDir, check, list};
 pub use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
