@@ -1,6 +1,7 @@
 //! A session written to a file instead of sent: what `mouthpiece render` uses.
 //!
-//! In here: the render pipeline, fed as fast as it takes pairs. Not in here: where pairs come from.
+//! In here: the render pipeline, fed as fast as it takes pairs. Not in here: where pairs come from, what is mended in the
+//! finished file (`film`).
 //! Runs on: the caller's thread, which waits for the encoder.
 
 use std::path::Path;
@@ -14,7 +15,7 @@ use gstreamer_app as gst_app;
 use super::description::{names, render_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
 use super::publisher::{app_source, audio_buffers, video_buffer};
-use super::{MediaError, PipelineDir, VideoFormat};
+use super::{MediaError, PipelineDir, VideoFormat, film};
 use crate::playout::Pair;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
 
@@ -94,10 +95,12 @@ impl FileWriter {
             Ok(BusReport::Error { element, message }) => Err(self.failed(format!("{element}: {message}"))),
             Err(_) => Err(self.failed(format!("it was not finished within {} s", FINISH_TIMEOUT.as_secs()))),
         };
-        let Self { pipeline, teardown, .. } = self;
+        let Self { pipeline, teardown, path, written, .. } = self;
         drop(pipeline);
+        // The file is closed after that.
         teardown.wait();
-        outcome
+        outcome?;
+        film::mend(Path::new(&path), written).map_err(|error| MediaError::Write { path, reason: error.to_string() })
     }
 
     /// Frames that wait are raw, so only a few may; an error of the pipeline ends the wait.

@@ -13,6 +13,7 @@ mod cost;
 pub mod description;
 pub mod encoder;
 pub mod file;
+mod film;
 pub mod inventory;
 mod microphone;
 pub mod offer;

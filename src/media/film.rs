@@ -1,0 +1,345 @@
+//! The sound of a finished MP4 file put where players look for it.
+//!
+//! Opus says how many samples of its beginning are the encoder's own (RFC 7845, pre-skip), and MP4 says it a second time as
+//! an edit list (Opus in ISOBMFF, 4.4). GStreamer's mp4mux writes the first with its bytes in the wrong order, so that
+//! players leave out a third of a second of speech, and the second not at all; what it does to the time of the first packet
+//! instead only works with GStreamer. The same faults are in every description that ends in `opusenc` and `mp4mux`, so the
+//! file is mended and not the description.
+//!
+//! In here: that, in place, box by box; a file that needs nothing, or is no MP4, stays as it is. Not in here: writing films
+//! (`file`). Runs on: the caller's thread, which waits for the disk.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use crate::timeline::FPS;
+
+/// Opus counts in this rate whatever its input's was.
+const OPUS_RATE: u64 = 48_000;
+/// No sound has a faster rate, so what reads as one has its bytes in the wrong order.
+const FASTEST_INPUT: u32 = 768_000;
+/// The tables of a film of ten hours have 10 MB.
+const LONGEST_INDEX: u64 = 256 << 20;
+
+/// Mends what the file needs of it. `frames` is how many pictures it holds.
+pub(super) fn mend(path: &Path, frames: u64) -> io::Result<()> {
+    // A pipe or a device has nothing to go back to.
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let Some(place) = index_of(&mut file)? else { return Ok(()) };
+    let mut index = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
+    file.seek(SeekFrom::Start(place.start))?;
+    file.read_exact(&mut index)?;
+    let mut moov = Boxes(index);
+    let mut is_mended = false;
+    for track in moov.all(moov.whole(), *b"trak") {
+        is_mended |= mend_track(&mut moov, track, frames, &mut file)?;
+    }
+    if is_mended {
+        file.seek(SeekFrom::Start(place.start))?;
+        file.write_all(&moov.0)?;
+    }
+    Ok(())
+}
+
+/// Where the `moov` box of an MP4 file has its contents.
+fn index_of(file: &mut File) -> io::Result<Option<Range<u64>>> {
+    let end = file.metadata()?.len();
+    let (mut at, mut is_mp4) = (0, false);
+    while at + 8 <= end {
+        file.seek(SeekFrom::Start(at))?;
+        let mut head = [0; 16];
+        let there = if at + 16 <= end { 16 } else { 8 };
+        file.read_exact(&mut head[..there])?;
+        let (kind, size) = (&head[4..8], u64::from(number(&head, 0)));
+        let (begins, size) = match size {
+            0 => (8, end - at),
+            1 => (16, u64::from(number(&head, 8)) << 32 | u64::from(number(&head, 12))),
+            size => (8, size),
+        };
+        is_mp4 |= kind == b"ftyp";
+        if !is_mp4 || size < begins || at.checked_add(size).is_none_or(|next| next > end) {
+            return Ok(None);
+        }
+        if kind == b"moov" {
+            return Ok(Some(at + begins..at + size).filter(|place| place.end - place.start <= LONGEST_INDEX));
+        }
+        at += size;
+    }
+    Ok(None)
+}
+
+/// Whether there was something to mend. Only Opus needs any.
+fn mend_track(moov: &mut Boxes, track: Range<usize>, frames: u64, file: &mut File) -> io::Result<bool> {
+    let Some(opus) = moov.opus(&track) else { return Ok(false) };
+    let is_turned = moov.number(opus.start + 4).is_some_and(|rate| rate > FASTEST_INPUT)
+        && moov.number(opus.start + 4).map(u32::swap_bytes).is_some_and(|rate| rate <= FASTEST_INPUT);
+    if is_turned {
+        // Pre-skip, rate of the input, gain.
+        for field in [2..4, 4..8, 8..10] {
+            moov.0[opus.start + field.start..opus.start + field.end].reverse();
+        }
+    }
+    let skip = moov.0.get(opus.start + 2..opus.start + 4).map_or(0, |skip| u16::from_be_bytes([skip[0], skip[1]]));
+    let is_cut = cut(moov, &track, u64::from(skip), frames, file)?.is_some();
+    Ok(is_turned || is_cut)
+}
+
+/// Gives the first packet its whole length and cuts the encoder's own samples, and those after the last picture, off by
+/// an edit list. `None` if the track is not as mp4mux leaves it.
+fn cut(moov: &mut Boxes, track: &Range<usize>, skip: u64, frames: u64, file: &mut File) -> io::Result<Option<()>> {
+    let Some(times) = Times::of(moov, track) else { return Ok(None) };
+    let Some(packet) = first_packet(moov, &times.samples, file)? else { return Ok(None) };
+    let to_track = |samples: u64| {
+        let scaled = samples * u64::from(times.rate);
+        (scaled % OPUS_RATE == 0).then_some(scaled / OPUS_RATE)
+    };
+    let (Some(skip), Some(packet)) = (to_track(skip), to_track(packet)) else { return Ok(None) };
+    Ok(times.cut(moov, skip, packet, frames))
+}
+
+/// How many samples the first packet of a track holds.
+fn first_packet(moov: &Boxes, samples: &Range<usize>, file: &mut File) -> io::Result<Option<u64>> {
+    let of = |kind, wide: usize| {
+        moov.child(samples, kind).filter(|place| place.len() >= 8 + wide).map(|place| place.start + 8)
+    };
+    let offset = match (of(*b"stco", 4), of(*b"co64", 8)) {
+        (Some(at), _) => moov.number(at).map(u64::from),
+        (None, Some(at)) => moov.wide(at),
+        (None, None) => None,
+    };
+    let Some(offset) = offset else { return Ok(None) };
+    let mut head = [0; 2];
+    file.seek(SeekFrom::Start(offset))?;
+    match file.read_exact(&mut head) {
+        Ok(()) => Ok(Some(samples_of(head))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Samples of a packet that begins so (RFC 6716, 3.1).
+fn samples_of([kind, count]: [u8; 2]) -> u64 {
+    let size = usize::from(kind >> 3);
+    let frame = match size {
+        0..12 => [480, 960, 1920, 2880][size % 4],
+        12..16 => [480, 960][size % 2],
+        _ => [120, 240, 480, 960][size % 4],
+    };
+    frame
+        * match kind & 3 {
+            0 => 1,
+            1 | 2 => 2,
+            _ => u64::from(count & 0x3F),
+        }
+}
+
+/// The boxes of a track that tell times, each checked to be long enough.
+struct Times {
+    /// `stbl`.
+    samples: Range<usize>,
+    movie: Range<usize>,
+    header: Range<usize>,
+    media: Range<usize>,
+    edits: Range<usize>,
+    lengths: Range<usize>,
+    /// Of the film's own clock, and of the track's.
+    movie_rate: u32,
+    rate: u32,
+}
+
+impl Times {
+    fn of(moov: &Boxes, track: &Range<usize>) -> Option<Self> {
+        let long = |place: Range<usize>, [short, long]: [usize; 2]| {
+            let wanted = if moov.is_wide(&place) { long } else { short };
+            (place.len() >= wanted).then_some(place)
+        };
+        let samples = moov.path(track, &[*b"mdia", *b"minf", *b"stbl"])?;
+        let movie = long(moov.child(&moov.whole(), *b"mvhd")?, [20, 32])?;
+        let header = long(moov.child(track, *b"tkhd")?, [24, 36])?;
+        let media = long(moov.path(track, &[*b"mdia", *b"mdhd"])?, [20, 32])?;
+        let edits = long(moov.path(track, &[*b"edts", *b"elst"])?, [20, 28])?;
+        let lengths = moov.child(&samples, *b"stts")?;
+        let rate_of = |place: &Range<usize>| moov.number(place.start + if moov.is_wide(place) { 20 } else { 12 });
+        let (movie_rate, rate) = (rate_of(&movie)?, rate_of(&media)?);
+        (movie_rate > 0 && rate > 0).then_some(Self { samples, movie, header, media, edits, lengths, movie_rate, rate })
+    }
+
+    /// `skip` and `packet` in the track's time.
+    fn cut(&self, moov: &mut Boxes, skip: u64, packet: u64, frames: u64) -> Option<()> {
+        let entries = usize::try_from(moov.number(self.lengths.start + 4)?).ok()?;
+        let mut runs = moov.runs(&self.lengths, entries)?;
+        let edit = self.edits.start + 8;
+        let is_wide = moov.is_wide(&self.edits);
+        let skipped = if is_wide { moov.wide(edit + 8)? } else { u64::from(moov.number(edit + 4)?) };
+        // As mp4mux leaves it, there is one edit of all, and its first packets are short by what is before the sound.
+        if moov.number(self.edits.start + 4)? != 1 || skipped != 0 || skip == 0 {
+            return None;
+        }
+        lengthen(&mut runs, packet, skip)?;
+        let written = total(&runs);
+        let wanted = written.min(skip + frames * u64::from(self.rate) / u64::from(FPS));
+        let mut trimmed = runs.clone();
+        if let Some(last) = runs.last().and_then(|run| u64::from(run.1).checked_sub(written - wanted)) {
+            set_last(&mut trimmed, u32::try_from(last).ok()?);
+        }
+        // The table has room for so many runs.
+        let runs = fitted(trimmed, entries).or_else(|| fitted(runs, entries))?;
+        let shown = (wanted - skip) * u64::from(self.movie_rate) / u64::from(self.rate);
+        moov.set_runs(&self.lengths, &runs);
+        moov.set(&self.media, [16, 24], total(&runs));
+        moov.set(&self.header, [20, 28], shown);
+        moov.set(&self.edits, [8, 8], shown);
+        moov.set(&self.edits, [12, 16], skip);
+        let longest = moov.all(moov.whole(), *b"trak").into_iter().filter_map(|track| {
+            let header = moov.child(&track, *b"tkhd")?;
+            if moov.is_wide(&header) {
+                moov.wide(header.start + 28)
+            } else {
+                moov.number(header.start + 20).map(u64::from)
+            }
+        });
+        if let Some(longest) = longest.max() {
+            moov.set(&self.movie, [16, 24], longest);
+        }
+        Some(())
+    }
+}
+
+/// So many samples of such a length.
+type Run = (u32, u32);
+
+fn total(runs: &[Run]) -> u64 {
+    runs.iter().map(|(count, length)| u64::from(*count) * u64::from(*length)).sum()
+}
+
+/// Gives the packets of the beginning their whole length; `None` unless that makes the track longer by just so much.
+fn lengthen(runs: &mut [Run], packet: u64, by: u64) -> Option<()> {
+    let mut missing = by;
+    for (count, length) in runs {
+        let lacks = u64::from(*count) * packet.checked_sub(u64::from(*length))?;
+        missing = missing.checked_sub(lacks)?;
+        *length = u32::try_from(packet).ok()?;
+        if missing == 0 {
+            return Some(());
+        }
+    }
+    None
+}
+
+fn set_last(runs: &mut Vec<Run>, length: u32) {
+    if let Some(last) = runs.last_mut() {
+        last.0 -= 1;
+        runs.push((1, length));
+    }
+}
+
+/// The same lengths in exactly so many runs, `None` if that cannot be.
+fn fitted(runs: Vec<Run>, entries: usize) -> Option<Vec<Run>> {
+    let mut fitted: Vec<Run> = Vec::with_capacity(entries);
+    for (count, length) in runs.into_iter().filter(|(count, _)| *count > 0) {
+        match fitted.last_mut() {
+            Some(last) if last.1 == length => last.0 += count,
+            _ => fitted.push((count, length)),
+        }
+    }
+    while fitted.len() < entries {
+        let at = fitted.iter().position(|(count, _)| *count > 1)?;
+        fitted[at].0 -= 1;
+        fitted.insert(at, (1, fitted[at].1));
+    }
+    (fitted.len() == entries).then_some(fitted)
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).map_or(0, |four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+}
+
+/// What a `moov` box holds. Places are those of the contents of boxes.
+struct Boxes(Vec<u8>);
+
+impl Boxes {
+    fn whole(&self) -> Range<usize> {
+        0..self.0.len()
+    }
+
+    /// Every box of a kind right within a place.
+    fn all(&self, within: Range<usize>, kind: [u8; 4]) -> Vec<Range<usize>> {
+        let (mut at, mut found) = (within.start, Vec::new());
+        while let Some(head) = self.0.get(at..within.end).and_then(|rest| rest.first_chunk::<8>()) {
+            let size = number(head, 0) as usize;
+            if size < 8 || size > within.end - at {
+                break;
+            }
+            if head[4..] == kind {
+                found.push(at + 8..at + size);
+            }
+            at += size;
+        }
+        found
+    }
+
+    fn child(&self, within: &Range<usize>, kind: [u8; 4]) -> Option<Range<usize>> {
+        self.all(within.clone(), kind).into_iter().next()
+    }
+
+    fn path(&self, within: &Range<usize>, kinds: &[[u8; 4]]) -> Option<Range<usize>> {
+        kinds.iter().try_fold(within.clone(), |within, kind| self.child(&within, *kind))
+    }
+
+    /// What a track says of its decoder, if it is Opus'.
+    fn opus(&self, track: &Range<usize>) -> Option<Range<usize>> {
+        let described = self.path(track, &[*b"mdia", *b"minf", *b"stbl", *b"stsd"])?;
+        // After version, flags and count; then after what all sound says of itself.
+        let entry = self.child(&(described.start + 8..described.end), *b"Opus")?;
+        self.child(&(entry.start + 28..entry.end), *b"dOps").filter(|opus| opus.len() >= 11)
+    }
+
+    fn number(&self, at: usize) -> Option<u32> {
+        self.0.get(at..at + 4).map(|bytes| number(bytes, 0))
+    }
+
+    fn wide(&self, at: usize) -> Option<u64> {
+        Some(u64::from(self.number(at)?) << 32 | u64::from(self.number(at + 4)?))
+    }
+
+    /// Whether a box tells its times in 64 bits.
+    fn is_wide(&self, place: &Range<usize>) -> bool {
+        self.0.get(place.start) == Some(&1)
+    }
+
+    /// Sets a time, which stands in one of two places and widths.
+    fn set(&mut self, place: &Range<usize>, [short, long]: [usize; 2], value: u64) {
+        let (at, bytes) = match self.is_wide(place) {
+            true => (place.start + long, value.to_be_bytes().to_vec()),
+            false => (place.start + short, u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes().to_vec()),
+        };
+        if let Some(field) = self.0.get_mut(at..at + bytes.len()) {
+            field.copy_from_slice(&bytes);
+        }
+    }
+
+    fn runs(&self, place: &Range<usize>, entries: usize) -> Option<Vec<Run>> {
+        let table = self.0.get(place.start + 8..place.end)?;
+        if entries == 0 || entries > table.len() / 8 {
+            return None;
+        }
+        let runs: Vec<Run> = table.chunks_exact(8).take(entries).map(|run| (number(run, 0), number(run, 4))).collect();
+        runs.iter().all(|(count, _)| *count > 0).then_some(runs)
+    }
+
+    fn set_runs(&mut self, place: &Range<usize>, runs: &[Run]) {
+        let table = self.0[place.start + 8..place.end].chunks_exact_mut(8);
+        for (entry, (count, length)) in table.zip(runs) {
+            entry[..4].copy_from_slice(&count.to_be_bytes());
+            entry[4..].copy_from_slice(&length.to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
