@@ -2,7 +2,7 @@
 # Installs what mouthpiece needs to build, run and test. Idempotent: says what it does, quick when nothing is missing.
 #
 #   scripts/setup.sh            what `scripts/run.sh` needs
-#   scripts/setup.sh --test     the same, and a browser and recorded speech for the tests
+#   scripts/setup.sh --test     the same, and a browser, recorded speech and ffmpeg's decoders for the tests
 #   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download)
 #
 # libtorch comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
@@ -19,6 +19,9 @@ cuda="$cache/libtorch-$torch_version-cuda"
 voice_version=0.2.1
 voice_sha256=49f2abbbe451c988e7448b5afa08c8a56410535ebb855c0e7d174275df5ca1f3
 voice="$cache/hibari-$voice_version"
+av_version=18.1.0
+av_sha256=8a032e8d8ebc73dec079364b9b4a6837638a2d106e8472314e685ffbf163e700
+av="$cache/av-$av_version"
 want_tests=no
 want_cuda=no
 for argument in "$@"; do
@@ -138,6 +141,25 @@ install_voice() {
   [ "$(readlink models/voices/hibari || true)" = "$voice" ] || ln -sfn "$voice" models/voices/hibari
 }
 
+# A decoder that is not GStreamer's, for the tests only: they play films with it.
+install_decoder() {
+  if [ ! -f "$av/av/__init__.py" ]; then
+    say "installing PyAV $av_version into $av: 36 MB to download"
+    local tmp
+    tmp=$(mktemp -d)
+    scratch+=("$tmp")
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.11 \
+      --implementation cp --abi abi3 --platform manylinux_2_28_x86_64 -d "$tmp" "av==$av_version"
+    echo "$av_sha256  $(echo "$tmp"/av-*.whl)" | sha256sum --check --quiet
+    unzip -q "$tmp"/av-*.whl -d "$tmp/av"
+    mkdir -p "$cache"
+    rm -rf "$av"
+    mv "$tmp/av" "$av"
+  fi
+  mkdir -p .deps
+  [ "$(readlink .deps/av || true)" = "$av" ] || ln -sfn "$av" .deps/av
+}
+
 # GStreamer's WebRTC library without its -dev package, which would pull in half a gigabyte of OpenCV.
 link_dependencies() {
   mkdir -p .deps/lib
@@ -160,5 +182,6 @@ install_debian_packages
 install_libtorch
 install_voice
 if [ "$want_cuda" = yes ]; then install_cuda; fi
+if [ "$want_tests" = yes ]; then install_decoder; fi
 link_dependencies
 say "everything is in place"

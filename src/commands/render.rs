@@ -59,7 +59,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let loading = started.elapsed();
     let speaking = Instant::now();
     let (commands, queue) = mpsc::channel(COMMANDS);
-    // Nothing publishes to the pose clock: segments follow one another from pose 0 on.
+    // Nobody keeps the pose clock: segments follow one another from pose 0 on, so speech begins with the film.
     let playout =
         SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
     let schedule = Schedule::new(Arc::clone(&loaded.avatar));

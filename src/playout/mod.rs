@@ -98,10 +98,14 @@ pub struct PoseClock {
 }
 
 impl PoseClock {
-    /// The pose of the first tick that is at least `delay` after `now`.
+    /// The pose of the first tick that is at least `delay` after `now`. Where nobody keeps this clock, as in a film, the
+    /// next pose waits for as long as it takes.
     pub fn pose_after(&self, now: MediaTime, delay: Duration) -> u64 {
-        let pose = self.next_pose.load(Ordering::Acquire);
-        let until_tick = MediaTime::from_nanos(self.next_tick.load(Ordering::Acquire)).since(now);
+        let (pose, next_tick) = (self.next_pose.load(Ordering::Acquire), self.next_tick.load(Ordering::Acquire));
+        if next_tick == 0 {
+            return pose;
+        }
+        let until_tick = MediaTime::from_nanos(next_tick).since(now);
         let late = delay.saturating_sub(until_tick);
         let frame = crate::timeline::FRAME_DURATION.as_nanos();
         pose + u64::try_from(late.as_nanos().div_ceil(frame)).unwrap_or(0)

@@ -7,6 +7,7 @@ mod barge_in;
 mod cli;
 mod echo;
 mod fetch;
+mod film;
 mod full_size;
 mod hearing;
 mod hub;
