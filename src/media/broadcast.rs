@@ -16,8 +16,9 @@ use super::{Codec, Encoders, MediaError, MediaEvent, VideoFormat};
 use crate::playout::{Pair, PairSink};
 use crate::timeline::FrameIndex;
 
-/// Encodes that started since the last pair; there are fewer codecs.
-const STARTED: usize = 4;
+/// Encodes that started since the last pair. There are few codecs, but viewers who come and go at once start one each time,
+/// in some milliseconds.
+const STARTED: usize = 64;
 
 /// A session's encodes. Cheap to clone; they end when the last clone and the last viewer are gone.
 #[derive(Clone, Debug)]
