@@ -73,6 +73,10 @@ pub struct Serve {
     /// TURN server, such as turn:user:password@turn.example.org:3478
     #[arg(long, value_name = "URL")]
     pub turn: Option<String>,
+    /// Whether viewers' ICE candidates with private addresses are used, which viewers in a network of your own have; turn
+    /// it off on a public server beside machines that strangers must not send packets to [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub ice_private: Option<bool>,
     /// OpenAI-compatible endpoint that answers what users write, such as http://127.0.0.1:8080/v1; its key is read from
     /// MOUTHPIECE_LLM_KEY or the settings file's key_file
     #[arg(long, value_name = "URL")]

@@ -68,6 +68,10 @@ pub struct Ice {
     pub stun: Option<String>,
     /// `turn:user:password@host:port`
     pub turn: Option<String>,
+    /// Whether viewers' candidates with private addresses are not used.
+    pub without_private: bool,
+    /// Whether those with loopback addresses are: all viewers are on this machine.
+    pub on_loopback: bool,
 }
 
 /// The settings file, all of it optional.
@@ -80,6 +84,7 @@ struct File {
     encoder: Option<String>,
     stun: Option<String>,
     turn: Option<String>,
+    ice_private: Option<bool>,
     allowed_origins: Vec<String>,
     max_sessions: Option<usize>,
     max_load: Option<f64>,
@@ -162,13 +167,19 @@ impl ServeConfig {
             given if given > 0.0 && given <= 1.0 => Ok(given),
             given => Err(ConfigError::Share { field, given }),
         };
+        let listen = typed.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);
+        let ice = Ice {
+            without_private: !typed.ice_private.or(file.ice_private).unwrap_or(true),
+            on_loopback: listen.ip().is_loopback(),
+            ..Ice::new(typed.stun.or(file.stun), typed.turn.or(file.turn))?
+        };
         Ok(Self {
             avatar: avatar.parse()?,
             folders: Folders::find(home)?,
-            listen: typed.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
+            listen,
             device,
             encoder,
-            ice: Ice::new(typed.stun.or(file.stun), typed.turn.or(file.turn))?,
+            ice,
             allowed_origins: file.allowed_origins,
             max_sessions,
             max_load: share("max_load", file.max_load, DEFAULT_MAX_LOAD)?,
@@ -199,7 +210,7 @@ impl Ice {
         if let Some(url) = stun.as_deref().filter(|url| address_of(url, "stun:").is_none()) {
             return Err(ConfigError::Ice { field: "stun", given: url.to_owned(), example: "stun:host:port" });
         }
-        let ice = Self { stun, turn };
+        let ice = Self { stun, turn, ..Self::default() };
         if ice.turn.is_some() && ice.turn_parts().is_none() {
             let given = "(not shown, it may hold a password)".to_owned();
             return Err(ConfigError::Ice { field: "turn", given, example: "turn:user:password@host:port" });
@@ -224,6 +235,8 @@ impl Ice {
         IceConfig {
             stun: self.stun.as_ref().map(with_slashes),
             turn: self.turn.as_ref().map(with_slashes),
+            private: !self.without_private,
+            loopback: self.on_loopback,
             local_addresses: Vec::new(),
         }
     }
@@ -267,6 +280,7 @@ mod tests {
             config: None,
             stun: None,
             turn: None,
+            ice_private: None,
             llm_url: None,
             llm_model: None,
             tts_url: None,
@@ -289,6 +303,19 @@ mod tests {
         assert_eq!(config.listen.port(), 9);
         assert_eq!(config.encoder, EncoderChoice::Named("vp8enc".into()));
         assert_eq!(ServeConfig::resolve(&home, typed()).unwrap().listen, DEFAULT_LISTEN);
+    }
+
+    #[test]
+    fn candidates_of_this_machine_are_for_viewers_on_it_and_private_ones_unless_forbidden() {
+        let (folder, home) = home();
+        let ice = |serve: Serve| ServeConfig::resolve(&home, serve).unwrap().ice.for_webrtcbin();
+        let at = |address: &str| Serve { listen: Some(address.parse().unwrap()), ..typed() };
+        assert_eq!((ice(typed()).private, ice(typed()).loopback), (true, true));
+        assert!(ice(at("[::1]:0")).loopback && !ice(at("0.0.0.0:0")).loopback && !ice(at("192.0.2.1:0")).loopback);
+        assert!(!ice(Serve { ice_private: Some(false), ..typed() }).private);
+        let path = folder.path().join("s.toml");
+        std::fs::write(&path, "ice_private = false").unwrap();
+        assert!(!ice(Serve { config: Some(path), ..typed() }).private);
     }
 
     #[test]

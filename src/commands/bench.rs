@@ -102,6 +102,7 @@ impl Bed {
             config: None,
             stun: None,
             turn: None,
+            ice_private: None,
             llm_url: None,
             llm_model: None,
             tts_url: None,

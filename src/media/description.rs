@@ -107,12 +107,25 @@ pub enum Kind {
     Render,
 }
 
+/// What a viewer has of what a viewer description describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    pub video: bool,
+    pub audio: bool,
+    pub microphone: bool,
+}
+
+impl Parts {
+    pub const ALL: Self = Self { video: true, audio: true, microphone: true };
+}
+
 /// The text of one pipeline, not parsed yet.
 #[derive(Clone, Debug)]
 pub struct Description {
     file: String,
     kind: Kind,
     text: String,
+    parts: Parts,
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -170,7 +183,7 @@ impl Description {
             Some("render") => Kind::Render,
             _ => return Err(DescriptionError::UnknownKind { file: file.to_owned() }),
         };
-        Ok(Self { file: file.to_owned(), kind, text })
+        Ok(Self { file: file.to_owned(), kind, text, parts: Parts::ALL })
     }
 
     pub fn file(&self) -> &str {
@@ -179,6 +192,28 @@ impl Description {
 
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The same without what a viewer does not have: without the paragraphs that use the payload type of its video or its
+    /// sound, or that name the microphone. Lines keep their numbers.
+    pub fn with(&self, parts: Parts) -> Self {
+        let absent = [
+            (!parts.video).then_some("{video_pt}"),
+            (!parts.audio).then_some("{audio_pt}"),
+            (!parts.microphone).then_some("name=microphone"),
+        ];
+        let absent: Vec<&str> = absent.into_iter().flatten().collect();
+        let is_absent = |line: &&str| {
+            without_comment(line).split_whitespace().any(|word| absent.iter().any(|mark| is_word(word, mark)))
+        };
+        let lines: Vec<&str> = self.text.lines().collect();
+        let paragraphs = lines.chunk_by(|line, next| !line.trim().is_empty() && !next.trim().is_empty());
+        let kept = paragraphs.flat_map(|paragraph| {
+            let is_dropped = paragraph.iter().any(|line| is_absent(&line));
+            paragraph.iter().map(move |line| if is_dropped { "" } else { *line })
+        });
+        let text = kept.collect::<Vec<_>>().join("\n");
+        Self { file: self.file.clone(), kind: self.kind, text, parts }
     }
 
     /// Parses the text with its placeholders filled in and checks the contract of its kind.
@@ -281,6 +316,11 @@ fn without_comment(line: &str) -> &str {
         }
     }
     line
+}
+
+/// Whether a word of a description holds a placeholder, or is a name.
+fn is_word(word: &str, mark: &str) -> bool {
+    if mark.starts_with('{') { word.contains(mark) } else { word == mark }
 }
 
 /// The first word in double quotes, which is what GStreamer's message complains about.

@@ -2,7 +2,8 @@
 //!
 //! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`), one encode
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`),
-//! what an SDP offer allows (`offer`), a session written to a file (`file`), and a peer that receives without decoding,
+//! what an SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are
+//! used (`ice`), a session written to a file (`file`), and a peer that receives without decoding,
 //! for measurements (`receiver`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
@@ -14,12 +15,15 @@ pub mod description;
 pub mod encoder;
 pub mod file;
 mod film;
+mod ice;
+mod inbound;
 pub mod inventory;
 mod microphone;
 pub mod offer;
 pub mod pipeline;
 pub mod publisher;
 pub mod receiver;
+mod sdp;
 #[cfg(test)]
 mod testing;
 pub mod viewer;
@@ -36,9 +40,10 @@ pub use cost::{Cost, PEER_COST, SESSION_COST};
 pub use description::{CheckReport, Description, DescriptionError, PipelineDir, check, list};
 pub use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
+pub use ice::IceConfig;
 pub use publisher::{Publisher, PublisherCounters, VideoFormat};
 pub use receiver::{Received, Receiver};
-pub use viewer::{IceConfig, Viewer, ViewerStats};
+pub use viewer::{Viewer, ViewerStats};
 
 /// What a browser decodes and we encode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

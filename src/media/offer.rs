@@ -1,56 +1,128 @@
-//! What an SDP offer from outside allows us to send, decided before webrtcbin sees it.
+//! What an SDP offer from outside allows us to send, decided before webrtcbin sees any of it.
 //!
-//! webrtcbin 1.22 crashes the process when a payload type it is given is another codec's in the offer, so nothing gets
-//! near it unless every promise below holds. In here: reading SDP as text and choosing payload types, pure. Not in
-//! here: GStreamer, the answer.
+//! webrtcbin 1.22 crashes the process when a payload type it is given is another codec's in the offer, keeps threads for
+//! names in candidates, and opens whatever else a line asks for. So it never sees a client's text: a plan is made of the
+//! offer, and an offer of our own is written from the plan. In here: the plan, pure. In `canonical` the offer that
+//! webrtcbin is given, in `answer` what is made of its answer. Not in here: reading SDP (`sdp`), GStreamer.
 
-use crate::media::Codec;
+use super::Codec;
+use super::sdp::{Direction, Media, Sdp, is_token};
 use crate::signalling::{ErrorCode, OpenPeerError};
 
-/// Chromium's offer has 6 kB; one with a dozen m-lines stays far below this.
-const MAX_BYTES: usize = 64 * 1024;
-const MAX_LINES: usize = 4_000;
-const MAX_MEDIA: usize = 16;
+pub mod answer;
+mod canonical;
 
-/// Which m-lines carry our tracks and under which payload types.
+/// Candidates within an offer that are looked at; the gate takes fewer.
+const MAX_CANDIDATES: usize = 64;
+
+/// How an offer is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Of the video; the sound is Opus.
+    /// Of the encode that is watched; the sound is Opus.
     pub codec: Codec,
-    pub video: Track,
-    pub audio: Track,
-    /// The `a=mid` of every m-line, to place trickled candidates.
-    pub mids: Vec<Option<String>>,
+    /// Absent from who only listens.
+    pub video: Option<Track>,
+    /// Absent from who only looks.
+    pub audio: Option<Track>,
+    /// Where the client's own voice comes in, if somebody listens: on the line of our sound or on another.
+    pub microphone: Option<Track>,
+    /// Every m-line, in the offer's order.
+    pub lines: Vec<Line>,
+    pub transport: Transport,
+    /// Candidates that came within the offer.
+    pub candidates: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Media by one m-line.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
     pub m_line: usize,
     pub payload_type: u8,
+    /// Of retransmissions.
+    rtx: Option<u8>,
+    feedback: Vec<&'static str>,
+    /// The profile that H.264 is offered with, which the answer has to name again (RFC 6184).
+    profile: Option<String>,
+}
+
+/// An m-line of the offer, as far as the answer has to repeat it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub mid: Option<String>,
+    /// Whether its candidates are those of the one transport there is.
+    pub is_bundled: bool,
+    kind: String,
+    protocol: String,
+    formats: String,
+    /// Not rejected by who wrote it.
+    is_open: bool,
+}
+
+/// The client's side of ICE and DTLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// The m-line that speaks for the whole bundle.
+    pub m_line: usize,
+    pub ufrag: String,
+    password: String,
+    fingerprint: String,
+    setup: &'static str,
 }
 
 /// Decides how an offer is served with the first of our codecs that it has and with Opus, or why it cannot be.
-pub fn plan(sdp: &str, codecs: &[Codec]) -> Result<Plan, OpenPeerError> {
-    let offer = Offer::parse(sdp)?;
-    if !offer.media.iter().any(|media| media.kind == "video" || media.kind == "audio") {
+/// `listens`: whether the client's microphone is wanted.
+pub fn plan(sdp: &str, codecs: &[Codec], listens: bool) -> Result<Plan, OpenPeerError> {
+    let offer = Offer(Sdp::parse(sdp).map_err(bad)?);
+    let is_medium = |media: &Media<'_>| matches!(media.kind, "video" | "audio");
+    if !offer.0.media.iter().any(is_medium) {
         return Err(refuse(
             ErrorCode::OfferWithoutMedia,
             "the offer has no audio or video m-line, so no track could ever arrive: call addTransceiver('video', \
              {direction: 'recvonly'}) and the same for 'audio' before createOffer",
         ));
     }
-    let receivable = offer.receivable("video")?;
-    let served = |codec: &Codec| Some((*codec, track(&receivable, |media| media.video_payload_type(*codec))?));
-    let (codec, video) =
-        codecs.iter().find_map(served).ok_or_else(|| no_common_codec("video", &alternatives(codecs), &receivable))?;
-    let receivable = offer.receivable("audio")?;
-    let audio = track(&receivable, |media| media.opus_payload_type())
-        .ok_or_else(|| no_common_codec("audio", "opus", &receivable))?;
-    offer.check_transport(&[video, audio])?;
-    offer.check_unambiguous(video, codec.encoding_name())?;
-    offer.check_unambiguous(audio, "opus")?;
-    let mids = offer.media.iter().map(|media| media.attribute("mid").map(str::to_owned)).collect();
-    Ok(Plan { codec, video, audio, mids })
+    if let Some(mid) = offer.0.missing_mid() {
+        let mid = mid.get(..20).unwrap_or(mid);
+        return Err(bad(format!("a=group:BUNDLE names mid {mid:?}, which no m-line has: the SDP was cut off")));
+    }
+    if let Some(mid) = offer.0.repeated_mid() {
+        return Err(bad(format!("two m-lines have a=mid:{}", mid.get(..20).unwrap_or(mid))));
+    }
+    let (videos, sounds) = (offer.receivable("video"), offer.receivable("audio"));
+    if videos.is_empty() && sounds.is_empty() {
+        return Err(refuse(
+            ErrorCode::OfferNotReceivable,
+            "the offer has no video and no audio m-line on which the client receives: one must be recvonly or sendrecv, \
+             and not rejected with port 0",
+        ));
+    }
+    let video = codecs.iter().find_map(|codec| Some((*codec, offer.video(&videos, *codec)?)));
+    if video.is_none() && !videos.is_empty() {
+        return Err(no_common_codec("video", &alternatives(codecs), &videos));
+    }
+    let audio = offer.audio(&sounds, listens);
+    if audio.is_none() && !sounds.is_empty() {
+        return Err(no_common_codec("audio", "opus", &sounds));
+    }
+    let microphone = if listens { offer.microphone(audio.as_ref()) } else { None };
+    let codec = match (&video, codecs.first()) {
+        (Some((codec, _)), _) | (None, Some(codec)) => *codec,
+        (None, None) => return Err(no_common_codec("video", "none", &videos)),
+    };
+    let video = video.map(|(_, track)| track);
+    let ours: Vec<&Track> = [&video, &audio].into_iter().flatten().collect();
+    let used = [&video, &audio, &microphone].into_iter().flatten().map(|track| track.m_line);
+    let used: Vec<usize> = used.collect();
+    offer.check_unambiguous(video.as_ref(), codec.encoding_name(), &used)?;
+    offer.check_unambiguous(audio.as_ref(), "opus", &used)?;
+    offer.check_unambiguous(microphone.as_ref(), "opus", &used)?;
+    let transport = offer.transport(&ours)?;
+    // A microphone outside of the bundle could not come in; the rest goes on without it.
+    let bundled = offer.bundle(transport.m_line);
+    let microphone = microphone.filter(|track| bundled.contains(&track.m_line));
+    let lines = offer.lines(&transport, &bundled);
+    let candidates = offer.candidates(&lines);
+    Ok(Plan { codec, video, audio, microphone, lines, transport, candidates })
 }
 
 /// `H264 or VP8`
@@ -63,13 +135,6 @@ fn no_common_codec(kind: &str, ours: &str, receivable: &[(usize, &Media<'_>)]) -
     refuse(ErrorCode::NoCommonCodec, format!("this session's {kind} is {ours}, and the offer receives only {theirs}"))
 }
 
-/// The first m-line that has a payload type for a codec.
-fn track(receivable: &[(usize, &Media<'_>)], payload_type: impl Fn(&Media<'_>) -> Option<u8>) -> Option<Track> {
-    receivable
-        .iter()
-        .find_map(|(m_line, media)| payload_type(media).map(|payload_type| Track { m_line: *m_line, payload_type }))
-}
-
 fn refuse(code: ErrorCode, message: impl Into<String>) -> OpenPeerError {
     OpenPeerError { code, message: message.into() }
 }
@@ -78,136 +143,71 @@ fn bad(message: impl Into<String>) -> OpenPeerError {
     refuse(ErrorCode::BadSdp, message)
 }
 
-struct Offer<'a> {
-    session: Vec<(&'a str, &'a str)>,
-    media: Vec<Media<'a>>,
-}
-
-struct Media<'a> {
-    kind: &'a str,
-    port: u16,
-    protocol: &'a str,
-    payload_types: Vec<u8>,
-    attributes: Vec<(&'a str, &'a str)>,
-}
+/// An offer that could be read.
+struct Offer<'a>(Sdp<'a>);
 
 impl<'a> Offer<'a> {
-    fn parse(sdp: &'a str) -> Result<Self, OpenPeerError> {
-        if sdp.len() > MAX_BYTES {
-            return Err(bad(format!("the SDP has {} bytes, more than {MAX_BYTES}", sdp.len())));
-        }
-        if !sdp.ends_with('\n') {
-            return Err(bad("the SDP does not end with a line break, so it was cut off: send it whole"));
-        }
-        let lines: Vec<&str> = sdp.lines().collect();
-        if lines.len() > MAX_LINES {
-            return Err(bad(format!("the SDP has {} lines, more than {MAX_LINES}", lines.len())));
-        }
-        let mut offer = Self { session: Vec::new(), media: Vec::new() };
-        let mut kinds_seen = String::new();
-        for (number, line) in lines.iter().enumerate() {
-            let (kind, value) = split_line(line)
-                .ok_or_else(|| bad(format!("line {} of the SDP is not of the form x=...", number + 1)))?;
-            if offer.media.is_empty() && kind != 'm' {
-                kinds_seen.push(kind);
-            }
-            match kind {
-                'm' if offer.media.len() == MAX_MEDIA => {
-                    return Err(bad(format!("the SDP has more than {MAX_MEDIA} m-lines")));
-                }
-                'm' => offer.media.push(
-                    Media::parse(value).ok_or_else(|| bad(format!("line {} of the SDP is no m-line", number + 1)))?,
-                ),
-                'a' => {
-                    let attribute = value.split_once(':').unwrap_or((value, ""));
-                    offer.media.last_mut().map_or(&mut offer.session, |media| &mut media.attributes).push(attribute);
-                }
-                _ => {}
-            }
-        }
-        let complete = kinds_seen.starts_with("vos") && kinds_seen.contains('t') && lines.first() == Some(&"v=0");
-        if !complete {
-            return Err(bad("the SDP does not begin with v=0, o=, s= and t= lines"));
-        }
-        Ok(offer)
+    /// The m-lines of a kind that we may send on, with their numbers: those on which the client sends nothing first, since
+    /// a camera's line is offered for the camera.
+    fn receivable(&self, kind: &str) -> Vec<(usize, &Media<'a>)> {
+        let mut found: Vec<_> = self.open(kind).filter(|(_, media)| self.receives(media)).collect();
+        found.sort_by_key(|(_, media)| self.0.direction(media) == Direction::SendRecv);
+        found
     }
 
-    /// The m-lines of a kind that we may send on, with their numbers.
-    fn receivable(&self, kind: &str) -> Result<Vec<(usize, &Media<'a>)>, OpenPeerError> {
-        let m_lines: Vec<_> = self
-            .media
-            .iter()
-            .enumerate()
-            .filter(|(_, media)| media.kind == kind && self.is_receivable(media))
-            .collect();
-        if m_lines.is_empty() {
-            return Err(refuse(
-                ErrorCode::OfferNotReceivable,
-                format!(
-                    "the offer has no {kind} m-line on which the client receives: one must be recvonly or sendrecv"
-                ),
-            ));
-        }
-        Ok(m_lines)
+    fn open(&self, kind: &str) -> impl Iterator<Item = (usize, &Media<'a>)> {
+        self.0.media.iter().enumerate().filter(move |(_, media)| media.kind == kind && media.is_open())
     }
 
-    fn is_receivable(&self, media: &Media<'a>) -> bool {
-        let is_direction = |name: &str| matches!(name, "sendrecv" | "recvonly" | "sendonly" | "inactive");
-        let direction = media.attributes.iter().chain(&self.session).find(|(name, _)| is_direction(name));
-        let is_open = media.port != 0 || media.attributes.iter().any(|(name, _)| *name == "bundle-only");
-        is_open && direction.is_none_or(|(name, _)| matches!(*name, "sendrecv" | "recvonly"))
+    fn receives(&self, media: &Media<'a>) -> bool {
+        matches!(self.0.direction(media), Direction::SendRecv | Direction::RecvOnly)
     }
 
-    /// ICE, DTLS and one bundle: without them no connection could form, or webrtcbin would refuse halfway.
-    fn check_transport(&self, tracks: &[Track]) -> Result<(), OpenPeerError> {
-        let bundle: Vec<&str> = self
-            .session
-            .iter()
-            .find(|(name, value)| *name == "group" && value.starts_with("BUNDLE "))
-            .map(|(_, value)| value.split_ascii_whitespace().skip(1).collect())
-            .unwrap_or_default();
-        for track in tracks {
-            let Some(media) = self.media.get(track.m_line) else { continue };
-            let named = format!("{} m-line {}", media.kind, track.m_line);
-            if !media.protocol.ends_with("TLS/RTP/SAVPF") {
-                return Err(bad(format!(
-                    "{named} is {}: only DTLS-SRTP is served (UDP/TLS/RTP/SAVPF)",
-                    media.protocol
-                )));
-            }
-            if !media.attribute("mid").is_some_and(|mid| bundle.contains(&mid)) {
-                return Err(bad(format!(
-                    "{named} is not in a=group:BUNDLE: use bundlePolicy 'max-bundle' or 'balanced'"
-                )));
-            }
-            let find = |name: &str| media.attribute(name).or_else(|| attribute(&self.session, name));
-            let long_enough =
-                |name: &str, least: usize| find(name).is_some_and(|value| (least..=256).contains(&value.len()));
-            if !long_enough("ice-ufrag", 4) || !long_enough("ice-pwd", 22) {
-                return Err(bad(format!("{named} has no usable a=ice-ufrag and a=ice-pwd")));
-            }
-            if !find("fingerprint").is_some_and(is_fingerprint) {
-                return Err(bad(format!("{named} has no usable a=fingerprint of its DTLS certificate")));
-            }
-            if !matches!(find("setup"), Some("actpass" | "passive" | "active")) {
-                return Err(bad(format!("{named} has no a=setup:actpass")));
-            }
-            let is_mapped = |pt: &u8| !media.encodings(*pt).is_empty();
-            if let Some(unmapped) = media.payload_types.iter().find(|pt| is_dynamic(**pt) && !is_mapped(pt)) {
-                return Err(bad(format!(
-                    "{named} lists payload type {unmapped} without an a=rtpmap: the SDP was cut off"
-                )));
-            }
-            if media.attribute("rtcp-mux").is_none() {
-                return Err(bad(format!("{named} has no a=rtcp-mux")));
-            }
-        }
-        Ok(())
+    fn sends(&self, media: &Media<'a>) -> bool {
+        matches!(self.0.direction(media), Direction::SendRecv | Direction::SendOnly)
     }
 
-    /// webrtcbin matches by payload type alone, over all m-lines: ours must mean the same codec wherever it occurs.
-    fn check_unambiguous(&self, track: Track, codec: &str) -> Result<(), OpenPeerError> {
-        for (m_line, media) in self.media.iter().enumerate() {
+    fn video(&self, receivable: &[(usize, &Media<'a>)], codec: Codec) -> Option<Track> {
+        let served = receivable.iter().copied();
+        let (m_line, media, payload_type) =
+            served.filter_map(|(m_line, media)| Some((m_line, media, video_payload_type(media, codec)?))).next()?;
+        let feedback = ["nack", "nack pli", "ccm fir"];
+        let rtx = media.mapped_to("rtx/90000").find(|rtx| {
+            media.parameter(*rtx, "apt").is_some_and(|original| original.parse() == Ok(payload_type))
+                && media.encodings(*rtx).len() == 1
+        });
+        Some(Track {
+            m_line,
+            payload_type,
+            rtx: rtx.filter(|_| media.has_feedback(payload_type, "nack")),
+            feedback: feedback.into_iter().filter(|kind| media.has_feedback(payload_type, kind)).collect(),
+            profile: media
+                .parameter(payload_type, "profile-level-id")
+                .filter(|_| codec == Codec::H264)
+                .map(str::to_owned),
+        })
+    }
+
+    fn audio(&self, receivable: &[(usize, &Media<'a>)], listens: bool) -> Option<Track> {
+        // Who listens takes the line that carries the microphone, where one does both.
+        let both = receivable.iter().filter(|(_, media)| listens && self.sends(media));
+        both.chain(receivable).find_map(|(m_line, media)| opus(*m_line, media))
+    }
+
+    fn microphone(&self, audio: Option<&Track>) -> Option<Track> {
+        let on_our_line = audio.filter(|track| self.0.media.get(track.m_line).is_some_and(|media| self.sends(media)));
+        on_our_line.cloned().or_else(|| {
+            let others = self
+                .open("audio")
+                .filter(|(m_line, media)| self.sends(media) && audio.is_none_or(|track| track.m_line != *m_line));
+            others.filter(|(_, media)| is_secure_rtp(media)).find_map(|(m_line, media)| opus(m_line, media))
+        })
+    }
+
+    /// webrtcbin matches by payload type alone, over all m-lines: ours must mean the same codec in all that are used.
+    fn check_unambiguous(&self, track: Option<&Track>, codec: &str, used: &[usize]) -> Result<(), OpenPeerError> {
+        let Some(track) = track else { return Ok(()) };
+        for (m_line, media) in self.0.media.iter().enumerate().filter(|(m_line, _)| used.contains(m_line)) {
             let names = media.encodings(track.payload_type);
             let differs = names.iter().any(|name| !name.eq_ignore_ascii_case(codec));
             let listed = media.payload_types.contains(&track.payload_type);
@@ -220,108 +220,154 @@ impl<'a> Offer<'a> {
         }
         Ok(())
     }
-}
 
-impl<'a> Media<'a> {
-    /// `video 9 UDP/TLS/RTP/SAVPF 96 97`. Formats that are no numbers (data channels) are left out.
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut words = line.split(' ');
-        let kind = words.next().filter(|kind| !kind.is_empty())?;
-        let port = words.next()?.split('/').next()?.parse().ok()?;
-        let protocol = words.next().filter(|protocol| !protocol.is_empty())?;
-        let formats: Vec<&str> = words.collect();
-        if formats.is_empty() || formats.iter().any(|format| format.is_empty()) {
-            return None;
-        }
-        let payload_types = formats.iter().filter_map(|format| format.parse().ok()).filter(|pt| *pt < 128).collect();
-        Some(Self { kind, port, protocol, payload_types, attributes: Vec::new() })
-    }
-
-    fn attribute(&self, name: &str) -> Option<&'a str> {
-        attribute(&self.attributes, name)
-    }
-
-    /// Every encoding this m-line gives a payload type: `("108", "H264/90000")` is `H264`.
-    fn encodings(&self, payload_type: u8) -> Vec<&'a str> {
-        self.rtpmaps().filter(|(pt, _)| *pt == payload_type).map(|(_, rest)| until_slash(rest)).collect()
-    }
-
-    fn rtpmaps(&self) -> impl Iterator<Item = (u8, &'a str)> + '_ {
-        self.attributes.iter().filter(|(name, _)| *name == "rtpmap").filter_map(|(_, value)| {
-            let (payload_type, encoding) = value.split_once(' ')?;
-            Some((payload_type.parse().ok()?, encoding.trim()))
-        })
-    }
-
-    fn codecs(&self) -> Vec<&'a str> {
-        let mut names: Vec<&str> = self
-            .rtpmaps()
-            .map(|(_, encoding)| until_slash(encoding))
-            .filter(|name| !matches!(*name, "rtx" | "red" | "ulpfec" | "flexfec-03" | "telephone-event" | "CN"))
-            .map(|name| name.get(..20).unwrap_or(name))
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names.truncate(10);
-        names
-    }
-
-    /// Payload types that are listed in the m-line and mapped to exactly this encoding.
-    fn mapped_to<'b>(&'b self, encoding: &'b str) -> impl Iterator<Item = u8> + 'b {
-        self.rtpmaps()
-            .filter(move |(pt, found)| found.eq_ignore_ascii_case(encoding) && self.payload_types.contains(pt))
-            .map(|(pt, _)| pt)
-    }
-
-    fn opus_payload_type(&self) -> Option<u8> {
-        self.mapped_to("opus/48000/2").next()
-    }
-
-    fn video_payload_type(&self, codec: Codec) -> Option<u8> {
-        match codec {
-            Codec::Vp8 => self.mapped_to("VP8/90000").next(),
-            Codec::H264 => {
-                let mut usable: Vec<(u8, u8)> = self
-                    .mapped_to("H264/90000")
-                    .filter_map(|pt| Some((profile_rank(self.format_parameters(pt)?)?, pt)))
-                    .collect();
-                // Stable, so that the offer's own order decides between equals.
-                usable.sort_by_key(|(rank, _)| *rank);
-                usable.first().map(|(_, pt)| *pt)
+    /// ICE, DTLS and one bundle: without them no connection could form.
+    fn transport(&self, tracks: &[&Track]) -> Result<Transport, OpenPeerError> {
+        for track in tracks {
+            let Some(media) = self.0.media.get(track.m_line) else { continue };
+            let named = named(track.m_line, media);
+            if !is_secure_rtp(media) {
+                return Err(bad(format!(
+                    "{named} is {}: only DTLS-SRTP is served (UDP/TLS/RTP/SAVPF)",
+                    media.protocol
+                )));
+            }
+            let is_mapped = |pt: &u8| !media.encodings(*pt).is_empty();
+            if let Some(unmapped) = media.payload_types.iter().find(|pt| is_dynamic(**pt) && !is_mapped(pt)) {
+                return Err(bad(format!(
+                    "{named} lists payload type {unmapped} without an a=rtpmap: the SDP was cut off"
+                )));
+            }
+            if media.attribute("rtcp-mux").is_none() {
+                return Err(bad(format!("{named} has no a=rtcp-mux")));
+            }
+            if media.attribute("mid").is_some_and(|mid| !is_token(mid) || mid.len() > 64) {
+                return Err(bad(format!("{named} has an a=mid that is no name")));
             }
         }
+        let m_line = self.speaker(tracks)?;
+        let media = self.0.media.get(m_line).ok_or_else(|| bad("the offer has no m-line to connect by"))?;
+        let named = named(m_line, media);
+        let find = |name: &str, least: usize| {
+            let is_usable = |value: &&str| {
+                (least..=256).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic())
+            };
+            self.0.inherited(media, name).filter(is_usable).map(str::to_owned)
+        };
+        let (Some(ufrag), Some(password)) = (find("ice-ufrag", 4), find("ice-pwd", 22)) else {
+            return Err(bad(format!("{named} has no usable a=ice-ufrag and a=ice-pwd")));
+        };
+        let fingerprint = strongest(&self.0.all_inherited(media, "fingerprint"))
+            .ok_or_else(|| bad(format!("{named} has no usable a=fingerprint of its DTLS certificate")))?;
+        let setup = match self.0.inherited(media, "setup") {
+            Some("actpass") => "actpass",
+            Some("passive") => "passive",
+            Some("active") => "active",
+            _ => return Err(bad(format!("{named} has no a=setup:actpass"))),
+        };
+        Ok(Transport { m_line, ufrag, password, fingerprint, setup })
     }
 
-    fn format_parameters(&self, payload_type: u8) -> Option<&'a str> {
-        self.attributes.iter().filter(|(name, _)| *name == "fmtp").find_map(|(_, value)| {
-            let (pt, parameters) = value.split_once(' ')?;
-            (pt.parse() == Ok(payload_type)).then_some(parameters)
-        })
+    /// The m-line that speaks for the bundle: of those that carry our tracks the first one in it (RFC 9143).
+    fn speaker(&self, tracks: &[&Track]) -> Result<usize, OpenPeerError> {
+        let mid = |m_line: usize| self.0.media.get(m_line).and_then(|media| media.attribute("mid"));
+        let [first, others @ ..] = tracks else { return Err(bad("the offer has no m-line to connect by")) };
+        let bundle = mid(first.m_line).and_then(|mid| self.0.bundle_of(mid));
+        if others.is_empty() && bundle.is_none() {
+            // One medium needs no bundle.
+            return Ok(first.m_line);
+        }
+        let place = |m_line: usize| {
+            let mid = mid(m_line)?;
+            bundle.as_ref()?.iter().position(|bundled| *bundled == mid)
+        };
+        let placed = tracks.iter().map(|track| {
+            place(track.m_line).map(|place| (place, track.m_line)).ok_or_else(|| {
+                let named = self.0.media.get(track.m_line).map(|media| named(track.m_line, media)).unwrap_or_default();
+                bad(format!("{named} is not in a=group:BUNDLE: use bundlePolicy 'max-bundle' or 'balanced'"))
+            })
+        });
+        let placed = placed.collect::<Result<Vec<_>, _>>()?;
+        Ok(placed.into_iter().min().map_or(first.m_line, |(_, m_line)| m_line))
+    }
+
+    /// The m-lines that share a transport with this one.
+    fn bundle(&self, m_line: usize) -> Vec<usize> {
+        let mid = |m_line: usize| self.0.media.get(m_line).and_then(|media| media.attribute("mid"));
+        let bundle = mid(m_line).and_then(|mid| self.0.bundle_of(mid)).unwrap_or_default();
+        let is_in = |other: &usize| *other == m_line || mid(*other).is_some_and(|mid| bundle.contains(&mid));
+        (0..self.0.media.len()).filter(is_in).collect()
+    }
+
+    fn lines(&self, transport: &Transport, bundle: &[usize]) -> Vec<Line> {
+        let line = |(m_line, media): (usize, &Media<'a>)| Line {
+            mid: media.attribute("mid").filter(|mid| is_token(mid)).map(str::to_owned),
+            // Whoever offers several transports at once gathers for each; only one of them is used.
+            is_bundled: match self.0.inherited(media, "ice-ufrag") {
+                Some(ufrag) => ufrag == transport.ufrag,
+                None => bundle.contains(&m_line),
+            },
+            kind: media.kind.to_owned(),
+            protocol: media.protocol.to_owned(),
+            formats: media.formats.to_owned(),
+            is_open: media.is_open(),
+        };
+        self.0.media.iter().enumerate().map(line).collect()
+    }
+
+    fn candidates(&self, lines: &[Line]) -> Vec<String> {
+        let of_session = self.0.attributes.iter();
+        let of_media = self.0.media.iter().zip(lines).filter(|(_, line)| line.is_bundled);
+        of_session
+            .chain(of_media.flat_map(|(media, _)| &media.attributes))
+            .filter(|(name, _)| *name == "candidate")
+            .map(|(_, value)| format!("candidate:{value}"))
+            .take(MAX_CANDIDATES)
+            .collect()
+    }
+}
+
+fn named(m_line: usize, media: &Media<'_>) -> String {
+    format!("{} m-line {m_line}", media.kind)
+}
+
+fn is_secure_rtp(media: &Media<'_>) -> bool {
+    matches!(media.protocol, "UDP/TLS/RTP/SAVPF" | "TCP/TLS/RTP/SAVPF" | "TCP/DTLS/RTP/SAVPF")
+}
+
+fn opus(m_line: usize, media: &Media<'_>) -> Option<Track> {
+    let payload_type = media.mapped_to("opus/48000/2").next()?;
+    Some(Track { m_line, payload_type, rtx: None, feedback: Vec::new(), profile: None })
+}
+
+fn video_payload_type(media: &Media<'_>, codec: Codec) -> Option<u8> {
+    match codec {
+        Codec::Vp8 => media.mapped_to("VP8/90000").next(),
+        Codec::H264 => {
+            let ranked = media.mapped_to("H264/90000").filter_map(|pt| Some((profile_rank(media, pt)?, pt)));
+            // The first of equals, so that the offer's own order decides between them.
+            ranked.min_by_key(|(rank, _)| *rank).map(|(_, pt)| pt)
+        }
     }
 }
 
 /// How well H.264 format parameters suit our constrained baseline in packetization mode 1; `None` is not at all.
-fn profile_rank(parameters: &str) -> Option<u8> {
-    let parameter = |wanted: &str| {
-        let pairs = parameters.split(';').filter_map(|pair| pair.trim().split_once('='));
-        pairs.filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value).next()
-    };
-    if parameter("packetization-mode") != Some("1") {
+fn profile_rank(media: &Media<'_>, payload_type: u8) -> Option<u8> {
+    if media.parameter(payload_type, "packetization-mode") != Some("1") {
         return None;
     }
     // Without a profile RFC 6184 assumes baseline.
-    let profile = parameter("profile-level-id").unwrap_or("42000a").to_ascii_lowercase();
+    let profile = media.parameter(payload_type, "profile-level-id").unwrap_or("42000a").to_ascii_lowercase();
+    if profile.len() != 6 || !profile.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
     match profile.get(..4) {
         Some("42e0") => Some(0),
         Some(profile) if profile.starts_with("42") => Some(1),
-        // A decoder of a higher profile decodes constrained baseline as well.
+        // A decoder of a higher profile decodes constrained baseline as well: Main, Extended has other tools, High.
         Some(profile) if profile.starts_with("4d") || profile.starts_with("64") => Some(2),
         _ => None,
     }
-}
-
-fn attribute<'a>(attributes: &[(&'a str, &'a str)], name: &str) -> Option<&'a str> {
-    attributes.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
 }
 
 /// Payload types without a meaning of their own (RFC 3551, and the range that browsers add below 64).
@@ -329,30 +375,34 @@ fn is_dynamic(payload_type: u8) -> bool {
     matches!(payload_type, 35..=63 | 96..=127)
 }
 
-fn until_slash(encoding: &str) -> &str {
-    encoding.split('/').next().unwrap_or(encoding)
-}
-
-fn split_line(line: &str) -> Option<(char, &str)> {
-    let (kind, value) = line.split_once('=')?;
-    let mut letters = kind.chars();
-    let letter = letters.next().filter(char::is_ascii_lowercase)?;
-    (letters.next().is_none() && !value.chars().any(char::is_control)).then_some((letter, value))
+/// Of several fingerprints, as RFC 8122 allows, the one that everybody checks, else the longest.
+fn strongest(fingerprints: &[&str]) -> Option<String> {
+    let rank = |hash: &str| match hash {
+        "sha-256" => 5,
+        "sha-512" => 4,
+        "sha-384" => 3,
+        "sha-224" => 2,
+        _ => 1,
+    };
+    let usable = fingerprints.iter().filter_map(|value| fingerprint(value));
+    usable.max_by_key(|(hash, _)| rank(hash)).map(|(hash, bytes)| format!("{hash} {bytes}"))
 }
 
 /// `sha-256 AB:CD:...` with as many bytes as the hash has.
-fn is_fingerprint(value: &str) -> bool {
-    let Some((hash, bytes)) = value.split_once(' ') else { return false };
-    let length = match hash.to_ascii_lowercase().as_str() {
+fn fingerprint(value: &str) -> Option<(String, String)> {
+    let (hash, bytes) = value.trim_end().split_once(' ')?;
+    let hash = hash.to_ascii_lowercase();
+    let length = match hash.as_str() {
         "sha-1" => 20,
         "sha-224" => 28,
         "sha-256" => 32,
         "sha-384" => 48,
         "sha-512" => 64,
-        _ => return false,
+        _ => return None,
     };
-    let is_byte = |byte: &str| byte.len() == 2 && u8::from_str_radix(byte, 16).is_ok();
-    bytes.split(':').count() == length && bytes.split(':').all(is_byte)
+    let is_byte = |byte: &str| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let is_whole = bytes.split(':').count() == length && bytes.split(':').all(is_byte);
+    is_whole.then(|| (hash, bytes.to_ascii_uppercase()))
 }
 
 #[cfg(test)]

@@ -87,7 +87,8 @@ impl OwnedPipeline {
     ///
     /// It runs on whichever thread posts, streaming threads included: it may only `try_send`.
     pub fn watch(&self, report: impl Fn(BusReport) + Send + Sync + 'static) {
-        let Some(bus) = self.pipeline.bus() else { return };
+        // One that nobody can wait for: a bus of the usual kind holds descriptors to wake whoever does.
+        let bus: gst::Bus = gst::glib::Object::builder().property("enable-async", false).build();
         bus.set_sync_handler(move |_, message| {
             match message.view() {
                 gst::MessageView::Error(error) => report(BusReport::Error {
@@ -100,6 +101,7 @@ impl OwnedPipeline {
             // Nobody reads the bus, so nothing may stay on it.
             gst::BusSyncReply::Drop
         });
+        self.pipeline.set_bus(Some(&bus));
     }
 }
 

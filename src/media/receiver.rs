@@ -15,7 +15,7 @@ use gstreamer_webrtc as gst_webrtc;
 use super::MediaError;
 use super::pipeline::{OwnedPipeline, Teardown};
 use super::viewer::reports::{Inbox, reports};
-use super::viewer::{negotiation_failed, promise, without_upnp};
+use super::viewer::{negotiation_failed, only_udp, promise};
 use crate::signalling::OpenPeerError;
 
 /// What is offered, as browsers do: both video codecs that a server may have, and Opus.
@@ -58,7 +58,7 @@ impl Receiver {
             .map_err(|error| failed(format!("{error}: install gstreamer1.0-plugins-bad")))?;
         let pipeline = OwnedPipeline::new(gst::Pipeline::new(), Teardown::default());
         pipeline.gst().add(&webrtc).map_err(|error| failed(error.to_string()))?;
-        without_upnp(&webrtc.property("ice-agent"));
+        only_udp(&webrtc.property("ice-agent"));
         for text in [VIDEO, AUDIO] {
             let caps: gst::Caps = text.parse().map_err(|error| failed(format!("{text}: {error}")))?;
             let direction = gst_webrtc::WebRTCRTPTransceiverDirection::Recvonly;
@@ -88,7 +88,12 @@ impl Receiver {
             .ok_or_else(|| negotiation_failed("webrtcbin made no offer"))?;
         promise(|promise| self.webrtc.emit_by_name::<()>("set-local-description", &[&offer, &promise])).await?;
         let mut text = offer.sdp().as_text().map_err(|error| negotiation_failed(error.to_string()))?;
-        self.inbox.gather(&mut text).await;
+        let (candidates, complete) = self.inbox.gather().await;
+        // The first m-line speaks for the bundle, and attributes of a last line may follow its others.
+        let mut lines: Vec<String> = candidates.into_iter().map(|line| format!("a={line}")).collect();
+        lines.extend(complete.then(|| "a=end-of-candidates".to_owned()));
+        let second = text.match_indices("\r\nm=").nth(1).map_or(text.len(), |(at, _)| at + 2);
+        text.insert_str(second, &lines.iter().map(|line| format!("{line}\r\n")).collect::<String>());
         Ok(text)
     }
 

@@ -1,5 +1,7 @@
 //! For the tests of this module: a session's output without the session, and a webrtcbin that takes a browser's part.
 
+pub mod sdp;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use gstreamer_webrtc as gst_webrtc;
 use tokio::sync::mpsc;
 
 use super::publisher::Publisher;
-use super::viewer::{promise, without_upnp};
+use super::viewer::{only_udp, promise};
 use super::{
     Broadcast, BroadcastSink, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer,
 };
@@ -99,6 +101,11 @@ impl Browser {
         Self::sending(codec, "")
     }
 
+    /// One that offers to receive this much.
+    pub fn receiving(codec: &str, video: bool, audio: bool) -> Self {
+        Self::build(codec, "", video, audio)
+    }
+
     /// One whose microphone hears a tone of 440 Hz.
     pub fn with_microphone(codec: &str) -> Self {
         let tone = "audiotestsrc is-live=true freq=440 volume=0.5 ! audio/x-raw,rate=48000,channels=1 ! opusenc \
@@ -108,6 +115,10 @@ impl Browser {
     }
 
     fn sending(codec: &str, sent: &str) -> Self {
+        Self::build(codec, sent, true, sent.is_empty())
+    }
+
+    fn build(codec: &str, sent: &str, video: bool, audio: bool) -> Self {
         crate::media::init().unwrap();
         let text = format!("webrtcbin name=webrtc bundle-policy=max-bundle latency=0 {sent}");
         // A single element comes without a pipeline.
@@ -119,7 +130,7 @@ impl Browser {
         let webrtc = pipeline.by_name("webrtc").unwrap();
         let agent = webrtc.property::<gst::glib::Object>("ice-agent");
         agent.emit_by_name::<bool>("add-local-ip-address", &[&"127.0.0.1"]);
-        without_upnp(&agent);
+        only_udp(&agent);
         let fmtp = if codec == "H264" { ",packetization-mode=(string)1,profile-level-id=(string)42e01f" } else { "" };
         for caps in [
             format!("application/x-rtp,media=video,encoding-name={codec},payload=108,clock-rate=90000{fmtp}"),
@@ -127,7 +138,7 @@ impl Browser {
                 .to_owned(),
         ]
         .into_iter()
-        .filter(|caps| sent.is_empty() || !caps.contains("media=audio"))
+        .filter(|caps| if caps.contains("media=audio") { audio } else { video })
         {
             let caps: gst::Caps = caps.parse().unwrap();
             let direction = gst_webrtc::WebRTCRTPTransceiverDirection::Recvonly;

@@ -5,59 +5,54 @@
 //! Runs on: tokio for negotiation, with building and tearing down on threads that may block. webrtcbin's callbacks hold
 //! senders only. A pipeline of its own means that a viewer's error, stall or end touches nobody else.
 
-use std::net::IpAddr;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_sdp as gst_sdp;
-use gstreamer_utils::{ConsumptionLink, StreamProducer};
-use gstreamer_webrtc as gst_webrtc;
 use tokio::sync::{mpsc, oneshot};
 
-use super::description::{names, viewer_values};
+use super::ice::Gate;
+use super::offer::answer::Negotiated;
 use super::offer::{self, Plan};
-use super::pipeline::OwnedPipeline;
-use super::publisher::{Publisher, app_source};
-use super::{Broadcast, MediaError, microphone};
+use super::{Broadcast, Codec, IceConfig, MediaError};
 use crate::hearing::Sound;
 use crate::ids::ViewerId;
 use crate::signalling::{ErrorCode, IceCandidate, OpenPeerError, Peer, PeerEvent};
 
+mod connection;
 pub(super) mod reports;
 
-use reports::{Inbox, Reports, reports};
+use connection::Connection;
+pub(super) use connection::only_udp;
+use reports::{Inbox, reports};
 
 /// webrtcbin answers a promise in milliseconds, or in a second while it makes the process's first certificate.
 const PROMISE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Encoded frames and Opus packets, 320 ms of each, that may wait in front of a viewer that does not send: then it drops
-/// to the next key frame, alone. Counted in buffers, which appsrc 1.22 keeps to exactly; with `max-time` it holds more.
-const WAITING_FRAMES: u64 = 8;
-const WAITING_PACKETS: u64 = 16;
-/// RFC 8839 candidates are a line; more is no candidate.
-const MAX_CANDIDATE_BYTES: usize = 512;
-
-/// How viewers find a network path to us.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IceConfig {
-    /// `stun://host:port`
-    pub stun: Option<String>,
-    /// `turn://user:password@host:port`, also `turns:`
-    pub turn: Option<String>,
-    /// Gather on these addresses only; empty means all but loopback.
-    pub local_addresses: Vec<IpAddr>,
-}
 
 /// A viewer that has its answer. Dropping it closes the peer; its pipeline is freed on a thread of its own.
 #[derive(Debug)]
 pub struct Viewer {
     id: ViewerId,
     answer: String,
-    mids: Vec<Option<String>>,
+    negotiated: Negotiated,
+    codec: Codec,
+    listens: bool,
+    /// Of the answers so far.
+    version: AtomicU64,
+    candidates: Candidates,
     connection: Arc<Connection>,
     pump: tokio::task::JoinHandle<()>,
+}
+
+/// Where a client's candidates go through, whether they trickle or come within an offer.
+#[derive(Debug)]
+struct Candidates {
+    gate: Gate,
+    ufrag: String,
+    /// By m-line: its `a=mid`, and whether its candidates are those of the one transport there is.
+    lines: Vec<(Option<String>, bool)>,
 }
 
 /// Totals of one viewer and what its RTCP reports say.
@@ -94,7 +89,9 @@ impl Viewer {
         microphone: Option<mpsc::Sender<Sound>>,
     ) -> Result<Self, OpenPeerError> {
         let id = ViewerId::next();
-        let plan = offer::plan(&offer, broadcast.codecs())?;
+        let listens = microphone.is_some();
+        let plan = offer::plan(&offer, broadcast.codecs(), listens)?;
+        let candidates = Candidates::new(&plan, &ice);
         let build_plan = plan.clone();
         // Building loads elements and starts threads, and the first viewer of a codec its encode.
         let span = tracing::Span::current();
@@ -111,33 +108,24 @@ impl Viewer {
                 negotiation_failed("the server cannot build the connection; its log says why")
             })?;
         let connection = Arc::new(connection);
-        let mut answer = connection.negotiate(&offer).await?;
-        inbox.gather(&mut answer).await;
+        let made = connection.negotiate(&plan.canonical(listens)).await?;
         tracing::debug!(viewer = %id, ?plan, "viewer answered");
+        let (m_line, codec) = (plan.transport.m_line, plan.codec);
+        candidates.add_all(&plan.candidates, &connection);
+        let mut negotiated = Negotiated::check(plan, &made)?;
+        let (found, complete) = inbox.gather().await;
+        negotiated.gathered(found, complete);
+        let answer = negotiated.answer();
         let encode_failure = connection.publisher.failure.clone();
-        let pump = tokio::spawn(inbox.run(id, Arc::downgrade(&connection), encode_failure, events));
-        Ok(Self { id, answer, mids: plan.mids, connection, pump })
+        let m_line = u32::try_from(m_line).unwrap_or(0);
+        let pump = tokio::spawn(inbox.run(id, m_line, Arc::downgrade(&connection), encode_failure, events));
+        let version = AtomicU64::new(1);
+        Ok(Self { id, answer, negotiated, codec, listens, version, candidates, connection, pump })
     }
 
     /// Reads the RTCP reports; `None` once the peer is gone.
     pub async fn stats(&self) -> Option<ViewerStats> {
-        let mut stats = self.connection.counters();
-        let reply = promise(|promise| {
-            self.connection.webrtc.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
-        })
-        .await
-        .ok()??;
-        for (_, value) in reply.iter() {
-            let Ok(report) = value.get::<gst::Structure>() else { continue };
-            if report.get::<gst_webrtc::WebRTCStatsType>("type") != Ok(gst_webrtc::WebRTCStatsType::RemoteInboundRtp) {
-                continue;
-            }
-            stats.packets_lost += report.get::<i32>("packets-lost").map_or(0, i64::from);
-            if let Ok(seconds) = report.get::<f64>("round-trip-time") {
-                stats.round_trip_ms = Some(stats.round_trip_ms.unwrap_or(0.0).max(seconds * 1000.0));
-            }
-        }
-        Some(stats)
+        self.connection.stats().await
     }
 
     #[cfg(test)]
@@ -155,15 +143,31 @@ impl Peer for Viewer {
         &self.answer
     }
 
-    fn add_candidate(&self, candidate: &IceCandidate) {
-        let by_mid = || self.mids.iter().position(|mid| mid.is_some() && *mid == candidate.sdp_mid);
-        let m_line = match candidate.sdp_m_line_index {
-            Some(index) => Some(index).filter(|index| (*index as usize) < self.mids.len()),
-            None => by_mid().and_then(|index| u32::try_from(index).ok()),
+    /// webrtcbin takes no part in it: what it negotiated is written into the lines of the new offer.
+    fn renegotiate(&self, offer: &str) -> Option<Result<String, OpenPeerError>> {
+        let plan = match offer::plan(offer, &[self.codec], self.listens) {
+            Ok(plan) => plan,
+            Err(error) => return Some(Err(error)),
         };
-        // Empty means that no more will come, which webrtcbin need not know.
-        let Some(m_line) = m_line.filter(|_| is_candidate(&candidate.candidate)) else { return };
-        self.connection.webrtc.emit_by_name::<()>("add-ice-candidate", &[&m_line, &candidate.candidate]);
+        if !self.negotiated.is_of_the_same_transport(&plan) {
+            return None;
+        }
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(answer) = self.negotiated.answer_again(&plan, version) else {
+            let message = "this connection cannot be given tracks that its first offer did not have: open another \
+                           RTCPeerConnection and offer all of them, the old one goes on until that is answered";
+            return Some(Err(OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
+        };
+        self.connection.inbound.open(plan.microphone.as_ref().map(|track| track.payload_type));
+        self.connection.want(plan.video.is_some(), plan.audio.is_some());
+        self.candidates.add_all(&plan.candidates, &self.connection);
+        Some(Ok(answer))
+    }
+
+    fn add_candidate(&self, candidate: &IceCandidate) {
+        if self.candidates.are_of(candidate) {
+            self.candidates.add(&candidate.candidate, &self.connection);
+        }
     }
 
     /// What the microphone hears goes out as it comes; whoever listens to it has the button.
@@ -179,165 +183,41 @@ impl Drop for Viewer {
     }
 }
 
-/// One line that libnice can be given: printable, a candidate, with an address instead of a name to look up.
-///
-/// Not even the `.local` names behind which browsers hide their addresses: each look-up that finds nothing keeps
-/// webrtcbin's ICE thread and its descriptors for ever (GStreamer 1.22). The browser's own checks reach our addresses,
-/// and the pair forms from where they come.
-fn is_candidate(text: &str) -> bool {
-    let is_sane = text.len() <= MAX_CANDIDATE_BYTES && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    let address = text.split(' ').nth(4).unwrap_or_default();
-    is_sane && text.starts_with("candidate:") && address.parse::<IpAddr>().is_ok()
+impl Candidates {
+    fn new(plan: &Plan, ice: &IceConfig) -> Self {
+        let lines = plan.lines.iter().map(|line| (line.mid.clone(), line.is_bundled)).collect();
+        Self { gate: Gate::new(ice), ufrag: plan.transport.ufrag.clone(), lines }
+    }
+
+    /// Whether a trickled candidate is for the transport that is used, and not one of before an ICE restart.
+    fn are_of(&self, candidate: &IceCandidate) -> bool {
+        let by_mid = |mid: &String| self.lines.iter().find(|(known, _)| known.as_ref() == Some(mid));
+        let line = match (candidate.sdp_m_line_index, &candidate.sdp_mid) {
+            (Some(index), _) => usize::try_from(index).ok().and_then(|index| self.lines.get(index)),
+            (None, Some(mid)) => by_mid(mid),
+            (None, None) => None,
+        };
+        let is_current = candidate.username_fragment.as_ref().is_none_or(|ufrag| *ufrag == self.ufrag);
+        is_current && line.is_some_and(|(_, is_bundled)| *is_bundled)
+    }
+
+    fn add_all(&self, candidates: &[String], connection: &Connection) {
+        candidates.iter().for_each(|candidate| self.add(candidate, connection));
+    }
+
+    /// Empty means that no more will come, which webrtcbin need not know.
+    fn add(&self, candidate: &str, connection: &Connection) {
+        match self.gate.admit(candidate) {
+            // The canonical offer has its transport in its first line.
+            Ok(Some(line)) => connection.webrtc.emit_by_name::<()>("add-ice-candidate", &[&0u32, &line]),
+            Ok(None) => {}
+            Err(refusal) => tracing::debug!(%refusal, "a candidate of the viewer's is not used"),
+        }
+    }
 }
 
 pub(super) fn negotiation_failed(message: impl Into<String>) -> OpenPeerError {
     OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.into() }
-}
-
-/// The pipeline of a viewer and its ties to the publisher.
-#[derive(Debug)]
-struct Connection {
-    /// Present while the viewer takes part in the stream.
-    links: Mutex<Option<Links>>,
-    webrtc: gst::Element,
-    video: gstreamer_app::AppSrc,
-    audio: gstreamer_app::AppSrc,
-    /// Only to be dropped: it ends the pipeline.
-    _pipeline: OwnedPipeline,
-    publisher: Arc<Publisher>,
-}
-
-#[derive(Debug)]
-struct Links {
-    video: ConsumptionLink,
-    audio: ConsumptionLink,
-}
-
-impl Connection {
-    /// Blocks for some milliseconds.
-    fn build(
-        publisher: Arc<Publisher>,
-        plan: &Plan,
-        ice: &IceConfig,
-        reports: Reports,
-        heard: Option<mpsc::Sender<Sound>>,
-    ) -> Result<Self, MediaError> {
-        let (video_ssrc, audio_ssrc) = (rand::random::<u32>() | 1, rand::random::<u32>() & !1);
-        let values = viewer_values(plan.video.payload_type, video_ssrc, plan.audio.payload_type, audio_ssrc);
-        let built = publisher.viewer.build(&values)?;
-        let pipeline = OwnedPipeline::new(built, publisher.teardown.clone());
-        let failed = |reason: String| MediaError::Start { file: publisher.viewer.file().to_owned(), reason };
-        let webrtc = pipeline.gst().by_name(names::WEBRTC).ok_or_else(|| failed("no webrtcbin".to_owned()))?;
-        let (video, audio) = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
-        for source in [&video, &audio] {
-            // Live and leaky before it starts; joining does the same again.
-            StreamProducer::configure_consumer(source);
-        }
-        if let Some(stun) = &ice.stun {
-            webrtc.set_property("stun-server", stun);
-        }
-        if let Some(turn) = &ice.turn
-            && !webrtc.emit_by_name::<bool>("add-turn-server", &[turn])
-        {
-            return Err(failed("webrtcbin does not accept the TURN server's address".to_owned()));
-        }
-        let agent = webrtc.property::<gst::glib::Object>("ice-agent");
-        without_upnp(&agent);
-        for address in &ice.local_addresses {
-            agent.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]);
-        }
-        retransmit_video(&webrtc);
-        reports.connect(&webrtc);
-        microphone::connect(pipeline.gst(), &webrtc, heard);
-        pipeline.watch(move |report| reports.bus(report));
-        publisher.time.set(pipeline.gst());
-        pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
-        publisher.viewers.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { links: Mutex::new(None), webrtc, video, audio, _pipeline: pipeline, publisher })
-    }
-
-    async fn negotiate(&self, offer: &str) -> Result<String, OpenPeerError> {
-        let offer = gst_sdp::SDPMessage::parse_buffer(offer.as_bytes())
-            .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, message: error.to_string() })?;
-        let offer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Offer, offer);
-        promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&offer, &promise]))
-            .await
-            // What the check of the offer let through and webrtcbin does not take is still the offer's fault.
-            .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, ..error })?;
-        let reply = promise(|promise| {
-            self.webrtc.emit_by_name::<()>("create-answer", &[&None::<gst::Structure>, &promise]);
-        })
-        .await?;
-        let answer = reply
-            .and_then(|reply| reply.get::<gst_webrtc::WebRTCSessionDescription>("answer").ok())
-            .ok_or_else(|| negotiation_failed("webrtcbin made no answer"))?;
-        promise(|promise| self.webrtc.emit_by_name::<()>("set-local-description", &[&answer, &promise])).await?;
-        answer.sdp().as_text().map_err(|error| negotiation_failed(error.to_string()))
-    }
-
-    /// Joins the stream. Only now: what is queued before the connection stands would come as a burst and stay as delay.
-    pub fn join(&self) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if links.is_some() {
-            return;
-        }
-        let video = self.publisher.video.add_consumer(&self.video);
-        let audio = self.publisher.audio.add_consumer(&self.audio);
-        for (source, most) in [(&self.video, WAITING_FRAMES), (&self.audio, WAITING_PACKETS)] {
-            source.set_max_buffers(most);
-            source.set_max_time(gst::ClockTime::ZERO);
-        }
-        match (video, audio) {
-            (Ok(video), Ok(audio)) => *links = Some(Links { video, audio }),
-            _ => tracing::error!("a viewer joined the stream twice"),
-        }
-        drop(links);
-        self.publisher.request_key_frame();
-    }
-
-    /// Leaves the stream at once, whoever else still holds the connection for a moment.
-    pub fn leave(&self) {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    fn counters(&self) -> ViewerStats {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = |count: fn(&ConsumptionLink) -> u64| {
-            links.as_ref().map_or(0, |links| count(&links.video) + count(&links.audio))
-        };
-        ViewerStats {
-            pushed: sum(ConsumptionLink::pushed),
-            dropped: sum(ConsumptionLink::dropped),
-            ..ViewerStats::default()
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.publisher.viewers.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// libnice otherwise asks the local router for a port and holds back the end of gathering for 200 ms meanwhile.
-pub(super) fn without_upnp(agent: &gst::glib::Object) {
-    if agent.has_property_with_type("agent", gst::glib::Object::static_type())
-        && let Some(nice) = agent.property::<Option<gst::glib::Object>>("agent")
-        && nice.has_property_with_type("upnp", bool::static_type())
-    {
-        nice.set_property("upnp", false);
-    }
-}
-
-/// webrtcbin leaves retransmission off; it has to be on before the answer is made.
-fn retransmit_video(webrtc: &gst::Element) {
-    for pad in webrtc.sink_pads() {
-        let caps = pad.peer().map(|peer| peer.query_caps(None));
-        let media = caps.as_ref().and_then(|caps| caps.structure(0)).and_then(|caps| caps.get::<&str>("media").ok());
-        if media == Some("video") {
-            pad.property::<gst_webrtc::WebRTCRTPTransceiver>("transceiver").set_property("do-nack", true);
-        }
-    }
 }
 
 /// Runs one of webrtcbin's asynchronous actions.

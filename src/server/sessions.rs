@@ -365,6 +365,10 @@ impl Peer for Seated {
         self.viewer.answer()
     }
 
+    fn renegotiate(&self, offer: &str) -> Option<Result<String, OpenPeerError>> {
+        self.viewer.renegotiate(offer)
+    }
+
     fn add_candidate(&self, candidate: &IceCandidate) {
         self.viewer.add_candidate(candidate);
     }

@@ -55,6 +55,8 @@ struct Connection<S> {
     session: Arc<dyn Session>,
     opened_at: Instant,
     opening: Option<Opening>,
+    /// Open, while the signalling decides whether it takes the place of the peer.
+    arrived: Option<Opened>,
     peer: Option<Opened>,
     closing: Option<CloseReason>,
 }
@@ -115,6 +117,7 @@ async fn serve<S>(
         session,
         opened_at: Instant::now(),
         opening: None,
+        arrived: None,
         peer: None,
         closing: None,
     };
@@ -185,10 +188,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let answer = peer.answer().to_owned();
             let span = info_span!("viewer", viewer = %peer.id());
             span.in_scope(|| info!("peer opened"));
-            self.peer = Some(Opened { offer, peer, events, span });
+            self.arrived = Some(Opened { offer, peer, events, span });
             answer
         });
         self.give(Input::PeerOpened { offer, answer }).await;
+        drop_peer(self.arrived.take()).await;
     }
 
     /// Has the signalling decide on an input and carries out what it decides.
@@ -210,8 +214,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         while let Some(output) = outputs.pop_front() {
             match output {
                 Output::Send(message) => send(&mut self.socket, &message),
-                Output::OpenPeer { offer, sdp } => self.open_peer(offer, sdp),
-                Output::ClosePeer => self.close_peer().await,
+                Output::OpenPeer { offer, sdp } => {
+                    if let Some(answer) = self.open_peer(offer, sdp) {
+                        let mut more = Vec::new();
+                        self.signalling.handle(now, Input::Renegotiated { offer, answer }, &mut more);
+                        outputs.extend(more);
+                    }
+                }
+                Output::GiveUpOffer => self.opening = None,
+                Output::TakePeer => {
+                    let before = std::mem::replace(&mut self.peer, self.arrived.take());
+                    drop_peer(before).await;
+                }
+                Output::ClosePeer => drop_peer(self.peer.take()).await,
                 Output::AddCandidate(candidate) => {
                     if let Some(opened) = &self.peer {
                         opened.peer.add_candidate(&candidate);
@@ -234,19 +249,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    fn open_peer(&mut self, offer: OfferNumber, sdp: String) {
-        let (sender, events) = mpsc::channel(PEER_EVENTS);
-        let session = Arc::clone(&self.session);
-        let peer = Box::pin(async move { session.open_peer(sdp, sender).await });
-        self.opening = Some(Opening { offer, peer, events });
-    }
-
-    async fn close_peer(&mut self) {
+    /// Has the peer that is there answer, if the offer is of the same connection; else a new one is opened.
+    fn open_peer(&mut self, offer: OfferNumber, sdp: String) -> Option<Result<String, OpenPeerError>> {
         self.opening = None;
-        if let Some(Opened { peer, span, .. }) = self.peer.take() {
-            // Stopping a pipeline waits for its threads; a worker of the runtime must not.
-            let _ = spawn_blocking(move || span.in_scope(|| drop(peer))).await;
+        let answer = self.peer.as_ref().and_then(|opened| opened.span.in_scope(|| opened.peer.renegotiate(&sdp)));
+        if answer.is_none() {
+            let (sender, events) = mpsc::channel(PEER_EVENTS);
+            let session = Arc::clone(&self.session);
+            let peer = Box::pin(async move { session.open_peer(sdp, sender).await });
+            self.opening = Some(Opening { offer, peer, events });
         }
+        answer
+    }
+}
+
+/// Stopping a pipeline waits for its threads; a worker of the runtime must not.
+async fn drop_peer(opened: Option<Opened>) {
+    if let Some(Opened { peer, span, .. }) = opened {
+        let _ = spawn_blocking(move || span.in_scope(|| drop(peer))).await;
     }
 }
 

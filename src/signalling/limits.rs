@@ -25,7 +25,7 @@ pub const TEXT_CHARACTERS: usize = 10_000;
 /// Longest `id` of a turn.
 pub const ID_CHARACTERS: usize = 128;
 
-/// Longest line of a candidate; real ones are under 200 bytes.
+/// Longest line of a candidate, for whoever handles one; real ones are under 200 bytes.
 pub const CANDIDATE_BYTES: usize = 1024;
 
 /// Rates that speech can be sent at: telephony to studio.
@@ -35,7 +35,8 @@ pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=48_000;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time from the answer to a connection. A peer that answers and then sends nothing is otherwise held for ever.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The only limit of it: `media` has none of its own.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// JSON messages but candidates: a person's typing and clicking, and the pings of a page, with room to spare.
 pub fn messages() -> TokenBucket {

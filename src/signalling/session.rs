@@ -28,8 +28,13 @@ pub enum Input<'a> {
     Binary(&'a [u8]),
     /// What came cannot be read as frames; nothing more can be read from the socket.
     Unreadable(Unreadable),
-    /// What became of `Output::OpenPeer`: the answer.
+    /// What became of `Output::OpenPeer`: the answer of a new peer, which `Output::TakePeer` puts in its place.
     PeerOpened {
+        offer: OfferNumber,
+        answer: Result<String, OpenPeerError>,
+    },
+    /// The other outcome of `Output::OpenPeer`: the peer that is there has answered the offer, or refused it and goes on.
+    Renegotiated {
         offer: OfferNumber,
         answer: Result<String, OpenPeerError>,
     },
@@ -72,12 +77,17 @@ pub enum Turn {
 #[derive(Debug, PartialEq)]
 pub enum Output {
     Send(ServerMessage),
-    /// Drop the peer, and the opening of one.
+    /// Drop the peer, if there is one.
     ClosePeer,
+    /// Have an offer answered, by the peer that is there or by another one; in place of an offer that is still in hand.
     OpenPeer {
         offer: OfferNumber,
         sdp: String,
     },
+    /// Give up the offer in hand.
+    GiveUpOffer,
+    /// The peer that has just been opened takes the place of the one before, which is dropped.
+    TakePeer,
     AddCandidate(IceCandidate),
     PushToTalk {
         is_pressed: bool,
@@ -114,10 +124,6 @@ impl CloseReason {
 #[derive(Debug)]
 enum PeerState {
     None,
-    /// The offer is with the session.
-    Opening {
-        since: Duration,
-    },
     /// Answered; ICE and DTLS are under way.
     Connecting {
         since: Duration,
@@ -130,7 +136,11 @@ enum PeerState {
 pub struct SignallingSession {
     /// The latest offer.
     offer: OfferNumber,
+    /// When it was made, while it is in hand.
+    opening: Option<Duration>,
     peer: PeerState,
+    /// The offer that the peer came of: events of others are late.
+    peer_offer: OfferNumber,
     /// Candidates that came before the peer they are for.
     held: Vec<IceCandidate>,
     /// Candidates taken since the latest offer, held ones included.
@@ -149,7 +159,9 @@ impl Default for SignallingSession {
     fn default() -> Self {
         Self {
             offer: OfferNumber::default(),
+            opening: None,
             peer: PeerState::None,
+            peer_offer: OfferNumber::default(),
             held: Vec::new(),
             candidates: 0,
             too_many_candidates_told: false,
@@ -175,6 +187,7 @@ impl SignallingSession {
             Input::Binary(bytes) => self.binary_frame(now, bytes, out),
             Input::Unreadable(unreadable) => self.unreadable(unreadable, out),
             Input::PeerOpened { offer, answer } => self.peer_opened(now, offer, answer, out),
+            Input::Renegotiated { offer, answer } => self.renegotiated(offer, answer, out),
             Input::PeerEvent { offer, event } => self.peer_event(offer, event, out),
             Input::Notice(Notice::Error { code, message, fatal: true }) => {
                 let reason = match code {
@@ -255,13 +268,12 @@ impl SignallingSession {
                 return self.ignore(out);
             }
         }
-        if !matches!(self.peer, PeerState::None) {
-            // The old peer goes first, so that a client never holds two; its candidates are of no use to the new one.
-            out.push(Output::ClosePeer);
+        // Candidates held for an offer that is given up are of no use to this one. The peer goes on until it is answered.
+        if self.opening.is_some() {
             self.held.clear();
         }
         self.offer = OfferNumber(self.offer.0 + 1);
-        self.peer = PeerState::Opening { since: now };
+        self.opening = Some(now);
         self.candidates = self.held.len();
         self.too_many_candidates_told = false;
         out.push(Output::OpenPeer { offer: self.offer, sdp });
@@ -272,7 +284,7 @@ impl SignallingSession {
         let Some(candidate) = candidate.filter(|candidate| !candidate.candidate.is_empty()) else {
             return;
         };
-        let waiting = matches!(self.peer, PeerState::None | PeerState::Opening { .. });
+        let waiting = self.opening.is_some() || matches!(self.peer, PeerState::None);
         if self.candidates >= CANDIDATES_PER_OFFER || (waiting && self.held.len() >= HELD_CANDIDATES) {
             if !std::mem::replace(&mut self.too_many_candidates_told, true) {
                 let message = format!(
@@ -300,24 +312,43 @@ impl SignallingSession {
         answer: Result<String, OpenPeerError>,
         out: &mut Vec<Output>,
     ) {
-        if offer != self.offer || !matches!(self.peer, PeerState::Opening { .. }) {
+        if offer != self.offer || self.opening.take().is_none() {
             return;
         }
         match answer {
             Ok(sdp) => {
                 self.peer = PeerState::Connecting { since: now };
-                out.push(Output::Send(ServerMessage::WebrtcAnswer { sdp }));
-                out.extend(self.held.drain(..).map(Output::AddCandidate));
+                self.peer_offer = offer;
+                out.push(Output::TakePeer);
+                self.answered(sdp, out);
             }
-            Err(error) => {
-                self.no_peer();
-                out.push(told(error.code, error.message));
-            }
+            Err(error) => self.refused_offer(error, out),
         }
     }
 
+    fn renegotiated(&mut self, offer: OfferNumber, answer: Result<String, OpenPeerError>, out: &mut Vec<Output>) {
+        if offer != self.offer || self.opening.take().is_none() {
+            return;
+        }
+        match answer {
+            Ok(sdp) => self.answered(sdp, out),
+            Err(error) => self.refused_offer(error, out),
+        }
+    }
+
+    fn answered(&mut self, sdp: String, out: &mut Vec<Output>) {
+        out.push(Output::Send(ServerMessage::WebrtcAnswer { sdp }));
+        out.extend(self.held.drain(..).map(Output::AddCandidate));
+    }
+
+    /// The peer, if there is one, goes on as if the offer had not been made.
+    fn refused_offer(&mut self, error: OpenPeerError, out: &mut Vec<Output>) {
+        self.no_offer();
+        out.push(told(error.code, error.message));
+    }
+
     fn peer_event(&mut self, offer: OfferNumber, event: PeerEvent, out: &mut Vec<Output>) {
-        if offer != self.offer || !matches!(self.peer, PeerState::Connecting { .. } | PeerState::Connected) {
+        if offer != self.peer_offer || matches!(self.peer, PeerState::None) {
             return;
         }
         match event {
@@ -327,29 +358,33 @@ impl SignallingSession {
             }
             PeerEvent::Connected => self.peer = PeerState::Connected,
             PeerEvent::Closed { reason } => {
-                self.no_peer();
-                out.push(Output::ClosePeer);
-                let message = format!("the WebRTC peer is closed ({reason}): send another webrtc_offer to go on");
-                out.push(told(ErrorCode::PeerFailed, message));
+                self.no_peer(out);
+                // With an offer in hand the client is on its way already.
+                if self.opening.is_none() {
+                    let message = format!("the WebRTC peer is closed ({reason}): send another webrtc_offer to go on");
+                    out.push(told(ErrorCode::PeerFailed, message));
+                }
             }
         }
     }
 
     fn tick(&mut self, now: Duration, out: &mut Vec<Output>) {
-        let message = match self.peer {
-            PeerState::Opening { since } if now.saturating_sub(since) >= ANSWER_TIMEOUT => {
-                format!("webrtc_offer: no answer within {} s: offer again", ANSWER_TIMEOUT.as_secs())
-            }
-            PeerState::Connecting { since } if now.saturating_sub(since) >= CONNECT_TIMEOUT => format!(
+        if self.opening.is_some_and(|since| now.saturating_sub(since) >= ANSWER_TIMEOUT) {
+            self.opening = None;
+            self.no_offer();
+            out.push(Output::GiveUpOffer);
+            let message = format!("webrtc_offer: no answer within {} s: offer again", ANSWER_TIMEOUT.as_secs());
+            out.push(told(ErrorCode::NegotiationFailed, message));
+        }
+        if matches!(self.peer, PeerState::Connecting { since } if now.saturating_sub(since) >= CONNECT_TIMEOUT) {
+            self.no_peer(out);
+            let message = format!(
                 "the WebRTC peer did not connect within {} s of the answer: a firewall that lets no UDP through needs a \
                  TURN server (--turn)",
                 CONNECT_TIMEOUT.as_secs()
-            ),
-            _ => return,
-        };
-        self.no_peer();
-        out.push(Output::ClosePeer);
-        out.push(told(ErrorCode::NegotiationFailed, message));
+            );
+            out.push(told(ErrorCode::NegotiationFailed, message));
+        }
     }
 
     fn binary_frame(&mut self, now: Duration, bytes: &[u8], out: &mut Vec<Output>) {
@@ -426,16 +461,26 @@ impl SignallingSession {
     /// Lets go of the peer, and of audio that nobody would end any more.
     fn release(&mut self, out: &mut Vec<Output>) {
         self.closed = true;
-        self.held.clear();
-        if !matches!(std::mem::replace(&mut self.peer, PeerState::None), PeerState::None) {
-            out.push(Output::ClosePeer);
+        if self.opening.take().is_some() {
+            out.push(Output::GiveUpOffer);
         }
+        self.no_offer();
+        self.no_peer(out);
         let end = self.audio.end().ok().flatten();
         out.extend(end.map(|end| Output::Submit(Turn::Text, end)));
     }
 
-    fn no_peer(&mut self) {
-        self.peer = PeerState::None;
+    fn no_peer(&mut self, out: &mut Vec<Output>) {
+        if !matches!(std::mem::replace(&mut self.peer, PeerState::None), PeerState::None) {
+            out.push(Output::ClosePeer);
+        }
+        if self.opening.is_none() {
+            self.no_offer();
+        }
+    }
+
+    /// What was counted and held for the offer in hand is of no use to the next one.
+    fn no_offer(&mut self) {
         self.held.clear();
         self.candidates = 0;
         self.too_many_candidates_told = false;

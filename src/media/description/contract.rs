@@ -85,8 +85,7 @@ impl Contract<'_> {
     }
 
     fn viewer(&self) -> Checked {
-        self.element(names::VIDEO, "appsrc")?;
-        self.element(names::AUDIO, "appsrc")?;
+        let parts = self.description.parts;
         let webrtc = self.element(names::WEBRTC, "webrtcbin")?;
         if gst::ElementFactory::find("nicesrc").is_none() {
             return Err(DescriptionError::MissingElement {
@@ -96,11 +95,26 @@ impl Contract<'_> {
             });
         }
         // Captions are timed by the RTP time of the sound, latency by that of the picture; both are random otherwise.
-        self.payloader(names::AUDIO_PAY, "rtpopuspay")?;
-        self.payloader(names::VIDEO_PAY, "the payloader of the video")?;
-        self.rtp_input(&webrtc, "video", "video_pt")?;
-        self.rtp_input(&webrtc, "audio", "audio_pt")?;
-        self.microphone()
+        if parts.video {
+            self.element(names::VIDEO, "appsrc")?;
+            self.payloader(names::VIDEO_PAY, "the payloader of the video")?;
+            self.rtp_input(&webrtc, "video", "video_pt")?;
+        }
+        if parts.audio {
+            self.element(names::AUDIO, "appsrc")?;
+            self.payloader(names::AUDIO_PAY, "rtpopuspay")?;
+            self.rtp_input(&webrtc, "audio", "audio_pt")?;
+        }
+        let inputs = usize::from(parts.video) + usize::from(parts.audio);
+        if webrtc.sink_pads().len() != inputs {
+            return Err(self.fault(
+                names::WEBRTC,
+                format!("it has {} inputs where a viewer has {inputs} tracks", webrtc.sink_pads().len()),
+                "keep video and sound in paragraphs of their own, with {video_pt} or {audio_pt} in each: a viewer without \
+                 one of them is built without its paragraph",
+            ));
+        }
+        if parts.microphone { self.microphone() } else { Ok(()) }
     }
 
     /// Where the viewer's voice comes in and goes out.

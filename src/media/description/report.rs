@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
-use super::{Description, DescriptionError, Kind, PipelineDir, Values, publish_values, render_values, viewer_values};
+use super::{
+    Description, DescriptionError, Kind, Parts, PipelineDir, Values, publish_values, render_values, viewer_values,
+};
 use crate::timeline::FPS;
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -57,13 +59,29 @@ pub fn list(directory: &PipelineDir) -> Result<Vec<CheckReport>, DescriptionErro
 }
 
 fn report(file: String, description: Result<Description, DescriptionError>) -> CheckReport {
-    match description.and_then(|description| description.build(&example_values(description.kind()))) {
-        Ok(_) => CheckReport { file, status: CheckStatus::Ok, fault: None },
+    match description.and_then(|description| build_all(&description)) {
+        Ok(()) => CheckReport { file, status: CheckStatus::Ok, fault: None },
         Err(error) => {
             let status = if error.is_missing_hardware() { CheckStatus::Unavailable } else { CheckStatus::Faulty };
             CheckReport { file, status, fault: Some(Fault::from(&error)) }
         }
     }
+}
+
+/// Builds a description in every way that it is used in.
+fn build_all(description: &Description) -> Result<(), DescriptionError> {
+    let values = example_values(description.kind());
+    description.build(&values)?;
+    if description.kind() == Kind::Viewer {
+        for parts in [
+            Parts { video: false, ..Parts::ALL },
+            Parts { audio: false, ..Parts::ALL },
+            Parts { microphone: false, ..Parts::ALL },
+        ] {
+            description.with(parts).build(&values)?;
+        }
+    }
+    Ok(())
 }
 
 /// Values that stand in for an avatar's size and a viewer's offer.

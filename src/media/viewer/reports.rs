@@ -14,15 +14,13 @@ use gstreamer_webrtc::WebRTCPeerConnectionState as State;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::Connection;
+use super::connection::Connection;
 use crate::ids::ViewerId;
 use crate::media::pipeline::BusReport;
 use crate::signalling::{IceCandidate, PeerEvent};
 
 /// How long the answer waits for our host candidates; they are there in a few milliseconds, those from STUN trickle.
 const GATHERING_TIME: Duration = Duration::from_millis(150);
-/// A peer that takes our answer and then never connects is not held for longer than this.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// ICE may find another path after a network change; then the viewer goes on.
 pub const RECONNECT_TIME: Duration = Duration::from_secs(6);
 /// Candidates waiting to be sent; a machine with many addresses has a few dozen, and one lost of so many is no loss.
@@ -31,7 +29,7 @@ const CANDIDATES: usize = 64;
 /// What webrtcbin's and the bus's callbacks hold.
 #[derive(Clone, Debug)]
 pub struct Reports {
-    candidates: mpsc::Sender<(u32, String)>,
+    candidates: mpsc::Sender<String>,
     pub(super) state: watch::Sender<State>,
     gathered: watch::Sender<bool>,
     failure: watch::Sender<Option<String>>,
@@ -40,7 +38,7 @@ pub struct Reports {
 /// The other ends.
 #[derive(Debug)]
 pub struct Inbox {
-    candidates: mpsc::Receiver<(u32, String)>,
+    candidates: mpsc::Receiver<String>,
     state: watch::Receiver<State>,
     gathered: watch::Receiver<bool>,
     failure: watch::Receiver<Option<String>>,
@@ -61,10 +59,9 @@ impl Reports {
     pub fn connect(&self, webrtc: &gst::Element) {
         let candidates = self.candidates.clone();
         webrtc.connect("on-ice-candidate", false, move |values| {
-            if let (Some(Ok(m_line)), Some(Ok(text))) =
-                (values.get(1).map(|value| value.get::<u32>()), values.get(2).map(|value| value.get::<String>()))
-            {
-                let _ = candidates.try_send((m_line, text));
+            // Not the m-line: one transport carries all, and webrtcbin numbers other lines than the client does.
+            if let Some(Ok(text)) = values.get(2).map(|value| value.get::<String>()) {
+                let _ = candidates.try_send(text);
             }
             None
         });
@@ -96,15 +93,16 @@ impl Reports {
 }
 
 impl Inbox {
-    /// Puts the candidates found in a short time into the answer, for clients that take none later.
-    pub async fn gather(&mut self, answer: &mut String) {
+    /// Candidates found in a short time, to be put into a description for clients that take none later, and whether they
+    /// are all.
+    pub async fn gather(&mut self) -> (Vec<String>, bool) {
         let complete = tokio::time::timeout(GATHERING_TIME, until_true(&mut self.gathered)).await;
         let complete = matches!(complete, Ok(Ok(())));
         let mut found = Vec::new();
         while let Ok(candidate) = self.candidates.try_recv() {
             found.push(candidate);
         }
-        *answer = with_candidates(answer, &found, complete);
+        (found, complete)
     }
 
     /// Waits until the connection is over, and says why.
@@ -117,20 +115,23 @@ impl Inbox {
     }
 
     /// Passes on what webrtcbin reports until the peer is gone or `encode_failure`, of what it watches, tells a reason.
+    /// `m_line` is the client's line that our candidates are for.
     pub(super) async fn run(
         mut self,
         id: ViewerId,
+        m_line: u32,
         connection: Weak<Connection>,
         mut encode_failure: watch::Receiver<Option<String>>,
         events: mpsc::Sender<PeerEvent>,
     ) {
-        let mut deadline = Some((Instant::now() + CONNECT_TIMEOUT, "the peer took the answer and never connected"));
+        // How long a peer may take to connect is the signalling's to say.
+        let mut lost: Option<Instant> = None;
         let (mut told_gathered, mut told_connected) = (false, false);
         let reason = loop {
-            let at = deadline.map_or_else(|| Instant::now() + CONNECT_TIMEOUT, |(at, _)| at);
+            let at = lost.unwrap_or_else(|| Instant::now() + RECONNECT_TIME);
             tokio::select! {
                 biased;
-                Some((m_line, candidate)) = self.candidates.recv() => {
+                Some(candidate) = self.candidates.recv() => {
                     let candidate = IceCandidate {
                         candidate,
                         sdp_mid: None,
@@ -154,7 +155,7 @@ impl Inbox {
                     tracing::debug!(viewer = %id, ?state, "peer connection");
                     match state {
                         State::Connected => {
-                            deadline = None;
+                            lost = None;
                             let Some(connection) = connection.upgrade() else { return };
                             connection.join();
                             drop(connection);
@@ -168,7 +169,7 @@ impl Inbox {
                             if let Some(connection) = connection.upgrade() {
                                 connection.leave();
                             }
-                            deadline = Some((Instant::now() + RECONNECT_TIME, "the connection was lost"));
+                            lost = Some(Instant::now() + RECONNECT_TIME);
                         }
                         _ => {
                             if let Some(reason) = end(state) {
@@ -177,11 +178,7 @@ impl Inbox {
                         }
                     }
                 }
-                () = tokio::time::sleep_until(at) => {
-                    if let Some((_, reason)) = deadline {
-                        break reason.to_owned();
-                    }
-                }
+                () = tokio::time::sleep_until(at), if lost.is_some() => break "the connection was lost".to_owned(),
                 else => return,
             }
         };
@@ -213,34 +210,4 @@ async fn until_over(state: &mut watch::Receiver<State>) -> Option<&'static str> 
 /// `None` if nobody is left to tell.
 async fn until_told(failure: &mut watch::Receiver<Option<String>>) -> Option<String> {
     failure.wait_for(Option::is_some).await.ok()?.clone()
-}
-
-/// The answer with `a=candidate` lines at the end of their m-sections.
-pub fn with_candidates(answer: &str, candidates: &[(u32, String)], complete: bool) -> String {
-    let mut sections: Vec<String> = Vec::new();
-    for line in answer.lines() {
-        if line.starts_with("m=") || sections.is_empty() {
-            sections.push(String::new());
-        }
-        if let Some(section) = sections.last_mut() {
-            section.push_str(line);
-            section.push_str("\r\n");
-        }
-    }
-    for (m_line, candidate) in candidates {
-        // Browsers connect to us; a candidate that would connect to them is no use to them.
-        if candidate.contains("tcptype active") {
-            continue;
-        }
-        // Section 0 is the session's own.
-        if let Some(section) = sections.get_mut(*m_line as usize + 1) {
-            section.push_str("a=");
-            section.push_str(candidate.trim_start_matches("a="));
-            section.push_str("\r\n");
-        }
-    }
-    if let Some(section) = sections.get_mut(1).filter(|_| complete) {
-        section.push_str("a=end-of-candidates\r\n");
-    }
-    sections.concat()
 }

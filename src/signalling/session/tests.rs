@@ -44,6 +44,16 @@ impl Client {
         self.give(Input::PeerOpened { offer: OfferNumber(offer), answer: Ok("v=0 answer".to_owned()) })
     }
 
+    fn renegotiates(&mut self, offer: u64, answer: Result<(), OpenPeerError>) -> Vec<Output> {
+        let answer = answer.map(|()| "v=0 answer".to_owned());
+        self.give(Input::Renegotiated { offer: OfferNumber(offer), answer })
+    }
+
+    fn is_refused(&mut self, offer: u64) -> Vec<Output> {
+        let error = OpenPeerError { code: ErrorCode::BadSdp, message: "no SDP".to_owned() };
+        self.give(Input::PeerOpened { offer: OfferNumber(offer), answer: Err(error) })
+    }
+
     fn peer_says(&mut self, offer: u64, event: PeerEvent) -> Vec<Output> {
         self.give(Input::PeerEvent { offer: OfferNumber(offer), event })
     }
@@ -193,7 +203,7 @@ fn a_client_that_goes_leaves_no_peer_and_no_open_audio() {
     let mut client = Client::default();
     client.offers();
     client.says(json!({"type": "audio_start", "sample_rate": 16_000}));
-    let expected = [Output::ClosePeer, Output::Submit(Turn::Text, Command::AudioEnd)];
+    let expected = [Output::GiveUpOffer, Output::Submit(Turn::Text, Command::AudioEnd)];
     assert_eq!(client.give(Input::Disconnected), expected);
     assert_eq!(client.give(Input::Tick), []);
     assert_eq!(client.is_answered(1), []);
@@ -222,6 +232,7 @@ fn an_end_from_outside_is_told_before_the_socket_closes() {
     ] {
         let mut client = Client::default();
         client.offers();
+        client.is_answered(1);
         match &client.give(input)[..] {
             [
                 Output::Send(ServerMessage::Error { code: told, fatal: true, .. }),
@@ -234,12 +245,12 @@ fn an_end_from_outside_is_told_before_the_socket_closes() {
 }
 
 proptest! {
-    /// Whatever a client and a peer do in whatever order: a peer is opened only where none is, candidates go only to
-    /// an answered peer, and nothing comes after the close.
+    /// Whatever a client and a peer do in whatever order: a peer is taken only where an offer is in hand, candidates go only
+    /// to a peer, and nothing comes after the close.
     #[test]
-    fn any_order_of_inputs_keeps_the_rules(inputs in prop::collection::vec((0..12u8, 0..4u64), 0..200)) {
+    fn any_order_of_inputs_keeps_the_rules(inputs in prop::collection::vec((0..13u8, 0..4u64), 0..200)) {
         let mut client = Client::default();
-        let (mut exists, mut answered, mut closed) = (false, false, false);
+        let (mut exists, mut opening, mut closed) = (false, false, false);
         for (kind, number) in inputs {
             client.now += Duration::from_millis(number * 700);
             let out = match kind {
@@ -252,23 +263,24 @@ proptest! {
                 8 => client.says(json!({"type": "audio_start", "sample_rate": 16_000})),
                 9 => client.give(Input::Tick),
                 10 => client.speaks("Hello."),
+                11 if exists => client.renegotiates(number, Ok(())),
                 _ if number == 3 => client.give(Input::Disconnected),
                 _ => client.says(json!({"type": "audio_end"})),
             };
             for output in out {
                 prop_assert!(!closed);
                 match output {
-                    Output::OpenPeer { .. } => {
-                        prop_assert!(!exists);
+                    Output::OpenPeer { .. } => opening = true,
+                    Output::GiveUpOffer => prop_assert!(std::mem::replace(&mut opening, false)),
+                    Output::TakePeer => {
+                        prop_assert!(opening);
                         exists = true;
                     }
-                    Output::ClosePeer => (exists, answered) = (false, false),
+                    Output::ClosePeer => prop_assert!(std::mem::replace(&mut exists, false)),
                     Output::Send(ServerMessage::WebrtcAnswer { .. }) => {
-                        prop_assert!(exists && !answered);
-                        answered = true;
+                        prop_assert!(exists && std::mem::replace(&mut opening, false));
                     }
-                    // An error without a ClosePeer before it is what a refused offer leads to, which is not among these.
-                    Output::AddCandidate(_) => prop_assert!(answered),
+                    Output::AddCandidate(_) => prop_assert!(exists),
                     Output::Close(_) => closed = true,
                     _ => {}
                 }

@@ -161,6 +161,11 @@ impl Peer for FakePeer {
         &self.answer
     }
 
+    /// Every offer but one with `again` in it is of another connection.
+    fn renegotiate(&self, offer: &str) -> Option<Result<String, OpenPeerError>> {
+        offer.contains("again").then(|| Ok(format!("answer again to {offer}")))
+    }
+
     fn add_candidate(&self, candidate: &IceCandidate) {
         self.ledger.candidates.lock().unwrap().push(candidate.clone());
     }

@@ -6,7 +6,7 @@ use super::*;
 fn an_offer_is_answered_and_candidates_flow_both_ways() {
     let mut client = Client::default();
     assert_eq!(client.offers(), [open(1)]);
-    assert_eq!(client.is_answered(1), [answer()]);
+    assert_eq!(client.is_answered(1), [Output::TakePeer, answer()]);
     assert_eq!(client.sends_candidate(1), [Output::AddCandidate(candidate(1))]);
     let sent = |candidate| [Output::Send(ServerMessage::WebrtcIceCandidate { candidate })];
     assert_eq!(client.peer_says(1, PeerEvent::Candidate(Some(candidate(2)))), sent(Some(candidate(2).into())));
@@ -20,7 +20,7 @@ fn candidates_before_the_answer_are_held_until_the_peer_exists() {
     client.offers();
     assert_eq!(client.sends_candidate(1), []);
     assert_eq!(client.sends_candidate(2), []);
-    let expected = [answer(), Output::AddCandidate(candidate(1)), Output::AddCandidate(candidate(2))];
+    let expected = [Output::TakePeer, answer(), Output::AddCandidate(candidate(1)), Output::AddCandidate(candidate(2))];
     assert_eq!(client.is_answered(1), expected);
 }
 
@@ -29,7 +29,7 @@ fn candidates_before_the_offer_are_held_for_it() {
     let mut client = Client::default();
     assert_eq!(client.sends_candidate(1), []);
     assert_eq!(client.offers(), [open(1)]);
-    assert_eq!(client.is_answered(1), [answer(), Output::AddCandidate(candidate(1))]);
+    assert_eq!(client.is_answered(1), [Output::TakePeer, answer(), Output::AddCandidate(candidate(1))]);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn no_more_than_64_candidates_are_held() {
     }
     assert_eq!(the_error(&client.sends_candidate(64)).0, ErrorCode::TooManyCandidates);
     client.offers();
-    assert_eq!(client.is_answered(1).len(), 1 + HELD_CANDIDATES);
+    assert_eq!(client.is_answered(1).len(), 2 + HELD_CANDIDATES);
     client.assert_served();
 }
 
@@ -61,7 +61,7 @@ fn ten_thousand_candidates_are_one_error_and_the_socket_stays() {
         "{errors:?}"
     );
     client.assert_served();
-    assert_eq!(client.offers(), [Output::ClosePeer, open(2)], "a new offer starts afresh");
+    assert_eq!(client.offers(), [open(2)], "a new offer starts afresh");
     client.is_answered(2);
     assert_eq!(client.sends_candidate(1), [Output::AddCandidate(candidate(1))]);
 }
@@ -113,13 +113,64 @@ fn what_cannot_be_a_candidate_never_reaches_the_peer() {
 }
 
 #[test]
-fn a_second_offer_replaces_the_peer_and_the_old_one_goes_first() {
+fn a_second_offer_replaces_the_peer_when_it_is_answered_and_not_before() {
     let mut client = Client::default();
     client.offers();
     client.is_answered(1);
     client.peer_says(1, PeerEvent::Connected);
-    assert_eq!(client.offers(), [Output::ClosePeer, open(2)]);
-    assert_eq!(client.is_answered(2), [answer()]);
+    assert_eq!(client.offers(), [open(2)]);
+    let sent = [Output::Send(ServerMessage::WebrtcIceCandidate { candidate: None })];
+    assert_eq!(client.peer_says(1, PeerEvent::Candidate(None)), sent, "the old peer goes on meanwhile");
+    assert_eq!(client.is_answered(2), [Output::TakePeer, answer()]);
+    assert_eq!(client.peer_says(1, PeerEvent::Candidate(None)), [], "what the old one says now is late");
+    assert_eq!(client.peer_says(2, PeerEvent::Candidate(None)), sent);
+}
+
+#[test]
+fn a_second_offer_that_is_refused_or_never_answered_leaves_the_peer_alone() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    client.peer_says(1, PeerEvent::Connected);
+    client.offers();
+    assert_eq!(client.sends_candidate(1), [], "held for the new one");
+    assert_eq!(the_error(&client.is_refused(2)).0, ErrorCode::BadSdp);
+    assert_eq!(client.sends_candidate(2), [Output::AddCandidate(candidate(2))]);
+    client.offers();
+    client.now += ANSWER_TIMEOUT;
+    let out = client.give(Input::Tick);
+    assert_eq!(out[0], Output::GiveUpOffer);
+    assert_eq!(the_error(&out[1..]).0, ErrorCode::NegotiationFailed);
+    client.now += Duration::from_secs(3600);
+    assert_eq!(client.give(Input::Tick), []);
+    assert_eq!(client.sends_candidate(3), [Output::AddCandidate(candidate(3))]);
+    assert_eq!(client.give(Input::Disconnected), [Output::ClosePeer]);
+}
+
+#[test]
+fn an_offer_of_the_same_connection_is_answered_by_the_peer_that_is_there() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    client.peer_says(1, PeerEvent::Connected);
+    client.offers();
+    client.sends_candidate(1);
+    assert_eq!(client.renegotiates(2, Ok(())), [answer(), Output::AddCandidate(candidate(1))]);
+    assert_eq!(client.offers(), [open(3)]);
+    let error = OpenPeerError { code: ErrorCode::NegotiationFailed, message: "no".to_owned() };
+    assert_eq!(the_error(&client.renegotiates(3, Err(error))).0, ErrorCode::NegotiationFailed);
+    let out = client.peer_says(1, PeerEvent::Closed { reason: "gone".to_owned() });
+    assert_eq!(out[0], Output::ClosePeer, "events of the peer are still heeded");
+}
+
+#[test]
+fn a_peer_that_ends_while_another_offer_is_in_hand_is_no_error() {
+    let mut client = Client::default();
+    client.offers();
+    client.is_answered(1);
+    client.offers();
+    assert_eq!(client.peer_says(1, PeerEvent::Closed { reason: "gone".to_owned() }), [Output::ClosePeer]);
+    assert_eq!(client.is_answered(2), [Output::TakePeer, answer()]);
 }
 
 #[test]
@@ -127,12 +178,12 @@ fn a_late_answer_to_a_replaced_offer_is_ignored() {
     let mut client = Client::default();
     client.offers();
     client.sends_candidate(1);
-    assert_eq!(client.offers(), [Output::ClosePeer, open(2)]);
+    assert_eq!(client.offers(), [open(2)]);
     assert_eq!(client.is_answered(1), []);
     assert_eq!(client.peer_says(1, PeerEvent::Candidate(Some(candidate(9)))), []);
     let error = OpenPeerError { code: ErrorCode::BadSdp, message: "late".to_owned() };
     assert_eq!(client.give(Input::PeerOpened { offer: OfferNumber(1), answer: Err(error) }), []);
-    assert_eq!(client.is_answered(2), [answer()], "and its candidates are not for the new peer");
+    assert_eq!(client.is_answered(2), [Output::TakePeer, answer()], "and its candidates are not for the new peer");
     let closed = PeerEvent::Closed { reason: "late".to_owned() };
     assert_eq!(client.peer_says(1, closed), []);
 }
@@ -150,11 +201,12 @@ fn an_offer_that_is_refused_is_an_error_and_the_next_one_is_served() {
 #[test]
 fn offers_in_a_loop_are_refused_until_the_client_rests() {
     let mut client = Client::default();
-    let opened = (0..50).filter(|_| client.offers().contains(&Output::ClosePeer)).count();
+    let is_open = |out: &[Output]| matches!(out, [Output::OpenPeer { .. }]);
+    let opened = (0..50).filter(|_| is_open(&client.offers())).count();
     assert!(opened < 10, "{opened} peers were opened");
     assert_eq!(the_error(&client.offers()).0, ErrorCode::TooManyMessages);
     client.now += Duration::from_secs(3);
-    assert!(matches!(client.offers()[..], [Output::ClosePeer, Output::OpenPeer { .. }]));
+    assert!(is_open(&client.offers()));
 }
 
 #[test]
@@ -178,7 +230,7 @@ fn a_negotiation_that_leads_nowhere_ends() {
     assert_eq!(client.give(Input::Tick), []);
     client.now += Duration::from_millis(1);
     let out = client.give(Input::Tick);
-    assert_eq!(out[0], Output::ClosePeer);
+    assert_eq!(out[0], Output::GiveUpOffer);
     assert_eq!(the_error(&out[1..]).0, ErrorCode::NegotiationFailed);
     assert_eq!(client.give(Input::Tick), []);
 
@@ -187,7 +239,8 @@ fn a_negotiation_that_leads_nowhere_ends() {
     client.now += CONNECT_TIMEOUT;
     let out = client.give(Input::Tick);
     assert_eq!(out[0], Output::ClosePeer);
-    assert_eq!(the_error(&out[1..]).0, ErrorCode::NegotiationFailed);
+    let (code, message) = the_error(&out[1..]);
+    assert!(code == ErrorCode::NegotiationFailed && message.contains("TURN"), "{code} {message}");
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! Answers to every kind of offer, from what a webrtcbin would have made.
+
+use super::*;
+use crate::media::offer::plan;
+use crate::media::testing::sdp::{APPLICATION, CHROMIUM, Parts, high_only};
+
+/// What webrtcbin answers to a canonical offer, in short.
+fn made(canonical: &str) -> String {
+    let turned = |line: &str| match line {
+        "a=recvonly" => "a=sendonly".to_owned(),
+        "a=sendonly" => "a=recvonly".to_owned(),
+        "a=setup:actpass" => "a=setup:active".to_owned(),
+        line if line.starts_with("a=fmtp:") && line.contains("profile") => {
+            "a=fmtp:108 level-asymmetry-allowed=1;packetization-mode=1".to_owned()
+        }
+        line => line.to_owned(),
+    };
+    canonical.lines().map(|line| turned(line) + "\r\n").collect()
+}
+
+fn negotiate(offer: &str, listens: bool) -> Negotiated {
+    let plan = plan(offer, &[Codec::H264, Codec::Vp8], listens).unwrap_or_else(|error| panic!("{error}\n{offer}"));
+    let made = made(&plan.canonical(listens));
+    let mut negotiated = Negotiated::check(plan, &made).unwrap();
+    negotiated.gathered(vec!["candidate:1 1 UDP 1 10.0.0.1 4000 typ host".to_owned()], true);
+    negotiated
+}
+
+/// Kind, port, first payload type and direction of each line.
+fn shape(answer: &str) -> Vec<(&str, u16, &str, &str)> {
+    let sections = answer.split("m=").skip(1);
+    sections
+        .map(|section| {
+            let mut words = section.lines().next().unwrap().split(' ');
+            let (kind, port) = (words.next().unwrap(), words.next().unwrap().parse().unwrap());
+            let first = words.nth(1).unwrap();
+            let is_direction = |line: &&str| matches!(*line, "a=sendonly" | "a=recvonly" | "a=sendrecv" | "a=inactive");
+            (kind, port, first, section.lines().find(is_direction).unwrap_or(""))
+        })
+        .collect()
+}
+
+#[test]
+fn an_answer_has_the_lines_of_its_offer_in_their_order() {
+    let parts = Parts::of(CHROMIUM);
+    let camera = parts.video.replace("a=mid:0", "a=mid:cam").replace("a=recvonly", "a=sendonly");
+    let bare = "m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:bare\r\n";
+    let sections = [&camera, APPLICATION, &parts.audio, bare, &parts.video];
+    let answer = negotiate(&parts.join(&sections, &["cam", "data", "1", "0"]), false).answer();
+    assert_eq!(
+        shape(&answer),
+        [
+            ("video", 0, "96", "a=inactive"),
+            ("application", 0, "webrtc-datachannel", ""),
+            ("audio", 9, "111", "a=sendonly"),
+            ("video", 0, "96", "a=inactive"),
+            ("video", 9, "108", "a=sendonly"),
+        ]
+    );
+    for mid in ["cam", "data", "1", "bare", "0"] {
+        assert_eq!(answer.matches(&format!("a=mid:{mid}\r\n")).count(), 1, "{answer}");
+    }
+    assert!(answer.contains("a=group:BUNDLE 1 0\r\n"), "{answer}");
+    let sound = answer.split("m=").nth(3).unwrap();
+    assert!(sound.contains("a=candidate:1 1 UDP 1 10.0.0.1 4000 typ host\r\na=end-of-candidates\r\n"), "{answer}");
+    assert_eq!(answer.matches("a=candidate").count(), 1);
+}
+
+#[test]
+fn a_microphone_is_taken_where_somebody_listens_and_on_whichever_line_it_is() {
+    let talks = CHROMIUM.replacen("a=recvonly", "a=sendrecv", 2);
+    assert_eq!(shape(&negotiate(&talks, false).answer())[1].3, "a=sendonly");
+    assert_eq!(shape(&negotiate(&talks, true).answer())[1].3, "a=sendrecv");
+    assert_eq!(shape(&negotiate(CHROMIUM, true).answer())[1].3, "a=sendonly");
+    let parts = Parts::of(CHROMIUM);
+    let microphone = parts.audio.replace("a=mid:1", "a=mid:mic").replace("a=recvonly", "a=sendonly");
+    let offer = parts.join(&[&microphone, &parts.video, &parts.audio], &["mic", "0", "1"]);
+    let directions =
+        |answer: &str| shape(answer).into_iter().map(|(.., direction)| direction.to_owned()).collect::<Vec<_>>();
+    assert_eq!(directions(&negotiate(&offer, true).answer()), ["a=recvonly", "a=sendonly", "a=sendonly"]);
+    assert_eq!(directions(&negotiate(&offer, false).answer()), ["a=inactive", "a=sendonly", "a=sendonly"]);
+}
+
+#[test]
+fn the_answer_names_the_profile_of_the_offer() {
+    let answer = negotiate(&high_only(), false).answer();
+    let named = "a=fmtp:108 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640c1f\r\n";
+    assert!(answer.contains(named) && answer.matches("a=fmtp:108 ").count() == 1, "{answer}");
+}
+
+#[test]
+fn what_was_not_answered_as_planned_is_an_error_and_no_answer() {
+    let plan = plan(CHROMIUM, &[Codec::H264], false).unwrap();
+    let good = made(&plan.canonical(false));
+    for (from, to, what) in [
+        ("m=video 9", "m=video 0", "video"),
+        ("m=audio 9", "m=audio 0", "sound"),
+        ("SAVPF 108", "SAVPF 96", "video"),
+        ("SAVPF 111", "SAVPF 63", "sound"),
+        ("a=sendonly", "a=inactive", "video"),
+        ("m=audio", "m=video", "sound"),
+    ] {
+        let error = Negotiated::check(plan.clone(), &good.replacen(from, to, 1)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::NegotiationFailed);
+        assert!(error.message.contains(&format!("the {what} of this offer")), "{to}: {error}");
+    }
+    let one_line = &good[..good.find("m=audio").unwrap()];
+    assert!(Negotiated::check(plan.clone(), one_line).is_err());
+    assert!(Negotiated::check(plan, "nonsense").is_err());
+}
+
+#[test]
+fn later_offers_of_the_same_connection_are_answered_from_what_was_negotiated() {
+    let first = negotiate(CHROMIUM, true);
+    let again = |offer: &str| {
+        let plan = plan(offer, &[Codec::H264], true).unwrap();
+        assert!(first.is_of_the_same_transport(&plan));
+        first.answer_again(&plan, 2)
+    };
+    let version = |answer: &str| answer.lines().nth(1).unwrap().to_owned();
+    assert_eq!(version(&first.answer()), "o=- 1 1 IN IP4 127.0.0.1");
+    let same = again(CHROMIUM).unwrap();
+    assert_eq!((version(&same), shape(&same)), ("o=- 1 2 IN IP4 127.0.0.1".to_owned(), shape(&first.answer())));
+
+    let with_data = format!("{}{APPLICATION}", CHROMIUM.replace("BUNDLE 0 1", "BUNDLE 0 1 data"));
+    assert_eq!(shape(&again(&with_data).unwrap())[2], ("application", 0, "webrtc-datachannel", ""));
+    let talks = CHROMIUM.replace("m=audio", "m=AUDIO").replacen("a=recvonly", "a=keep", 1);
+    let talks = talks.replace("a=recvonly", "a=sendrecv").replace("a=keep", "a=recvonly").replace("m=AUDIO", "m=audio");
+    assert_eq!(shape(&again(&talks).unwrap())[1], ("audio", 9, "111", "a=sendrecv"));
+    let paused = CHROMIUM.replacen("a=recvonly", "a=inactive", 1);
+    assert_eq!(shape(&again(&paused).unwrap())[0], ("video", 9, "108", "a=inactive"));
+    assert!(again(&paused).unwrap().contains("a=group:BUNDLE 1 0\r\n"));
+    let stopped = CHROMIUM.replace("m=video 9", "m=video 0").replace("BUNDLE 0 1", "BUNDLE 1");
+    assert_eq!(shape(&again(&stopped).unwrap())[0].1, 0);
+
+    let parts = Parts::of(CHROMIUM);
+    let another = parts.video.replace("a=mid:0", "a=mid:2");
+    let gone = parts.video.replace("a=recvonly", "a=inactive");
+    let moved = parts.join(&[&gone, &parts.audio, &another], &["0", "1", "2"]);
+    assert_eq!(again(&moved), None, "another line was not negotiated");
+    let audio_only = negotiate(&parts.join(&[&parts.audio], &["1"]), false);
+    assert_eq!(audio_only.answer_again(&plan(CHROMIUM, &[Codec::H264], false).unwrap(), 2), None);
+}
+
+#[test]
+fn another_ufrag_password_or_certificate_is_another_connection() {
+    let first = negotiate(CHROMIUM, false);
+    let is_same = |offer: &str| first.is_of_the_same_transport(&plan(offer, &[Codec::H264], false).unwrap());
+    assert!(is_same(CHROMIUM));
+    let value = |name: &str| CHROMIUM.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    for name in ["a=ice-ufrag:", "a=ice-pwd:"] {
+        assert!(!is_same(&CHROMIUM.replace(value(name), &format!("{}x", value(name)))), "{name}");
+    }
+    let bytes = value("a=fingerprint:sha-256 ");
+    assert!(!is_same(&CHROMIUM.replace(bytes, &vec!["00"; 32].join(":"))));
+}

@@ -1,0 +1,271 @@
+//! The pipeline of a viewer and its ties to the publisher.
+//!
+//! In here: building it, negotiating by webrtcbin's promises, which of the session's tracks are pushed into it, its counts.
+//! Not in here: what is negotiated (`offer`), what webrtcbin reports (`reports`).
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_sdp as gst_sdp;
+use gstreamer_utils::{ConsumptionLink, StreamProducer};
+use gstreamer_webrtc as gst_webrtc;
+use tokio::sync::mpsc;
+
+use super::reports::Reports;
+use super::{ViewerStats, negotiation_failed, promise};
+use crate::hearing::Sound;
+use crate::media::description::{Parts, names, viewer_values};
+use crate::media::inbound::Inbound;
+use crate::media::offer::Plan;
+use crate::media::pipeline::OwnedPipeline;
+use crate::media::publisher::{Publisher, app_source};
+use crate::media::{IceConfig, MediaError, microphone};
+use crate::signalling::{ErrorCode, OpenPeerError};
+
+/// Encoded frames and Opus packets, 320 ms of each, that may wait in front of a viewer that does not send: then it drops
+/// to the next key frame, alone. Counted in buffers, which appsrc 1.22 keeps to exactly; with `max-time` it holds more.
+pub(super) const WAITING_FRAMES: u64 = 8;
+const WAITING_PACKETS: u64 = 16;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Mutex<Stream>,
+    pub webrtc: gst::Element,
+    pub inbound: Arc<Inbound>,
+    /// Only to be dropped: it ends the pipeline.
+    pub _pipeline: OwnedPipeline,
+    pub publisher: Arc<Publisher>,
+}
+
+/// The viewer's part in the session's stream.
+#[derive(Debug, Default)]
+struct Stream {
+    /// While the connection stands.
+    is_joined: bool,
+    video: Option<Feed>,
+    audio: Option<Feed>,
+}
+
+/// One track of the session on its way into the pipeline.
+#[derive(Debug)]
+struct Feed {
+    source: gstreamer_app::AppSrc,
+    most: u64,
+    /// The viewer may pause it.
+    is_wanted: bool,
+    /// Present while it flows.
+    link: Option<ConsumptionLink>,
+    /// Of links that are no more.
+    pushed: u64,
+    dropped: u64,
+}
+
+impl Feed {
+    fn new(source: gstreamer_app::AppSrc, most: u64) -> Self {
+        // Live and leaky before it starts; joining does the same again.
+        StreamProducer::configure_consumer(&source);
+        Self { source, most, is_wanted: true, link: None, pushed: 0, dropped: 0 }
+    }
+
+    /// Starts or stops it; says whether it has started.
+    fn flow(&mut self, producer: &StreamProducer, is_joined: bool) -> bool {
+        match (is_joined && self.is_wanted, self.link.take()) {
+            (true, None) => {
+                match producer.add_consumer(&self.source) {
+                    Ok(link) => self.link = Some(link),
+                    Err(error) => tracing::error!(%error, "a viewer joined the stream twice"),
+                }
+                self.source.set_max_buffers(self.most);
+                self.source.set_max_time(gst::ClockTime::ZERO);
+                true
+            }
+            (true, flowing) => {
+                self.link = flowing;
+                false
+            }
+            (false, link) => {
+                self.pushed += link.as_ref().map_or(0, ConsumptionLink::pushed);
+                self.dropped += link.as_ref().map_or(0, ConsumptionLink::dropped);
+                false
+            }
+        }
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        let now = self.link.as_ref().map_or((0, 0), |link| (link.pushed(), link.dropped()));
+        (self.pushed + now.0, self.dropped + now.1)
+    }
+}
+
+impl Connection {
+    /// Blocks for some milliseconds.
+    pub fn build(
+        publisher: Arc<Publisher>,
+        plan: &Plan,
+        ice: &IceConfig,
+        reports: Reports,
+        heard: Option<mpsc::Sender<Sound>>,
+    ) -> Result<Self, MediaError> {
+        let (video_ssrc, audio_ssrc) = (rand::random::<u32>() | 1, rand::random::<u32>() & !1);
+        let payload_type =
+            |track: &Option<_>| track.as_ref().map_or(0, |track: &crate::media::offer::Track| track.payload_type);
+        let values = viewer_values(payload_type(&plan.video), video_ssrc, payload_type(&plan.audio), audio_ssrc);
+        let parts = Parts { video: plan.video.is_some(), audio: plan.audio.is_some(), microphone: heard.is_some() };
+        let built = publisher.viewer.with(parts).build(&values)?;
+        let pipeline = OwnedPipeline::new(built, publisher.teardown.clone());
+        let failed = |reason: String| MediaError::Start { file: publisher.viewer.file().to_owned(), reason };
+        let webrtc = pipeline.gst().by_name(names::WEBRTC).ok_or_else(|| failed("no webrtcbin".to_owned()))?;
+        let feed = |has: bool, name, most| match has {
+            true => app_source(&pipeline, name).map(|source| Some(Feed::new(source, most))),
+            false => Ok(None),
+        };
+        let video = feed(parts.video, names::VIDEO, WAITING_FRAMES)?;
+        let audio = feed(parts.audio, names::AUDIO, WAITING_PACKETS)?;
+        if let Some(stun) = &ice.stun {
+            webrtc.set_property("stun-server", stun);
+        }
+        if let Some(turn) = &ice.turn
+            && !webrtc.emit_by_name::<bool>("add-turn-server", &[turn])
+        {
+            return Err(failed("webrtcbin does not accept the TURN server's address".to_owned()));
+        }
+        let agent = webrtc.property::<gst::glib::Object>("ice-agent");
+        only_udp(&agent);
+        for address in &ice.local_addresses {
+            agent.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]);
+        }
+        retransmit_video(&webrtc);
+        reports.connect(&webrtc);
+        let inbound = Inbound::new(plan.microphone.as_ref().map(|track| track.payload_type));
+        inbound.guard(pipeline.gst());
+        microphone::connect(pipeline.gst(), &webrtc, heard);
+        pipeline.watch(move |report| reports.bus(report));
+        publisher.time.set(pipeline.gst());
+        pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
+        publisher.viewers.fetch_add(1, Ordering::Relaxed);
+        let stream = Mutex::new(Stream { is_joined: false, video, audio });
+        Ok(Self { stream, webrtc, inbound, _pipeline: pipeline, publisher })
+    }
+
+    /// webrtcbin's answer to an offer of ours.
+    pub async fn negotiate(&self, canonical: &str) -> Result<String, OpenPeerError> {
+        let offer = gst_sdp::SDPMessage::parse_buffer(canonical.as_bytes())
+            .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, message: error.to_string() })?;
+        let offer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Offer, offer);
+        promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&offer, &promise]))
+            .await
+            // What the check of the offer let through and webrtcbin does not take is still the offer's fault.
+            .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, ..error })?;
+        let reply = promise(|promise| {
+            self.webrtc.emit_by_name::<()>("create-answer", &[&None::<gst::Structure>, &promise]);
+        })
+        .await?;
+        let answer = reply
+            .and_then(|reply| reply.get::<gst_webrtc::WebRTCSessionDescription>("answer").ok())
+            .ok_or_else(|| negotiation_failed("webrtcbin made no answer"))?;
+        promise(|promise| self.webrtc.emit_by_name::<()>("set-local-description", &[&answer, &promise])).await?;
+        answer.sdp().as_text().map_err(|error| negotiation_failed(error.to_string()))
+    }
+
+    /// Joins the stream. Only now: what is queued before the connection stands would come as a burst and stay as delay.
+    pub fn join(&self) {
+        self.flow(|stream| stream.is_joined = true);
+    }
+
+    /// Leaves the stream at once, whoever else still holds the connection for a moment.
+    pub fn leave(&self) {
+        self.flow(|stream| stream.is_joined = false);
+    }
+
+    /// Sends what a later offer of the viewer's wants, and no more.
+    pub fn want(&self, video: bool, audio: bool) {
+        self.flow(|stream| {
+            for (feed, wanted) in [(&mut stream.video, video), (&mut stream.audio, audio)] {
+                if let Some(feed) = feed {
+                    feed.is_wanted = wanted;
+                }
+            }
+        });
+    }
+
+    fn flow(&self, change: impl FnOnce(&mut Stream)) {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut stream);
+        let Stream { is_joined, video, audio } = &mut *stream;
+        if let Some(audio) = audio {
+            audio.flow(&self.publisher.audio, *is_joined);
+        }
+        let video_begins = video.as_mut().is_some_and(|video| video.flow(&self.publisher.video, *is_joined));
+        drop(stream);
+        if video_begins {
+            self.publisher.request_key_frame();
+        }
+    }
+
+    fn counters(&self) -> ViewerStats {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = [&stream.video, &stream.audio].map(|feed| feed.as_ref().map_or((0, 0), Feed::counts));
+        drop(stream);
+        let [video, audio] = counts;
+        ViewerStats { pushed: video.0 + audio.0, dropped: video.1 + audio.1, ..ViewerStats::default() }
+    }
+
+    /// Reads the counts and the RTCP reports; `None` once the peer is gone.
+    pub async fn stats(&self) -> Option<ViewerStats> {
+        let mut stats = self.counters();
+        let reply = promise(|promise| {
+            self.webrtc.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
+        })
+        .await
+        .ok()??;
+        for (_, value) in reply.iter() {
+            let Ok(report) = value.get::<gst::Structure>() else { continue };
+            if report.get::<gst_webrtc::WebRTCStatsType>("type") != Ok(gst_webrtc::WebRTCStatsType::RemoteInboundRtp) {
+                continue;
+            }
+            stats.packets_lost += report.get::<i32>("packets-lost").map_or(0, i64::from);
+            if let Ok(seconds) = report.get::<f64>("round-trip-time") {
+                stats.round_trip_ms = Some(stats.round_trip_ms.unwrap_or(0.0).max(seconds * 1000.0));
+            }
+        }
+        Some(stats)
+    }
+
+    #[cfg(test)]
+    pub fn video_source(&self) -> gstreamer_app::AppSrc {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner).video.as_ref().unwrap().source.clone()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.publisher.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// libnice otherwise listens and connects over TCP, connects to whatever address a candidate names, and asks the local
+/// router for a port, for which it holds back the end of gathering for 200 ms.
+pub(crate) fn only_udp(agent: &gst::glib::Object) {
+    if agent.has_property_with_type("agent", gst::glib::Object::static_type())
+        && let Some(nice) = agent.property::<Option<gst::glib::Object>>("agent")
+    {
+        for property in ["upnp", "ice-tcp"] {
+            if nice.has_property_with_type(property, bool::static_type()) {
+                nice.set_property(property, false);
+            }
+        }
+    }
+}
+
+/// webrtcbin leaves retransmission off; it has to be on before the answer is made.
+fn retransmit_video(webrtc: &gst::Element) {
+    for pad in webrtc.sink_pads() {
+        let caps = pad.peer().map(|peer| peer.query_caps(None));
+        let media = caps.as_ref().and_then(|caps| caps.structure(0)).and_then(|caps| caps.get::<&str>("media").ok());
+        if media == Some("video") {
+            pad.property::<gst_webrtc::WebRTCRTPTransceiver>("transceiver").set_property("do-nack", true);
+        }
+    }
+}
