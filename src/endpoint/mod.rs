@@ -1,19 +1,24 @@
 //! What language models, voices and ears behind OpenAI-compatible endpoints have in common.
 //!
-//! In here: addresses, keys, the connection and what is tried again, refusals; `words` makes a provider's words fit for
-//! others. Not in here: what is asked and answered (`dialogue::llm`,
+//! In here: keys, the connection and what is tried again, refusals; `address` says where a path lies, `words` makes a
+//! provider's words fit for others. Not in here: what is asked and answered (`dialogue::llm`,
 //! `speech::tts::remote`, `hearing::asr`).
 //! Runs on: whichever task asks; dropping the response closes the connection.
 
+mod address;
 pub mod words;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::multipart::{Form, Part};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 use tokio::time::{sleep, timeout};
+
+use address::{Address, KeyHeader};
+pub use address::{check_socket_url, check_url, shown};
 
 /// Attempts to connect. Nothing else is tried again: a request that was received may have been paid for.
 const CONNECT_ATTEMPTS: u32 = 3;
@@ -48,32 +53,13 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// Says what is wrong with an endpoint's address.
-pub fn check_url(url: &str) -> Result<(), &'static str> {
-    check(url, &["http", "https"])
-}
-
-/// The same of a WebSocket's, which is not encrypted.
-pub fn check_socket_url(url: &str) -> Result<(), &'static str> {
-    check(url, &["ws"])
-}
-
-fn check(url: &str, schemes: &[&str]) -> Result<(), &'static str> {
-    let url = Url::parse(url).map_err(|_| "is not a URL")?;
-    if !schemes.contains(&url.scheme()) || url.host().is_none() {
-        return Err("has no host or is not of the web");
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err("holds credentials or a query: a key belongs into the environment or a key file");
-    }
-    Ok(())
-}
-
 /// One path of an endpoint.
 #[derive(Debug)]
 pub struct Endpoint {
     client: Client,
-    url: String,
+    address: Address,
+    /// It was not at its first address and is at the other one.
+    is_elsewhere: AtomicBool,
     key: Option<Key>,
     connect: Duration,
     /// For the log.
@@ -96,7 +82,8 @@ pub enum Fault {
 }
 
 impl Endpoint {
-    /// `url` is such as `http://127.0.0.1:8080/v1`; `path` goes behind it unless it is there already.
+    /// `url` is such as `http://127.0.0.1:8080/v1`; `path` goes behind it unless it is there already. Where no path is
+    /// given, it is looked for below `/v1`, then at the root.
     pub fn new(what: &'static str, url: &str, path: &str, key: Option<Key>, connect: Duration) -> Result<Self, String> {
         let mut client = Client::builder()
             .user_agent(concat!("mouthpiece/", env!("CARGO_PKG_VERSION")))
@@ -104,12 +91,12 @@ impl Endpoint {
             .tcp_nodelay(true)
             // A redirected POST becomes a GET, whose refusal would hide where the fault lies.
             .redirect(redirect::Policy::none());
-        if is_local(url) {
+        if address::is_local(url) {
             client = client.no_proxy();
         }
-        let base = url.trim_end_matches('/').trim_end_matches(path).trim_end_matches('/');
+        let address = Address::new(url, path)?;
         let client = client.build().map_err(|error| cause(&error))?;
-        Ok(Self { client, url: format!("{base}/{path}"), key, connect, what })
+        Ok(Self { client, address, is_elsewhere: AtomicBool::new(false), key, connect, what })
     }
 
     /// Sends a JSON body. Whatever the status, that is the answer.
@@ -157,14 +144,51 @@ impl Endpoint {
         &self,
         prepare: impl Fn(RequestBuilder) -> reqwest::Result<RequestBuilder>,
     ) -> Result<Response, Fault> {
+        let is_elsewhere = self.is_elsewhere.load(Ordering::Relaxed);
+        let response = self.send_to(self.url(), &prepare).await?;
+        let is_missing = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+        let (Some(other), true, false) = (&self.address.other, is_missing, is_elsewhere) else { return Ok(response) };
+        match self.send_to(other, &prepare).await {
+            Ok(second) if second.status().is_success() => {
+                tracing::info!(url = shown(other), "the {} is here and not below /v1", self.what);
+                self.is_elsewhere.store(true, Ordering::Relaxed);
+                Ok(second)
+            }
+            // The first refusal says more: most servers have it there.
+            _ => Ok(response),
+        }
+    }
+
+    fn url(&self) -> &str {
+        match &self.address.other {
+            Some(other) if self.is_elsewhere.load(Ordering::Relaxed) => other,
+            _ => &self.address.url,
+        }
+    }
+
+    fn with_key(&self, request: RequestBuilder) -> Result<RequestBuilder, Fault> {
+        let Some(Key(key)) = &self.key else { return Ok(request) };
+        let header = self.address.key_header;
+        let request = if header == KeyHeader::ApiKey { request } else { request.bearer_auth(key) };
+        if header == KeyHeader::Bearer {
+            return Ok(request);
+        }
+        let mut value = HeaderValue::from_str(key)
+            .map_err(|_| Fault::Unreachable { problem: "its key holds what no header may hold".to_owned() })?;
+        value.set_sensitive(true);
+        Ok(request.header("api-key", value))
+    }
+
+    async fn send_to(
+        &self,
+        url: &str,
+        prepare: impl Fn(RequestBuilder) -> reqwest::Result<RequestBuilder>,
+    ) -> Result<Response, Fault> {
         let mut wait = CONNECT_AGAIN_AFTER;
         let mut attempt = 1;
         loop {
             let unusable = |error: reqwest::Error| Fault::Unreachable { problem: cause(&error) };
-            let mut request = prepare(self.client.post(&self.url)).map_err(unusable)?;
-            if let Some(Key(key)) = &self.key {
-                request = request.bearer_auth(key);
-            }
+            let request = self.with_key(prepare(self.client.post(url)).map_err(unusable)?)?;
             let error = match request.send().await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
@@ -176,7 +200,7 @@ impl Endpoint {
                 } else {
                     cause(&error)
                 };
-                tracing::warn!(url = self.url, problem, "the {} cannot be reached", self.what);
+                tracing::warn!(url = shown(url), problem, "the {} cannot be reached", self.what);
                 return Err(Fault::Unreachable { problem });
             }
             sleep(wait).await;
@@ -201,20 +225,13 @@ impl Endpoint {
         // What came in time is enough.
         let _ = timeout(REFUSAL_TIME, read).await;
         let words = words::of_refusal(&body, self.key.as_ref());
-        tracing::warn!(url = self.url, status = code.as_u16(), words, "the {} refuses", self.what);
+        tracing::warn!(url = shown(self.url()), status = code.as_u16(), words, "the {} refuses", self.what);
         let status = code.to_string();
         match code {
             StatusCode::TOO_MANY_REQUESTS => Fault::TooMany { status, words, retry_after_s },
             _ => Fault::Refused { status, words },
         }
     }
-}
-
-/// A proxy that the environment names is not for this machine.
-fn is_local(url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The innermost reason; the outer ones only say that a request failed, and where.
@@ -235,27 +252,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let key = Some(Key::new("sk-secret\n"));
         let endpoint = Endpoint::new("model", "http://127.0.0.1:1/v1/", "chat/completions", key, second).unwrap();
-        assert_eq!(endpoint.url, "http://127.0.0.1:1/v1/chat/completions");
+        assert_eq!(endpoint.url(), "http://127.0.0.1:1/v1/chat/completions");
         assert!(!format!("{endpoint:?}").contains("secret"));
         assert_eq!(endpoint.key, Some(Key("sk-secret".into())));
-    }
-
-    #[test]
-    fn a_path_that_is_there_already_is_not_put_there_twice() {
-        let second = Duration::from_secs(1);
-        let endpoint = Endpoint::new("voice", "http://h/v1/audio/speech", "audio/speech", None, second).unwrap();
-        assert_eq!(endpoint.url, "http://h/v1/audio/speech");
-    }
-
-    #[test]
-    fn an_address_with_credentials_in_it_is_refused() {
-        for good in ["http://127.0.0.1:8080/v1", "https://api.example.org/v1/", "http://[::1]:1"] {
-            assert_eq!(check_url(good), Ok(()), "{good}");
-        }
-        assert_eq!(check_socket_url("ws://127.0.0.1:9000/speak"), Ok(()));
-        assert!(check_socket_url("wss://h/speak").is_err() && check_socket_url("ws://h/speak?key=k").is_err());
-        for bad in ["", "localhost:8080", "ftp://h/v1", "http://u:p@h/v1", "http://h/v1?key=k", "/v1"] {
-            assert!(check_url(bad).is_err(), "{bad}");
-        }
     }
 }
