@@ -27,6 +27,7 @@ pub(super) struct Table {
     connect_s: Option<f64>,
     first_token_s: Option<f64>,
     next_token_s: Option<f64>,
+    begins_thinking: bool,
 }
 
 impl Table {
@@ -52,6 +53,7 @@ impl Table {
             connect: seconds("llm.connect_s", self.connect_s, CONNECT_S)?,
             first_token: seconds("llm.first_token_s", self.first_token_s, FIRST_TOKEN_S)?,
             next_token: seconds("llm.next_token_s", self.next_token_s, NEXT_TOKEN_S)?,
+            begins_thinking: self.begins_thinking,
         }))
     }
 }
@@ -71,6 +73,8 @@ mod tests {
     #[test]
     fn what_is_typed_wins_and_nothing_is_no_model() {
         assert_eq!(resolve("", None), Ok(None));
+        let begins_thinking = |toml: String| resolve(&toml, None).unwrap().unwrap().begins_thinking;
+        assert!(!begins_thinking(PLACE.to_owned()) && begins_thinking(format!("{PLACE}begins_thinking = true")));
         let table: Table = toml::from_str(PLACE).unwrap();
         let settings = table.resolve(None, Some("other".into()), None).unwrap().unwrap();
         assert_eq!((settings.url.as_str(), settings.model.as_str()), ("http://127.0.0.1:1/v1", "other"));

@@ -1,15 +1,13 @@
 //! A language model behind any OpenAI-compatible `chat/completions` endpoint, streaming.
 //!
-//! In here: settings, the request and how long it may take. `answer` reads the stream, `chunk` one piece of it.
-//! Not in here: the connection and refusals (`endpoint`), what is told to the model (`Persona`, `history`), thoughts (`thinking`).
+//! In here: settings, the request and how long it may take. `answer` reads the stream, `events` cuts it, `chunk` reads one
+//! piece of it. Not in here: the connection and refusals (`endpoint`), what is told to the model (`Persona`, `history`),
+//! thoughts within the text (`thinking`).
 //! Runs on: whichever task polls the reply; dropping it closes the connection.
-//!
-//! reqwest carries it and tokio-util's `LinesCodec` cuts the stream, because providers stray from the SSE standard in
-//! ways that a strict parser loses: llama.cpp writes errors as a field `error:`, some put one newline between events,
-//! and a line without end must not fill the memory. Every event of this protocol is one line of JSON.
 
 mod answer;
 mod chunk;
+mod events;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +34,9 @@ pub struct Settings {
     pub first_token: Duration,
     /// Between two signs.
     pub next_token: Duration,
+    /// Replies begin with a thought of which only the end is marked (`</think>`), because its beginning is part of the
+    /// prompt. Nothing is said before that end.
+    pub begins_thinking: bool,
 }
 
 /// A client for one endpoint, shared by all sessions; cheap to clone.
@@ -160,6 +161,7 @@ mod tests {
             connect: Duration::from_secs(1),
             first_token: Duration::from_secs(1),
             next_token: Duration::from_secs(1),
+            begins_thinking: false,
         };
         let model = Llm::new(settings).unwrap().0;
         Speaking { model, prompt: "You are Mika.".into(), temperature }

@@ -1,12 +1,14 @@
 //! What the avatar answers: a language model behind an OpenAI-compatible endpoint, or rules that need nobody else.
 //!
 //! In here: the trait that a conversation drives, what an avatar is told of itself, and who answers for it.
-//! `llm` talks to the endpoint, `rules` answers without one, `history` keeps what was said and heard.
+//! `llm` talks to the endpoint, `rules` answers without one, `history` keeps what was said and heard, `thinking` and `marks`
+//! tell what of a reply is not for the user.
 //! Not in here: turns and interruptions (`conversation`), sentences and voices (`speech`).
 //! Runs on: the session's tokio task, which polls the reply; nothing is spawned.
 
 pub mod history;
 pub mod llm;
+mod marks;
 mod rules;
 mod thinking;
 
@@ -18,6 +20,8 @@ use futures_util::Stream;
 use history::History;
 use llm::{Llm, Settings};
 pub use rules::Rules;
+
+use crate::endpoint::shown;
 
 /// What an answer is spoken from when nothing bounds the history otherwise.
 const RULES_HISTORY_TOKENS: usize = 500;
@@ -98,7 +102,7 @@ impl Dialogues {
             tracing::info!("no language model is set, so built-in rules answer `text`: give --llm-url and --llm-model");
             return Ok(Self(None));
         };
-        tracing::info!(url = settings.url, model = settings.model, "a language model answers `text`");
+        tracing::info!(url = shown(&settings.url), model = settings.model, "a language model answers `text`");
         Ok(Self(Some(Llm::new(settings)?)))
     }
 

@@ -14,6 +14,7 @@ mod hub;
 mod interruption;
 mod layering;
 mod llm;
+mod llm_replies;
 mod models;
 mod network;
 mod parity;

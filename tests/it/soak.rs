@@ -333,6 +333,7 @@ async fn talk_for_two_hours() -> String {
         connect: PATIENCE,
         first_token: PATIENCE,
         next_token: PATIENCE,
+        begins_thinking: false,
     }))
     .unwrap();
     let (engine, engine_thread) = Engine::spawn(|| Ok(Box::new(Hearing) as Box<dyn LipSync>)).await.unwrap();
