@@ -8,7 +8,7 @@ use super::window::BATCH_SIZES;
 /// Share of a new time in what is remembered: an eighth smooths a scheduler's noise and follows a clock that drops.
 const LEARNING: u32 = 8;
 /// Before anything was drawn.
-const GUESS_A_FRAME: Duration = Duration::from_millis(40);
+const GUESS_A_FRAME: Duration = crate::timeline::FRAME_DURATION;
 
 /// Times of batches, by size.
 #[derive(Clone, Debug)]

@@ -118,6 +118,11 @@ impl Devices {
 }
 
 impl Desk {
+    /// As [`super::LipSync::hears_back`], of whichever device the session may move to.
+    pub fn hears_back(&self) -> usize {
+        self.devices.devices.iter().map(|device| device.engine.hears_back()).max().unwrap_or(super::LONGEST_CONTEXT)
+    }
+
     /// As [`Engine::draw`]; a device that has ended is left for another one.
     pub async fn draw(
         &self,

@@ -4,7 +4,9 @@
 //! Not in here: sentences and synthesis (`speech`), the order of segments on screen (`playout::schedule`).
 //! Runs on: the session's tokio task.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -32,8 +34,6 @@ const UNWATCHED_FRAMES_AHEAD: usize = 2;
 /// Room between the two halves of a segment's way. With the batch that each half holds, three are at the engine at
 /// most: one being drawn, the next ready so that the engine never idles for us, and one more.
 const BATCHES_BETWEEN: usize = 1;
-/// Longest sound that the network is given: Whisper's 30 s.
-const AUDIO_CONTEXT: usize = LIPSYNC_RATE as usize * 30;
 /// What drawing the first mouth is expected to take before anything was measured.
 const FIRST_MOUTH_GUESS: Duration = Duration::from_millis(50);
 
@@ -70,6 +70,8 @@ pub struct Driver {
     ahead: Arc<Semaphore>,
     /// The pose after the last frame of everything sent so far.
     end_pose: u64,
+    /// Frames announced to playout of the stream that is spoken, or was last.
+    announced: AtomicU64,
     /// Smoothed time from knowing a segment's first frame's sound to having its mouth.
     first_mouth: Duration,
 }
@@ -102,6 +104,7 @@ impl Driver {
             audience,
             ahead: Arc::new(Semaphore::new(FRAMES_AHEAD)),
             end_pose: 0,
+            announced: AtomicU64::new(0),
             first_mouth: FIRST_MOUTH_GUESS,
         }
     }
@@ -111,9 +114,14 @@ impl Driver {
         Arc::clone(&self.playout.volume)
     }
 
+    /// Frames of the last stream that playout was given, however it went with it.
+    pub fn announced(&self) -> u64 {
+        self.announced.load(Ordering::Relaxed)
+    }
+
     /// Speaks one stream. Returns when its last mouth is handed to playout, which is up to 16 frames
-    /// before it is seen. On an error or a cancellation nothing more of the segment is sent. `words` is told when each word
-    /// begins, before any of it is heard, if the voice knows it.
+    /// before it is seen. A stream that fails is spoken up to there; after a cancellation nothing more of it is sent. `words`
+    /// is told when each word begins, before any of it is heard, if the voice knows it.
     pub async fn speak(
         &mut self,
         utterance: UtteranceId,
@@ -122,6 +130,7 @@ impl Driver {
         times: &TurnTimes,
         words: impl Fn(Vec<u32>),
     ) -> Result<Outcome, DriverError> {
+        self.announced.store(0, Ordering::Relaxed);
         let outcome = tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(DriverError::Cancelled),
@@ -186,8 +195,10 @@ struct Planner<'a> {
     /// 16 kHz from `dropped` on.
     heard: Vec<f32>,
     dropped: usize,
+    /// What of it the engine was given last, until more comes: several batches are drawn from what a quick voice sends.
+    shared: Option<Arc<[f32]>>,
     /// 48 kHz not yet announced.
-    playout: Vec<f32>,
+    playout: VecDeque<f32>,
     loudness: Loudness,
     frames: u64,
     mouths: usize,
@@ -218,7 +229,8 @@ impl<'a> Planner<'a> {
             batches,
             heard: Vec::new(),
             dropped: 0,
-            playout: Vec::new(),
+            shared: None,
+            playout: VecDeque::new(),
             loudness: Loudness::default(),
             frames: 0,
             mouths: 0,
@@ -231,30 +243,51 @@ impl<'a> Planner<'a> {
     /// Consumes the planner, and with it the way to the second half, which ends when it has finished what is in
     /// flight.
     async fn run(mut self, mut speech: PcmStream, words: impl Fn(Vec<u32>)) -> Result<Planned, DriverError> {
-        let asked = Instant::now();
         let mut resamplers: Option<(Resampler, Resampler)> = None;
+        let read = self.read(&mut speech, words, &mut resamplers).await;
+        // What a voice said before it failed is spoken. The segment ends in any case: playout would wait for more of it.
+        let planned = match &read {
+            Ok(()) | Err(DriverError::Speech(_)) => self.finish(resamplers).await,
+            Err(_) => Ok(()),
+        };
+        if self.begun {
+            self.send(Command::EndSegment { segment: self.segment }).await?;
+        }
+        read.and(planned)?;
+        Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames })
+    }
+
+    /// Takes in the stream as it comes and plans what can be planned.
+    async fn read(
+        &mut self,
+        speech: &mut PcmStream,
+        words: impl Fn(Vec<u32>),
+        resamplers: &mut Option<(Resampler, Resampler)>,
+    ) -> Result<(), DriverError> {
+        let asked = Instant::now();
         while let Some(chunk) = speech.recv().await {
             let mut chunk = chunk?;
             if !chunk.words.is_empty() {
                 words(std::mem::take(&mut chunk.words));
             }
-            self.feed(&chunk, &mut resamplers, asked)?;
+            self.feed(&chunk, resamplers, asked)?;
             // Everything that is there already, so that frames are drawn in the largest batches that may be.
             while let Ok(chunk) = speech.try_recv() {
-                self.feed(&chunk?, &mut resamplers, asked)?;
+                self.feed(&chunk?, resamplers, asked)?;
             }
             self.plan(false).await?;
         }
+        Ok(())
+    }
+
+    /// Plans what is left once no more comes.
+    async fn finish(&mut self, resamplers: Option<(Resampler, Resampler)>) -> Result<(), DriverError> {
         if let Some((mut to_network, mut to_playout)) = resamplers {
             let (network, playout) = (to_network.finish()?, to_playout.finish()?);
             self.take(&network, &playout);
         }
         self.loudness.finish();
-        self.plan(true).await?;
-        if self.begun {
-            self.send(Command::EndSegment { segment: self.segment }).await?;
-        }
-        Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames })
+        self.plan(true).await
     }
 
     /// Takes in a piece as the synthesiser or the client delivered it.
@@ -281,8 +314,9 @@ impl<'a> Planner<'a> {
 
     fn take(&mut self, network: &[f32], playout: &[f32]) {
         self.heard.extend_from_slice(network);
+        self.shared = None;
         self.loudness.push(network);
-        self.playout.extend_from_slice(playout);
+        self.playout.extend(playout);
     }
 
     /// Announces every frame of which enough is known.
@@ -325,6 +359,7 @@ impl<'a> Planner<'a> {
         let permit = self.permit().await?;
         let audio = self.next_audio();
         self.frames += 1;
+        self.driver.announced.fetch_add(1, Ordering::Relaxed);
         self.send(Command::Frame { segment: self.segment, audio, own, permit }).await
     }
 
@@ -348,7 +383,7 @@ impl<'a> Planner<'a> {
         let batch = MouthRun {
             avatar: self.driver.handle,
             poses: (0..size as u64).map(|at| self.driver.avatar.cycle.frame(pose + at)).collect(),
-            audio: self.heard.as_slice().into(),
+            audio: self.sound(),
             first_frame_at: first * LIPSYNC_SAMPLES_PER_FRAME - self.dropped,
         };
         let sent = Instant::now();
@@ -361,14 +396,20 @@ impl<'a> Planner<'a> {
         self.batches.send(in_flight).await.map_err(|_| DriverError::Ended("compose"))
     }
 
-    /// Keeps the last 30 s before a frame; cut at whole frames so that positions stay exact.
+    /// What the engine is given: one copy of it, however many batches are drawn from it.
+    fn sound(&mut self) -> Arc<[f32]> {
+        Arc::clone(self.shared.get_or_insert_with(|| self.heard.as_slice().into()))
+    }
+
+    /// Keeps what the network hears before a frame; cut at whole frames so that positions stay exact.
     fn forget_old_audio(&mut self, frame: usize) {
-        let keep_from = (frame * LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(AUDIO_CONTEXT);
+        let keep_from = (frame * LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(self.driver.desk.hears_back());
         // In steps of a second, since what is kept moves down.
         let step = LIPSYNC_RATE as usize;
         if keep_from >= self.dropped + step {
             let drop = (keep_from - self.dropped) / LIPSYNC_SAMPLES_PER_FRAME * LIPSYNC_SAMPLES_PER_FRAME;
             self.heard.drain(..drop);
+            self.shared = None;
             self.dropped += drop;
         }
     }

@@ -79,6 +79,7 @@ pub struct Equipment {
 #[derive(Clone)]
 pub struct Engine {
     requests: mpsc::Sender<Request>,
+    hears_back: usize,
     /// Frames a second that it has shown to draw, as the bits of an `f64`; 0 before anything was drawn.
     rate: Arc<AtomicU64>,
 }
@@ -115,7 +116,7 @@ impl Engine {
             match build() {
                 Ok(network) => {
                     // Nobody waits if the server gave up meanwhile; the queue is then closed too.
-                    let _ = built.send(Ok(()));
+                    let _ = built.send(Ok(network.hears_back()));
                     let (artist, scheduler) = (Artist::new(network), Scheduler::default());
                     Thread { artist, queue, clock, scheduler, rate: shown, stop }.run();
                 }
@@ -124,8 +125,8 @@ impl Engine {
                 }
             }
         })?;
-        ready.await.map_err(|_| EngineError::Ended)??;
-        Ok((Self { requests, rate }, EngineThread(thread)))
+        let hears_back = ready.await.map_err(|_| EngineError::Ended)??;
+        Ok((Self { requests, hears_back, rate }, EngineThread(thread)))
     }
 
     /// Loads an avatar's latents and draws its first mouths so that a viewer does not wait for the warm-up.
@@ -167,6 +168,11 @@ impl Engine {
     /// Frames a second that the device draws if it does nothing else; `None` before anything was drawn.
     pub fn frames_per_second(&self) -> Option<f64> {
         Some(f64::from_bits(self.rate.load(Ordering::Relaxed))).filter(|rate| *rate > 0.0)
+    }
+
+    /// As [`LipSync::hears_back`].
+    pub fn hears_back(&self) -> usize {
+        self.hears_back
     }
 
     pub fn has_ended(&self) -> bool {

@@ -16,6 +16,10 @@ pub mod window;
 use std::sync::Arc;
 
 use crate::avatar::Avatar;
+use crate::timeline::LIPSYNC_RATE;
+
+/// Sound before a frame that any network hears: Whisper's 30 s, in samples.
+pub const LONGEST_CONTEXT: usize = LIPSYNC_RATE as usize * 30;
 
 /// What the network needs to draw a run of consecutive frames of one segment of speech.
 #[derive(Clone, Debug)]
@@ -74,6 +78,11 @@ pub trait LipSync {
         latents: &std::path::Path,
         decode_rows: Option<[i64; 2]>,
     ) -> Result<AvatarHandle, LipSyncError>;
+
+    /// How much sound before a frame, in samples, makes a difference to it. What is older need not be in a [`MouthRun`].
+    fn hears_back(&self) -> usize {
+        LONGEST_CONTEXT
+    }
 
     /// Draws runs of frames, of whichever avatars, in one go: for each, one crop for each of its `poses`.
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError>;

@@ -1,5 +1,7 @@
 //! What reaches playout, in which order: upstream loses the last frame of a clip and shifts all that follow an error.
 
+use std::sync::Mutex;
+
 use super::*;
 use crate::avatar::fixture;
 use crate::compose::{ComposeThread, blend};
@@ -11,6 +13,8 @@ use crate::playout::PlayoutClock;
 /// Draws a grey that says which frame it is; fails at the batch of speech that holds the frame `fails_at`.
 struct Greys {
     fails_at: Option<usize>,
+    /// The sound of each batch.
+    given: Arc<Mutex<Vec<Arc<[f32]>>>>,
 }
 
 fn grey(frame: usize) -> MouthFrame {
@@ -28,6 +32,7 @@ impl LipSync for Greys {
 
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let draw = |run: &MouthRun| {
+            self.given.lock().unwrap().push(Arc::clone(&run.audio));
             let first = run.first_frame_at / LIPSYNC_SAMPLES_PER_FRAME;
             let frames = first..first + run.poses.len();
             let speech = run.audio.iter().any(|sample| *sample != 0.0);
@@ -41,8 +46,10 @@ impl LipSync for Greys {
 }
 
 struct Spoken {
-    outcome: Outcome,
+    outcome: Result<Outcome, DriverError>,
     announced: usize,
+    segments_ended: usize,
+    given: Vec<Arc<[f32]>>,
     mouths: Vec<(u64, Arc<crate::playout::I420Frame>)>,
     start_pose: u64,
     avatar: Arc<Avatar>,
@@ -50,26 +57,30 @@ struct Spoken {
 
 /// Speaks `frames` frames of a loud tone to a viewer.
 async fn speak(frames: usize, fails_at: Option<usize>) -> Spoken {
-    perform(frames, fails_at, true).await
+    let tone = [0.3, -0.3].repeat(frames * LIPSYNC_SAMPLES_PER_FRAME / 2);
+    perform(vec![Ok(PcmChunk::new(tone, LIPSYNC_RATE))], fails_at, true).await
 }
 
-async fn perform(frames: usize, fails_at: Option<usize>, watched: bool) -> Spoken {
-    let build = move || Ok(Box::new(Greys { fails_at }) as Box<dyn LipSync>);
+async fn perform(pieces: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<usize>, watched: bool) -> Spoken {
+    let given = Arc::default();
+    let greys = Greys { fails_at, given: Arc::clone(&given) };
+    let build = move || Ok(Box::new(greys) as Box<dyn LipSync>);
     let (engine, engine_thread): (Engine, EngineThread) = Engine::spawn(build).await.unwrap();
     let (composer, compose_thread): (Composer, ComposeThread) = Composer::spawn().unwrap();
     let avatar = Arc::new(fixture::avatar());
     let (commands, mut queue) = mpsc::channel(64);
     let collecting = tokio::spawn(async move {
-        let (mut announced, mut mouths, mut start) = (0, Vec::new(), 0);
+        let (mut announced, mut mouths, mut start, mut ended) = (0, Vec::new(), 0, 0);
         while let Some(command) = queue.recv().await {
             match command {
                 Command::Begin { start_pose, .. } => start = start_pose,
                 Command::Frame { .. } => announced += 1,
                 Command::Mouth { index, picture, .. } => mouths.push((index, picture)),
-                _ => {}
+                Command::EndSegment { .. } => ended += 1,
+                Command::EndUtterance { .. } => {}
             }
         }
-        (announced, mouths, start)
+        (announced, mouths, start, ended)
     });
     let playout =
         SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
@@ -80,16 +91,20 @@ async fn perform(frames: usize, fails_at: Option<usize>, watched: bool) -> Spoke
     let desk = devices.desk();
     drop(devices);
     let mut driver = Driver::new(desk, composer, Arc::clone(&avatar), handle, playout, audience);
-    let (sound, speech) = mpsc::channel(1);
-    let tone = [0.3, -0.3].repeat(frames * LIPSYNC_SAMPLES_PER_FRAME / 2);
-    sound.send(Ok(PcmChunk::new(tone, LIPSYNC_RATE))).await.unwrap();
+    let (sound, speech) = mpsc::channel(pieces.len());
+    for piece in pieces {
+        sound.send(piece).await.unwrap();
+    }
     drop(sound);
+    given.lock().unwrap().clear();
     let times = TurnTimes::since(std::time::Instant::now());
-    let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times, |_| ()).await.unwrap();
+    let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times, |_| ()).await;
+    assert_eq!(driver.announced(), outcome.as_ref().map_or(driver.announced(), |outcome| outcome.frames));
     drop(driver);
-    let (announced, mouths, start_pose) = collecting.await.unwrap();
+    let (announced, mouths, start_pose, segments_ended) = collecting.await.unwrap();
     tokio::task::spawn_blocking(|| assert!(engine_thread.join() && compose_thread.join())).await.unwrap();
-    Spoken { outcome, announced, mouths, start_pose, avatar }
+    let given = std::mem::take(&mut *given.lock().unwrap());
+    Spoken { outcome, announced, segments_ended, given, mouths, start_pose, avatar }
 }
 
 impl Spoken {
@@ -107,7 +122,7 @@ impl Spoken {
 async fn every_frame_of_a_clip_is_announced_and_drawn_the_last_one_too() {
     // 1.16 s: upstream counts 28 frames in floating point, and shows 27 of them.
     let spoken = speak(29, None).await;
-    assert_eq!((spoken.outcome.frames, spoken.announced), (29, 29));
+    assert_eq!((spoken.outcome.as_ref().unwrap().frames, spoken.announced), (29, 29));
     assert_eq!(spoken.mouths.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..29).collect::<Vec<_>>());
     assert!((0..29).all(|index| spoken.has_mouth(index)));
 }
@@ -115,7 +130,7 @@ async fn every_frame_of_a_clip_is_announced_and_drawn_the_last_one_too() {
 #[tokio::test]
 async fn frames_after_an_error_stay_where_they_belong() {
     let spoken = speak(20, Some(5)).await;
-    assert!(spoken.outcome.lip_sync_error.is_some());
+    assert!(spoken.outcome.as_ref().unwrap().lip_sync_error.is_some());
     assert_eq!(spoken.mouths.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
     let without: Vec<u64> = (0..20).filter(|&index| !spoken.has_mouth(index)).collect();
     // The batch that frame 5 was in: after one, one and two frames alone come four.
@@ -127,6 +142,24 @@ async fn frames_after_an_error_stay_where_they_belong() {
 
 #[tokio::test]
 async fn a_session_that_nobody_watches_speaks_without_drawing() {
-    let spoken = perform(20, None, false).await;
-    assert_eq!((spoken.outcome.frames, spoken.announced, spoken.mouths.len()), (20, 20, 0));
+    let tone = vec![0.3; 20 * LIPSYNC_SAMPLES_PER_FRAME];
+    let spoken = perform(vec![Ok(PcmChunk::new(tone, LIPSYNC_RATE))], None, false).await;
+    assert_eq!((spoken.outcome.unwrap().frames, spoken.announced, spoken.mouths.len()), (20, 20, 0));
+}
+
+#[tokio::test]
+async fn what_a_voice_said_before_it_failed_is_spoken_and_its_segment_ends() {
+    let tone = vec![0.3; 12 * LIPSYNC_SAMPLES_PER_FRAME];
+    let fault = SpeechError::Service("lost its breath".to_owned());
+    let spoken = perform(vec![Ok(PcmChunk::new(tone, LIPSYNC_RATE)), Err(fault)], None, true).await;
+    assert!(matches!(spoken.outcome, Err(DriverError::Speech(_))));
+    assert_eq!((spoken.announced, spoken.mouths.len()), (12, 12));
+    assert_eq!(spoken.segments_ended, 1, "playout would wait for more of it, and so would every turn behind it");
+}
+
+#[tokio::test]
+async fn the_sound_of_a_sentence_is_copied_once_for_all_its_batches() {
+    let spoken = speak(29, None).await;
+    let copies: std::collections::BTreeSet<_> = spoken.given.iter().map(|audio| audio.as_ptr() as usize).collect();
+    assert!(spoken.given.len() > 5 && copies.len() <= 2, "{} copies for {} batches", copies.len(), spoken.given.len());
 }

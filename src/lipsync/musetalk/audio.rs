@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor, nn};
 
+use super::super::LONGEST_CONTEXT;
 use super::Result;
 use super::config::{AudioWindow, ModelConfig};
 use super::mel::LogMel;
 use super::positional_encoding::positional_encoding;
 use super::whisper::WhisperEncoder;
+use crate::timeline::FPS;
 
 /// Rows that a frame hears.
 pub const FRAME_ROWS: i64 = 10;
@@ -20,13 +22,13 @@ pub const FRAME_ROWS: i64 = 10;
 pub const ROWS_BEFORE: i64 = 4;
 const ROWS_A_SECOND: i64 = 50;
 /// Rows from one frame to the next at 25 fps.
-pub const ROW_STEP: i64 = ROWS_A_SECOND / 25;
+pub const ROW_STEP: i64 = ROWS_A_SECOND / FPS as i64;
 /// Rows a local window goes on after the last row that is heard, so that the encoder's convolutions see real sound.
 pub const LOCAL_MARGIN: i64 = 2;
 
 /// The first row that video frame `frame` hears, at 25 fps.
 pub fn first_row(frame: i64) -> i64 {
-    first_row_at(frame, 25)
+    first_row_at(frame, i64::from(FPS))
 }
 
 /// The same at another whole number of frames a second. Upstream's rule agrees at 25 and 30 fps only: it pads by whole
@@ -123,6 +125,17 @@ impl AudioFrontEnd {
         match self.window {
             AudioWindow::Utterance => i64::from(u16::MAX),
             AudioWindow::Local { rows } => ((rows - FRAME_ROWS - LOCAL_MARGIN) / ROW_STEP + 1).max(1),
+        }
+    }
+
+    /// How many samples before a frame are heard with it.
+    pub fn hears_back(&self) -> usize {
+        match self.window {
+            AudioWindow::Utterance => LONGEST_CONTEXT,
+            // The window, and half a spectrum before its first row.
+            AudioWindow::Local { rows } => {
+                usize::try_from((rows + ROW_STEP) * 2 * self.hop).unwrap_or(LONGEST_CONTEXT).min(LONGEST_CONTEXT)
+            }
         }
     }
 

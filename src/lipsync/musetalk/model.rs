@@ -27,6 +27,7 @@ use crate::avatar;
 use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthFrame, MouthRun};
 use crate::models::catalog::PARTS;
 use crate::models::names::current_name;
+use crate::timeline::FPS;
 
 /// The half of the autoencoder that serving needs, of either kind.
 #[derive(Debug)]
@@ -294,7 +295,7 @@ impl MuseTalk {
     /// The run's frames as stretches of sound of which one audio window serves each.
     fn stretches<'a>(&self, run: &'a MouthRun) -> Vec<Stretch<'a>> {
         let most = usize::try_from(self.audio.most_frames()).unwrap_or(1);
-        let frame_samples = self.config.mel.sample_rate / 25;
+        let frame_samples = self.config.mel.sample_rate / i64::from(FPS);
         let mut at = i64::try_from(run.first_frame_at).unwrap_or(i64::MAX / 2);
         let mut stretches = Vec::with_capacity(1);
         for poses in run.poses.chunks(most) {
@@ -470,6 +471,10 @@ impl LipSync for MuseTalk {
         }
         self.avatars.push(Avatar { path, latents, decode_rows, canvas: None, decoder: None });
         Ok(AvatarHandle(self.avatars.len() - 1))
+    }
+
+    fn hears_back(&self) -> usize {
+        self.audio.hears_back()
     }
 
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>> {
