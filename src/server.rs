@@ -278,7 +278,7 @@ mod tests {
         let playout = works(false).await;
         let (events, _told) = tokio::sync::mpsc::channel(1);
         let avatar = Arc::new(fixture::avatar());
-        let _session = playout.playout.add(SessionId::next(), avatar, Box::new(PanickingSink), events).unwrap();
+        let _session = playout.playout.add(SessionId::next(), avatar, Box::new(PanickingSink), events).await.unwrap();
         assert_told(playout, "playout").await;
     }
 }

@@ -7,6 +7,7 @@
 pub mod schedule;
 mod volume;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as blocking;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::avatar::Avatar;
 use crate::ids::{SegmentId, SessionId, UtteranceId};
-use crate::timeline::{FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Timeline};
+use crate::timeline::{FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Timeline};
 use crate::worker::Worker;
 use schedule::Schedule;
 use volume::Fader;
@@ -29,7 +30,9 @@ const COMMANDS: usize = 256;
 const CONTROLS: usize = 64;
 /// Ticks that are made up for after a stall. Beyond a second, the time is skipped: a burst of a minute of idle pairs
 /// after a suspended laptop wakes would only delay what is said next.
-const MAX_CATCH_UP: u64 = 25;
+const MAX_CATCH_UP: u64 = FPS as u64;
+/// Events that wait for a session's task, which takes them as they come. Beyond, only ends of utterances are kept.
+const UNTOLD: usize = 256;
 
 /// A finished picture: planar YUV 4:2:0, BT.601 limited range, rows without padding. `width` and `height` are even.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,14 +110,14 @@ impl PoseClock {
         }
         let until_tick = MediaTime::from_nanos(next_tick).since(now);
         let late = delay.saturating_sub(until_tick);
-        let frame = crate::timeline::FRAME_DURATION.as_nanos();
+        let frame = FRAME_DURATION.as_nanos();
         pose + u64::try_from(late.as_nanos().div_ceil(frame)).unwrap_or(0)
     }
 
     /// When a pose will be shown if nothing holds the head. `None` if nobody keeps this clock.
     pub fn due(&self, pose: u64) -> Option<MediaTime> {
         let (next_pose, next_tick) = (self.next_pose.load(Ordering::Acquire), self.next_tick.load(Ordering::Acquire));
-        let frame = u64::try_from(crate::timeline::FRAME_DURATION.as_nanos()).unwrap_or(0);
+        let frame = u64::try_from(FRAME_DURATION.as_nanos()).unwrap_or(0);
         let ahead = pose.saturating_sub(next_pose).saturating_mul(frame);
         (next_tick > 0).then(|| MediaTime::from_nanos(next_tick.saturating_add(ahead)))
     }
@@ -159,6 +162,8 @@ struct Running {
     schedule: Schedule,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
+    /// Found no room in `events` yet.
+    untold: VecDeque<Event>,
     sink: Box<dyn PairSink>,
     clock: Arc<PoseClock>,
     fader: Fader,
@@ -213,8 +218,8 @@ impl Playout {
     }
 
     /// Starts a session: from the next tick on it gets a pair every 40 ms, idle until it is told to speak.
-    /// Events that find `events` full are dropped and counted.
-    pub fn add(
+    /// Events that find `events` full are told later; the end of an utterance is never left out.
+    pub async fn add(
         &self,
         id: SessionId,
         avatar: Arc<Avatar>,
@@ -229,29 +234,34 @@ impl Playout {
             schedule: Schedule::new(avatar),
             commands,
             events,
+            untold: VecDeque::new(),
             sink,
             clock: Arc::clone(&pose),
             fader: Fader::new(Arc::clone(&volume)),
             first_tick: None,
         };
-        // Full only if 64 sessions open within one tick; the thread empties it within 40 ms.
-        self.control.send(Control::Add(Box::new(running))).map_err(|_| PlayoutEnded)?;
+        self.control(Control::Add(Box::new(running))).await?;
         Ok(SessionPlayout { commands: sender, pose, volume, clock: self.clock })
     }
 
     /// Stops a session and gives its sink back. After this no pair of it leaves.
     pub async fn remove(&self, id: SessionId) -> Option<Box<dyn PairSink>> {
         let (reply, sink) = oneshot::channel();
-        match self.control.try_send(Control::Remove(id, reply)) {
-            Ok(()) => {}
-            Err(blocking::TrySendError::Disconnected(_)) => return None,
-            // Many sessions end at once; the thread has room again after its tick.
-            Err(blocking::TrySendError::Full(removal)) => {
+        self.control(Control::Remove(id, reply)).await.ok()?;
+        sink.await.ok()
+    }
+
+    async fn control(&self, control: Control) -> Result<(), PlayoutEnded> {
+        match self.control.try_send(control) {
+            Ok(()) => Ok(()),
+            Err(blocking::TrySendError::Disconnected(_)) => Err(PlayoutEnded),
+            // Many sessions open or end at once; the thread has room again after its tick.
+            Err(blocking::TrySendError::Full(waiting)) => {
                 let control = self.control.clone();
-                tokio::task::spawn_blocking(move || control.send(removal)).await.ok()?.ok()?;
+                let sent = tokio::task::spawn_blocking(move || control.send(waiting)).await;
+                sent.ok().and_then(Result::ok).ok_or(PlayoutEnded)
             }
         }
-        sink.await.ok()
     }
 
     /// Resolves when the thread has ended, which while the server runs is a fault.
@@ -284,7 +294,7 @@ fn run(controls: &blocking::Receiver<Control>, clock: PlayoutClock, stop: &Cance
                 let place = sessions.iter().position(|session| session.id == id);
                 if let Some(at) = place {
                     // Nobody waits for the sink if the session's owner was itself dropped.
-                    let _ = reply.send(sessions.swap_remove(at).sink);
+                    let _ = reply.send(sessions.swap_remove(at).close());
                 }
                 continue;
             }
@@ -324,6 +334,18 @@ impl Running {
         self.clock.publish(self.schedule.next_pose(), following);
         self.sink.push(Pair { index, frame: shown.frame, audio: shown.audio, utterance: shown.utterance });
         crate::metrics::pair_pushed(shown.kind);
+        self.tell(index);
+    }
+
+    /// Reports how much was heard of what is being said, and gives the sink back.
+    fn close(mut self) -> Box<dyn PairSink> {
+        self.schedule.close();
+        self.tell(FrameIndex(0));
+        self.sink
+    }
+
+    /// Reports what changed with this pair.
+    fn tell(&mut self, index: FrameIndex) {
         let at = Instant::now();
         for change in self.schedule.take_changes() {
             let event = match change {
@@ -334,8 +356,21 @@ impl Running {
                     Event::Ended { utterance, frames, interrupted, at }
                 }
             };
-            if self.events.try_send(event).is_err() {
+            if self.untold.len() < UNTOLD || matches!(event, Event::Ended { .. }) {
+                self.untold.push_back(event);
+            } else {
                 crate::metrics::event_dropped();
+            }
+        }
+        while let Some(event) = self.untold.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(event)) => {
+                    self.untold.push_front(event);
+                    break;
+                }
+                // Nobody wants to know any more.
+                Err(mpsc::error::TrySendError::Closed(_)) => self.untold.clear(),
             }
         }
     }
@@ -367,15 +402,18 @@ mod tests {
     async fn however_many_sessions_end_within_one_tick_none_is_left_behind() {
         let (playout, thread) = Playout::spawn().unwrap();
         let avatar = Arc::new(fixture::avatar());
-        let add = |sink: Box<dyn PairSink>| {
+        let add = async |sink: Box<dyn PairSink>| {
             let (events, told) = mpsc::channel(1);
             let id = SessionId::next();
-            (id, playout.add(id, Arc::clone(&avatar), sink, events).unwrap(), told)
+            (id, playout.add(id, Arc::clone(&avatar), sink, events).await.unwrap(), told)
         };
-        let mut sessions: Vec<_> = (0..3 * CONTROLS).map(|_| add(Box::new(Nowhere))).collect();
+        let mut sessions = Vec::new();
+        for _ in 0..3 * CONTROLS {
+            sessions.push(add(Box::new(Nowhere)).await);
+        }
         let (holding, held) = oneshot::channel();
         let (release, released) = blocking::channel();
-        sessions.push(add(Box::new(Holding(Some((holding, released))))));
+        sessions.push(add(Box::new(Holding(Some((holding, released))))).await);
         held.await.unwrap();
         let mut removals = Vec::new();
         for (id, ..) in &sessions {
@@ -391,6 +429,63 @@ mod tests {
             assert_eq!(told.recv().await, None);
         }
         drop(playout);
+        assert!(thread.join());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_utterance_is_told_however_late_its_session_listens() {
+        let (playout, thread) = Playout::spawn_on(PlayoutClock::at_speed(100)).unwrap();
+        let (events, mut told) = mpsc::channel(1);
+        let id = SessionId::next();
+        let session = playout.add(id, Arc::new(fixture::avatar()), Box::new(Nowhere), events).await.unwrap();
+        let permits = Arc::new(tokio::sync::Semaphore::new(64));
+        let mut spoken = Vec::new();
+        for _ in 0..20 {
+            let (segment, utterance, cancelled) = (SegmentId::next(), UtteranceId::next(), CancellationToken::new());
+            spoken.push(utterance);
+            let audio = Box::new([1; PLAYOUT_SAMPLES_PER_FRAME]);
+            let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
+            for command in [
+                Command::Begin { segment, utterance, start_pose: 0, cancelled: cancelled.clone() },
+                Command::Frame { segment, audio, own: true, permit },
+                Command::EndSegment { segment },
+                Command::EndUtterance { utterance, cancelled },
+            ] {
+                session.commands.send(command).await.unwrap();
+            }
+        }
+        // All are shown, and their permits back, before anybody listens.
+        let _all = permits.acquire_many(64).await.unwrap();
+        let mut ended = Vec::new();
+        while ended.len() < spoken.len() {
+            if let Event::Ended { utterance, frames: 1, interrupted: false, .. } = told.recv().await.unwrap() {
+                ended.push(utterance);
+            }
+        }
+        assert_eq!(ended, spoken);
+        drop((session, playout));
+        assert!(thread.join());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_taken_out_is_told_how_much_was_heard() {
+        let (playout, thread) = Playout::spawn_on(PlayoutClock::at_speed(100)).unwrap();
+        let (events, mut told) = mpsc::channel(8);
+        let id = SessionId::next();
+        let session = playout.add(id, Arc::new(fixture::avatar()), Box::new(Nowhere), events).await.unwrap();
+        let (segment, utterance, cancelled) = (SegmentId::next(), UtteranceId::next(), CancellationToken::new());
+        let permit = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
+        let audio = Box::new([1; PLAYOUT_SAMPLES_PER_FRAME]);
+        session.commands.send(Command::Begin { segment, utterance, start_pose: 0, cancelled }).await.unwrap();
+        session.commands.send(Command::Frame { segment, audio, own: true, permit }).await.unwrap();
+        assert!(matches!(told.recv().await, Some(Event::Started { .. })));
+        playout.remove(id).await.unwrap();
+        let mut last = None;
+        while let Some(event) = told.recv().await {
+            last = Some(event);
+        }
+        assert!(matches!(last, Some(Event::Ended { frames: 1, interrupted: true, .. })), "{last:?}");
+        drop((session, playout));
         assert!(thread.join());
     }
 }

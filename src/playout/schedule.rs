@@ -8,6 +8,7 @@
 //!   and the late one is dropped when it comes. So lateness shows in a count, never as drift.
 //! - If the sound itself is not there, silence and the last pose are shown and the segment goes on where it stood.
 //! - A cancelled utterance vanishes before the tick that follows the cancellation.
+//! - Each [`Command::EndUtterance`] leads to one [`Change::Ended`], whether anything of the utterance was heard or not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -118,13 +119,24 @@ pub struct Schedule {
     last: Arc<I420Frame>,
     queue: VecDeque<Item>,
     speaking: Option<Speaking>,
+    /// The utterance that was last reported as ended.
+    ended: Option<UtteranceId>,
     changes: Vec<Change>,
 }
 
 impl Schedule {
     pub fn new(avatar: Arc<Avatar>) -> Self {
         let last = Arc::clone(&avatar.frame(0).picture);
-        Self { avatar, pose: 0, held: 0, last, queue: VecDeque::new(), speaking: None, changes: Vec::new() }
+        Self {
+            avatar,
+            pose: 0,
+            held: 0,
+            last,
+            queue: VecDeque::new(),
+            speaking: None,
+            ended: None,
+            changes: Vec::new(),
+        }
     }
 
     /// The pose that the next tick would show if nothing is said.
@@ -174,10 +186,9 @@ impl Schedule {
                     segment.complete = true;
                 }
             }
+            // One that is cancelled ends at the next tick, as everything does that is cancelled.
             Command::EndUtterance { utterance, cancelled } => {
-                if !cancelled.is_cancelled() {
-                    self.queue.push_back(Item::UtteranceEnd { utterance, cancelled });
-                }
+                self.queue.push_back(Item::UtteranceEnd { utterance, cancelled });
             }
         }
     }
@@ -281,18 +292,19 @@ impl Schedule {
     }
 
     fn drop_cancelled(&mut self) {
-        self.queue.retain(|item| match item {
-            Item::Segment(segment) => !segment.cancelled.is_cancelled(),
-            Item::UtteranceEnd { cancelled, .. } => !cancelled.is_cancelled(),
-        });
         if let Some(speaking) = self.speaking.take_if(|speaking| speaking.cancelled.is_cancelled()) {
             self.held = 0;
-            self.changes.push(Change::Ended {
-                utterance: speaking.utterance,
-                frames: speaking.frames,
-                interrupted: true,
-            });
+            self.end(speaking.utterance, speaking.frames, true);
         }
+        let mut unheard = Vec::new();
+        self.queue.retain(|item| match item {
+            Item::Segment(segment) => !segment.cancelled.is_cancelled(),
+            Item::UtteranceEnd { utterance, cancelled } => {
+                unheard.extend(cancelled.is_cancelled().then_some(*utterance));
+                !cancelled.is_cancelled()
+            }
+        });
+        unheard.into_iter().for_each(|utterance| self.end(utterance, 0, true));
     }
 
     /// Takes finished segments and the ends of utterances off the front of the queue.
@@ -305,12 +317,26 @@ impl Schedule {
                 Some(Item::UtteranceEnd { utterance, .. }) => {
                     let utterance = *utterance;
                     self.queue.pop_front();
-                    if let Some(speaking) = self.speaking.take_if(|speaking| speaking.utterance == utterance) {
-                        self.changes.push(Change::Ended { utterance, frames: speaking.frames, interrupted: false });
-                    }
+                    let speaking = self.speaking.take_if(|speaking| speaking.utterance == utterance);
+                    self.end(utterance, speaking.map_or(0, |speaking| speaking.frames), false);
                 }
                 _ => return,
             }
+        }
+    }
+
+    /// The session is closed: what is being heard is not heard any further.
+    pub fn close(&mut self) {
+        if let Some(speaking) = self.speaking.take() {
+            self.end(speaking.utterance, speaking.frames, true);
+        }
+        self.queue.clear();
+    }
+
+    /// Reports an end. The utterance that was interrupted while more of it was made ended before its last command came.
+    fn end(&mut self, utterance: UtteranceId, frames: u64, interrupted: bool) {
+        if self.ended.replace(utterance) != Some(utterance) {
+            self.changes.push(Change::Ended { utterance, frames, interrupted });
         }
     }
 }

@@ -102,7 +102,7 @@ async fn speak(works: &Works, mark: usize) -> Vec<Left> {
     let (events, mut told) = mpsc::channel(8);
     let avatar = Arc::new(marked(mark));
     let id = SessionId::next();
-    let session = works.playout.add(id, Arc::clone(&avatar), Box::new(Watching(sink)), events).unwrap();
+    let session = works.playout.add(id, Arc::clone(&avatar), Box::new(Watching(sink)), events).await.unwrap();
     let audience = Audience::default();
     let _seat = audience.enter();
     let (desk, composer) = (works.devices.desk(), works.composer.clone());

@@ -18,7 +18,7 @@ use crate::audience::{Audience, Seat};
 use crate::avatar::{AvatarError, Manifest};
 use crate::compose::Composer;
 use crate::config::ServeConfig;
-use crate::conversation::{Conversation, Notices, Parts, Turns};
+use crate::conversation::{Conversation, Notices, OwnVoice, Parts, Turns};
 use crate::dialogue::Dialogues;
 use crate::hearing::{Ear, Ears, Floor, Overheard, Spoken};
 use crate::ids::{AvatarId, SessionId, ViewerId};
@@ -28,8 +28,8 @@ use crate::lipsync::driver::Driver;
 use crate::media::{self, Broadcast, Encoders};
 use crate::playout::Playout;
 use crate::signalling::{
-    AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, OpenPeerError, Peer,
-    PeerEvent, Session, Sessions, SubmitError,
+    AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, NoticeSender, OpenPeerError,
+    Peer, PeerEvent, Session, Sessions, SubmitError,
 };
 use crate::speech::tts::Voices;
 
@@ -78,8 +78,8 @@ struct Core {
     _alive: mpsc::Sender<()>,
 }
 
-/// One viewer's hold on a session.
-struct Handle(Arc<Core>);
+/// One viewer's hold on a session, and its own voice.
+struct Handle(Arc<Core>, OwnVoice);
 
 /// A viewer in its seat.
 struct Seated {
@@ -192,7 +192,8 @@ impl SessionStore {
         named.retain(|_, session| session.strong_count() > 0);
         let place = self.admission.open(self.devices.frames_per_second());
         let place = place.map_err(|full| JoinError { code: ErrorCode::ServerFull, message: full.to_string() })?;
-        let core = Arc::new(self.start(&loaded, place).map_err(|error| join_error(ErrorCode::PeerFailed, &error))?);
+        let core =
+            Arc::new(self.start(&loaded, place).await.map_err(|error| join_error(ErrorCode::PeerFailed, &error))?);
         if let Some(key) = key {
             named.insert(key, Arc::downgrade(&core));
         }
@@ -201,10 +202,14 @@ impl SessionStore {
     }
 
     /// Builds a session and its supervisor.
-    fn start(&self, loaded: &LoadedAvatar, place: Place) -> anyhow::Result<Core> {
+    async fn start(&self, loaded: &LoadedAvatar, place: Place) -> anyhow::Result<Core> {
         let id = SessionId::next();
         let span = tracing::info_span!("session", %id);
-        let _entered = span.enter();
+        self.build(id, loaded, place).instrument(span).await
+    }
+
+    async fn build(&self, id: SessionId, loaded: &LoadedAvatar, place: Place) -> anyhow::Result<Core> {
+        let span = tracing::Span::current();
         let manifest: &Manifest = &loaded.avatar.manifest;
         let tts = self.voices.of(&manifest.voice)?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
@@ -212,7 +217,7 @@ impl SessionStore {
         let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events);
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
         let (sink, voice) = Overheard::new(Box::new(sink));
-        let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events)?;
+        let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events).await?;
         let audience = self.admission.audience();
         let (desk, composer, avatar) = (self.devices.desk(), self.composer.clone(), Arc::clone(&loaded.avatar));
         let driver = Driver::new(desk, composer, avatar, loaded.handle, session, audience.clone());
@@ -342,12 +347,12 @@ impl Sessions for SessionStore {
         &self,
         avatar: Option<AvatarId>,
         name: Option<String>,
-        notices: mpsc::Sender<Notice>,
+        notices: NoticeSender,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>> {
         Box::pin(async move {
             let core = self.open_or_join(avatar, name).await?;
             core.notices.add(notices);
-            Ok(Box::new(Handle(core)) as Box<dyn Session>)
+            Ok(Box::new(Handle(core, OwnVoice::default())) as Box<dyn Session>)
         })
     }
 
@@ -419,6 +424,6 @@ impl Session for Handle {
     }
 
     fn submit(&self, command: Command) -> Result<(), SubmitError> {
-        self.0.conversation.submit(command)
+        self.0.conversation.submit(command, &self.1)
     }
 }

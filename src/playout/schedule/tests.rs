@@ -338,3 +338,51 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn every_utterance_that_was_given_to_it_ends_once_heard_or_not() {
+    let mut bench = bench();
+    let ended = |bench: &mut Bench| -> Vec<(UtteranceId, u64, bool)> {
+        let ended = |change| match change {
+            Change::Ended { utterance, frames, interrupted } => Some((utterance, frames, interrupted)),
+            _ => None,
+        };
+        bench.schedule.take_changes().into_iter().filter_map(ended).collect()
+    };
+    // Heard, and interrupted while more of it is made: its last command comes after its end.
+    let (segment, heard, cancelled) = bench.begin(0);
+    bench.frame(segment, 5, true);
+    bench.schedule.tick();
+    cancelled.cancel();
+    bench.schedule.tick();
+    assert_eq!(ended(&mut bench), [(heard, 1, true)]);
+    bench.schedule.apply(Command::EndUtterance { utterance: heard, cancelled });
+    bench.schedule.tick();
+    assert_eq!(ended(&mut bench), []);
+
+    // Whole and waiting behind another one, and being made: neither is ever heard.
+    let (first, second) = (bench.begin(90), bench.begin(91));
+    bench.frame(first.0, 6, true);
+    bench.schedule.apply(Command::EndUtterance { utterance: first.1, cancelled: first.2.clone() });
+    first.2.cancel();
+    second.2.cancel();
+    bench.schedule.tick();
+    assert_eq!(ended(&mut bench), [(first.1, 0, true)]);
+    bench.schedule.apply(Command::EndUtterance { utterance: second.1, cancelled: second.2 });
+    bench.schedule.tick();
+    assert_eq!(ended(&mut bench), [(second.1, 0, true)]);
+
+    // Of no sound at all.
+    let (segment, silent, cancelled) = bench.begin(0);
+    bench.schedule.apply(Command::EndSegment { segment });
+    bench.schedule.apply(Command::EndUtterance { utterance: silent, cancelled });
+    bench.schedule.tick();
+    assert_eq!(ended(&mut bench), [(silent, 0, false)]);
+
+    // Being heard when the session closes.
+    let (segment, open, _) = bench.begin(0);
+    bench.frame(segment, 7, true);
+    bench.schedule.tick();
+    bench.schedule.close();
+    assert_eq!(ended(&mut bench), [(open, 1, true)]);
+}
