@@ -256,15 +256,16 @@ fn told(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
             return Some((Ok(Event::default().comment("listening")), (listener, false)));
         }
         let event = match listener.next().await {
-            Ok(notice) => {
-                let message = ServerMessage::from(notice);
-                Event::default().event(message.kind()).data(message.to_json())
-            }
-            Err(RecvError::Lagged(missed)) => Event::default().comment(format!("{missed} events were missed")),
+            Ok(notice) => event_of(&ServerMessage::from(notice)),
+            Err(RecvError::Lagged(count)) => event_of(&ServerMessage::Missed { count }),
             Err(RecvError::Closed) => return None,
         };
         Some((Ok(event), (listener, false)))
     })
+}
+
+fn event_of(message: &ServerMessage) -> Event {
+    Event::default().event(message.kind()).data(message.to_json())
 }
 
 fn find(shared: &Shared, id: &str) -> Result<Arc<Open>, Problem> {

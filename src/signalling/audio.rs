@@ -21,7 +21,7 @@ enum State {
 }
 
 impl ClientAudio {
-    pub fn start(&mut self, sample_rate: u32) -> Result<Command, Fault> {
+    pub fn start(&mut self, sample_rate: u32, id: Option<String>) -> Result<Command, Fault> {
         if !matches!(self.0, State::Off) {
             let message = "audio_start: the audio before it is not ended: send audio_end first";
             return Err(Fault::new(ErrorCode::BadAudio, message));
@@ -33,7 +33,7 @@ impl ClientAudio {
             return Err(Fault::new(ErrorCode::BadAudio, message));
         }
         self.0 = State::On;
-        Ok(Command::AudioStart { sample_rate })
+        Ok(Command::AudioStart { sample_rate, id })
     }
 
     /// One binary frame of 16-bit little-endian mono PCM; nothing for the session if it holds nothing.
@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn bytes_become_samples_between_the_start_and_the_end() {
         let mut audio = ClientAudio::default();
-        assert_eq!(audio.start(16_000), Ok(Command::AudioStart { sample_rate: 16_000 }));
+        let id = Some("mine".to_owned());
+        assert_eq!(audio.start(16_000, id.clone()), Ok(Command::AudioStart { sample_rate: 16_000, id }));
         let bytes = [0x01, 0x00, 0xff, 0xff, 0x00, 0x80];
         assert_eq!(audio.frame(&bytes), Ok(Some(Command::Audio(vec![1, -1, i16::MIN]))));
         assert_eq!(audio.frame(&[]), Ok(None));
@@ -99,23 +100,23 @@ mod tests {
         let mut audio = ClientAudio::default();
         assert_eq!(audio.frame(&[1, 2]).unwrap_err().code, ErrorCode::AudioNotStarted);
         for rate in [0, 7_999, 48_001, u32::MAX] {
-            assert_eq!(audio.start(rate).unwrap_err().code, ErrorCode::BadAudio);
+            assert_eq!(audio.start(rate, None).unwrap_err().code, ErrorCode::BadAudio);
         }
         assert_eq!(audio.frame(&[1, 2]).unwrap_err().code, ErrorCode::AudioNotStarted);
-        assert!(audio.start(8_000).is_ok());
+        assert!(audio.start(8_000, None).is_ok());
         assert_eq!(audio.frame(&[1, 2, 3]).unwrap_err().code, ErrorCode::BadAudio);
-        assert_eq!(audio.start(8_000).unwrap_err().code, ErrorCode::BadAudio);
+        assert_eq!(audio.start(8_000, None).unwrap_err().code, ErrorCode::BadAudio);
         assert!(audio.frame(&[1, 2]).is_ok_and(|command| command.is_some()));
     }
 
     #[test]
     fn audio_that_the_session_does_not_take_is_dropped_and_still_ended() {
         let mut audio = ClientAudio::default();
-        audio.start(16_000).unwrap();
+        audio.start(16_000, None).unwrap();
         audio.refuse(true);
         assert_eq!(audio.frame(&[0; 640]), Ok(None));
         assert_eq!(audio.end(), Ok(Some(Command::AudioEnd)));
-        audio.start(16_000).unwrap();
+        audio.start(16_000, None).unwrap();
         audio.refuse(false);
         assert_eq!(audio.frame(&[0; 640]), Ok(None));
         assert_eq!(audio.end(), Ok(None), "what never began needs no end");

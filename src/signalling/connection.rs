@@ -21,7 +21,9 @@ use super::handshake::JoinRequest;
 use super::protocol::{PROTOCOL_VERSION, ServerMessage};
 use super::session::{CloseReason, Input, OfferNumber, Output, SignallingSession};
 use super::socket::{Socket, SocketEvent};
-use super::{BoxFuture, ErrorCode, JoinError, Notice, OpenPeerError, Peer, PeerEvent, Session, Sessions};
+use super::{
+    BoxFuture, ErrorCode, JoinError, NoticeReceiver, NoticeSender, OpenPeerError, Peer, PeerEvent, Session, Sessions,
+};
 
 /// Notices waiting for this client: a reply streams in tens of pieces a second, and a client that reads takes them in
 /// milliseconds.
@@ -82,7 +84,7 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (notice_sender, notices) = mpsc::channel(NOTICES);
+    let (notice_sender, notices) = super::notices(NOTICES);
     let joined = match shutdown.run_until_cancelled(join(sessions, request, notice_sender)).await {
         Some(joined) => joined,
         None => Err(JoinError { code: ErrorCode::ShuttingDown, message: "the server is shutting down".to_owned() }),
@@ -127,7 +129,7 @@ async fn serve<S>(
 async fn join(
     sessions: Arc<dyn Sessions>,
     request: Result<JoinRequest, JoinError>,
-    notices: mpsc::Sender<Notice>,
+    notices: NoticeSender,
 ) -> Result<Box<dyn Session>, JoinError> {
     let JoinRequest { avatar, name } = request?;
     match timeout(JOIN_TIMEOUT, sessions.join(avatar, name, notices)).await {
@@ -140,7 +142,7 @@ async fn join(
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    async fn run(mut self, mut notices: mpsc::Receiver<Notice>, shutdown: CancellationToken) {
+    async fn run(mut self, mut notices: NoticeReceiver, shutdown: CancellationToken) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.closing.is_none() {
@@ -238,9 +240,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     }
                 }
                 Output::Submit(turn, command) => {
+                    let id = command.id().map(str::to_owned);
                     if let Err(error) = self.session.submit(command) {
                         let mut more = Vec::new();
-                        self.signalling.handle(now, Input::Refused { turn, error }, &mut more);
+                        self.signalling.handle(now, Input::Refused { turn, id, error }, &mut more);
                         outputs.extend(more);
                     }
                 }

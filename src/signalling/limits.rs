@@ -79,6 +79,11 @@ pub fn check_turn(kind: &str, content: &str, id: Option<&str>) -> Result<(), Fau
         let message = format!("{kind}.content: there is nothing to say in it: send at least one word");
         return Err(Fault::new(ErrorCode::NothingToSay, message));
     }
+    check_id(kind, id)
+}
+
+/// A client's own name of a turn, which comes back in everything that is told of it.
+pub fn check_id(kind: &str, id: Option<&str>) -> Result<(), Fault> {
     if id.is_some_and(|id| id.chars().count() > ID_CHARACTERS) {
         let message = format!("{kind}.id: it is too long: at most {ID_CHARACTERS} characters are taken");
         return Err(Fault::new(ErrorCode::BadMessage, message));

@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod host;
 pub(crate) mod limits;
 pub mod listener;
+mod notices;
 pub mod protocol;
 pub mod session;
 pub mod socket;
@@ -19,6 +20,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+
+pub use notices::{NoticeReceiver, NoticeSender, Told, notices};
 
 use crate::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
 use crate::latency::Stages;
@@ -85,7 +88,7 @@ pub trait Sessions: Send + Sync {
         &self,
         avatar: Option<AvatarId>,
         name: Option<String>,
-        notices: mpsc::Sender<Notice>,
+        notices: NoticeSender,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>>;
     /// Why no new session can be opened just now, for `/readyz`; `None` if one can.
     fn full(&self) -> Option<String>;
@@ -129,12 +132,24 @@ pub enum Command {
         utterance: UtteranceId,
         after: Duration,
     },
+    /// A turn in the client's own voice begins.
     AudioStart {
         sample_rate: u32,
+        id: Option<String>,
     },
     /// 16-bit mono at the announced rate.
     Audio(Vec<i16>),
     AudioEnd,
+}
+
+impl Command {
+    /// The client's own name of the turn that it begins.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Text { id, .. } | Self::Speak { id, .. } | Self::AudioStart { id, .. } => id.as_deref(),
+            Self::Interrupt | Self::Shown { .. } | Self::Audio(_) | Self::AudioEnd => None,
+        }
+    }
 }
 
 /// What a session tells every viewer.
@@ -179,10 +194,24 @@ pub enum Notice {
         spoken_ms: u64,
         text_spoken: String,
     },
+    /// A turn ends because something failed; what was heard of it before that is told as of any other.
+    Failed {
+        utterance: UtteranceId,
+        id: Option<String>,
+        code: ErrorCode,
+        message: String,
+        spoken_ms: u64,
+        text_spoken: String,
+    },
+    /// Something failed, and no turn ends by it.
     Error {
         code: ErrorCode,
         message: String,
         fatal: bool,
+    },
+    /// The client took so many notices too slowly, and they are not told.
+    Missed {
+        count: u64,
     },
 }
 

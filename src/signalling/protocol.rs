@@ -1,5 +1,21 @@
 //! The wire protocol, version 1: JSON text frames on `GET /ws`, whose field `type` says what they are.
 //!
+//! # How a turn ends
+//!
+//! `text`, `speak` and `audio_start` begin a turn, and so does speech into a microphone. One that is refused is answered by
+//! an `error` with the turn's `id` and no `utterance_id`, to the client that sent it. One that is taken gets an utterance,
+//! and ends in exactly one of these two, told to all clients of the session:
+//!
+//! - `speech_ended`: it was spoken to its end, or it is `interrupted`. One that is cancelled before anything of it is heard,
+//!   as one that still waits, has `spoken_ms` 0. So has one with nothing in it that can be spoken, which is not
+//!   `interrupted`.
+//! - `error` with `utterance_id`: something failed. It comes when what was made before the fault has been heard, and says as
+//!   `speech_ended` does how much that was.
+//!
+//! Nothing more is told of an utterance after its end. An `error` without `utterance_id` ends no turn: the mouth that could
+//! not be drawn while the voice goes on, the microphone that was not understood. A client that reads too slowly is told by
+//! `missed` that it does not know everything.
+//!
 //! In here: one type per direction, reading and writing them, and what is wrong with a message that cannot be read.
 //! Not in here: what a message does (`session`), sockets (`connection`), what SDP may hold (`media`).
 //! Runs on: whichever task calls it; nothing here waits.
@@ -52,10 +68,12 @@ pub enum ClientMessage {
     /// The button to talk went down or up. While it is down the microphone's turn goes on through every pause; pressing
     /// it interrupts the avatar. Without it, turns begin and end with the voice.
     PushToTalk { pressed: bool },
-    /// `{"type":"audio_start","sample_rate":16000}`
+    /// `{"type":"audio_start","sample_rate":16000,"id":"turn-3"}`
     ///
-    /// Followed by binary frames of 16-bit little-endian mono PCM.
-    AudioStart { sample_rate: u32 },
+    /// A turn in the client's own voice, which moves the avatar's lips: followed by binary frames of 16-bit little-endian
+    /// mono PCM, in real time, up to `audio_end`. It waits for its turn as `speak` does, and up to ninety seconds of its
+    /// sound with it; each client of a session has a stream of its own. `id` may be left out.
+    AudioStart { sample_rate: u32, id: Option<String> },
     /// `{"type":"audio_end"}`
     AudioEnd {},
     /// `{"type":"ping","sent_at":1234}`
@@ -122,6 +140,8 @@ pub enum ServerMessage {
     /// `first_token` for replies only. Nothing of it comes where nobody watches, since then no mouth is drawn.
     Latency { utterance_id: String, rtp_timestamp: Option<u32>, stages: Stages },
     /// `{"type":"speech_ended","utterance_id":"u-1","interrupted":false,"spoken_ms":1240,"text_spoken":"It is noon."}`
+    ///
+    /// The end of a turn, with what was heard of it.
     SpeechEnded {
         utterance_id: String,
         interrupted: bool,
@@ -132,15 +152,29 @@ pub enum ServerMessage {
     },
     /// `{"type":"error","code":"text_too_long","message":"the content of ...","fatal":false}`
     ///
-    /// After `fatal` the server closes the socket.
+    /// After `fatal` the server closes the socket. With `utterance_id` it is the end of that turn, and `spoken_ms` and
+    /// `text_spoken` say what was heard of it. With `id` alone it refuses the turn of that `id`.
     Error {
         code: ErrorCode,
         message: String,
         fatal: bool,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        utterance_id: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        id: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        spoken_ms: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        text_spoken: Option<String>,
         /// Seconds after which another try may succeed, where that is known.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         retry_after_s: Option<u64>,
     },
+    /// `{"type":"missed","count":12}`
+    ///
+    /// So many messages would have come here, and were left out because the client did not read in time. Turns may have begun
+    /// or ended among them.
+    Missed { count: u64 },
     /// `{"type":"pong","sent_at":1234}`
     Pong(Map<String, Value>),
 }
@@ -261,13 +295,32 @@ impl ServerMessage {
         Self::of_error(code, message.into(), false)
     }
 
+    /// An error that refuses a turn, with the client's own name of it.
+    pub fn refusal(code: ErrorCode, message: impl Into<String>, turn: Option<String>) -> Self {
+        let mut error = Self::error(code, message);
+        if let Self::Error { id, .. } = &mut error {
+            *id = turn;
+        }
+        error
+    }
+
     /// An error after which the socket is closed.
     pub fn fatal(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::of_error(code, message.into(), true)
     }
 
     fn of_error(code: ErrorCode, message: String, fatal: bool) -> Self {
-        Self::Error { code, message, fatal, retry_after_s: code.retry_after().map(|after| after.as_secs()) }
+        let retry_after_s = code.retry_after().map(|after| after.as_secs());
+        Self::Error {
+            code,
+            message,
+            fatal,
+            utterance_id: None,
+            id: None,
+            spoken_ms: None,
+            text_spoken: None,
+            retry_after_s,
+        }
     }
 
     /// The JSON of one text frame.
@@ -289,6 +342,7 @@ impl ServerMessage {
             Self::Latency { .. } => "latency",
             Self::SpeechEnded { .. } => "speech_ended",
             Self::Error { .. } => "error",
+            Self::Missed { .. } => "missed",
             Self::Pong(_) => "pong",
         }
     }
@@ -311,7 +365,18 @@ impl From<Notice> for ServerMessage {
             Notice::SpeechEnded { utterance, id, interrupted, spoken_ms, text_spoken } => {
                 Self::SpeechEnded { utterance_id: utterance.to_string(), interrupted, spoken_ms, text_spoken, id }
             }
+            Notice::Failed { utterance, id, code, message, spoken_ms, text_spoken } => Self::Error {
+                code,
+                message,
+                fatal: false,
+                utterance_id: Some(utterance.to_string()),
+                id,
+                spoken_ms: Some(spoken_ms),
+                text_spoken: Some(text_spoken),
+                retry_after_s: code.retry_after().map(|after| after.as_secs()),
+            },
             Notice::Error { code, message, fatal } => Self::of_error(code, message, fatal),
+            Notice::Missed { count } => Self::Missed { count },
         }
     }
 }
@@ -385,7 +450,9 @@ mod tests {
         assert_eq!(shown, ClientMessage::Shown { utterance_id: "u-1".to_owned(), ms: 412 });
         assert_eq!(parse(r#"{"type":"push_to_talk","pressed":true}"#), ClientMessage::PushToTalk { pressed: true });
         let start = parse(r#"{"type":"audio_start","sample_rate":16000}"#);
-        assert_eq!(start, ClientMessage::AudioStart { sample_rate: 16_000 });
+        assert_eq!(start, ClientMessage::AudioStart { sample_rate: 16_000, id: None });
+        let start = parse(r#"{"type":"audio_start","sample_rate":8000,"id":"mine"}"#);
+        assert_eq!(start, ClientMessage::AudioStart { sample_rate: 8_000, id: Some("mine".to_owned()) });
         assert_eq!(parse(r#"{"type":"audio_end"}"#), ClientMessage::AudioEnd {});
         let ClientMessage::Ping(fields) = parse(r#"{"type":"ping","n":1,"deep":{"a":[null]}}"#) else {
             panic!("not a ping");
@@ -565,6 +632,19 @@ mod tests {
             Notice::Error { code: ErrorCode::SpeechFailed, message: "m".to_owned(), fatal: true },
             r#"{"type":"error","code":"speech_failed","message":"m","fatal":true}"#,
         );
+        let text_spoken = "It is".to_owned();
+        let (code, message) = (ErrorCode::SpeechFailed, "m".to_owned());
+        assert_json(
+            Notice::Failed { utterance, id: Some("turn-1".to_owned()), code, message, spoken_ms: 480, text_spoken },
+            &format!(
+                r#"{{"type":"error","code":"speech_failed","message":"m","fatal":false,"utterance_id":"{utterance}","id":"turn-1","spoken_ms":480,"text_spoken":"It is"}}"#
+            ),
+        );
+        assert_json(
+            ServerMessage::refusal(ErrorCode::Busy, "m", Some("turn-1".to_owned())),
+            r#"{"type":"error","code":"busy","message":"m","fatal":false,"id":"turn-1"}"#,
+        );
+        assert_json(Notice::Missed { count: 12 }, r#"{"type":"missed","count":12}"#);
         let full = ServerMessage::error(ErrorCode::ServerFull, "m");
         let json = r#"{"type":"error","code":"server_full","message":"m","fatal":false,"retry_after_s":5}"#;
         assert_eq!(full.to_json(), json);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::audio::ClientAudio;
 use super::limits::{
     ANSWER_TIMEOUT, CANDIDATES_PER_OFFER, CONNECT_TIMEOUT, Fault, HELD_CANDIDATES, IGNORED_BEFORE_CLOSE, Taken,
-    TokenBucket, audio_frames, check_candidate, check_turn, messages, offers,
+    TokenBucket, audio_frames, check_candidate, check_id, check_turn, messages, offers,
 };
 use super::protocol::{CandidateInit, ClientMessage, MAX_MESSAGE_BYTES, ServerMessage};
 use super::{Command, ErrorCode, IceCandidate, Notice, OpenPeerError, PeerEvent, SubmitError};
@@ -44,9 +44,10 @@ pub enum Input<'a> {
         event: PeerEvent,
     },
     Notice(Notice),
-    /// The session did not take a command.
+    /// The session did not take a command. `id` is the client's own name of the turn, if it had one.
     Refused {
         turn: Turn,
+        id: Option<String>,
         error: SubmitError,
     },
     /// The session is gone and will send no more notices.
@@ -197,7 +198,7 @@ impl SignallingSession {
                 self.fatal(code, message, reason, out);
             }
             Input::Notice(notice) => out.push(Output::Send(notice.into())),
-            Input::Refused { turn, error } => self.refused(turn, error, out),
+            Input::Refused { turn, id, error } => self.refused(turn, id, error, out),
             Input::SessionEnded => {
                 let message = "the session has ended: connect again for a new one";
                 self.fatal(ErrorCode::ShuttingDown, message, CloseReason::GoingAway, out);
@@ -236,11 +237,11 @@ impl SignallingSession {
             ClientMessage::WebrtcIceCandidate { candidate } => self.candidate(candidate, out),
             ClientMessage::Text { content, id } => {
                 let checked = check_turn("text", &content, id.as_deref());
-                out.push(submitted(Turn::Text, checked.map(|()| Command::Text { content, id })));
+                out.push(begun(Turn::Text, id, checked, |id| Ok(Command::Text { content, id })));
             }
             ClientMessage::Speak { content, id } => {
                 let checked = check_turn("speak", &content, id.as_deref());
-                out.push(submitted(Turn::Text, checked.map(|()| Command::Speak { content, id })));
+                out.push(begun(Turn::Text, id, checked, |id| Ok(Command::Speak { content, id })));
             }
             ClientMessage::Interrupt {} => out.push(Output::Submit(Turn::Text, Command::Interrupt)),
             // What names no utterance has no effect either.
@@ -249,8 +250,9 @@ impl SignallingSession {
                 Output::Submit(Turn::Text, Command::Shown { utterance, after })
             })),
             ClientMessage::PushToTalk { pressed } => out.push(Output::PushToTalk { is_pressed: pressed }),
-            ClientMessage::AudioStart { sample_rate } => {
-                out.push(submitted(Turn::AudioStart, self.audio.start(sample_rate)));
+            ClientMessage::AudioStart { sample_rate, id } => {
+                let checked = check_id("audio_start", id.as_deref());
+                out.push(begun(Turn::AudioStart, id, checked, |id| self.audio.start(sample_rate, id)));
             }
             ClientMessage::AudioEnd {} => {
                 out.extend(self.audio.end().transpose().map(|end| submitted(Turn::Text, end)));
@@ -401,13 +403,13 @@ impl SignallingSession {
         }
     }
 
-    fn refused(&mut self, turn: Turn, error: SubmitError, out: &mut Vec<Output>) {
+    fn refused(&mut self, turn: Turn, id: Option<String>, error: SubmitError, out: &mut Vec<Output>) {
         match turn {
             Turn::Text => {}
             Turn::AudioStart => self.audio.refuse(false),
             Turn::Audio => self.audio.refuse(true),
         }
-        out.push(told(error.code, error.message));
+        out.push(Output::Send(ServerMessage::refusal(error.code, error.message, id)));
     }
 
     fn unreadable(&mut self, unreadable: Unreadable, out: &mut Vec<Output>) {
@@ -489,6 +491,21 @@ impl SignallingSession {
 
 fn told(code: ErrorCode, message: impl Into<String>) -> Output {
     Output::Send(ServerMessage::error(code, message))
+}
+
+/// The beginning of a turn for the session, or why it cannot be one, with the client's own name of it.
+fn begun(
+    turn: Turn,
+    id: Option<String>,
+    checked: Result<(), Fault>,
+    command: impl FnOnce(Option<String>) -> Result<Command, Fault>,
+) -> Output {
+    // One that is too long is not sent back.
+    let named = id.clone().filter(|id| check_id("", Some(id)).is_ok());
+    match checked.and_then(|()| command(id)) {
+        Ok(command) => Output::Submit(turn, command),
+        Err(fault) => Output::Send(ServerMessage::refusal(fault.code, fault.message, named)),
+    }
 }
 
 /// A command for the session, or why it cannot be one.

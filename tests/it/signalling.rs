@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fakes::{TestServer, candidate, candidate_message};
-use mouthpiece::signalling::{Command, ErrorCode, Notice, PeerEvent};
+use mouthpiece::signalling::{Command, ErrorCode, Notice, PeerEvent, Told};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::MaybeTlsStream;
@@ -73,7 +73,8 @@ async fn the_clients_own_audio_reaches_the_session() {
     client.send(Message::binary(vec![1, 0, 0xff, 0xff])).await;
     client.says(json!({"type": "audio_end"})).await;
     client.assert_served().await;
-    let expected = [Command::AudioStart { sample_rate: 16_000 }, Command::Audio(vec![1, -1]), Command::AudioEnd];
+    let expected =
+        [Command::AudioStart { sample_rate: 16_000, id: None }, Command::Audio(vec![1, -1]), Command::AudioEnd];
     assert_eq!(server.ledger.commands.lock().unwrap()[..3], expected);
     server.stop().await;
 }
@@ -316,7 +317,7 @@ async fn a_session_that_fails_or_ends_is_told_and_the_socket_closed() {
     let mut client = server.client().await;
     let notices = server.ledger.notices.lock().unwrap().pop().unwrap();
     let (code, message) = (ErrorCode::LipSyncFailed, "the engine has ended".to_owned());
-    notices.try_send(Notice::Error { code, message, fatal: true }).unwrap();
+    assert_eq!(notices.tell(Notice::Error { code, message, fatal: true }), Told::Yes);
     assert_eq!(client.next_error("lip_sync_failed").await["fatal"], Value::Bool(true));
     client.assert_closed(1011).await;
     server.stop().await;

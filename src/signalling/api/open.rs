@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::signalling::handshake::JoinRequest;
 use crate::signalling::listener::{Shared, spawn};
-use crate::signalling::{ErrorCode, JoinError, Notice, Session};
+use crate::signalling::{ErrorCode, JoinError, Notice, NoticeReceiver, Session, notices};
 
 /// Sessions opened over HTTP at a time, beyond what the server admits anyway.
 const MOST: usize = 64;
@@ -70,7 +70,7 @@ impl Open {
     }
 
     /// Passes on what the session tells until it is closed or forgotten.
-    async fn run(&self, mut notices: mpsc::Receiver<Notice>) {
+    async fn run(&self, mut notices: NoticeReceiver) {
         loop {
             tokio::select! {
                 () = self.ended.cancelled() => return,
@@ -101,7 +101,7 @@ impl OpenSessions {
     pub async fn create(&self, shared: &Arc<Shared>, join: JoinRequest) -> Result<Arc<Open>, JoinError> {
         let name = join.name.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
         self.check_room(&name)?;
-        let (sender, notices) = mpsc::channel(NOTICES);
+        let (sender, notices) = notices(NOTICES);
         let session = shared.sessions.join(join.avatar, Some(name.clone()), sender).await?;
         let (told, _) = broadcast::channel(BEHIND);
         let ended = shared.shutdown.child_token();

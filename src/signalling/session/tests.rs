@@ -174,18 +174,38 @@ fn bytes_that_are_no_messages_are_answered_no_more_often_than_messages() {
 fn audio_reaches_the_session_until_it_takes_no_more() {
     let mut client = Client::default();
     assert_eq!(the_error(&client.give(Input::Binary(&[1, 2]))).0, ErrorCode::AudioNotStarted);
-    let start = Command::AudioStart { sample_rate: 16_000 };
+    let start = Command::AudioStart { sample_rate: 16_000, id: None };
     let out = client.says(json!({"type": "audio_start", "sample_rate": 16_000}));
     assert_eq!(out, [Output::Submit(Turn::AudioStart, start)]);
     let out = client.give(Input::Binary(&[1, 0]));
     assert_eq!(out, [Output::Submit(Turn::Audio, Command::Audio(vec![1]))]);
     assert_eq!(the_error(&client.give(Input::Binary(&[0; 65_538]))).0, ErrorCode::MessageTooLong);
     let busy = SubmitError { code: ErrorCode::Busy, message: "the queue is full".to_owned() };
-    let out = client.give(Input::Refused { turn: Turn::Audio, error: busy });
+    let out = client.give(Input::Refused { turn: Turn::Audio, id: None, error: busy });
     assert_eq!(the_error(&out).0, ErrorCode::Busy);
     assert_eq!(client.give(Input::Binary(&[0; 640])), [], "and is not told again");
     assert_eq!(client.says(json!({"type": "audio_end"})), [Output::Submit(Turn::Text, Command::AudioEnd)]);
     assert_eq!(the_error(&client.says(json!({"type": "audio_end"}))).0, ErrorCode::AudioNotStarted);
+}
+
+#[test]
+fn a_turn_that_is_refused_is_named_by_the_clients_own_id() {
+    let mut client = Client::default();
+    let named = |out: Vec<Output>| match &out[..] {
+        [Output::Send(ServerMessage::Error { id, utterance_id: None, .. })] => id.clone(),
+        other => panic!("not one refusal: {other:?}"),
+    };
+    let mine = Some("mine".to_owned());
+    assert_eq!(named(client.says(json!({"type": "speak", "content": " ", "id": "mine"}))), mine);
+    let long = "a".repeat(TEXT_CHARACTERS + 1);
+    assert_eq!(named(client.says(json!({"type": "text", "content": long, "id": "mine"}))), mine);
+    assert_eq!(named(client.says(json!({"type": "audio_start", "sample_rate": 1, "id": "mine"}))), mine);
+    let id = "i".repeat(ID_CHARACTERS + 1);
+    assert_eq!(named(client.says(json!({"type": "text", "content": "a", "id": id}))), None, "too long to come back");
+    assert_eq!(named(client.says(json!({"type": "audio_start", "sample_rate": 16_000, "id": id}))), None);
+    assert_eq!(the_error(&client.give(Input::Binary(&[1, 2]))).0, ErrorCode::AudioNotStarted);
+    let error = SubmitError { code: ErrorCode::Busy, message: "8 turns are waiting".to_owned() };
+    assert_eq!(named(client.give(Input::Refused { turn: Turn::Text, id: mine.clone(), error })), mine);
 }
 
 #[test]

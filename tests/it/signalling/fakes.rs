@@ -8,8 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
 use mouthpiece::signalling::{
-    AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, OpenPeerError, Peer,
-    PeerEvent, Session, Sessions, SubmitError,
+    AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, NoticeSender, OpenPeerError,
+    Peer, PeerEvent, Session, Sessions, SubmitError,
 };
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,7 +33,7 @@ pub struct Ledger {
     pub sessions: AtomicUsize,
     pub peers: AtomicUsize,
     /// The way to every client that is there.
-    pub notices: Mutex<Vec<mpsc::Sender<Notice>>>,
+    pub notices: Mutex<Vec<NoticeSender>>,
     /// The way from every peer that was opened.
     pub events: Mutex<Vec<mpsc::Sender<PeerEvent>>>,
     /// Why no session can be opened.
@@ -46,7 +46,7 @@ pub struct FakeSessions(pub Arc<Ledger>);
 
 struct FakeSession {
     id: SessionId,
-    notices: mpsc::Sender<Notice>,
+    notices: NoticeSender,
     ledger: Arc<Ledger>,
 }
 
@@ -61,7 +61,7 @@ impl Sessions for FakeSessions {
         &self,
         avatar: Option<AvatarId>,
         name: Option<String>,
-        notices: mpsc::Sender<Notice>,
+        notices: NoticeSender,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>> {
         let ledger = Arc::clone(&self.0);
         Box::pin(async move {
@@ -139,7 +139,7 @@ impl Session for FakeSession {
                 Notice::SpeechStarted { utterance, id: id.clone() },
                 Notice::SpeechEnded { utterance, id, interrupted: false, spoken_ms: 40, text_spoken },
             ] {
-                let _ = self.notices.try_send(notice);
+                self.notices.tell(notice);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::UtteranceId;
 use mouthpiece::signalling::handshake::JoinRequest;
-use mouthpiece::signalling::{Notice, connection, socket};
+use mouthpiece::signalling::{Notice, Told, connection, socket};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
@@ -51,9 +51,9 @@ async fn a_client_that_does_not_read_is_dropped_and_its_session_never_waits() {
     let utterance = UtteranceId::next();
     // Offers a notice at a time until the connection is gone; a full channel is the session's cue to drop.
     while !notices.is_closed() {
-        match notices.try_send(Notice::SpeechStarted { utterance, id: None }) {
-            Ok(()) => taken += 1,
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        match notices.tell(Notice::SpeechStarted { utterance, id: None }) {
+            Told::Yes => taken += 1,
+            Told::Missed | Told::Gone => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
     task.await.unwrap();
