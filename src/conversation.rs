@@ -1,14 +1,18 @@
 //! What is said in a session: turns in order, each a reply spoken sentence by sentence, and interruption.
 //!
-//! In here: the queue of turns, the task that speaks them (`speaker`), notices to viewers, the latency chain of each
-//! utterance, and what the history keeps of it: what was heard.
+//! In here: taking turns, the list of them and how each ends (`active`), the task that speaks them (`speaker`), notices to
+//! viewers, the latency chain of each utterance, and what the history keeps of it: what was heard.
 //! Not in here: what is answered (`dialogue`), sockets (`signalling`), pictures (`lipsync`, `playout`), GStreamer (`media`).
 //! Runs on: two tokio tasks a session, owned by the tracker that was passed in.
 
 mod active;
 mod captions;
 mod notices;
+mod own_voice;
+mod reader;
+mod sentences;
 mod speaker;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,22 +25,21 @@ use tracing::Instrument;
 use crate::dialogue::Responder;
 use crate::dialogue::history::History;
 use crate::ids::UtteranceId;
-use crate::latency::{Stage, TurnTimes};
+use crate::latency::TurnTimes;
 use crate::lipsync::driver::Driver;
 use crate::playout::{self, Volume};
 use crate::signalling::{Command, ErrorCode, Notice, SubmitError};
 use crate::speech::sentence::speakable;
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
+use crate::speech::{Tts, Voice};
 use crate::timeline::FrameIndex;
 
-use active::{Active, Heard};
+use active::{Active, Place};
 pub use notices::Notices;
+pub use own_voice::OwnVoice;
+use sentences::Heard;
 use speaker::Speaker;
+use watch::PlayoutWatch;
 
-/// Turns waiting to be spoken. More than a person would queue; a client that sends more is told so.
-const TURNS: usize = 8;
-/// Pieces of a client's own audio on their way: at 20 ms a piece more than a second.
-const AUDIO_PIECES: usize = 64;
 /// Characters in one turn: about ten minutes of speech.
 const MAX_TEXT: usize = 10_000;
 
@@ -60,7 +63,7 @@ pub type RtpClock = Arc<dyn Fn(FrameIndex) -> Option<u32> + Send + Sync>;
 /// Tells viewers what is being heard.
 #[derive(Clone)]
 struct Captions {
-    notices: Notices,
+    active: Active,
     audio_clock: RtpClock,
 }
 
@@ -68,18 +71,14 @@ impl Captions {
     fn tell(&self, utterance: UtteranceId, heard: Heard) {
         let Heard { number, began, words } = heard;
         let rtp_timestamp = (self.audio_clock)(began);
-        self.notices.tell(&Notice::Caption { utterance, sentence: number, rtp_timestamp, words });
+        self.active.tell(utterance, &Notice::Caption { utterance, sentence: number, rtp_timestamp, words });
     }
 }
 
 /// A session's ear: takes commands, never waits.
 pub struct Conversation {
-    turns: mpsc::Sender<Turn>,
     active: Active,
-    said: Said,
     volume: Arc<Volume>,
-    /// Where a client's own audio goes while it speaks.
-    audio: std::sync::Mutex<Option<Audio>>,
 }
 
 /// What both sides said, shared by the session's tasks; locked for a moment, never across an await.
@@ -103,11 +102,6 @@ impl Turns {
     }
 }
 
-struct Audio {
-    sample_rate: u32,
-    pieces: mpsc::Sender<Result<PcmChunk, SpeechError>>,
-}
-
 struct Turn {
     utterance: UtteranceId,
     /// The client's own name for the turn.
@@ -121,48 +115,47 @@ enum Say {
     /// The responder's reply to this.
     ReplyTo(String),
     Exactly(String),
-    Sound(PcmStream),
+    /// What a client says itself.
+    Sound(own_voice::Stream),
 }
 
 impl Conversation {
     /// Starts the session's tasks on `tracker`; they end when `shutdown` is cancelled or the conversation dropped.
     pub fn start(parts: Parts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Self {
-        let (turns, queue) = mpsc::channel(TURNS);
         let Parts { driver, tts, voice, responder, history, notices, playout_events, audio_clock, video_clock } = parts;
-        let active = Active::new(&voice.language);
-        let captions = Captions { notices: notices.clone(), audio_clock };
         let said = Said(Arc::new(std::sync::Mutex::new(history)));
+        let active = Active::new(&voice.language, said.clone(), notices.clone());
+        let captions = Captions { active: active.clone(), audio_clock };
         let volume = driver.volume();
         let speaker = Speaker {
             driver,
             tts,
             voice,
             responder,
-            notices: notices.clone(),
+            notices,
             active: active.clone(),
-            said: said.clone(),
+            said,
             captions: captions.clone(),
         };
-        let token = shutdown.clone();
+        let (token, turns) = (shutdown.clone(), active.clone());
         let speaking = async move {
-            tokio::select! {
-                () = token.cancelled() => {}
-                () = speaker.run(queue) => {}
-            }
+            let _ = token.run_until_cancelled(speaker.run()).await;
+            // What is being heard ends when playout lets go of the session.
+            turns.close();
         };
         tracker.spawn(speaking.in_current_span());
-        let watch = PlayoutWatch { active: active.clone(), said: said.clone(), captions, video_clock };
+        let watch = PlayoutWatch { active: active.clone(), captions, video_clock };
         tracker.spawn(watch.run(playout_events).in_current_span());
-        Self { turns, active, said, volume, audio: std::sync::Mutex::default() }
+        Self { active, volume }
     }
 
-    /// Takes a command; an error says why it is not done.
-    pub fn submit(&self, command: Command) -> Result<(), SubmitError> {
+    /// Takes a command; an error says why it is not done. `voice` is that of the client it comes from.
+    pub fn submit(&self, command: Command, voice: &OwnVoice) -> Result<(), SubmitError> {
         match command {
             Command::Text { content, id } => self.reply_to(content, id, TurnTimes::since(Instant::now())),
             Command::Speak { content, id } => {
                 checked(&content)?;
-                self.queue(id, Say::Exactly(content), TurnTimes::since(Instant::now()))
+                self.queue(id, Say::Exactly(content))
             }
             Command::Interrupt => {
                 self.interrupt();
@@ -172,30 +165,26 @@ impl Conversation {
                 self.active.shown(utterance, after);
                 Ok(())
             }
-            Command::AudioStart { sample_rate } => self.start_audio(sample_rate),
-            Command::Audio(samples) => self.audio(&samples),
-            Command::AudioEnd => {
-                let ended = self.lock_audio().take();
-                ended.map(drop).ok_or_else(|| refuse(ErrorCode::AudioNotStarted, "audio_end came without audio_start"))
+            Command::AudioStart { sample_rate, id } => {
+                voice.start(sample_rate, |stream| self.queue(id, Say::Sound(stream)))
             }
+            Command::Audio(samples) => voice.sound(&samples),
+            Command::AudioEnd => voice.end(),
         }
     }
 
     /// Takes a user's turn. One of speech has its transcript in `times`, which began at the end of the speech.
     pub fn reply_to(&self, content: String, id: Option<String>, times: TurnTimes) -> Result<(), SubmitError> {
         checked(&content)?;
+        self.volume.raise();
         // Who says something new does not want to hear the rest.
-        self.interrupt();
-        self.queue(id, Say::ReplyTo(content), times)
+        self.active.add(id, Say::ReplyTo(content), times, Place::Instead).map(drop)
     }
 
     /// Stops what is being said and forgets what is queued.
     pub fn interrupt(&self) {
-        *self.lock_audio() = None;
         self.volume.raise();
-        // What was made and nobody heard was never said.
-        let unheard = self.active.cancel_all(Instant::now());
-        self.said.with(|history| unheard.iter().for_each(|utterance| history.said(*utterance, "")));
+        self.active.interrupt();
     }
 
     /// Somebody may be about to take the turn: the avatar speaks lower for a while, until [`Self::go_on`] or
@@ -213,47 +202,15 @@ impl Conversation {
         Turns(self.active.clone())
     }
 
-    fn queue(&self, id: Option<String>, say: Say, times: TurnTimes) -> Result<(), SubmitError> {
-        let room = self.turns.try_reserve().map_err(|error| match error {
-            mpsc::error::TrySendError::Full(()) => {
-                let message = format!("{TURNS} turns are waiting already: wait for speech_ended or send interrupt");
-                refuse(ErrorCode::Busy, &message)
-            }
-            mpsc::error::TrySendError::Closed(()) => refuse(ErrorCode::ShuttingDown, "the session is closing"),
-        })?;
-        let utterance = UtteranceId::next();
-        let cancelled = self.active.add(utterance, id.clone(), times.clone());
-        room.send(Turn { utterance, id, say, cancelled, times });
-        Ok(())
+    fn queue(&self, id: Option<String>, say: Say) -> Result<(), SubmitError> {
+        self.active.add(id, say, TurnTimes::since(Instant::now()), Place::Behind).map(drop)
     }
+}
 
-    fn start_audio(&self, sample_rate: u32) -> Result<(), SubmitError> {
-        let (pieces, stream) = mpsc::channel(AUDIO_PIECES);
-        self.queue(None, Say::Sound(stream), TurnTimes::since(Instant::now()))?;
-        // A stream that was not ended ends here.
-        *self.lock_audio() = Some(Audio { sample_rate, pieces });
-        Ok(())
-    }
-
-    fn audio(&self, samples: &[i16]) -> Result<(), SubmitError> {
-        let audio = self.lock_audio();
-        let Some(Audio { sample_rate, pieces }) = audio.as_ref() else {
-            return Err(refuse(ErrorCode::AudioNotStarted, "audio came before audio_start {sample_rate}"));
-        };
-        let samples = samples.iter().map(|sample| f32::from(*sample) / 32768.0).collect();
-        match pieces.try_send(Ok(PcmChunk::new(samples, *sample_rate))) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                Err(refuse(ErrorCode::Busy, "audio comes faster than it is spoken: send it in real time"))
-            }
-            // Interrupted, or speaking failed and was reported: the rest of the stream has no use.
-            Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-        }
-    }
-
-    /// Held for a `try_send` at most, never across an await.
-    fn lock_audio(&self) -> std::sync::MutexGuard<'_, Option<Audio>> {
-        self.audio.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+impl Drop for Conversation {
+    /// Nobody can say anything more, or hear what is being said.
+    fn drop(&mut self) {
+        self.active.close();
     }
 }
 
@@ -275,61 +232,5 @@ fn refuse(code: ErrorCode, message: &str) -> SubmitError {
     SubmitError { code, message: message.to_owned() }
 }
 
-/// Turns what playout reports into notices and metrics.
-struct PlayoutWatch {
-    active: Active,
-    said: Said,
-    captions: Captions,
-    video_clock: RtpClock,
-}
-
-impl PlayoutWatch {
-    async fn run(self, mut events: mpsc::Receiver<playout::Event>) {
-        while let Some(event) = events.recv().await {
-            self.heed(event);
-        }
-    }
-
-    fn heed(&self, event: playout::Event) {
-        let Self { active, said, captions, video_clock } = self;
-        let notices = &captions.notices;
-        match event {
-            playout::Event::Started { utterance, .. } => {
-                if let Some(id) = active.heard(utterance) {
-                    notices.tell(&Notice::SpeechStarted { utterance, id });
-                }
-            }
-            playout::Event::SentenceStarted { utterance, index } => {
-                if let Some(heard) = active.sentence_began(utterance, index) {
-                    captions.tell(utterance, heard);
-                }
-            }
-            playout::Event::FirstMouth { utterance, index, at } => {
-                let Some(times) = active.times(utterance) else { return };
-                times.reach(Stage::FirstFrame, at);
-                let stages = times.stages();
-                tracing::info!(%utterance, ?stages, "first lip-synced frame");
-                notices.tell(&Notice::Latency { utterance, rtp_timestamp: video_clock(index), stages });
-            }
-            playout::Event::Ended { utterance, frames, interrupted, at } => {
-                // In this order: who waits for the end of an interrupted utterance then finds the history right.
-                let Some(text_spoken) = active.spoken(utterance, frames, interrupted) else { return };
-                if interrupted {
-                    said.with(|history| history.said(utterance, &text_spoken));
-                }
-                let Some(ended) = active.end(utterance) else { return };
-                crate::metrics::utterance_ended(if interrupted { "interrupted" } else { "spoken" });
-                if let Some(asked) = ended.interrupted_at {
-                    crate::metrics::interrupted(at.saturating_duration_since(asked));
-                }
-                notices.tell(&Notice::SpeechEnded {
-                    utterance,
-                    id: ended.id,
-                    interrupted,
-                    spoken_ms: frames * 1000 / u64::from(crate::timeline::FPS),
-                    text_spoken,
-                });
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,10 @@
-//! The utterances of a session that are queued, being made or being heard, and how much of each was heard.
+//! The turns of a session that wait, are being made or are being heard, and how each of them ends.
+//!
+//! In here: the queue, interruption, and the one message that ends a turn, told where the turn is taken off the list, so
+//! that it is told once. What a turn leaves in the history is written there too, before whoever waits for its end goes on.
+//! Not in here: making speech (`speaker`), what playout reports (`watch`), how much of a text was heard (`sentences`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,22 +12,38 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::captions::Pace;
+use super::sentences::{Heard, Sentences};
+use super::{Notices, Said, Say, Turn};
 use crate::ids::UtteranceId;
 use crate::latency::{Stage, TurnTimes};
-use crate::signalling::CaptionWord;
-use crate::timeline::{FRAME_DURATION, FrameIndex};
+use crate::signalling::{ErrorCode, Notice, SubmitError};
+use crate::timeline::{FPS, FrameIndex};
 
+/// Turns waiting to be spoken. More than a person would queue; a client that sends more is told so.
+pub(super) const TURNS: usize = 8;
 /// A viewer may tell of a picture a moment before it lights up, and guesses how long messages travel.
 const AHEAD: Duration = Duration::from_millis(250);
 
-/// Shared by the session's tasks; locked for a map operation at a time, never across an await.
+/// Shared by the session's tasks; locked for a look or a change at a time, never across an await.
 #[derive(Clone)]
 pub(super) struct Active(Arc<Shared>);
 
 struct Shared {
-    entries: Mutex<BTreeMap<UtteranceId, Entry>>,
+    state: Mutex<State>,
+    /// A turn was added, or there will be no more.
+    added: Notify,
     ended: Notify,
     pace: Mutex<Pace>,
+    said: Said,
+    notices: Notices,
+}
+
+#[derive(Default)]
+struct State {
+    entries: BTreeMap<UtteranceId, Entry>,
+    /// Those of the entries that nobody has begun to make.
+    waiting: VecDeque<Turn>,
+    closed: bool,
 }
 
 struct Entry {
@@ -31,101 +51,184 @@ struct Entry {
     cancelled: CancellationToken,
     times: TurnTimes,
     interrupted_at: Option<Instant>,
-    heard: bool,
-    sentences: Vec<Sentence>,
+    failure: Option<Failure>,
+    sentences: Sentences,
 }
 
-struct Sentence {
-    text: String,
-    /// How many it takes, once known.
-    frames: Option<u64>,
-    /// When its words begin, if the voice tells.
-    starts: Vec<u32>,
-    /// The pair that it began with.
-    began: Option<FrameIndex>,
+/// Why a turn cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub code: ErrorCode,
+    pub message: String,
 }
 
-/// A sentence that is being heard, and when its words are.
-pub(super) struct Heard {
-    /// Which of the utterance.
-    pub number: usize,
-    pub began: FrameIndex,
-    pub words: Vec<CaptionWord>,
+/// How much of a turn was heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub frames: u64,
+    pub interrupted: bool,
+    /// When the first pair without it left.
+    pub at: Instant,
 }
 
-pub(super) struct Ended {
-    pub id: Option<String>,
-    pub interrupted_at: Option<Instant>,
+/// What comes of a new turn for those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Behind,
+    /// They are interrupted.
+    Instead,
 }
 
 impl Active {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<UtteranceId, Entry>> {
-        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For a voice of this language.
+    pub fn new(language: &str, said: Said, notices: Notices) -> Self {
+        let (state, pace) = (Mutex::default(), Mutex::new(Pace::new(language)));
+        Self(Arc::new(Shared { state, added: Notify::new(), ended: Notify::new(), pace, said, notices }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For a voice of this language.
-    pub fn new(language: &str) -> Self {
-        let pace = Mutex::new(Pace::new(language));
-        Self(Arc::new(Shared { entries: Mutex::default(), ended: Notify::new(), pace }))
+    #[cfg(test)]
+    pub fn said(&self) -> Said {
+        self.0.said.clone()
     }
 
-    /// Enters an utterance and gives the token that cancels it.
-    pub fn add(&self, utterance: UtteranceId, id: Option<String>, times: TurnTimes) -> CancellationToken {
-        let cancelled = CancellationToken::new();
+    #[cfg(test)]
+    pub fn is_idle(&self) -> bool {
+        self.lock().entries.is_empty()
+    }
+
+    /// Takes a turn. One that comes instead of others finds room however many there were.
+    pub fn add(
+        &self,
+        id: Option<String>,
+        say: Say,
+        times: TurnTimes,
+        place: Place,
+    ) -> Result<UtteranceId, SubmitError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(super::refuse(ErrorCode::ShuttingDown, "the session is closing"));
+        }
+        if place == Place::Instead {
+            self.cancel_all(&mut state);
+        }
+        if state.waiting.len() >= TURNS {
+            let message = format!("{TURNS} turns are waiting already: wait for speech_ended or send interrupt");
+            return Err(super::refuse(ErrorCode::Busy, &message));
+        }
+        // Under the lock, so that ids are in the order of the turns.
+        let (utterance, cancelled) = (UtteranceId::next(), CancellationToken::new());
         let entry = Entry {
-            id,
+            id: id.clone(),
             cancelled: cancelled.clone(),
-            times,
+            times: times.clone(),
             interrupted_at: None,
-            heard: false,
-            sentences: Vec::new(),
+            failure: None,
+            sentences: Sentences::default(),
         };
-        self.lock().insert(utterance, entry);
-        cancelled
+        state.entries.insert(utterance, entry);
+        state.waiting.push_back(Turn { utterance, id, say, cancelled, times });
+        drop(state);
+        self.0.added.notify_one();
+        Ok(utterance)
     }
 
-    /// Cancels everything. What nobody has heard yet is forgotten, since playout will report nothing of it, and given
-    /// back.
-    pub fn cancel_all(&self, now: Instant) -> Vec<UtteranceId> {
-        let mut unheard = Vec::new();
-        self.lock().retain(|utterance, entry| {
-            entry.interrupted_at.get_or_insert(now);
-            entry.cancelled.cancel();
-            if !entry.heard {
-                unheard.push(*utterance);
+    /// The next turn to speak, for the one task that does; `None` once there will be no more.
+    pub async fn next(&self) -> Option<Turn> {
+        loop {
+            {
+                let mut state = self.lock();
+                if let Some(turn) = state.waiting.pop_front() {
+                    return Some(turn);
+                }
+                if state.closed {
+                    return None;
+                }
             }
-            entry.heard
-        });
-        unheard
+            self.0.added.notified().await;
+        }
     }
 
-    /// Waits until playout has told how much was heard of everything that was interrupted: a tick or two.
-    pub async fn interrupted_have_ended(&self) {
+    /// Cancels everything.
+    pub fn interrupt(&self) {
+        self.cancel_all(&mut self.lock());
+    }
+
+    /// Cancels everything and takes no more turns.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        self.cancel_all(&mut state);
+        drop(state);
+        self.0.added.notify_one();
+    }
+
+    /// Playout is gone: nothing more is heard, so whatever is left has ended.
+    pub fn end_all(&self) {
+        self.close();
+        let mut state = self.lock();
+        let extent = Extent { frames: 0, interrupted: true, at: Instant::now() };
+        while let Some((utterance, _)) = state.entries.first_key_value() {
+            let utterance = *utterance;
+            self.finish(&mut state, utterance, extent);
+        }
+    }
+
+    /// What waits has ended by that. What is being made ends with its maker, what is being heard when playout says how much
+    /// of it was.
+    fn cancel_all(&self, state: &mut State) {
+        let at = Instant::now();
+        for entry in state.entries.values_mut() {
+            entry.interrupted_at.get_or_insert(at);
+            entry.cancelled.cancel();
+        }
+        for turn in std::mem::take(&mut state.waiting) {
+            if let Say::ReplyTo(text) = &turn.say {
+                // That the user said it is remembered.
+                self.0.said.with(|history| history.remember(turn.utterance, text));
+            }
+            self.finish(state, turn.utterance, Extent { frames: 0, interrupted: true, at });
+        }
+    }
+
+    /// Waits until it is known how much was heard of everything before this utterance that was interrupted: a tick or two.
+    pub async fn interrupted_have_ended(&self, before: UtteranceId) {
         loop {
             // Before the look, so that no end is missed between the two.
             let mut ended = std::pin::pin!(self.0.ended.notified());
             ended.as_mut().enable();
-            if !self.lock().values().any(|entry| entry.interrupted_at.is_some()) {
+            if !self.lock().entries.range(..before).any(|(_, entry)| entry.interrupted_at.is_some()) {
                 return;
             }
             ended.await;
         }
     }
 
-    /// Marks the utterance as audible and gives the client's id of it; `None` if it was cancelled meanwhile.
-    pub fn heard(&self, utterance: UtteranceId) -> Option<Option<String>> {
-        let mut entries = self.lock();
-        let entry = entries.get_mut(&utterance)?;
-        entry.heard = true;
-        Some(entry.id.clone())
+    /// The utterance becomes audible.
+    pub fn started(&self, utterance: UtteranceId) {
+        let state = self.lock();
+        if let Some(entry) = state.entries.get(&utterance) {
+            self.0.notices.tell(&Notice::SpeechStarted { utterance, id: entry.id.clone() });
+        }
+    }
+
+    /// Tells something of an utterance, unless it has ended.
+    pub fn tell(&self, utterance: UtteranceId, notice: &Notice) {
+        let state = self.lock();
+        if state.entries.contains_key(&utterance) {
+            self.0.notices.tell(notice);
+        }
     }
 
     pub fn times(&self, utterance: UtteranceId) -> Option<TurnTimes> {
-        self.lock().get(&utterance).map(|entry| entry.times.clone())
+        self.lock().entries.get(&utterance).map(|entry| entry.times.clone())
     }
 
     /// A viewer says when it saw the first lip-synced frame. The first viewer counts, and what cannot be does not.
@@ -138,161 +241,92 @@ impl Active {
         }
     }
 
+    fn with_sentences<T>(&self, utterance: UtteranceId, work: impl FnOnce(&mut Sentences) -> T) -> Option<T> {
+        self.lock().entries.get_mut(&utterance).map(|entry| work(&mut entry.sentences))
+    }
+
     pub fn sentence_begins(&self, utterance: UtteranceId, text: String) {
-        if let Some(entry) = self.lock().get_mut(&utterance) {
-            entry.sentences.push(Sentence { text, frames: None, starts: Vec::new(), began: None });
-        }
+        self.with_sentences(utterance, |sentences| sentences.begins(text));
     }
 
     /// The voice tells when each word of the last sentence begins, in milliseconds.
     pub fn sentence_has_words(&self, utterance: UtteranceId, starts: Vec<u32>) {
-        if let Some(sentence) = self.lock().get_mut(&utterance).and_then(|entry| entry.sentences.last_mut()) {
-            sentence.starts = starts;
-        }
+        self.with_sentences(utterance, |sentences| sentences.last_has_words(starts));
     }
 
     /// The last sentence takes so many frames. If it is being heard already, its words are timed anew.
     pub fn sentence_has(&self, utterance: UtteranceId, frames: u64) -> Option<Heard> {
-        let mut entries = self.lock();
-        let sentences = &mut entries.get_mut(&utterance)?.sentences;
-        let sentence = sentences.last_mut()?;
-        sentence.frames = Some(frames);
-        let (text, starts, began) = (sentence.text.clone(), sentence.starts.clone(), sentence.began);
-        let number = sentences.len() - 1;
-        drop(entries);
-        let mut pace = self.pace();
-        pace.learn(&text, frames);
-        began.map(|began| Heard { number, began, words: pace.words(&text, &starts, Some(frames)) })
+        self.with_sentences(utterance, |sentences| sentences.last_has(&mut self.pace(), frames)).flatten()
     }
 
     /// The next sentence of the utterance is heard from this pair on. `None` if it has no words.
     pub fn sentence_began(&self, utterance: UtteranceId, at: FrameIndex) -> Option<Heard> {
-        let mut entries = self.lock();
-        let sentences = entries.get_mut(&utterance)?.sentences.iter_mut().enumerate();
-        // Playout never hears of one without a sound.
-        let mut waiting = sentences.filter(|(_, sentence)| sentence.began.is_none() && sentence.frames != Some(0));
-        let (number, sentence) = waiting.next()?;
-        sentence.began = Some(at);
-        let (text, starts, frames) = (sentence.text.clone(), sentence.starts.clone(), sentence.frames);
-        drop(entries);
-        let words = self.pace().words(&text, &starts, frames);
-        (!words.is_empty()).then_some(Heard { number, began: at, words })
+        self.with_sentences(utterance, |sentences| sentences.next_began(&self.pace(), at)).flatten()
     }
 
-    /// Forgets an utterance of which playout will report nothing, because nothing of it reached a viewer.
-    pub fn remove_if_unheard(&self, utterance: UtteranceId) {
-        let mut entries = self.lock();
-        if entries.get(&utterance).is_some_and(|entry| !entry.heard) {
-            entries.remove(&utterance);
-            drop(entries);
-            self.0.ended.notify_waiters();
+    /// The turn cannot go on. It ends by this when what was made of it has been heard.
+    pub fn fails(&self, utterance: UtteranceId, failure: Failure) {
+        if let Some(entry) = self.lock().entries.get_mut(&utterance) {
+            entry.failure.get_or_insert(failure);
         }
     }
 
-    /// What was heard of the utterance, which lasted so many frames.
-    pub fn spoken(&self, utterance: UtteranceId, frames: u64, interrupted: bool) -> Option<String> {
-        let frames = if interrupted { frames } else { u64::MAX };
-        let entries = self.lock();
-        let sentences = &entries.get(&utterance)?.sentences;
-        Some(spoken_part(&self.pace(), sentences, frames))
+    /// The turn has failed after so many frames: until they are heard, the history has what will have been.
+    pub fn will_have_said(&self, utterance: UtteranceId, frames: u64) {
+        let state = self.lock();
+        let entry = state.entries.get(&utterance).filter(|entry| entry.interrupted_at.is_none());
+        if let Some(Entry { sentences, .. }) = entry {
+            let text = sentences.spoken(&self.pace(), frames);
+            self.0.said.with(|history| history.said(utterance, &text));
+        }
     }
 
-    pub fn end(&self, utterance: UtteranceId) -> Option<Ended> {
-        let entry = self.lock().remove(&utterance)?;
+    /// The turn is over and nothing of it was ever given to playout, which will report nothing.
+    pub fn ended_unheard(&self, utterance: UtteranceId) {
+        let mut state = self.lock();
+        let interrupted = state.entries.get(&utterance).is_some_and(|entry| entry.interrupted_at.is_some());
+        self.finish(&mut state, utterance, Extent { frames: 0, interrupted, at: Instant::now() });
+    }
+
+    /// Playout reports that the utterance is over.
+    pub fn ended(&self, utterance: UtteranceId, extent: Extent) {
+        self.finish(&mut self.lock(), utterance, extent);
+    }
+
+    /// The one place where a turn ends. What ended already does not end again.
+    fn finish(&self, state: &mut State, utterance: UtteranceId, extent: Extent) {
+        let Some(Entry { id, interrupted_at, failure, sentences, .. }) = state.entries.remove(&utterance) else {
+            return;
+        };
+        let Extent { frames, interrupted, at } = extent;
+        let is_whole = !interrupted && failure.is_none();
+        let text_spoken = sentences.spoken(&self.pace(), if is_whole { u64::MAX } else { frames });
+        // What was spoken to its end is in the history as it was written.
+        if !is_whole {
+            self.0.said.with(|history| match failure.is_some() && text_spoken.is_empty() {
+                true => history.forget(utterance),
+                false => history.said(utterance, &text_spoken),
+            });
+        }
+        let how = if failure.is_some() {
+            "failed"
+        } else if interrupted {
+            "interrupted"
+        } else {
+            "spoken"
+        };
+        crate::metrics::utterance_ended(how);
+        if let Some(asked) = interrupted_at.filter(|_| frames > 0) {
+            crate::metrics::interrupted(at.saturating_duration_since(asked));
+        }
+        let spoken_ms = frames * 1000 / u64::from(FPS);
+        self.0.notices.tell(&match failure {
+            None => Notice::SpeechEnded { utterance, id, interrupted, spoken_ms, text_spoken },
+            Some(Failure { code, message }) => Notice::Failed { utterance, id, code, message, spoken_ms, text_spoken },
+        });
         self.0.ended.notify_waiters();
-        Some(Ended { id: entry.id, interrupted_at: entry.interrupted_at })
     }
-}
-
-/// The sentences that were heard whole and the words of the next that fit the frames left.
-fn spoken_part(pace: &Pace, sentences: &[Sentence], frames: u64) -> String {
-    let mut left = u128::from(frames) * FRAME_DURATION.as_millis();
-    let mut spoken: Vec<String> = Vec::new();
-    for Sentence { text, starts, frames, .. } in sentences {
-        let words = pace.words(text, starts, *frames);
-        let whole = u128::from(words.last().map_or(0, |word| word.end_ms));
-        let heard = words.into_iter().take_while(|word| u128::from(word.end_ms) <= left);
-        let text: String = heard.map(|word| word.text).collect();
-        spoken.extend((!text.is_empty()).then(|| text.trim_end().to_owned()));
-        if whole > left {
-            break;
-        }
-        left -= whole;
-    }
-    spoken.join(" ")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_spoken_is_what_fits_the_frames_that_were_heard() {
-        let sentence =
-            |text: &str, frames| Sentence { text: text.into(), frames: Some(frames), starts: vec![], began: None };
-        let sentences = [sentence("One two.", 20), sentence("Three four five six.", 40)];
-        let spoken = |frames| spoken_part(&Pace::new("en-us"), &sentences, frames);
-        assert_eq!(spoken(0), "");
-        assert_eq!(spoken(10), "One");
-        assert_eq!(spoken(20), "One two.");
-        assert_eq!(spoken(41), "One two. Three four");
-        assert_eq!(spoken(u64::MAX), "One two. Three four five six.");
-    }
-
-    #[test]
-    fn sentences_without_a_sound_are_passed_over_by_captions() {
-        let (active, utterance) = (Active::new("en-us"), UtteranceId::next());
-        active.add(utterance, None, TurnTimes::since(Instant::now()));
-        active.sentence_begins(utterance, "(silence)".to_owned());
-        assert!(active.sentence_has(utterance, 0).is_none());
-        active.sentence_begins(utterance, "One two.".to_owned());
-        let guessed = active.sentence_began(utterance, FrameIndex(7)).unwrap();
-        assert_eq!((guessed.number, guessed.began, guessed.words.len()), (1, FrameIndex(7), 2));
-        let known = active.sentence_has(utterance, 25).unwrap();
-        assert_eq!((known.number, known.began, known.words[1].end_ms), (1, FrameIndex(7), 1000));
-        assert!(active.sentence_began(utterance, FrameIndex(40)).is_none(), "there is no third");
-    }
-
-    #[test]
-    fn a_viewer_is_believed_once_and_only_what_can_be() {
-        let (active, utterance) = (Active::new("en-us"), UtteranceId::next());
-        let times = TurnTimes::since(Instant::now().checked_sub(Duration::from_millis(500)).unwrap());
-        active.add(utterance, None, times.clone());
-        let told = |after| {
-            active.shown(utterance, Duration::from_millis(after));
-            times.of(Stage::Shown)
-        };
-        assert_eq!(told(450), None, "nothing has left yet");
-        times.reach_after(Stage::FirstFrame, Duration::from_micros(400_900));
-        assert_eq!(told(399), None, "before it left");
-        assert_eq!(told(3_600_000), None, "in an hour");
-        active.shown(UtteranceId::next(), Duration::from_millis(450));
-        assert_eq!(told(400), Some(Duration::from_millis(400)), "as it was told of the frame");
-        assert_eq!(told(450), Some(Duration::from_millis(400)), "by the first viewer");
-    }
-
-    #[test]
-    fn an_interruption_cancels_queued_utterances_too() {
-        let active = Active::new("en-us");
-        let now = Instant::now();
-        let tokens = [(); 2].map(|()| active.add(UtteranceId::next(), None, TurnTimes::since(now)));
-        assert_eq!(active.cancel_all(now).len(), 2);
-        assert!(tokens.iter().all(CancellationToken::is_cancelled));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_next_turn_waits_until_it_is_known_what_was_heard() {
-        let active = Active::new("en-us");
-        let utterance = UtteranceId::next();
-        active.add(utterance, None, TurnTimes::since(Instant::now()));
-        active.heard(utterance);
-        active.interrupted_have_ended().await;
-        assert_eq!(active.cancel_all(Instant::now()), []);
-        let waiting = active.clone();
-        let waiting = tokio::spawn(async move { waiting.interrupted_have_ended().await });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        active.end(utterance);
-        waiting.await.unwrap();
-    }
-}
+mod tests;

@@ -2,28 +2,26 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
-
-use crate::signalling::Notice;
+use crate::signalling::{Notice, NoticeSender, Told};
 
 /// The viewers' connections; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Notices(Arc<Mutex<Vec<mpsc::Sender<Notice>>>>);
+pub struct Notices(Arc<Mutex<Vec<NoticeSender>>>);
 
 impl Notices {
-    pub fn add(&self, viewer: mpsc::Sender<Notice>) {
+    pub fn add(&self, viewer: NoticeSender) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(viewer);
     }
 
-    /// A viewer whose queue is full misses this one; one that is gone is forgotten.
+    /// A viewer whose queue is full misses this one, and will be told so; one that is gone is forgotten.
     pub fn tell(&self, notice: &Notice) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|viewer| match viewer.try_send(notice.clone()) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|viewer| match viewer.tell(notice.clone()) {
+            Told::Yes => true,
+            Told::Missed => {
                 crate::metrics::event_dropped();
                 true
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Told::Gone => false,
         });
     }
 }
@@ -32,20 +30,23 @@ impl Notices {
 mod tests {
     use super::*;
     use crate::ids::UtteranceId;
+    use crate::signalling::notices;
 
     #[tokio::test]
     async fn a_viewer_that_does_not_listen_delays_nobody() {
-        let notices = Notices::default();
-        let (deaf, _kept) = mpsc::channel(1);
-        let (listening, mut heard) = mpsc::channel(8);
-        notices.add(deaf);
-        notices.add(listening);
+        let viewers = Notices::default();
+        let (deaf, mut slow) = notices(1);
+        let (listening, mut heard) = notices(8);
+        viewers.add(deaf);
+        viewers.add(listening);
         let utterance = UtteranceId::next();
         for _ in 0..5 {
-            notices.tell(&Notice::SpeechStarted { utterance, id: None });
+            viewers.tell(&Notice::SpeechStarted { utterance, id: None });
         }
         for _ in 0..5 {
             assert_eq!(heard.recv().await, Some(Notice::SpeechStarted { utterance, id: None }));
         }
+        assert_eq!(slow.recv().await, Some(Notice::SpeechStarted { utterance, id: None }));
+        assert_eq!(slow.recv().await, Some(Notice::Missed { count: 4 }));
     }
 }

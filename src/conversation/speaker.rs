@@ -1,19 +1,23 @@
 //! Speaks one turn after the other: the reply is read and shown while its sentences are made into speech and spoken.
 //!
-//! Reading and speaking run beside each other: the text is shown as fast as it is written, and the voice follows. The
-//! first clause is spoken as soon as it is whole, then sentence by sentence, the next one made meanwhile.
+//! Reading (`reader`) and speaking run beside each other: the text is shown as fast as it is written, and the voice follows.
+//! The first clause is spoken as soon as it is whole, then sentence by sentence, the next one made meanwhile.
+//!
+//! A turn of which playout was given anything ends when playout says so, any other one here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::active::Active;
+use super::active::{Active, Failure};
+use super::own_voice::Stream;
+use super::reader::Reader;
 use super::{Captions, Notices, Said, Say, Turn};
-use crate::dialogue::{DialogueError, Reply, Responder};
+use crate::dialogue::{Reply, Responder};
 use crate::ids::UtteranceId;
 use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::driver::{Driver, DriverError};
@@ -25,10 +29,9 @@ use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 
 /// Sentences read and not yet spoken; a reply that is further ahead waits to be read.
 const SENTENCES: usize = 64;
-/// Text that comes faster is shown together, so that it never outruns a viewer's queue.
-const SHOW_EVERY: Duration = Duration::from_millis(30);
-/// Playout tells within two ticks what was heard of an interrupted utterance; a turn is not lost if it does not.
-const ENDS_WITHIN: Duration = Duration::from_millis(200);
+/// Playout tells within two ticks what was heard of an interrupted utterance. Only one that stands still takes this long,
+/// and a turn is not lost then.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Speaker {
     pub driver: Driver,
@@ -41,9 +44,46 @@ pub(super) struct Speaker {
     pub captions: Captions,
 }
 
+struct Progress {
+    utterance: UtteranceId,
+    id: Option<String>,
+    times: TurnTimes,
+    cancelled: CancellationToken,
+    /// Frames that playout was given.
+    frames: u64,
+    /// Viewers were told that mouths are missing.
+    warned: bool,
+}
+
+/// Why a turn stops before its end.
+enum Stop {
+    Cancelled,
+    /// What was given to playout is still spoken.
+    Failed(Failure),
+    /// What was given to playout may lack pictures for ever.
+    Broken(Failure),
+}
+
+impl From<DriverError> for Stop {
+    fn from(error: DriverError) -> Self {
+        let failure = |code| Failure { code, message: error.to_string() };
+        match error {
+            DriverError::Cancelled => Self::Cancelled,
+            DriverError::Speech(_) => Self::Failed(failure(ErrorCode::SpeechFailed)),
+            DriverError::Engine(_) | DriverError::Ended(_) => Self::Broken(failure(ErrorCode::LipSyncFailed)),
+        }
+    }
+}
+
+impl From<SpeechError> for Stop {
+    fn from(error: SpeechError) -> Self {
+        DriverError::from(error).into()
+    }
+}
+
 impl Speaker {
-    pub(super) async fn run(mut self, mut turns: mpsc::Receiver<Turn>) {
-        while let Some(turn) = turns.recv().await {
+    pub(super) async fn run(mut self) {
+        while let Some(turn) = self.active.next().await {
             let span = tracing::info_span!("utterance", id = %turn.utterance);
             self.turn(turn).instrument(span).await;
         }
@@ -51,59 +91,62 @@ impl Speaker {
 
     async fn turn(&mut self, turn: Turn) {
         let Turn { utterance, id, say, cancelled, times } = turn;
-        let mut progress = Progress { utterance, id, times, cancelled, sound_heard: false, failed: false };
-        let spoken = match say {
-            // Forgotten while it waited. That the user said it is remembered.
-            Say::ReplyTo(text) if progress.cancelled.is_cancelled() => {
-                self.begin(utterance, &text).await;
-                Err(DriverError::Cancelled)
-            }
-            _ if progress.cancelled.is_cancelled() => Err(DriverError::Cancelled),
-            Say::Sound(stream) => self.segment(&mut progress, String::new(), stream).await,
+        let mut progress = Progress { utterance, id, times, cancelled, frames: 0, warned: false };
+        let stop = self.say(&mut progress, say).await.err().filter(|_| !progress.cancelled.is_cancelled());
+        if let Some(Stop::Failed(failure) | Stop::Broken(failure)) = &stop {
+            tracing::warn!(error = failure.message, "an utterance failed");
+            self.active.fails(utterance, failure.clone());
+            self.active.will_have_said(utterance, progress.frames);
+        }
+        if let Some(Stop::Broken(_)) = stop {
+            progress.cancelled.cancel();
+        }
+        if progress.frames == 0 {
+            self.active.ended_unheard(utterance);
+        } else if self.driver.end_utterance(utterance, &progress.cancelled).await.is_err() {
+            // All turns of the session end with playout's events.
+            tracing::warn!("playout has ended");
+        }
+    }
+
+    async fn say(&mut self, progress: &mut Progress, say: Say) -> Result<(), Stop> {
+        let utterance = progress.utterance;
+        match say {
+            Say::Sound(stream) => self.own_voice(progress, stream).await,
             Say::Exactly(text) => {
-                self.begin(utterance, "").await;
+                self.begin(progress, "").await?;
                 let whole: Reply = Box::pin(stream::iter([Ok(text)]));
-                self.text(&mut progress, whole, SentenceSplitter::new(), None).await
+                self.text(progress, whole, SentenceSplitter::new(), None).await
             }
             Say::ReplyTo(text) => {
-                self.begin(utterance, &text).await;
+                self.begin(progress, &text).await?;
                 let reply = self.responder.reply(self.said.with(|history| history.messages()));
                 let times = progress.times.clone();
                 let reply = Box::pin(reply.inspect_ok(move |_| times.reach(Stage::FirstToken, Instant::now())));
-                self.text(&mut progress, reply, SentenceSplitter::clause_first(), Some(CodeBlocks::default())).await
-            }
-        };
-        let ended = match spoken {
-            Ok(()) => self.driver.end_utterance(utterance, &progress.cancelled).await,
-            Err(error) => Err(error),
-        };
-        match ended {
-            Ok(()) if progress.sound_heard => {}
-            // Cancelled while heard: playout reports the end. Cancelled before: nobody waits for an end.
-            Ok(()) | Err(DriverError::Cancelled) => self.active.remove_if_unheard(utterance),
-            Err(error) => {
-                tracing::warn!(%error, "an utterance failed");
-                crate::metrics::utterance_ended("failed");
-                let code = if matches!(error, DriverError::Speech(_)) {
-                    ErrorCode::SpeechFailed
-                } else {
-                    ErrorCode::LipSyncFailed
-                };
-                self.notices.tell(&Notice::Error { code, message: error.to_string(), fatal: false });
-                // What was already handed on is still heard, and reported as ended by playout.
-                if self.driver.end_utterance(utterance, &progress.cancelled).await.is_err() || !progress.sound_heard {
-                    self.active.remove_if_unheard(utterance);
-                }
+                tracing::debug!(%utterance, "asked for a reply");
+                self.text(progress, reply, SentenceSplitter::clause_first(), Some(CodeBlocks::default())).await
             }
         }
     }
 
-    /// Enters the turn into the history, once that says what was heard of the turn before.
-    async fn begin(&self, utterance: UtteranceId, user: &str) {
-        if tokio::time::timeout(ENDS_WITHIN, self.active.interrupted_have_ended()).await.is_err() {
+    /// Enters the turn into the history, once that says what was heard of the turns before. One that is cancelled by then
+    /// is entered too: that the user said it is remembered.
+    async fn begin(&self, progress: &Progress, user: &str) -> Result<(), Stop> {
+        let ended = tokio::time::timeout(ENDS_WITHIN, self.active.interrupted_have_ended(progress.utterance));
+        let told = progress.cancelled.run_until_cancelled(ended).await;
+        if matches!(told, Some(Err(_))) {
             tracing::warn!("playout has not told how much of an interrupted utterance was heard");
         }
-        self.said.with(|history| history.begin(utterance, user));
+        self.said.with(|history| history.begin(progress.utterance, user));
+        if progress.cancelled.is_cancelled() { Err(Stop::Cancelled) } else { Ok(()) }
+    }
+
+    /// Speaks what a client says itself.
+    async fn own_voice(&mut self, progress: &mut Progress, stream: Stream) -> Result<(), Stop> {
+        let (sender, sound) = mpsc::channel(1);
+        let (fed, spoken) = tokio::join!(stream.feed(sender), self.segment(progress, String::new(), sound));
+        spoken?;
+        fed.map_err(|silent| Stop::Failed(Failure { code: ErrorCode::BadAudio, message: silent.to_string() }))
     }
 
     /// Reads, shows and speaks a text.
@@ -113,42 +156,26 @@ impl Speaker {
         reply: Reply,
         splitter: SentenceSplitter,
         code_blocks: Option<CodeBlocks>,
-    ) -> Result<(), DriverError> {
+    ) -> Result<(), Stop> {
         let (sentences, queue) = mpsc::channel(SENTENCES);
-        let reader = Reader {
-            notices: self.notices.clone(),
-            utterance: progress.utterance,
-            id: progress.id.clone(),
-            splitter,
-            code_blocks,
-            sentences,
-        };
-        let cancelled = progress.cancelled.clone();
-        let reading = async {
-            // Returning drops the reply, and with it the connection that it comes from.
-            tokio::select! {
-                biased;
-                () = cancelled.cancelled() => None,
-                read = reader.run(reply) => Some(read),
-            }
-        };
-        let (read, ()) = tokio::try_join!(async { Ok(reading.await) }, self.say(progress, queue))?;
-        let Some(Read { text, error }) = read else { return Err(DriverError::Cancelled) };
         let utterance = progress.utterance;
+        let (active, id) = (self.active.clone(), progress.id.clone());
+        let reader = Reader { active, utterance, id, splitter, code_blocks, sentences };
+        let cancelled = progress.cancelled.clone();
+        // Returning drops the reply, and with it the connection that it comes from.
+        let reading = async { cancelled.run_until_cancelled(reader.run(reply)).await.ok_or(Stop::Cancelled) };
+        let (text, ()) = tokio::try_join!(reading, self.sentences(progress, queue))?;
         self.said.with(|history| match progress.cancelled.is_cancelled() {
             // How much of it was heard, playout tells.
             true => {}
             false if text.is_empty() => history.forget(utterance),
             false => history.said(utterance, &text),
         });
-        if error.is_some() && !progress.sound_heard {
-            crate::metrics::utterance_ended("failed");
-        }
         Ok(())
     }
 
     /// Speaks sentences as they come; while one is spoken the next is being made.
-    async fn say(&mut self, progress: &mut Progress, mut queue: mpsc::Receiver<String>) -> Result<(), DriverError> {
+    async fn sentences(&mut self, progress: &mut Progress, mut queue: mpsc::Receiver<String>) -> Result<(), Stop> {
         let (tts, voice) = (Arc::clone(&self.tts), self.voice.clone());
         let mut next = made(&mut queue, &*tts, &voice).await;
         while let Some(speech) = next {
@@ -160,37 +187,24 @@ impl Speaker {
         Ok(())
     }
 
-    async fn segment(
-        &mut self,
-        progress: &mut Progress,
-        sentence: String,
-        speech: PcmStream,
-    ) -> Result<(), DriverError> {
-        self.active.sentence_begins(progress.utterance, sentence);
+    async fn segment(&mut self, progress: &mut Progress, sentence: String, speech: PcmStream) -> Result<(), Stop> {
         let (active, utterance) = (self.active.clone(), progress.utterance);
+        active.sentence_begins(utterance, sentence);
         let words = move |starts| active.sentence_has_words(utterance, starts);
-        let outcome = self.driver.speak(utterance, speech, &progress.cancelled, &progress.times, words).await?;
-        if let Some(heard) = self.active.sentence_has(progress.utterance, outcome.frames) {
-            self.captions.tell(progress.utterance, heard);
+        let spoken = self.driver.speak(utterance, speech, &progress.cancelled, &progress.times, words).await;
+        progress.frames += self.driver.announced();
+        let outcome = spoken?;
+        if let Some(heard) = self.active.sentence_has(utterance, outcome.frames) {
+            self.captions.tell(utterance, heard);
         }
-        progress.sound_heard |= outcome.frames > 0;
         if let Some(error) = outcome.lip_sync_error
-            && !std::mem::replace(&mut progress.failed, true)
+            && !std::mem::replace(&mut progress.warned, true)
         {
             let message = format!("the voice goes on without lip-sync: {error}");
             self.notices.tell(&Notice::Error { code: ErrorCode::LipSyncFailed, message, fatal: false });
         }
         Ok(())
     }
-}
-
-struct Progress {
-    utterance: UtteranceId,
-    id: Option<String>,
-    times: TurnTimes,
-    cancelled: CancellationToken,
-    sound_heard: bool,
-    failed: bool,
 }
 
 /// The next sentence that can be spoken and its speech, which is on its way.
@@ -204,79 +218,5 @@ async fn made(
         if let Some(text) = spoken(&sentence, &voice.language) {
             return Some(tts.speak(&text, voice).map(|speech| (sentence, speech)));
         }
-    }
-}
-
-/// Shows a text as it comes and cuts it into sentences.
-struct Reader {
-    notices: Notices,
-    utterance: UtteranceId,
-    id: Option<String>,
-    splitter: SentenceSplitter,
-    /// Leaves out what a model writes and nobody wants to hear; what a client has spoken is spoken whole.
-    code_blocks: Option<CodeBlocks>,
-    sentences: mpsc::Sender<String>,
-}
-
-/// What came of a reply.
-struct Read {
-    text: String,
-    error: Option<DialogueError>,
-}
-
-impl Reader {
-    async fn run(mut self, mut reply: Reply) -> Read {
-        let mut text = String::new();
-        // How much of the text is shown, and when more may be.
-        let (mut shown, mut next_show) = (0, tokio::time::Instant::now());
-        let outcome = loop {
-            let piece = tokio::select! {
-                biased;
-                piece = reply.next() => piece,
-                () = tokio::time::sleep_until(next_show), if shown < text.len() => {
-                    self.show(&text[shown..], false);
-                    (shown, next_show) = (text.len(), tokio::time::Instant::now() + SHOW_EVERY);
-                    continue;
-                }
-            };
-            let piece = match piece {
-                Some(Ok(piece)) => piece,
-                Some(Err(error)) => break Err(error),
-                None => break Ok(()),
-            };
-            text.push_str(&piece);
-            if tokio::time::Instant::now() >= next_show {
-                self.show(&text[shown..], false);
-                (shown, next_show) = (text.len(), tokio::time::Instant::now() + SHOW_EVERY);
-            }
-            let prose = self.code_blocks.as_mut().map_or_else(|| piece.clone(), |blocks| blocks.push(&piece));
-            for sentence in self.splitter.push(&prose) {
-                // Nobody speaks any more: the turn has failed, and whoever waits for it knows.
-                if self.sentences.send(sentence).await.is_err() {
-                    return Read { text, error: None };
-                }
-            }
-        };
-        self.show(&text[shown..], true);
-        let prose = self.code_blocks.as_mut().map(CodeBlocks::finish).unwrap_or_default();
-        for rest in self.splitter.push(&prose).into_iter().chain(self.splitter.finish()) {
-            let _ = self.sentences.send(rest).await;
-        }
-        let error = outcome.err();
-        if let Some(error) = &error {
-            let code = match error {
-                DialogueError::RateLimited { .. } => ErrorCode::LlmRateLimited,
-                _ => ErrorCode::LlmFailed,
-            };
-            tracing::warn!(%error, "no reply, or not all of it");
-            self.notices.tell(&Notice::Error { code, message: error.to_string(), fatal: false });
-        }
-        Read { text, error }
-    }
-
-    fn show(&self, content: &str, is_final: bool) {
-        let Self { utterance, id, .. } = self;
-        let notice = Notice::Text { content: content.to_owned(), utterance: *utterance, id: id.clone(), is_final };
-        self.notices.tell(&notice);
     }
 }

@@ -33,8 +33,23 @@ impl History {
     /// The user has spoken, or, with nothing said by them, the avatar is about to speak of its own accord.
     pub fn begin(&mut self, utterance: UtteranceId, user: &str) {
         let turn = Turn { utterance, user: user.trim().to_owned(), avatar: String::new() };
-        self.turns.push_back(turn);
+        self.enter(turn);
+        // What was neither asked nor heard is only kept while it may still be said.
+        self.turns.retain(|turn| turn.utterance >= utterance || !(turn.user.is_empty() && turn.avatar.is_empty()));
         self.prune();
+    }
+
+    /// The user has said this and nobody will answer it, since it was cancelled while it waited.
+    pub fn remember(&mut self, utterance: UtteranceId, user: &str) {
+        self.enter(Turn { utterance, user: user.trim().to_owned(), avatar: String::new() });
+        self.prune();
+    }
+
+    /// In the order in which turns were taken: one that is cancelled while it waits may be entered before the one that is
+    /// about to begin.
+    fn enter(&mut self, turn: Turn) {
+        let place = self.turns.partition_point(|other| other.utterance < turn.utterance);
+        self.turns.insert(place, turn);
     }
 
     /// What the avatar said in a turn: all of it if it was heard to the end, else what of it was.
@@ -69,13 +84,6 @@ impl History {
     }
 
     fn prune(&mut self) {
-        // What was neither asked nor heard is only kept while it may still be said.
-        let last = self.turns.len().saturating_sub(1);
-        let mut at = 0;
-        self.turns.retain(|turn| {
-            at += 1;
-            at > last || !(turn.user.is_empty() && turn.avatar.is_empty())
-        });
         let mut tokens: usize = self.turns.iter().map(Turn::tokens).sum();
         while tokens > self.budget
             && self.turns.len() > 1
@@ -115,6 +123,28 @@ mod tests {
         history.said(utterance, "Once upon a time");
         history.begin(UtteranceId::next(), "Stop. What is the time?");
         assert_eq!(contents(&history), ["Tell me a story.", "Once upon a time", "Stop. What is the time?"]);
+    }
+
+    #[test]
+    fn what_is_being_said_is_kept_whatever_is_remembered_meanwhile() {
+        let mut history = History::new(1000);
+        let [saying, waiting, next] = [(); 3].map(|()| UtteranceId::next());
+        history.begin(saying, "");
+        history.remember(waiting, "One?");
+        history.said(waiting, "");
+        history.said(saying, "Once upon a time");
+        history.begin(next, "Two?");
+        assert_eq!(contents(&history), ["Once upon a time", "One?\nTwo?"]);
+    }
+
+    #[test]
+    fn turns_are_in_the_order_of_their_utterances_whenever_they_begin() {
+        let mut history = History::new(1000);
+        let [first, second, third] = [(); 3].map(|()| UtteranceId::next());
+        history.begin(second, "Two?");
+        history.begin(first, "One?");
+        history.begin(third, "Three?");
+        assert_eq!(contents(&history), ["One?\nTwo?\nThree?"]);
     }
 
     #[test]

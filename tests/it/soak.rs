@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mouthpiece::audience::Audience;
 use mouthpiece::avatar::Avatar;
 use mouthpiece::compose::Composer;
-use mouthpiece::conversation::{Conversation, Notices, Parts};
+use mouthpiece::conversation::{Conversation, Notices, OwnVoice, Parts};
 use mouthpiece::dialogue::{Dialogues, Persona, llm};
 use mouthpiece::ids::{SessionId, UtteranceId};
 use mouthpiece::lipsync::devices::Devices;
@@ -22,7 +22,7 @@ use mouthpiece::lipsync::driver::Driver;
 use mouthpiece::lipsync::engine::Engine;
 use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthFrame, MouthRun};
 use mouthpiece::playout::{I420Frame, Pair, PairSink, Playout, PlayoutClock, SessionPlayout};
-use mouthpiece::signalling::{Command, Notice};
+use mouthpiece::signalling::{self, Command, Notice, NoticeReceiver};
 use mouthpiece::speech::tts::espeak::Espeak;
 use mouthpiece::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 use mouthpiece::timeline::{LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
@@ -197,7 +197,7 @@ impl Held {
 /// The conversation and what is told of it.
 struct Talk {
     conversation: Conversation,
-    notices: mpsc::Receiver<Notice>,
+    notices: NoticeReceiver,
     progress: watch::Receiver<u64>,
     left: Arc<Mutex<Left>>,
     model: Service,
@@ -205,7 +205,8 @@ struct Talk {
 
 impl Talk {
     fn says(&self, content: &str, id: &str) {
-        self.conversation.submit(Command::Text { content: content.into(), id: Some(id.into()) }).unwrap();
+        let text = Command::Text { content: content.into(), id: Some(id.into()) };
+        self.conversation.submit(text, &OwnVoice::default()).unwrap();
     }
 
     /// Reads notices up to one that fits. What ended lasted as long as its pairs.
@@ -216,8 +217,8 @@ impl Talk {
                 match &notice {
                     Notice::Error { message, .. } => panic!("{message}"),
                     Notice::SpeechEnded { utterance, spoken_ms, .. } => {
-                        let pairs = self.left.lock().unwrap().spoken.remove(utterance);
-                        assert_eq!(pairs.map(|pairs| pairs * 40), Some(*spoken_ms), "of what was heard");
+                        let pairs = self.left.lock().unwrap().spoken.remove(utterance).unwrap_or(0);
+                        assert_eq!(pairs * 40, *spoken_ms, "of what was heard");
                     }
                     _ => {}
                 }
@@ -275,7 +276,7 @@ impl Talk {
         }
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         if number % 4 != 3 {
-            self.conversation.submit(Command::Interrupt).unwrap();
+            self.conversation.interrupt();
             if !before_a_word {
                 self.ends(&name, true).await;
             }
@@ -349,14 +350,14 @@ async fn talk_for_two_hours() -> String {
     let sink = Watching { own, last: 0, heard: None, pairs: 0, left: Arc::clone(&left), progress };
     let (events, playout_events) = mpsc::channel(64);
     let id = SessionId::next();
-    let session = playout.add(id, Arc::clone(&avatar), Box::new(sink), events).unwrap();
+    let session = playout.add(id, Arc::clone(&avatar), Box::new(sink), events).await.unwrap();
     // With no deadlines the engine skips no mouth: every new picture then has a mouth of its own.
     let session = SessionPlayout { pose: Arc::default(), ..session };
     let audience = Audience::default();
     let _seat = audience.enter();
     let voice = avatar.manifest.voice.clone();
     let (responder, history) = dialogues.of("Tiny", &Persona::default(), &voice.language);
-    let (notices, (told, heard)) = (Notices::default(), mpsc::channel(1024));
+    let (notices, (told, heard)) = (Notices::default(), signalling::notices(1024));
     notices.add(told);
     let parts = Parts {
         driver: Driver::new(devices.desk(), composer.clone(), avatar, handle, session, audience),
@@ -386,7 +387,7 @@ async fn talk_for_two_hours() -> String {
             warm = Some(talk.held(None).await);
         }
     }
-    talk.conversation.submit(Command::Interrupt).unwrap();
+    talk.conversation.interrupt();
     let warm = warm.unwrap();
     let after = talk.held(Some(warm)).await;
     let held = format!("after {WARM} turns {warm:?}, after {TURNS} turns {after:?}");
