@@ -35,6 +35,10 @@ impl LipSync for NoMouths {
         Ok(AvatarHandle(0))
     }
 
+    fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+        Ok(())
+    }
+
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         Ok(runs.iter().map(|_| Vec::new()).collect())
     }
