@@ -11,6 +11,9 @@ const MAX_NAME: usize = 48;
 /// A tag with attributes is no longer.
 const MAX_TAG: usize = 256;
 
+/// HTML unless its attributes say that it folds up a thought.
+pub(super) const DETAILS: &str = "details";
+
 /// What a mark means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
@@ -154,6 +157,14 @@ fn tag(text: &str, slash: bool, rest: &str) -> Lexed {
             Some('>') => found(text, &after[1..], half(&normal(name), Edge::Ends)),
             Some(_) => Lexed::No,
         },
+        // Open WebUI folds thoughts up so.
+        ' ' if !slash && name.eq_ignore_ascii_case("details") => match rest.find('>') {
+            Some(end) if rest[..end].contains("reasoning") => {
+                found(text, &rest[end + 1..], Some(Mark::Thought(Edge::Begins, DETAILS.to_owned())))
+            }
+            None if rest.len() <= MAX_TAG => Lexed::Open,
+            _ => Lexed::No,
+        },
         _ if mark.is_none() => Lexed::No,
         // Only what brackets something has attributes.
         '/' | '=' | ' ' | '\n' | '\t' if !matches!(mark, Some(Mark::End | Mark::EndOrStrike | Mark::BeginOrStrike)) => {
@@ -208,12 +219,13 @@ fn named_tag(name: &str, slash: bool) -> Option<Mark> {
         ("s", true) => return Some(Mark::EndOrStrike),
         ("s", false) => return Some(Mark::BeginOrStrike),
         (
-            "eos" | "eot" | "eod" | "eoa" | "eoh" | "end_of_turn" | "end_of_utterance" | "end_of_text" | "endoftext"
-            | "end_of_sentence",
+            "eos" | "eot" | "eod" | "eoa" | "eoh" | "eos_id" | "eot_id" | "im_end" | "end_of_turn" | "end_of_utterance"
+            | "end_of_text" | "endoftext" | "end_of_sentence",
             false,
         ) => return Some(Mark::End),
         ("bos" | "pad" | "unk" | "sop" | "gmask", false) => return Some(Mark::Nothing),
         ("start_of_turn", false) => return Some(Mark::Header { is_line: true }),
+        (DETAILS, true) => return Some(Mark::Thought(Edge::Ends, DETAILS.to_owned())),
         _ => {}
     }
     // Of a maker: `seed:think`, `minimax:tool_call`, `longcat_tool_call`.
@@ -235,9 +247,10 @@ fn token(name: &str, slash: bool) -> Mark {
     let name = name.strip_suffix("_token").unwrap_or(name);
     match name {
         "end" => return Mark::MessageEnd,
-        "im_end" | "eot_id" | "eom_id" | "eot" | "eom" | "end_of_text" | "endoftext" | "end_of_turn" | "endofturn"
-        | "end_of_sentence" | "end_of_message" | "end_of_utterance" | "eos" | "return" | "call" | "stop"
-        | "turn_end" | "message_end" | "assistant_end" | "end_of_assistant" => return Mark::End,
+        "im_end" | "eot_id" | "eom_id" | "eos_id" | "eod_id" | "eot" | "eom" | "eod" | "endofsentence"
+        | "endofmessage" | "end_of_text" | "endoftext" | "end_of_turn" | "endofturn" | "end_of_sentence"
+        | "end_of_message" | "end_of_utterance" | "eos" | "return" | "call" | "stop" | "turn_end" | "message_end"
+        | "assistant_end" | "end_of_assistant" => return Mark::End,
         "im_start" | "turn_start" => return Mark::Header { is_line: true },
         "start_header_id" | "header_start" | "start_of_role" | "role_start" | "start" | "begin" => {
             return Mark::Header { is_line: false };
@@ -311,26 +324,16 @@ fn edge(name: &str, slash: bool) -> (Edge, &str) {
     (if slash { Edge::Ends } else { Edge::Begins }, base.unwrap_or(name))
 }
 
+/// By its parts: `thought_process`, `inner_thoughts`, `reasoning_content`.
 fn is_thought(name: &str) -> bool {
-    matches!(
-        name,
-        "think"
-            | "thinking"
-            | "thought"
-            | "thoughts"
-            | "antthinking"
-            | "reasoning"
-            | "reflection"
-            | "reflexion"
-            | "scratchpad"
-            | "scratch_pad"
-            | "analysis"
-            | "inner_monologue"
-            | "internal_monologue"
-            | "inner_thoughts"
-            | "chain_of_thought"
-            | "cot"
-    )
+    let is_part = |part: &str| {
+        matches!(
+            part,
+            "think" | "thinking" | "thought" | "thoughts" | "reasoning" | "monologue" | "scratchpad" | "antthinking"
+        )
+    };
+    name.split('_').any(is_part)
+        || matches!(name, "reflection" | "reflexion" | "scratch_pad" | "analysis" | "cot" | "internal")
 }
 
 /// Models begin with `<think>` and end with `</thinking>`.
@@ -377,6 +380,9 @@ mod tests {
             ("<seed:think>", thought(begins)),
             ("<thinking type=\"deep\">", thought(begins)),
             ("<think/>", Mark::Nothing),
+            ("</think >", thought(ends)),
+            ("<thought_process>", thought(begins)),
+            ("<details type=\"reasoning\" done=\"true\">", Mark::Thought(begins, "details".into())),
             ("[/THINK]", thought(ends)),
             ("◁/think▷", thought(ends)),
             ("<|START_THINKING|>", thought(begins)),

@@ -5,7 +5,7 @@
 //! what marks look like (`marks`), and thoughts that come in a field of their own (`llm::chunk`).
 //! Sources: OpenAI's "harmony response format"; chat templates and parsers of vLLM, SGLang and llama.cpp.
 
-use super::marks::{Edge, FIRST, Lexed, Mark, lex};
+use super::marks::{DETAILS, Edge, FIRST, Lexed, Mark, lex};
 
 /// How OpenAI's open models look where a server drops their marks and keeps the words between: "analysisWe need to ...
 /// assistantfinalHello."
@@ -263,6 +263,7 @@ impl Thoughtless {
                 self.place = Place::Header(Header::Channel { is_line: *is_line }, String::new());
             }
             (_, Mark::Thought(Edge::Begins, name)) => self.place = Place::Thought(Some(name.clone())),
+            (_, Mark::Thought(Edge::Ends, name)) if name == DETAILS => self.plain(written, said),
             (_, Mark::Thought(Edge::Ends, _)) => self.is_lone = true,
             (_, Mark::Call(Edge::Begins, name)) => self.place = Place::Call(name.clone()),
             (_, Mark::CallToTheEnd) => self.place = Place::CallToTheEnd,
@@ -336,6 +337,7 @@ mod tests {
             "<think>hm</think><answer>Nine.</answer>",
             "<think></think>\n\nNine.",
             "<think/>Nine.",
+            "<details type=\"reasoning\" done=\"true\">\n<summary>Thought for 3 s</summary>\n> hm\n</details>\nNine.",
             "<|channel|>analysis<|message|>a <|x|> b<|end|><|start|>assistant<|channel|>final<|message|>Nine.<|return|>",
             "<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>\
              <|start|>assistant<|channel|>final<|message|>Nine.<|end|>",
@@ -420,6 +422,7 @@ mod tests {
             "x <- y <| z |> w [",
             "Write `<think>` and \"</think>\" around it, “<tool_call>” and '<|im_end|>' too.",
             "It was <s>ten</s> nine. ◁ is a triangle.",
+            "<details>more</details> <details open>x</details>",
             "<p>Nine</p><br/><a href=\"x\">here</a>",
         ] {
             is_said_as(text, text);

@@ -10,6 +10,23 @@ const MAX_CHARACTERS: usize = 300;
 const KEY_PREFIXES: [&str; 8] = ["sk-", "pk-", "gsk_", "hf_", "xai-", "AIza", "nvapi-", "eyJ"];
 const KEY_CHARACTERS: usize = 10;
 
+/// Where words are, the best first.
+const FIELDS: [&str; 13] = [
+    "error",
+    "message",
+    "error_msg",
+    "errorMessage",
+    "error_message",
+    "status_msg",
+    "base_resp",
+    "detail",
+    "msg",
+    "reason",
+    "title",
+    "type",
+    "code",
+];
+
 /// The message in the body of a refusal; nothing if it holds none that a person would read.
 pub fn of_refusal(body: &[u8], key: Option<&Key>) -> String {
     let text = String::from_utf8_lossy(body);
@@ -27,9 +44,8 @@ fn message(value: &Value, depth: usize) -> Option<String> {
     match value {
         Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
         Value::Array(all) if depth < 4 => all.iter().find_map(|one| message(one, depth + 1)),
-        Value::Object(fields) if depth < 4 => ["error", "message", "detail", "msg", "reason", "code"]
-            .into_iter()
-            .find_map(|name| message(fields.get(name)?, depth + 1)),
+        Value::Number(code) if depth > 0 => Some(code.to_string()),
+        Value::Object(fields) if depth < 4 => FIELDS.into_iter().find_map(|name| message(fields.get(name)?, depth + 1)),
         _ => None,
     }
 }
@@ -72,6 +88,8 @@ mod tests {
             (r#"{"object":"error","message":"The model does not exist.","code":404}"#, "The model does not exist."),
             (r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, "field required"),
             (r#"[{"error":{"code":400,"message":"API key not valid."}}]"#, "API key not valid."),
+            (r#"{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#, "insufficient balance"),
+            (r#"{"error":{"message":"","code":529}}"#, "529"),
             ("Internal\nServer Error", "Internal Server Error"),
             ("<html>502</html>", ""),
             ("{}", ""),

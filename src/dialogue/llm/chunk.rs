@@ -125,7 +125,9 @@ fn error(value: &Value) -> Option<Value> {
         && ((has(&["message", "msg", "error_msg", "detail"])
             && has(&["code", "error_code", "status_code", "statusCode"]))
             || value["detail"].is_string());
-    (is_there || is_plain).then(|| value.clone())
+    // MiniMax's, which is 0 with every answer.
+    let is_status = !is_nothing(&value["base_resp"]["status_code"]);
+    (is_there || is_plain || is_status).then(|| value.clone())
 }
 
 /// Adds what a string says, or the parts of a list that are text; tells whether there were thoughts or calls among them.
@@ -135,7 +137,13 @@ fn content(value: &Value, text: &mut String) -> bool {
             text.push_str(said);
             false
         }
-        Value::Array(parts) => parts.iter().fold(false, |thinks, part| content(part, text) || thinks),
+        Value::Array(parts) => {
+            let mut thinks = false;
+            for part in parts {
+                thinks |= content(part, text);
+            }
+            thinks
+        }
         Value::Object(_) => match value["type"].as_str().unwrap_or("text") {
             _ if is_thought(value) => true,
             "text" | "output_text" => content(&value["text"], text) | content(&value["value"], text),
@@ -232,6 +240,7 @@ mod tests {
             r#"{"code":"InvalidApiKey","message":"m","request_id":"1"}"#,
             r#"{"error_code":17,"error_msg":"m"}"#,
             r#"{"detail":"m"}"#,
+            r#"{"choices":null,"base_resp":{"status_code":1008,"status_msg":"m"}}"#,
             r#"[{"error":{"code":400,"message":"m"}}]"#,
         ] {
             assert!(Chunk::read(data).unwrap().error.is_some(), "{data}");
@@ -242,6 +251,7 @@ mod tests {
             r#"{"error":{},"choices":[]}"#,
             r#"{"error":"","choices":[],"code":0,"message":"ok"}"#,
             r#"{"type":"ping"}"#,
+            r#"{"choices":[],"base_resp":{"status_code":0,"status_msg":"ok"}}"#,
         ] {
             assert_eq!(Chunk::read(data).unwrap().error, None, "{data}");
         }

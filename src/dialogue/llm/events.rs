@@ -119,11 +119,11 @@ impl Events {
         }
     }
 
-    /// Nothing more will come: what is left is an event without its end.
+    /// Nothing more will come: what is left behind the last whole line is an event without its end.
     pub(super) fn end(&mut self) -> Result<(), String> {
         let line = self.bytes.split();
         self.searched = 0;
-        if !line.is_empty() && !(self.after_cr && *line == *b"\n") {
+        if !line.is_empty() {
             self.take(&String::from_utf8_lossy(&line))?;
         }
         self.dispatch();
@@ -136,7 +136,7 @@ impl Events {
     }
 
     fn line(&mut self) -> Result<Option<BytesMut>, String> {
-        if self.after_cr && self.bytes.first().is_some() {
+        if self.after_cr && !self.bytes.is_empty() {
             self.after_cr = false;
             if self.bytes.first() == Some(&b'\n') {
                 self.bytes.advance(1);
