@@ -44,6 +44,7 @@ const PROBLEMS = {
   peer_failed: "The video connection was lost. Trying again.",
   server_full: "All places are taken just now. Trying again.",
   shutting_down: "The server is restarting. It will be back.",
+  missed: "This connection is too slow: some of the conversation is missing here.",
 };
 
 const element = (id) => document.getElementById(id);
@@ -60,6 +61,11 @@ window.mouthpiece = client;
 /** Replies by the id of their utterance: the bubble, its text, whether the avatar has begun to say it. */
 const replies = new Map();
 let waiting = null;
+/** The turn whose answer is waited for. */
+let waitingFor = null;
+let turnsSent = 0;
+/** Other pages of the session have turns of their own. */
+const pageId = Math.random().toString(36).slice(2);
 let lastProblem = null;
 
 function add(node) {
@@ -91,8 +97,9 @@ function turn(kind, text) {
   return node;
 }
 
-function showWaiting() {
+function showWaiting(id) {
   hideWaiting();
+  waitingFor = id;
   const node = document.createElement("div");
   node.className = "turn avatar waiting";
   node.setAttribute("aria-hidden", "true");
@@ -104,14 +111,21 @@ function showWaiting() {
 function hideWaiting() {
   waiting?.remove();
   waiting = null;
+  waitingFor = null;
+}
+
+/** Something is told of a turn: if it is the one that is waited for, its answer is here. */
+function answers({ id }) {
+  if (id !== undefined && id === waitingFor) hideWaiting();
 }
 
 function announce(text) {
   element("announce").textContent = text;
 }
 
-function problem({ code, message: detail = "" }) {
-  hideWaiting();
+function problem({ code, message: detail = "", id }) {
+  // One of another's turn leaves mine alone.
+  if (id === undefined || id === waitingFor) hideWaiting();
   // A server that says the same on every attempt is quoted once.
   if (lastProblem?.isConnected && lastProblem === history.lastElementChild && lastProblem.dataset.detail === detail) return;
   const heading = PROBLEMS[code];
@@ -132,7 +146,7 @@ client.addEventListener("text", ({ detail }) => {
   let reply = replies.get(detail.utterance_id);
   if (!reply) {
     if (!detail.content) return;
-    hideWaiting();
+    answers(detail);
     reply = { node: turn("avatar", ""), text: "" };
     replies.set(detail.utterance_id, reply);
     add(reply.node);
@@ -144,16 +158,22 @@ client.addEventListener("text", ({ detail }) => {
   if (detail.final) announce(reply.text);
 });
 
-client.addEventListener("speech_started", () => {
-  hideWaiting();
+client.addEventListener("speech_started", ({ detail }) => {
+  answers(detail);
   showSpeaking();
 });
 
 client.addEventListener("speech_ended", ({ detail }) => {
+  answers(detail);
+  ended(detail, detail.interrupted ? "Stopped" : null);
+});
+
+/** A turn has ended. `why` not all of it was heard, if so. */
+function ended(detail, why) {
   showSpeaking();
   const reply = replies.get(detail.utterance_id);
   replies.delete(detail.utterance_id);
-  if (!reply || !detail.interrupted) return;
+  if (!reply || why === null) return;
   const content = reply.node.querySelector(".content");
   const spoken = detail.text_spoken ?? "";
   if (reply.text.startsWith(spoken)) {
@@ -163,12 +183,20 @@ client.addEventListener("speech_ended", ({ detail }) => {
     content.replaceChildren(spoken, rest);
   }
   const mark = document.createElement("small");
-  mark.textContent = "Stopped";
+  mark.textContent = why;
   reply.node.append(mark);
   scrollDown();
+}
+
+client.addEventListener("error", ({ detail }) => {
+  if (detail.utterance_id !== undefined) ended(detail, "Broken off");
+  problem(detail);
 });
 
-client.addEventListener("error", ({ detail }) => problem(detail));
+client.addEventListener("missed", ({ detail: { count } }) => {
+  showSpeaking();
+  problem({ code: "missed", message: `${count} messages of the server were missed.` });
+});
 
 // ---- Captions ---------------------------------------------------------------------------------------------------------
 
@@ -204,10 +232,11 @@ element("captions-toggle").addEventListener("click", ({ currentTarget }) => {
 // ---- Writing ----------------------------------------------------------------------------------------------------------
 
 function send() {
-  if (!client.sendText(message.value)) return;
+  const id = `${pageId}-${++turnsSent}`;
+  if (!client.sendText(message.value, id)) return;
   add(turn("user", message.value.trim()));
   scrollDown();
-  showWaiting();
+  showWaiting(id);
   message.value = "";
   fit();
   // Whoever writes to the avatar wants to hear it, unless they said otherwise.

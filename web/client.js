@@ -72,7 +72,10 @@ const AUDIO_BUFFERED_BYTES = 256 * 1024;
  * One viewer of an avatar.
  *
  * Every message of the server is dispatched as a CustomEvent named after its `type` with the message as `detail`:
- * `session`, `text`, `speech_started`, `latency`, `speech_ended`, `error`, ... Besides:
+ * `session`, `text`, `speech_started`, `latency`, `speech_ended`, `error`, `missed`, ... Every turn that the server takes
+ * ends in exactly one message that carries its `utterance_id`, and its `id` if it had one: `speech_ended`, or `error` with
+ * `utterance_id`; both say in `spoken_ms` and `text_spoken` what was heard of it. An `error` with `id` alone refuses a turn.
+ * Besides:
  *
  * | event | `detail` |
  * |---|---|
@@ -276,13 +279,23 @@ export class AvatarWebRTCClient extends EventTarget {
         this.#awaitShown(message, performance.now());
         break;
       case "caption":
+        // What is heard has started, even if the message that said so was missed.
+        this.#speaking.add(message.utterance_id);
         this.#captions.take(message);
+        break;
+      case "missed":
+        // What was being said may have ended since.
+        this.#speaking.clear();
         break;
       case "pong":
         if (typeof message.sent_at === "number") this.#signallingRoundTrip = performance.now() - message.sent_at;
         break;
       case "error":
         if (OFFER_ERRORS.has(message.code)) this.#answerCame();
+        if (message.utterance_id !== undefined) {
+          this.#speaking.delete(message.utterance_id);
+          this.#captions.forget(message.utterance_id);
+        }
         break;
     }
     if (message?.type) this.#emit(message.type, message);
@@ -308,7 +321,7 @@ export class AvatarWebRTCClient extends EventTarget {
   /**
    * A user's turn: the avatar answers it.
    * @param {string} text
-   * @param {string} [id] comes back with what is said to it
+   * @param {string} [id] comes back with what is said to it, and with its end
    * @returns {boolean} whether it was sent; false if there is nothing to say or no connection
    */
   sendText(text, id) {
@@ -318,7 +331,7 @@ export class AvatarWebRTCClient extends EventTarget {
   /**
    * Has the avatar say exactly this.
    * @param {string} text
-   * @param {string} [id] comes back with `speech_started` and `speech_ended`
+   * @param {string} [id] comes back with `speech_started` and with its end
    * @returns {boolean} whether it was sent
    */
   speak(text, id) {
@@ -360,9 +373,10 @@ export class AvatarWebRTCClient extends EventTarget {
   /**
    * Lets the client's own voice move the avatar: `startAudio`, any number of `sendAudio`, `endAudio`.
    * @param {number} sampleRate 8000 to 48000
+   * @param {string} [id] comes back with `speech_started` and with its end
    */
-  startAudio(sampleRate) {
-    return this.#send({ type: "audio_start", sample_rate: sampleRate });
+  startAudio(sampleRate, id) {
+    return this.#send({ type: "audio_start", sample_rate: sampleRate, id });
   }
 
   /**

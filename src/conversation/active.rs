@@ -300,7 +300,7 @@ impl Active {
         };
         let Extent { frames, interrupted, at } = extent;
         let is_whole = !interrupted && failure.is_none();
-        let text_spoken = sentences.spoken(&self.pace(), if is_whole { u64::MAX } else { frames });
+        let text_spoken = if is_whole { sentences.whole() } else { sentences.spoken(&self.pace(), frames) };
         // What was spoken to its end is in the history as it was written.
         if !is_whole {
             self.0.said.with(|history| match failure.is_some() && text_spoken.is_empty() {

@@ -62,6 +62,12 @@ impl Sentences {
         (!words.is_empty()).then_some(Heard { number, began: at, words })
     }
 
+    /// All of them that had a sound.
+    pub fn whole(&self) -> String {
+        let texts = self.0.iter().filter(|sentence| sentence.frames != Some(0)).map(|sentence| sentence.text.trim());
+        texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
     /// The sentences that were heard whole and the words of the next that fit the frames left.
     pub fn spoken(&self, pace: &Pace, frames: u64) -> String {
         let mut left = u128::from(frames) * FRAME_DURATION.as_millis();
@@ -93,12 +99,15 @@ mod tests {
             sentences.begins(text.to_owned());
             sentences.last_has(&mut pace, frames);
         }
+        sentences.begins("(without a sound)".to_owned());
+        sentences.last_has(&mut pace, 0);
         let spoken = |frames| sentences.spoken(&pace, frames);
         assert_eq!(spoken(0), "");
         assert_eq!(spoken(10), "One");
         assert_eq!(spoken(20), "One two.");
         assert_eq!(spoken(41), "One two. Three four");
-        assert_eq!(spoken(u64::MAX), "One two. Three four five six.");
+        assert_eq!(spoken(60), "One two. Three four five six.");
+        assert_eq!(sentences.whole(), spoken(60));
     }
 
     #[test]

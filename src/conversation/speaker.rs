@@ -49,8 +49,6 @@ struct Progress {
     id: Option<String>,
     times: TurnTimes,
     cancelled: CancellationToken,
-    /// Frames that playout was given.
-    frames: u64,
     /// Viewers were told that mouths are missing.
     warned: bool,
 }
@@ -91,17 +89,19 @@ impl Speaker {
 
     async fn turn(&mut self, turn: Turn) {
         let Turn { utterance, id, say, cancelled, times } = turn;
-        let mut progress = Progress { utterance, id, times, cancelled, frames: 0, warned: false };
+        let mut progress = Progress { utterance, id, times, cancelled, warned: false };
+        let before = self.driver.announced();
         let stop = self.say(&mut progress, say).await.err().filter(|_| !progress.cancelled.is_cancelled());
+        let frames = self.driver.announced() - before;
         if let Some(Stop::Failed(failure) | Stop::Broken(failure)) = &stop {
             tracing::warn!(error = failure.message, "an utterance failed");
             self.active.fails(utterance, failure.clone());
-            self.active.will_have_said(utterance, progress.frames);
+            self.active.will_have_said(utterance, frames);
         }
         if let Some(Stop::Broken(_)) = stop {
             progress.cancelled.cancel();
         }
-        if progress.frames == 0 {
+        if frames == 0 {
             self.active.ended_unheard(utterance);
         } else if self.driver.end_utterance(utterance, &progress.cancelled).await.is_err() {
             // All turns of the session end with playout's events.
@@ -163,8 +163,9 @@ impl Speaker {
         let reader = Reader { active, utterance, id, splitter, code_blocks, sentences };
         let cancelled = progress.cancelled.clone();
         // Returning drops the reply, and with it the connection that it comes from.
-        let reading = async { cancelled.run_until_cancelled(reader.run(reply)).await.ok_or(Stop::Cancelled) };
+        let reading = async { Ok(cancelled.run_until_cancelled(reader.run(reply)).await) };
         let (text, ()) = tokio::try_join!(reading, self.sentences(progress, queue))?;
+        let Some(text) = text else { return Err(Stop::Cancelled) };
         self.said.with(|history| match progress.cancelled.is_cancelled() {
             // How much of it was heard, playout tells.
             true => {}
@@ -191,9 +192,7 @@ impl Speaker {
         let (active, utterance) = (self.active.clone(), progress.utterance);
         active.sentence_begins(utterance, sentence);
         let words = move |starts| active.sentence_has_words(utterance, starts);
-        let spoken = self.driver.speak(utterance, speech, &progress.cancelled, &progress.times, words).await;
-        progress.frames += self.driver.announced();
-        let outcome = spoken?;
+        let outcome = self.driver.speak(utterance, speech, &progress.cancelled, &progress.times, words).await?;
         if let Some(heard) = self.active.sentence_has(utterance, outcome.frames) {
             self.captions.tell(utterance, heard);
         }

@@ -124,11 +124,15 @@ struct Play {
     conversation: Conversation,
     history: Said,
     told: NoticeReceiver,
+    /// Frames of each utterance that left.
+    heard: Heard,
     _notices: NoticeSender,
     tracker: TaskTracker,
     shutdown: CancellationToken,
     removed: CancellationToken,
 }
+
+type Heard = Arc<Mutex<BTreeMap<UtteranceId, u64>>>;
 
 /// A session's place in playout.
 async fn play(
@@ -136,6 +140,7 @@ async fn play(
     mut commands: mpsc::Receiver<playout::Command>,
     events: mpsc::Sender<Event>,
     removed: CancellationToken,
+    heard: Heard,
 ) {
     let mut ticks = tokio::time::interval(FRAME_DURATION);
     let mut index = FrameIndex(0);
@@ -145,7 +150,9 @@ async fn play(
             schedule.apply(command);
         }
         if goes_on {
-            schedule.tick();
+            if let Some(utterance) = schedule.tick().utterance {
+                *heard.lock().unwrap().entry(utterance).or_default() += 1;
+            }
         } else {
             schedule.close();
         }
@@ -172,7 +179,8 @@ impl Play {
         let (commands, queue) = mpsc::channel(256);
         let (events, playout_events) = mpsc::channel(64);
         let (tracker, shutdown, removed) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        tracker.spawn(play(Schedule::new(Arc::clone(&avatar)), queue, events, removed.clone()));
+        let heard = Heard::default();
+        tracker.spawn(play(Schedule::new(Arc::clone(&avatar)), queue, events, removed.clone(), Arc::clone(&heard)));
         let playout =
             SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
         let (desk, composer) = (stage.devices.desk(), stage.composer.clone());
@@ -193,7 +201,7 @@ impl Play {
         };
         let conversation = Conversation::start(parts, &tracker, &shutdown);
         let history = conversation.active.said();
-        Self { conversation, history, told, _notices: sender, tracker, shutdown, removed }
+        Self { conversation, history, told, heard, _notices: sender, tracker, shutdown, removed }
     }
 
     fn says(&self, content: &str, id: &str) {
@@ -411,8 +419,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..40)
 }
 
-/// Performs it, and gives the ids of the turns that were taken and everything that was told.
-async fn perform(stage: &Stage, acts: Vec<Act>, closes_early: bool) -> (Vec<String>, Vec<Notice>) {
+/// Performs it, and gives the ids of the turns that were taken, everything that was told and everything that was heard.
+async fn perform(stage: &Stage, acts: Vec<Act>, closes_early: bool) -> (Vec<String>, Vec<Notice>, Heard) {
     let play = Play::begin(stage);
     let mut clients = [OwnVoice::default(), OwnVoice::default()];
     let mut taken = Vec::new();
@@ -446,18 +454,18 @@ async fn perform(stage: &Stage, acts: Vec<Act>, closes_early: bool) -> (Vec<Stri
         tokio::time::sleep(LONG).await;
         assert!(play.conversation.active.is_idle(), "all has ended before the session closes");
     }
-    let told = play.close().await;
-    (taken, told)
+    let heard = Arc::clone(&play.heard);
+    (taken, play.close().await, heard)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     /// Whatever clients, models and voices do in whatever order: each turn that is taken ends in one message that carries its
-    /// id, nothing is told of it after that, and nothing is told of a turn that was refused.
+    /// id and says how much was heard, nothing is told of it after that, and nothing of a turn that was refused.
     #[test]
     fn every_turn_ends_once(acts in acts(), closes_early in any::<bool>()) {
-        let (taken, told) = on_a_clock_of_its_own(async {
+        let (taken, told, heard) = on_a_clock_of_its_own(async {
             let stage = Stage::set().await;
             let performed = perform(&stage, acts, closes_early).await;
             stage.strike();
@@ -467,8 +475,12 @@ proptest! {
         for notice in &told {
             let utterance = utterance_of(notice);
             prop_assert!(utterance.is_none_or(|utterance| !ended.contains_key(&utterance)), "after its end: {notice:?}");
-            if let Notice::SpeechEnded { spoken_ms, text_spoken, .. } | Notice::Failed { spoken_ms, text_spoken, .. } = notice {
-                prop_assert!(*spoken_ms > 0 || text_spoken.is_empty(), "spoken in no time: {notice:?}");
+            if let Notice::SpeechEnded { utterance, spoken_ms, text_spoken, .. }
+            | Notice::Failed { utterance, spoken_ms, text_spoken, .. } = notice
+            {
+                let frames = heard.lock().unwrap().get(utterance).copied().unwrap_or(0);
+                prop_assert_eq!(*spoken_ms, frames * 1000 / u64::from(FPS), "of what was heard: {:?}", notice);
+                prop_assert!(frames > 0 || text_spoken.is_empty(), "spoken in no time: {notice:?}");
             }
             if let Some((utterance, id)) = end(notice) {
                 ended.insert(utterance, id.expect("the client's own id"));

@@ -70,7 +70,7 @@ pub struct Driver {
     ahead: Arc<Semaphore>,
     /// The pose after the last frame of everything sent so far.
     end_pose: u64,
-    /// Frames announced to playout of the stream that is spoken, or was last.
+    /// Frames announced to playout so far.
     announced: AtomicU64,
     /// Smoothed time from knowing a segment's first frame's sound to having its mouth.
     first_mouth: Duration,
@@ -114,7 +114,7 @@ impl Driver {
         Arc::clone(&self.playout.volume)
     }
 
-    /// Frames of the last stream that playout was given, however it went with it.
+    /// Frames that playout was given so far, also of streams that failed, were cancelled or whose speaking was dropped.
     pub fn announced(&self) -> u64 {
         self.announced.load(Ordering::Relaxed)
     }
@@ -130,13 +130,12 @@ impl Driver {
         times: &TurnTimes,
         words: impl Fn(Vec<u32>),
     ) -> Result<Outcome, DriverError> {
-        self.announced.store(0, Ordering::Relaxed);
         let outcome = tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(DriverError::Cancelled),
             outcome = self.run(utterance, speech, cancelled, times, words) => outcome,
         };
-        if outcome.is_err() {
+        if !matches!(outcome, Ok(_) | Err(DriverError::Speech(_))) {
             // What was planned will not be shown, so the next segment starts where the idle loop stands.
             self.end_pose = 0;
         }
@@ -177,6 +176,9 @@ impl Driver {
         if planned.frames > 0 {
             self.end_pose = planned.end_pose;
         }
+        if let Some(error) = planned.failure {
+            return Err(error.into());
+        }
         if let Some(took) = finished.first_mouth {
             self.first_mouth = (self.first_mouth * 3 + took) / 4;
         }
@@ -210,6 +212,8 @@ struct Planner<'a> {
 struct Planned {
     frames: u64,
     end_pose: u64,
+    /// Why there are no more.
+    failure: Option<SpeechError>,
 }
 
 impl<'a> Planner<'a> {
@@ -244,17 +248,14 @@ impl<'a> Planner<'a> {
     /// flight.
     async fn run(mut self, mut speech: PcmStream, words: impl Fn(Vec<u32>)) -> Result<Planned, DriverError> {
         let mut resamplers: Option<(Resampler, Resampler)> = None;
-        let read = self.read(&mut speech, words, &mut resamplers).await;
-        // What a voice said before it failed is spoken. The segment ends in any case: playout would wait for more of it.
-        let planned = match &read {
-            Ok(()) | Err(DriverError::Speech(_)) => self.finish(resamplers).await,
-            Err(_) => Ok(()),
-        };
+        let failure = spoken_up_to(self.read(&mut speech, words, &mut resamplers).await)?;
+        // What a voice said before it failed is spoken.
+        let failure = failure.or(spoken_up_to(self.finish(resamplers).await)?);
+        // In any case, or playout would wait for more of it.
         if self.begun {
             self.send(Command::EndSegment { segment: self.segment }).await?;
         }
-        read.and(planned)?;
-        Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames })
+        Ok(Planned { frames: self.frames, end_pose: self.start_pose + self.frames, failure })
     }
 
     /// Takes in the stream as it comes and plans what can be planned.
@@ -426,6 +427,15 @@ impl<'a> Planner<'a> {
 
     async fn send(&self, command: Command) -> Result<(), DriverError> {
         self.driver.playout.commands.send(command).await.map_err(|_| DriverError::Ended("playout"))
+    }
+}
+
+/// A fault of the voice ends a segment, any other one leaves nothing of it.
+fn spoken_up_to(outcome: Result<(), DriverError>) -> Result<Option<SpeechError>, DriverError> {
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(DriverError::Speech(error)) => Ok(Some(error)),
+        Err(error) => Err(error),
     }
 }
 

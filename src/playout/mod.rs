@@ -445,12 +445,13 @@ mod tests {
             spoken.push(utterance);
             let audio = Box::new([1; PLAYOUT_SAMPLES_PER_FRAME]);
             let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
-            for command in [
+            let commands = [
                 Command::Begin { segment, utterance, start_pose: 0, cancelled: cancelled.clone() },
                 Command::Frame { segment, audio, own: true, permit },
                 Command::EndSegment { segment },
                 Command::EndUtterance { utterance, cancelled },
-            ] {
+            ];
+            for command in commands {
                 session.commands.send(command).await.unwrap();
             }
         }

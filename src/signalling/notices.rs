@@ -167,12 +167,12 @@ mod tests {
                     if tells {
                         sender.tell(notice(next));
                         next += 1;
-                    } else if receiver.told.len() > 0 {
+                    } else if !receiver.told.is_empty() {
                         check(receiver.recv().await, &mut expected);
                     }
                     assert!(receiver.told.len() <= room + 1);
                 }
-                while receiver.told.len() > 0 {
+                while !receiver.told.is_empty() {
                     check(receiver.recv().await, &mut expected);
                 }
                 assert_eq!(expected, next);

@@ -1,5 +1,9 @@
 //! The wire protocol, version 1: JSON text frames on `GET /ws`, whose field `type` says what they are.
 //!
+//! In here: one type per direction, reading and writing them, and what is wrong with a message that cannot be read.
+//! Not in here: what a message does (`session`), sockets (`connection`), what SDP may hold (`media`).
+//! Runs on: whichever task calls it; nothing here waits.
+//!
 //! # How a turn ends
 //!
 //! `text`, `speak` and `audio_start` begin a turn, and so does speech into a microphone. One that is refused is answered by
@@ -12,13 +16,9 @@
 //! - `error` with `utterance_id`: something failed. It comes when what was made before the fault has been heard, and says as
 //!   `speech_ended` does how much that was.
 //!
-//! Nothing more is told of an utterance after its end. An `error` without `utterance_id` ends no turn: the mouth that could
-//! not be drawn while the voice goes on, the microphone that was not understood. A client that reads too slowly is told by
-//! `missed` that it does not know everything.
-//!
-//! In here: one type per direction, reading and writing them, and what is wrong with a message that cannot be read.
-//! Not in here: what a message does (`session`), sockets (`connection`), what SDP may hold (`media`).
-//! Runs on: whichever task calls it; nothing here waits.
+//! Nothing more is told of an utterance after its end. A `fatal` error, or the end of the connection, ends all of them. An
+//! `error` without `utterance_id` ends no turn: the mouth that could not be drawn while the voice goes on, the microphone
+//! that was not understood. A client that reads too slowly is told by `missed` that it does not know everything.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -454,28 +454,33 @@ async fn metrics_tell_the_way_of_an_utterance() {
     let url = format!("ws://{}/ws?session=both", served.address);
     let _viewer = Watching::start(&url);
     let (mut socket, _) = connect_async(url).await.unwrap();
-    socket
-        .send(Message::text(json!({"type": "speak", "content": "Hello there, Bob.", "id": "mine"}).to_string()))
-        .await
-        .unwrap();
-    let ended = loop {
-        let message = next(&mut socket).await.unwrap();
-        if message["type"] == "speech_ended" {
-            break message;
-        }
-    };
-    assert_eq!((&ended["interrupted"], &ended["text_spoken"]), (&json!(false), &json!("Hello there, Bob.")));
-    assert!((400..4000).contains(&ended["spoken_ms"].as_u64().unwrap()), "{ended}");
-    let text = http(&served.address, "/metrics").await;
+    let (mut spoken, mut is_drawn) = (0, false);
+    // A machine that is short of time may draw no mouth in time for one utterance.
+    while !is_drawn {
+        let speak = json!({"type": "speak", "content": "Hello there, Bob.", "id": "mine"});
+        socket.send(Message::text(speak.to_string())).await.unwrap();
+        let ended = loop {
+            let message = next(&mut socket).await.unwrap();
+            is_drawn |= message["type"] == "latency";
+            if message["type"] == "speech_ended" {
+                break message;
+            }
+        };
+        assert_eq!((&ended["interrupted"], &ended["text_spoken"]), (&json!(false), &json!("Hello there, Bob.")));
+        assert!((400..4000).contains(&ended["spoken_ms"].as_u64().unwrap()), "{ended}");
+        spoken += 1;
+    }
+    let all = format!("mouthpiece_turn_stage_seconds_count{{stage=\"first_audio\"}} {spoken}");
     for name in [
-        "mouthpiece_turn_stage_seconds_count{stage=\"first_audio\"} 1",
-        "mouthpiece_turn_stage_seconds_count{stage=\"first_frame\"} 1",
-        "mouthpiece_turn_stage_seconds_count{stage=\"first_packet\"} 1",
+        all.as_str(),
+        "mouthpiece_turn_stage_seconds_count{stage=\"first_frame\"} ",
+        "mouthpiece_turn_stage_seconds_count{stage=\"first_packet\"} ",
         "mouthpiece_pairs_total{shows=\"mouth\"}",
         "mouthpiece_mouth_frames_total{kind=\"fresh\"}",
         "mouthpiece_infer_seconds_bucket",
     ] {
-        assert!(text.contains(name), "{name} is not in\n{text}");
+        // Encoders tell of their packets a moment after the viewers have them.
+        metrics_with(&served.address, name).await;
     }
     assert!(http(&served.address, "/readyz").await.contains("200 OK"));
 }
@@ -512,6 +517,18 @@ async fn a_turn_is_told_with_its_stages_and_counted_when_it_is_shown() {
         let counted = format!("mouthpiece_turn_stage_seconds_count{{stage=\"{stage}\"}} 1");
         assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
     }
+}
+
+/// Waits until this is among the metrics.
+async fn metrics_with(address: &str, name: &str) {
+    let found = async {
+        let mut look = tokio::time::interval(std::time::Duration::from_millis(10));
+        while !http(address, "/metrics").await.contains(name) {
+            look.tick().await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, found).await.unwrap_or_else(|_| panic!("{name} is not among the metrics"));
 }
 
 async fn http(address: &str, path: &str) -> String {

@@ -154,6 +154,47 @@ async fn an_interruption_closes_the_model_and_the_voice_each_time_and_ends_what_
     assert!(metrics.contains("mouthpiece_interrupt_to_idle_seconds_count 5"), "{metrics}");
 }
 
+#[tokio::test]
+async fn clients_of_one_session_speak_with_voices_of_their_own_and_every_turn_ends_once_for_all_of_them() {
+    const RATE: usize = 16_000;
+    let served = Served::start_with(&[], tempfile::NamedTempFile::new().unwrap());
+    let (mut one, mut other) = (served.client_of("both").await, served.client_of("both").await);
+    for (client, id) in [(&mut one, "one"), (&mut other, "other")] {
+        client.send(json!({"type": "audio_start", "sample_rate": RATE, "id": id})).await;
+    }
+    // The voices come at the same time; one client ends its own, the other one leaves in the middle.
+    for _ in 0..10 {
+        one.sends_sound(RATE / 10).await;
+        other.sends_sound(RATE / 10).await;
+    }
+    one.send(json!({"type": "audio_end"})).await;
+    other.sends_sound(RATE * 3 / 5).await;
+    let mut ended = std::collections::BTreeMap::new();
+    let mut ends = |seen: Vec<Value>| {
+        for end in seen.into_iter().filter(|message| message["type"] == "speech_ended" || message["type"] == "error") {
+            let id = end["id"].as_str().unwrap().to_owned();
+            assert!(end["utterance_id"].is_string() && ended.insert(id, end).is_none(), "{ended:#?}");
+        }
+    };
+    let of = |id: &'static str| move |message: &Value| message["type"] == "speech_ended" && message["id"] == id;
+    ends(one.until(of("one")).await);
+    drop(other);
+    ends(one.until(of("other")).await);
+    // Queued behind one that is heard, and cancelled; after that there is room at once.
+    let long = "This sentence is long enough to be interrupted before it has come to its end.";
+    for id in ["heard", "second", "third"] {
+        one.send(json!({"type": "speak", "content": long, "id": id})).await;
+    }
+    one.until(|message| message["type"] == "speech_started" && message["id"] == "heard").await;
+    one.send(json!({"type": "text", "content": "Say: That is all.", "id": "last"})).await;
+    ends(one.until(of("last")).await);
+    let told = |id: &str| (ended[id]["interrupted"].as_bool().unwrap(), ended[id]["spoken_ms"].as_u64().unwrap());
+    assert_eq!((told("one"), told("other")), ((false, 1000), (false, 1600)));
+    assert!(told("heard").0 && told("heard").1 > 0 && !told("last").0, "{ended:#?}");
+    assert_eq!((told("second"), told("third")), ((true, 0), (true, 0)));
+    assert_eq!(ended.len(), 6);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a figure: takes five minutes of a quiet machine"]
 async fn how_soon_an_interruption_stops_everything() {

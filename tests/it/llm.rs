@@ -150,6 +150,12 @@ impl Client {
         self.socket.send(Message::text(message.to_string())).await.unwrap();
     }
 
+    /// So many samples of a voice of its own.
+    pub(crate) async fn sends_sound(&mut self, samples: usize) {
+        let tone = (0..samples).flat_map(|at| (8_000 * (1 - 2 * (at as i16 / 40 % 2))).to_le_bytes());
+        self.socket.send(Message::binary(tone.collect::<Vec<u8>>())).await.unwrap();
+    }
+
     /// Everything from here to the first message that fits, which is the last.
     pub(crate) async fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         let from = self.seen.len();
@@ -167,6 +173,11 @@ impl Client {
 
     pub(crate) async fn until_type(&mut self, kind: &str) -> Vec<Value> {
         self.until(|message| message["type"] == kind).await
+    }
+
+    /// Waits until a whole sentence has been heard.
+    async fn until_second_sentence(&mut self) {
+        self.until(|message| message["type"] == "caption" && message["sentence"] == 1).await;
     }
 
     /// A turn that goes well, cut short once it is heard.
@@ -239,9 +250,7 @@ async fn an_interruption_closes_the_connection_and_the_history_keeps_what_was_he
     let served = Served::start(model.port);
     let mut client = served.client().await;
     client.says("count").await;
-    client.until_type("speech_started").await;
-    // A whole sentence has been heard when the text of some more is there.
-    client.until(|message| message["content"].as_str().is_some_and(|text| text.contains("11"))).await;
+    client.until_second_sentence().await;
     let asked = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     client.send(json!({"type": "interrupt"})).await;
     client.says("the next one").await;
@@ -250,8 +259,10 @@ async fn an_interruption_closes_the_connection_and_the_history_keeps_what_was_he
     assert_eq!(ended["interrupted"], true);
     let heard = ended["text_spoken"].as_str().unwrap().to_owned();
     client.until(|message| message["type"] == "speech_started" && message["id"] == "the next one").await;
+    let of_count = |request: &Value| contents(request).last().is_some_and(|last| last == "user: count");
+    model.wait_for(|request| of_count(request) && !request["closed_at"].is_null()).await;
     let requests = model.requests().await;
-    let closed = requests[0]["closed_at"].as_f64().expect("the connection is closed");
+    let closed = requests[0]["closed_at"].as_f64().unwrap();
     eprintln!("closed {:.0} ms after the interruption", (closed - asked) * 1000.0);
     assert!(heard.starts_with("This is the"), "{heard}");
     let expected = ["user: count", &format!("assistant: {heard}"), "user: the next one"];
@@ -264,17 +275,21 @@ async fn a_new_text_stops_the_answer_before_it_and_whatever_still_waits() {
     let served = Served::start(model.port);
     let mut client = served.client().await;
     client.says("count").await;
-    client.until_type("speech_started").await;
-    client.until(|message| message["content"].as_str().is_some_and(|text| text.contains("11"))).await;
+    client.until_second_sentence().await;
     for content in ["no", "wait", "the next one"] {
         client.says(content).await;
     }
     let seen = client.until(|message| message["type"] == "speech_started" && message["id"] == "the next one").await;
-    let ended = of_type(&seen, "speech_ended");
-    assert_eq!((ended.len(), &ended[0]["id"], &ended[0]["interrupted"]), (1, &json!("count"), &json!(true)));
-    let heard = ended[0]["text_spoken"].as_str().unwrap();
+    // Each ends in one message of its own, those too of which nothing was heard.
+    let end_of = |id: &str| {
+        let ends: Vec<&Value> = of_type(&seen, "speech_ended").into_iter().filter(|end| end["id"] == id).collect();
+        assert_eq!((ends.len(), &ends[0]["interrupted"]), (1, &json!(true)), "{id}: {seen:#?}");
+        ends[0]["text_spoken"].as_str().unwrap()
+    };
+    let (heard, unheard) = (end_of("count"), [end_of("no"), end_of("wait")]);
+    assert_eq!(unheard, ["", ""]);
+    model.wait_for(|request| !request["closed_at"].is_null()).await;
     let requests = model.requests().await;
-    assert!(!requests[0]["closed_at"].is_null(), "the connection of the answer that was stopped is still open");
     // What was said and not answered is still known.
     let expected = ["user: count", &format!("assistant: {heard}"), "user: no\nwait\nthe next one"];
     assert_eq!(contents(requests.last().unwrap())[1..], expected);
@@ -321,6 +336,11 @@ async fn every_fault_of_a_model_is_one_error_and_the_next_turn_works() {
         assert_eq!((&error["code"], &error["fatal"]), (&json!(code), &json!(false)), "{fault}: {error}");
         let message = error["message"].as_str().unwrap();
         assert!(message.contains(words) && message.len() < 500, "{fault}: {message}");
+        // It is the end of the turn, and says how much of it was heard.
+        assert_eq!((&error["id"], error["utterance_id"].is_string()), (&json!(fault), true), "{error}");
+        let begun = ["stall", "break", "llama", "cut", "drop", "flood"].contains(&fault);
+        assert_eq!(error["text_spoken"], if begun { "So far so good." } else { "" }, "{error}");
+        assert_eq!((error["spoken_ms"] != 0, of_type(&seen, "speech_ended").len()), (begun, 0), "{seen:#?}");
         client.is_answered(&format!("good morning after {fault}")).await;
     }
     let log = served.log();

@@ -52,6 +52,8 @@ struct Spoken {
     given: Vec<Arc<[f32]>>,
     mouths: Vec<(u64, Arc<crate::playout::I420Frame>)>,
     start_pose: u64,
+    /// Of the next segment, unless idle is further.
+    next_pose: u64,
     avatar: Arc<Avatar>,
 }
 
@@ -99,12 +101,13 @@ async fn perform(pieces: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
     given.lock().unwrap().clear();
     let times = TurnTimes::since(std::time::Instant::now());
     let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times, |_| ()).await;
-    assert_eq!(driver.announced(), outcome.as_ref().map_or(driver.announced(), |outcome| outcome.frames));
+    let (counted, next_pose) = (driver.announced(), driver.end_pose);
     drop(driver);
     let (announced, mouths, start_pose, segments_ended) = collecting.await.unwrap();
+    assert_eq!(counted, announced as u64);
     tokio::task::spawn_blocking(|| assert!(engine_thread.join() && compose_thread.join())).await.unwrap();
     let given = std::mem::take(&mut *given.lock().unwrap());
-    Spoken { outcome, announced, segments_ended, given, mouths, start_pose, avatar }
+    Spoken { outcome, announced, segments_ended, given, mouths, start_pose, next_pose, avatar }
 }
 
 impl Spoken {
@@ -154,6 +157,7 @@ async fn what_a_voice_said_before_it_failed_is_spoken_and_its_segment_ends() {
     let spoken = perform(vec![Ok(PcmChunk::new(tone, LIPSYNC_RATE)), Err(fault)], None, true).await;
     assert!(matches!(spoken.outcome, Err(DriverError::Speech(_))));
     assert_eq!((spoken.announced, spoken.mouths.len()), (12, 12));
+    assert_eq!(spoken.next_pose, spoken.start_pose + 12, "what comes next does not make the head jump");
     assert_eq!(spoken.segments_ended, 1, "playout would wait for more of it, and so would every turn behind it");
 }
 

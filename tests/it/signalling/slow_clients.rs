@@ -62,6 +62,35 @@ async fn a_client_that_does_not_read_is_dropped_and_its_session_never_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_reads_late_is_told_how_much_it_missed_and_where() {
+    let Piped { far, ledger, .. } = connect(512).await;
+    let notices = ledger.notices.lock().unwrap().pop().unwrap();
+    const TOLD: usize = 1000;
+    for number in 0..TOLD {
+        notices.tell(Notice::Transcript { content: number.to_string(), is_final: true });
+        tokio::task::yield_now().await;
+    }
+    let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+    let (mut next, mut gaps) = (0, 0);
+    while next < TOLD {
+        let Message::Text(text) = client.next().await.unwrap().unwrap() else { continue };
+        let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+        match message["type"].as_str().unwrap() {
+            "transcript" => {
+                assert_eq!(message["content"], next.to_string());
+                next += 1;
+            }
+            "missed" => {
+                next += usize::try_from(message["count"].as_u64().unwrap()).unwrap();
+                gaps += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((next, gaps), (TOLD, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_answers_pings_stays_and_one_that_does_not_is_dropped() {
     let Piped { far, task, .. } = connect(64 * 1024).await;
     let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
