@@ -82,6 +82,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
             || cause.is::<AvatarError>()
             || cause.is::<BadInput>()
             || cause.is::<media::DescriptionError>()
+            || cause.is::<crate::speech::sound::SoundFileError>()
             || matches!(cause.downcast_ref(), Some(media::MediaError::UnknownEncoder { .. }))
             || cause.is::<crate::ids::InvalidAvatarId>()
             || cause.is::<crate::models::catalog::UnknownModel>()

@@ -47,6 +47,7 @@
 
 pub mod audience;
 pub mod avatar;
+pub mod boxes;
 pub mod cli;
 pub mod commands;
 pub mod compose;

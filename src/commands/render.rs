@@ -3,13 +3,14 @@
 //! The playout thread is not used: its schedule is ticked as soon as the next frame is ready, so nothing is ever
 //! late and every mouth is in the film.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::measure::{Recording, peak_memory_mb};
@@ -25,8 +26,8 @@ use crate::media::{self, EncoderChoice, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
 use crate::server::{self, Works};
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, spoken, tts};
-use crate::timeline::{FPS, FrameIndex};
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, sound, spoken, tts};
+use crate::timeline::FrameIndex;
 
 /// Idle frames after the last word, so that a film does not end on an open mouth.
 const TAIL_FRAMES: u64 = 8;
@@ -63,7 +64,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let playout =
         SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
     let schedule = Schedule::new(Arc::clone(&loaded.avatar));
-    let film = Film { schedule, queue, writer, started: speaking, frames: clips.frames(), told: speaking };
+    let film = Film { schedule, queue, writer, started: speaking, told: speaking };
     let filming = tokio::task::spawn_blocking(move || film.run());
     let (desk, composer) = (works.devices.desk(), works.composer.clone());
     let audience = Audience::default();
@@ -112,23 +113,18 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
 
 /// What will be said, one stream for each sentence, started when its turn comes.
 enum Clips {
-    Sentences { tts: Arc<dyn Tts>, voice: crate::speech::Voice, sentences: Vec<String> },
-    Sound(Vec<PcmChunk>),
-}
-
-impl Clips {
-    /// Frames that will be spoken; of text that is not known before.
-    fn frames(&self) -> Option<u64> {
-        let Self::Sound(pieces) = self else { return None };
-        let rate = u64::from(pieces.first()?.sample_rate);
-        let samples: u64 = pieces.iter().map(|piece| piece.samples.len() as u64).sum();
-        Some((samples * u64::from(FPS)).div_ceil(rate))
-    }
+    Sentences {
+        tts: Arc<dyn Tts>,
+        voice: crate::speech::Voice,
+        sentences: Vec<String>,
+    },
+    /// Read as it is spoken, so that a long one needs no more memory.
+    Sound(sound::Reader, PathBuf),
 }
 
 fn clips(arguments: &Render, voice: &crate::speech::Voice, voices: &tts::Voices) -> anyhow::Result<Clips> {
     if let Some(path) = &arguments.audio {
-        return Ok(Clips::Sound(read_wav(path)?));
+        return Ok(Clips::Sound(sound::Reader::open(path)?, path.clone()));
     }
     let sentences = spoken::sentences(arguments.text.as_deref().unwrap_or_default(), &voice.language);
     if sentences.is_empty() {
@@ -137,36 +133,8 @@ fn clips(arguments: &Render, voice: &crate::speech::Voice, voices: &tts::Voices)
     Ok(Clips::Sentences { tts: voices.of(voice)?, voice: voice.clone(), sentences })
 }
 
-/// The whole file as mono pieces of 100 ms.
-fn read_wav(path: &Path) -> anyhow::Result<Vec<PcmChunk>> {
-    let bad = |problem: String| BadInput(format!("{}: {problem}", path.display()));
-    let reader = hound::WavReader::open(path).map_err(|error| bad(error.to_string()))?;
-    let spec = reader.spec();
-    if !(1..=2).contains(&spec.channels) || !(8000..=48_000).contains(&spec.sample_rate) {
-        let given = format!("{} channels at {} Hz", spec.channels, spec.sample_rate);
-        return Err(bad(format!("has {given}; use mono or stereo at 8000 to 48000 Hz")).into());
-    }
-    #[allow(clippy::cast_precision_loss, reason = "integer samples have at most 32 bits")]
-    let samples: Result<Vec<f32>, hound::Error> = match spec.sample_format {
-        hound::SampleFormat::Float => reader.into_samples::<f32>().collect(),
-        hound::SampleFormat::Int => {
-            let full = (1i64 << (spec.bits_per_sample - 1)) as f32;
-            reader.into_samples::<i32>().map(|sample| sample.map(|sample| sample as f32 / full)).collect()
-        }
-    };
-    let samples = samples.map_err(|error| bad(error.to_string()))?;
-    if samples.is_empty() {
-        return Err(bad("holds no sound".into()).into());
-    }
-    let channels = usize::from(spec.channels);
-    let mono: Vec<f32> =
-        samples.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / f32::from(spec.channels)).collect();
-    let piece = (spec.sample_rate / 10) as usize;
-    Ok(mono.chunks(piece).map(|samples| PcmChunk::new(samples.to_vec(), spec.sample_rate)).collect())
-}
-
 /// Frames spoken.
-async fn speak(driver: &mut Driver, clips: Clips) -> Result<u64, DriverError> {
+async fn speak(driver: &mut Driver, clips: Clips) -> anyhow::Result<u64> {
     let (utterance, never) = (UtteranceId::next(), CancellationToken::new());
     let times = TurnTimes::since(std::time::Instant::now());
     let mut frames = 0;
@@ -177,11 +145,13 @@ async fn speak(driver: &mut Driver, clips: Clips) -> Result<u64, DriverError> {
                 frames += checked(driver.speak(utterance, speech, &never, &times, |_| ()).await?)?;
             }
         }
-        Clips::Sound(pieces) => {
-            let (stream, feeding) = feed(pieces);
+        Clips::Sound(reader, path) => {
+            let (stream, feeding) = feed(reader, path);
             let spoken = driver.speak(utterance, stream, &never, &times, |_| ()).await;
-            feeding.abort();
+            // It ends with its listener.
+            let fed = feeding.await;
             frames += checked(spoken?)?;
+            fed??;
         }
     }
     driver.end_utterance(utterance, &never).await?;
@@ -196,12 +166,20 @@ fn checked(outcome: Outcome) -> Result<u64, DriverError> {
     }
 }
 
-fn feed(pieces: Vec<PcmChunk>) -> (PcmStream, tokio::task::JoinHandle<()>) {
+/// Reads a file on a thread that may wait for the disk. What is wrong in the middle of it ends the film.
+fn feed(mut reader: sound::Reader, path: PathBuf) -> (PcmStream, JoinHandle<Result<(), sound::SoundFileError>>) {
     let (sender, stream) = mpsc::channel::<Result<PcmChunk, SpeechError>>(8);
-    let task = tokio::spawn(async move {
-        for piece in pieces {
-            if sender.send(Ok(piece)).await.is_err() {
-                return;
+    let task = tokio::task::spawn_blocking(move || {
+        let rate = reader.sample_rate();
+        loop {
+            match reader.next() {
+                Ok(Some(samples)) => {
+                    if sender.blocking_send(Ok(PcmChunk::new(samples, rate))).is_err() {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(problem) => return Err(sound::SoundFileError { path, problem }),
             }
         }
     });
@@ -214,8 +192,6 @@ struct Film {
     queue: mpsc::Receiver<Command>,
     writer: FileWriter,
     started: Instant,
-    /// How many will be spoken, if that is known.
-    frames: Option<u64>,
     /// When somebody was last told how far it is.
     told: Instant,
 }
@@ -256,10 +232,7 @@ impl Film {
         shown.frames += 1;
         if self.told.elapsed() > TELL_EVERY {
             self.told = Instant::now();
-            match self.frames {
-                Some(all) => tracing::info!("{} of {all} frames", shown.frames.min(all)),
-                None => tracing::info!("{} frames", shown.frames),
-            }
+            tracing::info!("{} frames", shown.frames);
         }
         Ok(())
     }

@@ -14,14 +14,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use crate::boxes::{Boxes, number};
 use crate::timeline::FPS;
 
 /// Opus counts in this rate whatever its input's was.
 const OPUS_RATE: u64 = 48_000;
 /// No sound has a faster rate, so what reads as one has its bytes in the wrong order.
 const FASTEST_INPUT: u32 = 768_000;
-/// The tables of a film of ten hours have 10 MB.
-const LONGEST_INDEX: u64 = 256 << 20;
 
 /// Mends what the file needs of it. `frames` is how many pictures it holds.
 pub(super) fn mend(path: &Path, frames: u64) -> io::Result<()> {
@@ -30,52 +29,21 @@ pub(super) fn mend(path: &Path, frames: u64) -> io::Result<()> {
         return Ok(());
     }
     let mut file = File::options().read(true).write(true).open(path)?;
-    let Some(place) = index_of(&mut file)? else { return Ok(()) };
-    let mut index = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
-    file.seek(SeekFrom::Start(place.start))?;
-    file.read_exact(&mut index)?;
-    let mut moov = Boxes(index);
+    let Some((mut moov, begins)) = Boxes::of(&mut file)? else { return Ok(()) };
     let mut is_mended = false;
     for track in moov.all(moov.whole(), *b"trak") {
         is_mended |= mend_track(&mut moov, track, frames, &mut file)?;
     }
     if is_mended {
-        file.seek(SeekFrom::Start(place.start))?;
+        file.seek(SeekFrom::Start(begins))?;
         file.write_all(&moov.0)?;
     }
     Ok(())
 }
 
-/// Where the `moov` box of an MP4 file has its contents.
-fn index_of(file: &mut File) -> io::Result<Option<Range<u64>>> {
-    let end = file.metadata()?.len();
-    let (mut at, mut is_mp4) = (0, false);
-    while at + 8 <= end {
-        file.seek(SeekFrom::Start(at))?;
-        let mut head = [0; 16];
-        let there = if at + 16 <= end { 16 } else { 8 };
-        file.read_exact(&mut head[..there])?;
-        let (kind, size) = (&head[4..8], u64::from(number(&head, 0)));
-        let (begins, size) = match size {
-            0 => (8, end - at),
-            1 => (16, u64::from(number(&head, 8)) << 32 | u64::from(number(&head, 12))),
-            size => (8, size),
-        };
-        is_mp4 |= kind == b"ftyp";
-        if !is_mp4 || size < begins || at.checked_add(size).is_none_or(|next| next > end) {
-            return Ok(None);
-        }
-        if kind == b"moov" {
-            return Ok(Some(at + begins..at + size).filter(|place| place.end - place.start <= LONGEST_INDEX));
-        }
-        at += size;
-    }
-    Ok(None)
-}
-
 /// Whether there was something to mend. Only Opus needs any.
 fn mend_track(moov: &mut Boxes, track: Range<usize>, frames: u64, file: &mut File) -> io::Result<bool> {
-    let Some(opus) = moov.opus(&track) else { return Ok(false) };
+    let Some(opus) = opus_of(moov, &track) else { return Ok(false) };
     let is_turned = moov.number(opus.start + 4).is_some_and(|rate| rate > FASTEST_INPUT)
         && moov.number(opus.start + 4).map(u32::swap_bytes).is_some_and(|rate| rate <= FASTEST_INPUT);
     if is_turned {
@@ -172,7 +140,7 @@ impl Times {
     /// `skip` and `packet` in the track's time.
     fn cut(&self, moov: &mut Boxes, skip: u64, packet: u64, frames: u64) -> Option<()> {
         let entries = usize::try_from(moov.number(self.lengths.start + 4)?).ok()?;
-        let mut runs = moov.runs(&self.lengths, entries)?;
+        let mut runs = runs_of(moov, &self.lengths, entries)?;
         let edit = self.edits.start + 8;
         let is_wide = moov.is_wide(&self.edits);
         let skipped = if is_wide { moov.wide(edit + 8)? } else { u64::from(moov.number(edit + 4)?) };
@@ -190,7 +158,7 @@ impl Times {
         // The table has room for so many runs.
         let runs = fitted(trimmed, entries).or_else(|| fitted(runs, entries))?;
         let shown = (wanted - skip) * u64::from(self.movie_rate) / u64::from(self.rate);
-        moov.set_runs(&self.lengths, &runs);
+        set_runs(moov, &self.lengths, &runs);
         moov.set(&self.media, [16, 24], total(&runs));
         moov.set(&self.header, [20, 28], shown);
         moov.set(&self.edits, [8, 8], shown);
@@ -255,89 +223,28 @@ fn fitted(runs: Vec<Run>, entries: usize) -> Option<Vec<Run>> {
     (fitted.len() == entries).then_some(fitted)
 }
 
-fn number(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).map_or(0, |four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+/// What a track says of its decoder, if it is Opus'.
+fn opus_of(moov: &Boxes, track: &Range<usize>) -> Option<Range<usize>> {
+    let described = moov.path(track, &[*b"mdia", *b"minf", *b"stbl", *b"stsd"])?;
+    // After version, flags and count; then after what all sound says of itself.
+    let entry = moov.child(&(described.start + 8..described.end), *b"Opus")?;
+    moov.child(&(entry.start + 28..entry.end), *b"dOps").filter(|opus| opus.len() >= 11)
 }
 
-/// What a `moov` box holds. Places are those of the contents of boxes.
-struct Boxes(Vec<u8>);
-
-impl Boxes {
-    fn whole(&self) -> Range<usize> {
-        0..self.0.len()
+fn runs_of(moov: &Boxes, place: &Range<usize>, entries: usize) -> Option<Vec<Run>> {
+    let table = moov.0.get(place.start + 8..place.end)?;
+    if entries == 0 || entries > table.len() / 8 {
+        return None;
     }
+    let runs: Vec<Run> = table.chunks_exact(8).take(entries).map(|run| (number(run, 0), number(run, 4))).collect();
+    runs.iter().all(|(count, _)| *count > 0).then_some(runs)
+}
 
-    /// Every box of a kind right within a place.
-    fn all(&self, within: Range<usize>, kind: [u8; 4]) -> Vec<Range<usize>> {
-        let (mut at, mut found) = (within.start, Vec::new());
-        while let Some(head) = self.0.get(at..within.end).and_then(|rest| rest.first_chunk::<8>()) {
-            let size = number(head, 0) as usize;
-            if size < 8 || size > within.end - at {
-                break;
-            }
-            if head[4..] == kind {
-                found.push(at + 8..at + size);
-            }
-            at += size;
-        }
-        found
-    }
-
-    fn child(&self, within: &Range<usize>, kind: [u8; 4]) -> Option<Range<usize>> {
-        self.all(within.clone(), kind).into_iter().next()
-    }
-
-    fn path(&self, within: &Range<usize>, kinds: &[[u8; 4]]) -> Option<Range<usize>> {
-        kinds.iter().try_fold(within.clone(), |within, kind| self.child(&within, *kind))
-    }
-
-    /// What a track says of its decoder, if it is Opus'.
-    fn opus(&self, track: &Range<usize>) -> Option<Range<usize>> {
-        let described = self.path(track, &[*b"mdia", *b"minf", *b"stbl", *b"stsd"])?;
-        // After version, flags and count; then after what all sound says of itself.
-        let entry = self.child(&(described.start + 8..described.end), *b"Opus")?;
-        self.child(&(entry.start + 28..entry.end), *b"dOps").filter(|opus| opus.len() >= 11)
-    }
-
-    fn number(&self, at: usize) -> Option<u32> {
-        self.0.get(at..at + 4).map(|bytes| number(bytes, 0))
-    }
-
-    fn wide(&self, at: usize) -> Option<u64> {
-        Some(u64::from(self.number(at)?) << 32 | u64::from(self.number(at + 4)?))
-    }
-
-    /// Whether a box tells its times in 64 bits.
-    fn is_wide(&self, place: &Range<usize>) -> bool {
-        self.0.get(place.start) == Some(&1)
-    }
-
-    /// Sets a time, which stands in one of two places and widths.
-    fn set(&mut self, place: &Range<usize>, [short, long]: [usize; 2], value: u64) {
-        let (at, bytes) = match self.is_wide(place) {
-            true => (place.start + long, value.to_be_bytes().to_vec()),
-            false => (place.start + short, u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes().to_vec()),
-        };
-        if let Some(field) = self.0.get_mut(at..at + bytes.len()) {
-            field.copy_from_slice(&bytes);
-        }
-    }
-
-    fn runs(&self, place: &Range<usize>, entries: usize) -> Option<Vec<Run>> {
-        let table = self.0.get(place.start + 8..place.end)?;
-        if entries == 0 || entries > table.len() / 8 {
-            return None;
-        }
-        let runs: Vec<Run> = table.chunks_exact(8).take(entries).map(|run| (number(run, 0), number(run, 4))).collect();
-        runs.iter().all(|(count, _)| *count > 0).then_some(runs)
-    }
-
-    fn set_runs(&mut self, place: &Range<usize>, runs: &[Run]) {
-        let table = self.0[place.start + 8..place.end].chunks_exact_mut(8);
-        for (entry, (count, length)) in table.zip(runs) {
-            entry[..4].copy_from_slice(&count.to_be_bytes());
-            entry[4..].copy_from_slice(&length.to_be_bytes());
-        }
+fn set_runs(moov: &mut Boxes, place: &Range<usize>, runs: &[Run]) {
+    let table = moov.0[place.start + 8..place.end].chunks_exact_mut(8);
+    for (entry, (count, length)) in table.zip(runs) {
+        entry[..4].copy_from_slice(&count.to_be_bytes());
+        entry[4..].copy_from_slice(&length.to_be_bytes());
     }
 }
 

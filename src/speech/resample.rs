@@ -20,6 +20,8 @@ use super::SpeechError;
 pub const MIN_RATE: u32 = 8_000;
 /// Fastest rate that speech comes in or is asked for.
 pub const MAX_RATE: u32 = 48_000;
+/// Fastest rate that anything is brought down from: recordings have it.
+pub const MAX_SOURCE_RATE: u32 = 192_000;
 
 /// Taps of the filter when the rate rises; falling rates widen it so that its transition keeps its width in Hz.
 const TAPS: usize = 128;
@@ -41,9 +43,9 @@ pub struct Resampler {
 impl Resampler {
     pub fn new(from: u32, to: u32) -> Result<Self, SpeechError> {
         let failed = |problem: String| SpeechError::Resample { from, to, problem };
-        for rate in [from, to] {
-            if !(MIN_RATE..=MAX_RATE).contains(&rate) {
-                return Err(failed(format!("{rate} Hz is outside {MIN_RATE} to {MAX_RATE} Hz")));
+        for (rate, fastest) in [(from, MAX_SOURCE_RATE), (to, MAX_RATE)] {
+            if !(MIN_RATE..=fastest).contains(&rate) {
+                return Err(failed(format!("{rate} Hz is outside {MIN_RATE} to {fastest} Hz")));
             }
         }
         let filter = match from == to {
@@ -216,7 +218,7 @@ mod tests {
         ((sine * scale).hypot(cosine * scale), -cosine.atan2(sine) / step)
     }
 
-    const PAIRS: [(u32, u32); 8] = [
+    const PAIRS: [(u32, u32); 10] = [
         (22_050, 16_000),
         (22_050, 48_000),
         (48_000, 16_000),
@@ -225,6 +227,8 @@ mod tests {
         (8_000, 48_000),
         (44_100, 16_000),
         (44_099, 48_000),
+        (96_000, 48_000),
+        (192_000, 48_000),
     ];
 
     #[test]
@@ -294,9 +298,15 @@ mod tests {
 
     #[test]
     fn rates_out_of_range_are_named() {
-        for (from, to) in [(0, 16_000), (22_050, 0), (7_999, 16_000), (16_000, 96_000)] {
+        for (from, to, fastest) in [
+            (0, 16_000, 192_000),
+            (22_050, 0, 48_000),
+            (7_999, 16_000, 192_000),
+            (192_001, 8_000, 192_000),
+            (16_000, 96_000, 48_000),
+        ] {
             let error = Resampler::new(from, to).err().unwrap().to_string();
-            assert!(error.contains("outside 8000 to 48000 Hz"), "{error}");
+            assert!(error.contains(&format!("outside 8000 to {fastest} Hz")), "{error}");
         }
     }
 

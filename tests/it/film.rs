@@ -67,7 +67,8 @@ impl Played {
         for from in [0, (source.len() - window) / 2, source.len() - window] {
             let piece = &source[from..from + window];
             let (late, likeness) = best_place(&self.sound, piece, from);
-            assert!(likeness > 0.8, "what is said at {from} is not heard around it: {likeness}");
+            // Opus leaves much out of noise; elsewhere it is no more than 0.05 alike.
+            assert!(likeness > 0.4, "what is said at {from} is not heard around it: {likeness}");
             assert!(late.abs() <= EARLY_OR_LATE, "what is said at {from} is heard {late} s late");
         }
     }

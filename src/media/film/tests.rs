@@ -32,17 +32,15 @@ fn film(frames: u64, from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
 /// Pre-skip, then of the sound: samples that are skipped, that are shown, that are there.
 fn told(path: &Path) -> (u16, [u64; 3]) {
     let mut file = File::open(path).unwrap();
-    let place = index_of(&mut file).unwrap().unwrap();
-    let bytes = std::fs::read(path).unwrap();
-    let moov = Boxes(bytes[usize::try_from(place.start).unwrap()..usize::try_from(place.end).unwrap()].to_vec());
-    let track = moov.all(moov.whole(), *b"trak").into_iter().find(|track| moov.opus(track).is_some()).unwrap();
-    let opus = moov.opus(&track).unwrap();
+    let (moov, _) = Boxes::of(&mut file).unwrap().unwrap();
+    let track = moov.all(moov.whole(), *b"trak").into_iter().find(|track| opus_of(&moov, track).is_some()).unwrap();
+    let opus = opus_of(&moov, &track).unwrap();
     assert_eq!(moov.number(opus.start + 4), Some(48_000));
     let times = Times::of(&moov, &track).unwrap();
     assert_eq!(times.rate, 48_000);
     let edit = |at| u64::from(moov.number(times.edits.start + at).unwrap());
     let entries = moov.number(times.lengths.start + 4).unwrap() as usize;
-    let there = total(&moov.runs(&times.lengths, entries).unwrap());
+    let there = total(&runs_of(&moov, &times.lengths, entries).unwrap());
     assert_eq!(u64::from(moov.number(times.media.start + 16).unwrap()), there);
     assert_eq!(u64::from(moov.number(times.header.start + 20).unwrap()), edit(8));
     assert!(u64::from(moov.number(times.movie.start + 16).unwrap()) >= edit(8), "the film is shorter than its sound");

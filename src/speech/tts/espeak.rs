@@ -1,7 +1,7 @@
 //! espeak-ng, one process for each sentence. It is GPL, so it is run and never linked.
 //!
 //! In here: the process from start to reaping, its audio as it comes, and what the program says of its voices.
-//! Not in here: the WAV format (`wav`), trimming (`silence`), choosing a sentence.
+//! Not in here: the WAV format (`sound::wav`), trimming (`silence`), choosing a sentence.
 //! Runs on: one tokio task per sentence, which owns the child. `Installed::probe` blocks and is for `doctor`.
 //!
 //! The text goes through standard input, so nothing in it can become an option; what goes on the command line
@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::silence::Trimmer;
-use super::wav::WavReader;
 use crate::speech::sentence::speakable;
+use crate::speech::sound::wav::WavReader;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 
 /// What a manifest writes in `[voice] engine`, and the program's name.

@@ -3,6 +3,7 @@
 //! In here: the choice. Each synthesiser has its own file; `fallback` puts one behind another. Not in here: cutting text
 //! into sentences. Runs on: tokio tasks.
 
+mod answer;
 pub mod espeak;
 pub mod fallback;
 pub mod hibari;
@@ -10,7 +11,6 @@ pub mod levelled;
 pub mod remote;
 mod service;
 mod silence;
-mod wav;
 pub mod websocket;
 
 use std::path::{Path, PathBuf};

@@ -1,20 +1,19 @@
 //! A voice behind an OpenAI-compatible `audio/speech` endpoint, streaming: Kokoro and CosyVoice servers, hosted ones.
 //!
-//! In here: settings, the request, its audio as it comes, and every way in which that can go wrong. Not in here: the
-//! connection and refusals (`endpoint`), what speaks instead (`fallback`). Runs on: one tokio task per sentence (`service`).
+//! In here: settings, the request, its audio as it comes, and every way in which that can go wrong. Not in here: what the
+//! bytes of an answer are (`answer`), the connection and refusals (`endpoint`), what speaks instead (`fallback`). Runs on: one tokio task per sentence (`service`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Response;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::Answer;
 use super::service::{Sentence, ask, check_rate, fault, late, speed};
-use super::wav::WavReader;
 use crate::endpoint::{Endpoint, Key, cause};
-use crate::speech::resample::from_i16;
 use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 
 /// Which voice speaks, where, and how patient we are with it.
@@ -83,12 +82,12 @@ impl Service {
         if !response.status().is_success() {
             return Err(service(&self.endpoint.refused(response).await));
         }
-        let mut audio = Audio::of(&response, self.settings.sample_rate)?;
+        let mut audio = answer(&response, &self.settings)?;
         let mut patience = *first_audio;
         loop {
             let piece = timeout_at(deadline, response.chunk()).await.map_err(|_| late(patience))?;
             let Some(bytes) = piece.map_err(|error| fault(&format!("broke off: {}", cause(&error))))? else {
-                return audio.finish(sentence.spoken());
+                return audio.finish(&mut sentence).await;
             };
             let Some((samples, sample_rate)) = audio.push(&bytes)? else { continue };
             if !sentence.say(samples, sample_rate).await? {
@@ -101,76 +100,47 @@ impl Service {
     }
 }
 
-/// What an answer's bytes are.
-enum Audio {
-    /// Its first bytes say which of the two; OpenAI's `pcm` has no header, some servers send WAV all the same.
-    Unknown {
-        rate: u32,
-        begun: Vec<u8>,
-    },
-    Raw {
-        rate: u32,
-        odd: Option<u8>,
-    },
-    Wav(WavReader),
+/// What an answer's header says of it. It is believed where the bytes do not tell.
+fn answer(response: &Response, settings: &Settings) -> Result<Answer, SpeechError> {
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let packed = header(CONTENT_ENCODING);
+    if !matches!(packed, "" | "identity") {
+        return Err(fault(&format!("answers packed as {}, which it was not asked for", shown(packed))));
+    }
+    let mut parts = header(CONTENT_TYPE).split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let said: Vec<(String, &str)> = parts
+        .filter_map(|part| part.split_once('='))
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"')))
+        .collect();
+    let named = |names: &[&str]| said.iter().find(|(name, _)| names.contains(&name.as_str())).map(|(_, value)| *value);
+    if !RAW.contains(&kind.as_str()) {
+        return Ok(Answer::new(settings.sample_rate, Some(shown(&kind)), settings.key.clone()));
+    }
+    for (names, wanted) in [(&["channels"][..], "1"), (&["bits", "bitdepth", "bit-depth"], "16")] {
+        if let Some(other) = named(names).filter(|value| *value != wanted) {
+            return Err(fault(&format!("answers in PCM with {}={}: {wanted} is wanted", names[0], shown(other))));
+        }
+    }
+    let named = named(&["rate", "sample-rate", "sample_rate", "samplerate"]).and_then(|rate| rate.parse().ok());
+    let rate = check_rate(named.unwrap_or(settings.sample_rate))?;
+    Ok(Answer::new(rate, None, settings.key.clone()))
 }
 
-impl Audio {
-    fn of(response: &Response, default_rate: u32) -> Result<Self, SpeechError> {
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let mut parts = kind.split(';').map(str::trim);
-        let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let raw = ["", "application/octet-stream", "audio/pcm", "audio/l16", "audio/raw", "audio/x-raw", "audio/basic"];
-        let wav = ["audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"];
-        if !raw.contains(&essence.as_str()) && !wav.contains(&essence.as_str()) {
-            let shown: String = essence.chars().take(60).collect();
-            return Err(fault(&format!("answers in {shown}: 16-bit PCM or WAV is wanted")));
-        }
-        let named = parts.find_map(|part| part.strip_prefix("rate=")?.trim_matches('"').parse().ok());
-        let rate = check_rate(named.unwrap_or(default_rate))?;
-        Ok(Self::Unknown { rate, begun: Vec::new() })
-    }
+/// What a service says of raw samples, if it says anything.
+const RAW: [&str; 8] = [
+    "",
+    "application/octet-stream",
+    "binary/octet-stream",
+    "audio/pcm",
+    "audio/x-pcm",
+    "audio/l16",
+    "audio/raw",
+    "audio/x-raw",
+];
 
-    /// The samples that are whole by now and their rate; `None` as long as there are none.
-    fn push(&mut self, bytes: &[u8]) -> Result<Option<(Vec<f32>, u32)>, SpeechError> {
-        if let Self::Unknown { rate, begun } = self {
-            begun.extend_from_slice(bytes);
-            if begun.len() < 4 {
-                return Ok(None);
-            }
-            let begun = std::mem::take(begun);
-            *self = if begun.starts_with(b"RIFF") {
-                Self::Wav(WavReader::default())
-            } else {
-                Self::Raw { rate: *rate, odd: None }
-            };
-            return self.push(&begun);
-        }
-        let (samples, rate) = match self {
-            Self::Unknown { .. } => return Ok(None),
-            Self::Raw { rate, odd } => {
-                let whole: Vec<u8> = odd.take().into_iter().chain(bytes.iter().copied()).collect();
-                let pairs = whole.chunks_exact(2);
-                *odd = pairs.remainder().first().copied();
-                (pairs.map(|pair| from_i16(i16::from_le_bytes([pair[0], pair[1]]))).collect(), *rate)
-            }
-            Self::Wav(reader) => {
-                let samples = reader.push(bytes).map_err(|error| fault(&format!("sent no usable WAV: {error}")))?;
-                (samples, reader.sample_rate().unwrap_or_default())
-            }
-        };
-        let samples: Vec<f32> = samples;
-        Ok((!samples.is_empty()).then_some((samples, rate)))
-    }
-
-    /// Whether the stream may end here, so much having been spoken.
-    fn finish(&self, spoken: Duration) -> Result<(), SpeechError> {
-        match self {
-            Self::Raw { odd: Some(_), .. } => Err(fault("broke off in the middle of a sample")),
-            _ if spoken.is_zero() => Err(fault("answered without a sound")),
-            _ => Ok(()),
-        }
-    }
+fn shown(given: &str) -> String {
+    given.chars().take(60).collect()
 }
 
 fn service(fault: &crate::endpoint::Fault) -> SpeechError {

@@ -55,6 +55,11 @@ pub(super) struct Sentence {
 }
 
 impl Sentence {
+    /// How much of it may come.
+    pub fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// How much of it has come.
     pub fn spoken(&self) -> Duration {
         self.spoken

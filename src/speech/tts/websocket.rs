@@ -2,8 +2,8 @@
 //!
 //! One connection a sentence. The first message goes up, as JSON: `{"text": ..., "voice": ..., "sample_rate": ...}`, where
 //! `sample_rate` is a wish; `model` and `speed` (1 is the voice's own) are there if they were set. Down come
-//! `{"sample_rate": ...}`, what it really is; then binary messages of 16-bit little-endian mono PCM, each of whole samples,
-//! as they are made; then `{"done": true}`. `{"error": "why"}` in place of any of them ends it. Fields that are not known
+//! `{"sample_rate": ...}`, what it really is; then binary messages of 16-bit little-endian mono PCM, cut anywhere, as they
+//! are made; then `{"done": true}`. A sound file in them is known by its first bytes and read as one (`answer`). `{"error": "why"}` in place of any of them ends it. Fields that are not known
 //! are passed over. A connection that is closed before `done` has broken off; one that we close was interrupted.
 //!
 //! In here: that, and every way in which it can go wrong. Not in here: what speaks instead (`fallback`).
@@ -24,10 +24,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use super::answer::Answer;
 use super::remote::Settings;
 use super::service::{self, Sentence, check_rate, fault, late};
 use crate::endpoint::{Key, words};
-use crate::speech::resample::from_i16;
 use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 
 /// What an address of such a voice begins with.
@@ -92,19 +92,14 @@ async fn speak(settings: &Settings, asked: String, mut sentence: Sentence) -> Re
     };
     let mut socket = timeout_at(deadline, opened).await.map_err(|_| late(patience))??;
     let mut rate = None;
+    let mut answer: Option<Answer> = None;
     loop {
         let message = timeout_at(deadline, socket.next()).await.map_err(|_| late(patience))?;
         match message.transpose().map_err(|error| broken(&error, settings))? {
             Some(Message::Binary(bytes)) => {
                 let Some(rate) = rate else { return Err(fault("sent sound before its sample_rate")) };
-                let (pairs, odd) = bytes.as_chunks::<2>();
-                if !odd.is_empty() {
-                    return Err(fault(&format!("sent {} bytes, which end in the middle of a sample", bytes.len())));
-                }
-                let samples: Vec<f32> = pairs.iter().map(|pair| from_i16(i16::from_le_bytes(*pair))).collect();
-                if samples.is_empty() {
-                    continue;
-                }
+                let answer = answer.get_or_insert_with(|| Answer::new(rate, None, settings.key.clone()));
+                let Some((samples, rate)) = answer.push(&bytes)? else { continue };
                 if !sentence.say(samples, rate).await? {
                     return Ok(());
                 }
@@ -127,7 +122,8 @@ async fn speak(settings: &Settings, asked: String, mut sentence: Sentence) -> Re
                 if told.done {
                     // Whether it hears the end of the connection is its own affair.
                     let _ = timeout(AGAIN_AFTER, socket.close(None)).await;
-                    return if sentence.spoken().is_zero() { Err(fault("answered without a sound")) } else { Ok(()) };
+                    let answer = answer.ok_or_else(|| fault("answered without a sound"))?;
+                    return answer.finish(&mut sentence).await;
                 }
             }
             Some(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
