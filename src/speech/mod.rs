@@ -24,8 +24,8 @@ pub struct PcmChunk {
     pub sample_rate: u32,
     /// The same as people are to hear it, where that is not as loud as it came.
     pub levelled: Option<Vec<f32>>,
-    /// When each word of the text begins, in milliseconds from the beginning of the stream; comes once, with the first sound,
-    /// from voices that know it. A word is what stands between white space.
+    /// When the next words of the text begin, in milliseconds from the beginning of the stream; comes with the first sound of
+    /// each part of it, from voices that know it. A word is what stands between white space.
     pub words: Vec<u32>,
 }
 

@@ -80,25 +80,54 @@ async fn a_sentence_is_spoken_in_pieces_with_short_silence_around_it() {
 
 #[tokio::test]
 async fn speech_arrives_before_the_program_has_ended() {
-    let (_folder, espeak) = espeak_called("espeak-long");
-    // More than the channel and the pipe hold, so the program cannot have ended before it is listened to.
-    let text = "This sentence goes on and on, and nobody knows where it will end. ".repeat(20);
-    let mut stream = espeak.speak(&text, &voice("en-us", "f3")).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("espeak-slow");
+    // Half a second of espeak-ng's sound, and the rest when somebody opens the gate.
+    let script = "#!/bin/sh\nespeak-ng \"$@\" >$0.wav\nhead -c 22000 $0.wav\nread go <$0.gate\ntail -c +22001 $0.wav\n";
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let gate = folder.path().join("espeak-slow.gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let espeak = espeak::Espeak::with_program(program);
+    let mut stream =
+        espeak.speak("This sentence comes in two parts, and here it ends.", &voice("en-us", "f3")).unwrap();
     let first = stream.recv().await.unwrap().unwrap();
-    assert_eq!(children("espeak-long").len(), 1);
+    tokio::task::spawn_blocking(move || std::fs::write(gate, "go\n").unwrap()).await.unwrap();
     let (rest, rate) = listen(stream).await.unwrap();
     assert_eq!(rate, first.sample_rate);
-    assert!(seconds(&rest, rate) > 30.0, "{} s", seconds(&rest, rate));
-    assert_eq!(children("espeak-long"), [0; 0]);
+    assert!(seconds(&rest, rate) > 2.0, "{} s", seconds(&rest, rate));
+}
+
+/// Eight programs at most, however many sentences wait, and each session in its turn.
+#[tokio::test]
+async fn programs_are_few_and_each_session_has_its_turn() {
+    let (_folder, espeak) = espeak_called("espeak-many");
+    let long = "This sentence goes on and on, and nobody wants to hear it. ".repeat(600);
+    let mut streams: Vec<PcmStream> = Vec::new();
+    // More than their streams hold, so the programs wait for their readers.
+    for _ in 0..12 {
+        streams.push(espeak.for_session().speak(&long, &voice("en-us", "f3")).unwrap());
+    }
+    for stream in &mut streams[..8] {
+        stream.recv().await.unwrap().unwrap();
+    }
+    assert_eq!(children("espeak-many").len(), 8);
+    let late = espeak.for_session().speak("Hello.", &voice("en-us", "f3")).unwrap();
+    // Whoever has gone takes no turn.
+    drop(streams);
+    let (samples, rate) = listen(late).await.unwrap();
+    assert!(seconds(&samples, rate) > 0.3);
 }
 
 #[tokio::test]
 async fn dropping_the_stream_leaves_no_process() {
     let (_folder, espeak) = espeak_called("espeak-cut");
-    let text = "This sentence goes on and on, and nobody wants to hear it. ".repeat(20);
+    // More than a stream holds, so no program can have ended before.
+    let text = "This sentence goes on and on, and nobody wants to hear it. ".repeat(600);
     let mut streams = Vec::new();
     for _ in 0..4 {
-        let mut stream = espeak.speak(&text, &voice("en-us", "f3")).unwrap();
+        let mut stream = espeak.for_session().speak(&text, &voice("en-us", "f3")).unwrap();
         stream.recv().await.unwrap().unwrap();
         streams.push(stream);
     }

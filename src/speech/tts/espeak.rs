@@ -1,8 +1,8 @@
 //! espeak-ng, one process for each sentence. It is GPL, so it is run and never linked.
 //!
 //! In here: the process from start to reaping, its audio as it comes, and what the program says of its voices.
-//! Not in here: the WAV format (`sound::wav`), trimming (`silence`), choosing a sentence.
-//! Runs on: one tokio task per sentence, which owns the child. `Installed::probe` blocks and is for `doctor`.
+//! Not in here: the WAV format (`sound::wav`), trimming (`silence`), choosing a sentence, whose is next (`fair`), how Japanese is
+//! read (`japanese`). Runs on: one tokio task per sentence, which owns the child. `Installed::probe` blocks.
 //!
 //! The text goes through standard input, so nothing in it can become an option; what goes on the command line
 //! is checked against narrow alphabets first.
@@ -16,6 +16,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::fair::{Hands, LaneId, Permit, TooMany};
 use super::silence::Trimmer;
 use crate::speech::sentence::speakable;
 use crate::speech::sound::wav::WavReader;
@@ -24,21 +25,25 @@ use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 /// What a manifest writes in `[voice] engine`, and the program's name.
 pub const ENGINE: &str = "espeak-ng";
 
-/// Pieces waiting for the reader: 64 of 30 ms are two seconds, enough that the reader never waits for a pipe and
-/// little enough that an interrupted sentence has not been made for nothing.
-const PIECES: usize = 64;
+/// Pieces waiting for the reader: ten minutes, so more than any sentence. A program that waited for one session's reader
+/// would keep others waiting for their turn.
+const PIECES: usize = 20_000;
 const PIECE_MS: usize = 30;
+/// Programs at once, for all sessions. Each works for some tens of milliseconds.
+const AT_ONCE: usize = 8;
 /// Time that the program itself may take over one sentence, waiting for the reader not counted. It makes speech a
 /// hundred times faster than real time, so only a hanging one gets here.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// What is kept of the program's complaints.
 const STDERR_LIMIT: usize = 2_048;
 
-/// Speaks through the espeak-ng program.
+/// Speaks through the espeak-ng program; a clone shares its place in the turns.
 #[derive(Clone, Debug)]
 pub struct Espeak {
     program: OsString,
     time_limit: Duration,
+    hands: Hands,
+    lane: LaneId,
 }
 
 impl Espeak {
@@ -49,14 +54,15 @@ impl Espeak {
 
     /// A certain program instead, by name or path.
     pub fn with_program(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), time_limit: TIME_LIMIT }
+        Self { program: program.into(), time_limit: TIME_LIMIT, hands: Hands::new(AT_ONCE), lane: LaneId::next() }
+    }
+
+    /// The same with turns of its own; so many programs at once are for all of them.
+    pub fn for_session(&self) -> Self {
+        Self { lane: LaneId::next(), ..self.clone() }
     }
 
     fn start(&self, voice: &Voice) -> Result<Child, SpeechError> {
-        // Without a runtime tokio panics; `speak` is called from one, but a mistake must not take the server down.
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(not_started(std::io::Error::other("speak was called outside of the tokio runtime")));
-        }
         Command::new(&self.program)
             .args(["--stdin", "--stdout", "-b", "1", "-v"])
             .arg(voice_argument(voice))
@@ -86,12 +92,41 @@ impl Tts for Espeak {
         let Some(text) = speakable(text) else {
             return Ok(stream);
         };
-        let child = self.start(voice)?;
+        // Without a runtime tokio panics; `speak` is called from one, but a mistake must not take the server down.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(not_started(std::io::Error::other("speak was called outside of the tokio runtime")));
+        }
         // In `[[ ]]` espeak-ng reads phonemes instead of words.
         let text = text.replace("[[", "[ [");
-        tokio::spawn(serve(child, text, sender, self.time_limit));
+        let mut turn = self.hands.ask(self.lane).map_err(|TooMany| too_many())?;
+        match turn.try_recv() {
+            // Its turn already: who asks is told at once if there is no such program.
+            Ok(permit) => {
+                let child = self.start(voice)?;
+                tokio::spawn(serve(child, text, sender, self.time_limit, permit));
+            }
+            Err(_) => {
+                let (espeak, voice) = (self.clone(), voice.clone());
+                tokio::spawn(async move {
+                    let permit = tokio::select! {
+                        permit = turn => permit,
+                        () = sender.closed() => return,
+                    };
+                    let Ok(permit) = permit else { return };
+                    match espeak.start(&voice) {
+                        Ok(child) => serve(child, text, sender, espeak.time_limit, permit).await,
+                        // Nobody left to tell is fine.
+                        Err(error) => drop(sender.send(Err(error)).await),
+                    }
+                });
+            }
+        }
         Ok(stream)
     }
+}
+
+fn too_many() -> SpeechError {
+    not_started(std::io::Error::other("too many sentences wait for it already"))
 }
 
 fn not_started(source: std::io::Error) -> SpeechError {
@@ -143,8 +178,14 @@ fn espeak_language(tag: &str) -> String {
     }
 }
 
-/// Owns one child from its text to its end. Every way out kills and reaps it.
-async fn serve(mut child: Child, text: String, sender: mpsc::Sender<Result<PcmChunk, SpeechError>>, limit: Duration) {
+/// Owns one child from its text to its end. Every way out kills and reaps it, before its turn is over.
+async fn serve(
+    mut child: Child,
+    text: String,
+    sender: mpsc::Sender<Result<PcmChunk, SpeechError>>,
+    limit: Duration,
+    permit: Permit,
+) {
     let outcome = tokio::select! {
         outcome = speak_through(&mut child, &text, &sender, limit) => outcome,
         () = sender.closed() => Err(Stop::NobodyListens),
@@ -155,6 +196,7 @@ async fn serve(mut child: Child, text: String, sender: mpsc::Sender<Result<PcmCh
     {
         tracing::warn!(program = ENGINE, %error, "could not end the synthesiser");
     }
+    drop(permit);
     match outcome {
         Ok(()) | Err(Stop::NobodyListens) => {}
         Err(Stop::Failed(error)) => {

@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod espeak;
+mod fair;
 pub mod fallback;
 pub mod hibari;
 pub mod levelled;

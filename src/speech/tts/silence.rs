@@ -12,6 +12,8 @@ const LEAD_MS: usize = 60;
 const TAIL_MS: usize = 150;
 /// Longest pause inside a sentence; it also bounds what is held back here.
 const PAUSE_MS: usize = 1_500;
+/// Silence kept of the beginning of what is joined on: the rest of a pause is the end of what comes before.
+const JOINED_LEAD_MS: usize = 20;
 
 pub(super) struct Trimmer {
     /// Silence that has not been followed by voice yet.
@@ -19,7 +21,10 @@ pub(super) struct Trimmer {
     voiced: bool,
     /// Samples taken off the beginning.
     taken_off: usize,
+    /// Whether what comes next is joined on and has had no voice yet.
+    at_joint: bool,
     lead: usize,
+    joined_lead: usize,
     tail: usize,
     pause: usize,
 }
@@ -31,7 +36,9 @@ impl Trimmer {
             held: Vec::new(),
             voiced: false,
             taken_off: 0,
+            at_joint: false,
             lead: samples(LEAD_MS),
+            joined_lead: samples(JOINED_LEAD_MS),
             tail: samples(TAIL_MS),
             pause: samples(PAUSE_MS),
         }
@@ -40,6 +47,15 @@ impl Trimmer {
     /// Takes samples and returns those that are certainly wanted.
     pub fn push(&mut self, samples: &[f32]) -> Vec<f32> {
         let is_voice = |sample: &f32| sample.abs() > THRESHOLD;
+        let samples = match samples.iter().position(is_voice) {
+            _ if !self.at_joint => samples,
+            first => {
+                let surplus = first.map_or(samples.len(), |first| first.saturating_sub(self.joined_lead));
+                self.at_joint = first.is_none();
+                self.taken_off += surplus;
+                &samples[surplus..]
+            }
+        };
         let Some(last) = samples.iter().rposition(is_voice) else {
             self.hold(samples);
             return Vec::new();
@@ -60,7 +76,15 @@ impl Trimmer {
         out
     }
 
-    /// How many samples were taken off the beginning; known once there is a voice.
+    /// What was made apart comes next as if it were one: the pause between the two is at most so long. Gives how much of
+    /// it is held.
+    pub fn join(&mut self, pause: usize) -> usize {
+        self.held.truncate(pause);
+        (self.at_joint, self.taken_off) = (self.voiced, 0);
+        self.held.len()
+    }
+
+    /// How many samples were taken off the beginning, or since the last joint; known once there is a voice.
     pub fn taken_off(&self) -> usize {
         self.taken_off
     }
@@ -115,6 +139,24 @@ mod tests {
     fn long_ends_are_cut_and_the_pause_inside_stays() {
         for piece in [1, 7, 64, 10_000] {
             assert_eq!(trimmed(&sentence(300, 400, 900), piece), sentence(LEAD_MS, 400, TAIL_MS), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn between_what_is_joined_a_pause_is_as_long_as_it_may_be() {
+        for piece in [1, 7, 64, 10_000] {
+            let mut trimmer = Trimmer::new(RATE);
+            let mut out = Vec::new();
+            for (at, part) in [sentence(300, 10, 400), sentence(200, 10, 900)].iter().enumerate() {
+                if at > 0 {
+                    assert_eq!(trimmer.join(50), 50);
+                }
+                part.chunks(piece).for_each(|piece| out.extend(trimmer.push(piece)));
+            }
+            out.extend(trimmer.finish());
+            // Samples that came with the voice's first in one piece are kept up to the lead of a joint.
+            let joined = out.len() - 2 * 210 - LEAD_MS - TAIL_MS;
+            assert!((50..=50 + JOINED_LEAD_MS).contains(&joined), "{joined} in pieces of {piece}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! A neural English voice in this process: hibari, 8 MB, quicker than real time on one core.
 //!
-//! In here: the voice's one thread, which makes whole sentences one after the other for all sessions, and gives up one
-//! that nobody hears any more. Its parts have their own files: `g2p` (text to phonemes), `network` (phonemes to spectra),
-//! `dsp` (spectra to sound), `files`. Not in here: what speaks where this voice cannot (`fallback`).
+//! In here: the voice's one thread, which makes sentences for all sessions, piece by piece, and gives up one that nobody
+//! hears any more. Its parts have their own files: `g2p` (text to phonemes), `network` (phonemes to spectra), `dsp` (spectra
+//! to sound), `files`. Not in here: whose piece is next (`fair`), what speaks where this voice cannot (`fallback`).
 //! Runs on: a thread that belongs to the last clone of `Hibari` and is joined when that is dropped.
 //!
 //! The voice and its files are hibari 0.2.1's (Copyright 2026 Maureese Williams, Apache-2.0, distilled from Kokoro-82M);
@@ -14,17 +14,19 @@ pub mod files;
 mod g2p;
 mod network;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use self::dsp::{HOP, Noise, SAMPLE_RATE, Synthesis, Transforms};
-use self::g2p::G2p;
+use self::g2p::{G2p, Piece};
 use self::network::Network;
+use super::fair::{LaneId, Turns};
 use super::silence::Trimmer;
 use crate::speech::sentence::speakable;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
@@ -38,15 +40,16 @@ const OWN_RATE: u32 = 165;
 /// How much slower and quicker it can speak.
 const SPEEDS: std::ops::RangeInclusive<f32> = 0.5..=2.0;
 
-/// Sentences that wait for the thread, of all sessions.
-const SENTENCES: usize = 256;
+/// Longest pauses where a sentence is joined of pieces: behind a comma, and between two words.
+const PAUSE_MS: usize = 200;
+const NO_PAUSE_MS: usize = 20;
 /// Frames made at a time, 100 ms, between two looks at whether somebody listens.
 const FRAMES: usize = 8;
 /// Samples in a piece of sound: 25 ms.
-const PIECE: usize = 2 * HOP;
-/// Pieces that a stream holds: ten minutes, so more than any sentence. The thread serves all sessions and never waits for
+const CHUNK: usize = 2 * HOP;
+/// Such pieces that a stream holds: ten minutes, so more than any sentence. The thread serves all sessions and never waits for
 /// one's reader.
-const PIECES: usize = 24_000;
+const CHUNKS: usize = 24_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum HibariError {
@@ -87,68 +90,146 @@ impl Synthesiser {
         })
     }
 
-    /// Gives the sound to `heard` piece by piece, until that says that nobody listens; with the first when each word begins,
-    /// in milliseconds, if that is known.
+    /// What is to be said of a text.
+    fn sentence(&self, text: &str, speed: f32) -> Result<Sentence, HibariError> {
+        let pieces = VecDeque::from(self.g2p.pieces(text)?);
+        if pieces.is_empty() && text.chars().any(char::is_alphanumeric) {
+            return Err(HibariError::Unspeakable);
+        }
+        Ok(Sentence { pieces, speed, trimmer: Trimmer::new(SAMPLE_RATE), given: 0, pauses: None })
+    }
+
+    /// Makes the next piece of a sentence and gives its sound to `heard` bit by bit, until that says that nobody listens; with
+    /// the first bit when each of the piece's words begins, in milliseconds from the beginning of the sentence, if that is
+    /// known. Gives how many symbols were made.
+    fn step(
+        &self,
+        sentence: &mut Sentence,
+        heard: &mut impl FnMut(&[f32], Vec<u32>) -> bool,
+    ) -> Result<usize, HibariError> {
+        let Sentence { pieces, speed, trimmer, given, pauses } = sentence;
+        let Some(Piece { symbols, words, pauses: pauses_then }) = pieces.pop_front() else { return Ok(0) };
+        // Before the network, the longest step.
+        if !heard(&[], Vec::new()) {
+            pieces.clear();
+            return Ok(0);
+        }
+        let (spectrum, begins) = self.network.spectrum(&symbols, *speed)?;
+        let joint = pauses.replace(pauses_then).map(|pauses| if pauses { PAUSE_MS } else { NO_PAUSE_MS });
+        let held = joint.map_or(0, |pause| trimmer.join(pause * SAMPLE_RATE as usize / 1_000));
+        let start = *given + held;
+        let mut words: Vec<usize> = words.iter().filter_map(|symbol| begins.get(*symbol).copied()).collect();
+        let mut synthesis = Synthesis::new(&self.transforms, spectrum, Noise::new());
+        loop {
+            let sound = synthesis.next(FRAMES);
+            if sound.is_empty() {
+                break;
+            }
+            let sound = trimmer.push(&sound);
+            let words = if sound.is_empty() { Vec::new() } else { std::mem::take(&mut words) };
+            let at = |frame: usize| (start + frame * HOP).saturating_sub(trimmer.taken_off());
+            let ms = |frame: usize| u32::try_from(at(frame) * 1_000 / SAMPLE_RATE as usize).unwrap_or(u32::MAX);
+            *given += sound.len();
+            if !heard(&sound, words.into_iter().map(ms).collect()) {
+                pieces.clear();
+                return Ok(symbols.len());
+            }
+        }
+        Ok(symbols.len())
+    }
+
+    /// All of a text at once.
     fn speak(
         &self,
         text: &str,
         speed: f32,
         mut heard: impl FnMut(&[f32], Vec<u32>) -> bool,
     ) -> Result<(), HibariError> {
-        let (sentence, words) = self.g2p.symbols(text)?;
-        if sentence.is_empty() && text.chars().any(char::is_alphanumeric) {
-            return Err(HibariError::Unspeakable);
+        let mut sentence = self.sentence(text, speed)?;
+        while !sentence.pieces.is_empty() {
+            self.step(&mut sentence, &mut heard)?;
         }
-        let mut trimmer = Trimmer::new(SAMPLE_RATE);
-        for symbols in sentence {
-            // Before the network, the longest step.
-            if !heard(&[], Vec::new()) {
-                return Ok(());
-            }
-            let (spectrum, begins) = self.network.spectrum(&symbols, speed)?;
-            let mut words: Vec<usize> = words.iter().filter_map(|symbol| begins.get(*symbol).copied()).collect();
-            let mut synthesis = Synthesis::new(&self.transforms, spectrum, Noise::new());
-            loop {
-                let sound = synthesis.next(FRAMES);
-                if sound.is_empty() {
-                    break;
-                }
-                let sound = trimmer.push(&sound);
-                let words = if sound.is_empty() { Vec::new() } else { std::mem::take(&mut words) };
-                let ms = |frame: usize| (frame * HOP).saturating_sub(trimmer.taken_off()) * 1000 / SAMPLE_RATE as usize;
-                let words = words.into_iter().map(|frame| u32::try_from(ms(frame)).unwrap_or(u32::MAX)).collect();
-                if !heard(&sound, words) {
-                    return Ok(());
-                }
-            }
-        }
-        heard(&trimmer.finish(), Vec::new());
+        heard(&sentence.trimmer.finish(), Vec::new());
         Ok(())
     }
+}
+
+/// A sentence that is being made.
+struct Sentence {
+    pieces: VecDeque<Piece>,
+    speed: f32,
+    trimmer: Trimmer,
+    /// Samples that went out.
+    given: usize,
+    /// Whether the piece before pauses at its end; `None` before the first.
+    pauses: Option<bool>,
 }
 
 /// A sentence for the thread.
 struct Job {
     text: String,
     speed: f32,
-    sender: mpsc::Sender<Result<PcmChunk, SpeechError>>,
+    sender: Sender,
+    /// Once it is begun.
+    sentence: Option<Sentence>,
 }
 
-/// The voice; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Hibari(Arc<Worker>);
+type Sender = mpsc::Sender<Result<PcmChunk, SpeechError>>;
 
-#[derive(Debug)]
+/// The voice as one session has it; a clone shares its place in the turns.
+#[derive(Clone)]
+pub struct Hibari {
+    worker: Arc<Worker>,
+    lane: LaneId,
+}
+
 struct Worker {
-    /// Taken when the thread is to end.
-    jobs: Option<mpsc::Sender<Job>>,
+    queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What the thread has to do.
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    turns: Turns<Job>,
+    /// Nobody adds to it any more, or nobody takes of it.
+    has_ended: bool,
+}
+
+impl Queue {
+    /// Held for a look at whose turn it is.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.lock().has_ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next job; none once it has ended and all is done.
+    fn next(&self) -> Option<(LaneId, Job)> {
+        let mut state = self.lock();
+        loop {
+            match state.turns.next() {
+                None if state.has_ended => return None,
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                // Whoever has gone takes no turn.
+                Some((lane, job)) if job.sender.is_closed() => state.turns.done(lane, 0),
+                next => return next,
+            }
+        }
+    }
+}
+
 impl Drop for Worker {
-    /// Waits for the sentence that is being made: some tens of milliseconds, as all who listened are gone.
+    /// Waits for the sentences that somebody still hears: some tens of milliseconds, as all who listened are gone.
     fn drop(&mut self) {
-        self.jobs = None;
+        self.queue.end();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!(engine = ENGINE, "the voice's thread has panicked");
@@ -160,11 +241,18 @@ impl Hibari {
     /// Starts the thread, which reads the voice's files: half a second, for which the first sentence waits.
     pub fn start(folder: &Path) -> Result<Self, HibariError> {
         installed(folder)?;
-        let (jobs, queue) = mpsc::channel(SENTENCES);
-        let folder = folder.to_owned();
+        let state = Mutex::new(State { turns: Turns::new(), has_ended: false });
+        let queue = Arc::new(Queue { state, changed: Condvar::new() });
+        let (folder, jobs) = (folder.to_owned(), Arc::clone(&queue));
         let thread = std::thread::Builder::new().name("hibari".to_owned());
-        let thread = thread.spawn(move || work(&folder, queue)).map_err(HibariError::Thread)?;
-        Ok(Self(Arc::new(Worker { jobs: Some(jobs), thread: Mutex::new(Some(thread)) })))
+        let thread = thread.spawn(move || work(&folder, &jobs)).map_err(HibariError::Thread)?;
+        let worker = Worker { queue, thread: Mutex::new(Some(thread)) };
+        Ok(Self { worker: Arc::new(worker), lane: LaneId::next() })
+    }
+
+    /// The same voice with turns of its own.
+    pub fn for_session(&self) -> Self {
+        Self { worker: Arc::clone(&self.worker), lane: LaneId::next() }
     }
 }
 
@@ -172,14 +260,17 @@ impl Tts for Hibari {
     /// Text without anything to say gives a stream that ends at once.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
         check(voice)?;
-        let (sender, stream) = mpsc::channel(PIECES);
+        let (sender, stream) = mpsc::channel(CHUNKS);
         let Some(text) = speakable(text) else { return Ok(stream) };
-        let job = Job { text, speed: speed(voice.rate), sender };
-        let jobs = self.0.jobs.as_ref().ok_or_else(|| fault("has ended"))?;
-        jobs.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => fault("has too many sentences to say already"),
-            mpsc::error::TrySendError::Closed(_) => fault("has ended"),
-        })?;
+        let job = Job { text, speed: speed(voice.rate), sender, sentence: None };
+        let queue = &self.worker.queue;
+        let mut state = queue.lock();
+        if state.has_ended {
+            return Err(fault("has ended"));
+        }
+        state.turns.add(self.lane, job).map_err(|_| fault("has too many sentences to say already"))?;
+        drop(state);
+        queue.changed.notify_one();
         Ok(stream)
     }
 }
@@ -193,33 +284,52 @@ fn speed(rate: u32) -> f32 {
     (rate as f32 / OWN_RATE as f32).clamp(*SPEEDS.start(), *SPEEDS.end())
 }
 
-fn work(folder: &Path, mut jobs: mpsc::Receiver<Job>) {
+fn work(folder: &Path, queue: &Queue) {
     let voice = Synthesiser::load(folder);
     if let Err(error) = &voice {
         tracing::error!(engine = ENGINE, %error, "the voice's files cannot be used");
     }
-    while let Some(Job { text, speed, sender }) = jobs.blocking_recv() {
-        let spoken = match &voice {
-            Ok(voice) => {
-                // What one text does to the voice must not silence it for all others.
-                let speak = || Ok(voice.speak(&text, speed, |samples, words| send(samples, words, &sender))?);
-                catch_unwind(AssertUnwindSafe(speak)).unwrap_or_else(|_| Err(fault("panicked over this text")))
-            }
+    while let Some((lane, mut job)) = queue.next() {
+        let made = match &voice {
+            // What one text does to the voice must not silence it for all others.
+            Ok(voice) => catch_unwind(AssertUnwindSafe(|| piece(voice, &mut job)))
+                .unwrap_or_else(|_| Err(fault("panicked over this text"))),
             Err(error) => Err(fault(&error.to_string())),
         };
-        if let Err(error) = spoken {
+        let cost = made.as_ref().map_or(1, |symbols| *symbols as u64);
+        if let Err(error) = made {
             // Nobody left to tell is fine.
-            let _ = sender.try_send(Err(error));
+            let _ = job.sender.try_send(Err(error));
+            job.sentence = None;
         }
+        let goes_on = job.sentence.is_some();
+        let mut state = queue.lock();
+        if goes_on { state.turns.goes_on(lane, job, cost) } else { state.turns.done(lane, cost) }
     }
 }
 
+/// Makes the next piece of a sentence, and gives what it cost.
+fn piece(voice: &Synthesiser, job: &mut Job) -> Result<usize, SpeechError> {
+    let Job { text, speed, sender, sentence } = job;
+    let mut sentence_now = match sentence.take() {
+        Some(sentence) => sentence,
+        None => voice.sentence(text, *speed)?,
+    };
+    let cost = voice.step(&mut sentence_now, &mut |samples, words| send(samples, words, sender))?;
+    if sentence_now.pieces.is_empty() {
+        send(&sentence_now.trimmer.finish(), Vec::new(), sender);
+    } else {
+        *sentence = Some(sentence_now);
+    }
+    Ok(cost)
+}
+
 /// Whether somebody still listens.
-fn send(samples: &[f32], mut words: Vec<u32>, sender: &mpsc::Sender<Result<PcmChunk, SpeechError>>) -> bool {
+fn send(samples: &[f32], mut words: Vec<u32>, sender: &Sender) -> bool {
     if samples.is_empty() {
         return !sender.is_closed();
     }
-    samples.chunks(PIECE).all(|piece| {
+    samples.chunks(CHUNK).all(|piece| {
         let words = std::mem::take(&mut words);
         sender.try_send(Ok(PcmChunk { words, ..PcmChunk::new(piece.to_vec(), SAMPLE_RATE) })).is_ok()
     })

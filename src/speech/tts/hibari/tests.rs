@@ -13,6 +13,8 @@ struct Sentence {
     ids: Vec<i32>,
 }
 
+/// Symbols in a piece, with its edges.
+const MOST: usize = 122;
 /// Root of the mean square of the original's noise in `spectrum.wav`.
 const NOISE: f32 = 0.012_49;
 
@@ -41,8 +43,14 @@ fn sentences_have_the_phonemes_of_the_original() {
         let phonemes = g2p.phonemes(&sentence.text).unwrap().phonemes;
         if phonemes != sentence.phonemes {
             other.push(format!("{}\n  has  {phonemes}\n  want {}", sentence.text, sentence.phonemes));
-        } else if sentence.phonemes.chars().count() <= 400 {
-            assert_eq!(g2p.symbols(&sentence.text).unwrap().0, [sentence.ids], "{}", sentence.text);
+        } else {
+            let pieces = symbols(&g2p, &sentence.text);
+            let joined: Vec<i32> = pieces.iter().flat_map(|piece| &piece[1..piece.len() - 1]).copied().collect();
+            let space = g2p.pieces("a a").unwrap()[0].symbols[2];
+            // Only the spaces where it is cut are not said.
+            let said = |ids: &[i32]| ids.iter().copied().filter(|id| *id != space).collect::<Vec<_>>();
+            assert_eq!(said(&joined), said(&sentence.ids[1..sentence.ids.len() - 1]), "{}", sentence.text);
+            assert!(pieces.len() > 1 || pieces[0] == sentence.ids, "{}", sentence.text);
         }
     }
     assert!(other.is_empty(), "{} differ:\n{}", other.len(), other.join("\n"));
@@ -130,16 +138,26 @@ fn a_sentence_sounds_as_in_the_original() {
     assert!(share < 0.15, "{share} of the magnitudes differ");
 }
 
+fn symbols(g2p: &G2p, text: &str) -> Vec<Vec<i32>> {
+    g2p.pieces(text).unwrap().into_iter().map(|piece| piece.symbols).collect()
+}
+
 #[test]
 fn long_sentences_are_cut_where_they_pause() {
     let g2p = G2p::load(&voice_folder(), &Network::one_core()).unwrap();
     let text = "one two three four five six seven eight nine ten, ".repeat(20);
-    let (pieces, _) = g2p.symbols(&text).unwrap();
-    assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.len() <= 402), "{:?}", pieces.len());
-    let comma = g2p.symbols(",").unwrap().0[0][1];
-    assert!(pieces.iter().all(|piece| piece[piece.len() - 2] == comma), "cut within a clause");
+    let pieces = g2p.pieces(&text).unwrap();
+    assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.symbols.len() <= MOST), "{pieces:?}");
+    let comma = symbols(&g2p, ",")[0][1];
+    assert!(pieces.iter().all(|piece| piece.pauses && piece.symbols[piece.symbols.len() - 2] == comma), "{pieces:?}");
+    assert_eq!(pieces.iter().map(|piece| piece.words.len()).sum::<usize>(), 200, "each word has its beginning");
     // Without a pause too, and whatever the text.
-    assert!(g2p.symbols(&"words ".repeat(300)).unwrap().0.iter().all(|piece| piece.len() <= 402));
+    for text in ["words ".repeat(300), "x".repeat(195), "aB1".repeat(65), "9".repeat(195), "\u{105}".repeat(195)] {
+        let pieces = symbols(&g2p, &text);
+        assert!(pieces.iter().all(|piece| piece.len() <= MOST), "{text}: {pieces:?}");
+        let sounds: usize = pieces.iter().map(Vec::len).sum();
+        assert!(sounds > 100, "{text} is said in {sounds} sounds");
+    }
 }
 
 async fn listen(mut stream: PcmStream) -> Result<f64, SpeechError> {
@@ -174,7 +192,7 @@ async fn one_that_nobody_hears_is_given_up_and_the_thread_ends_with_the_voice() 
     drop(dropped);
     assert!(listen(kept).await.unwrap() > 0.3);
     let last = hibari.speak(&long, &voice()).unwrap();
-    let worker = Arc::downgrade(&hibari.0);
+    let worker = Arc::downgrade(&hibari.worker);
     tokio::task::spawn_blocking(move || drop(hibari)).await.unwrap();
     // The drop has joined the thread, after the sentence that somebody heard to its end.
     assert!(worker.upgrade().is_none());
@@ -191,7 +209,7 @@ async fn what_it_cannot_say_is_an_error_and_the_next_sentence_is_said() {
 
 #[tokio::test]
 async fn files_that_are_missing_or_broken_are_named() {
-    let error = Hibari::start(Path::new("nowhere")).unwrap_err().to_string();
+    let error = Hibari::start(Path::new("nowhere")).err().unwrap().to_string();
     assert_eq!(error, "nowhere has no hibari.onnx");
     let folder = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(voice_folder()).unwrap() {
@@ -225,8 +243,27 @@ proptest::proptest! {
         use std::sync::OnceLock;
         static G2P: OnceLock<G2p> = OnceLock::new();
         let g2p = G2P.get_or_init(|| G2p::load(&voice_folder(), &Network::one_core()).unwrap());
-        g2p.symbols(&text).unwrap();
+        g2p.pieces(&text).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_session_that_begins_waits_for_one_piece_of_one_that_says_much() {
+    let hibari = Hibari::start(&voice_folder()).unwrap();
+    let long = "She sells sea shells by the sea shore, and he buys them all. ".repeat(40);
+    let mut flood: Vec<PcmStream> = (0..6).map(|_| hibari.speak(&long, &voice()).unwrap()).collect();
+    // The thread is at work.
+    flood[0].recv().await.unwrap().unwrap();
+    let other = hibari.for_session();
+    assert!(listen(other.speak("Hello.", &voice()).unwrap()).await.unwrap() > 0.3);
+    // Of two minutes of speech in each of six sentences a few pieces of eight seconds were made meanwhile.
+    let mut seconds = 0.0;
+    for stream in &mut flood {
+        while let Ok(piece) = stream.try_recv() {
+            seconds += piece.unwrap().samples.len() as f64 / f64::from(SAMPLE_RATE);
+        }
+    }
+    assert!(seconds < 30.0, "{seconds} s were made first");
 }
 
 /// Each of these words begins with a burst after a moment of quiet.

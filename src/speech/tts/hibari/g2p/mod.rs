@@ -44,8 +44,9 @@ const PAUSES: &str = ";:,.!?—…";
 const QUOTES: &str = "\"“”";
 const CONSONANTS: &str = "bdfhjklmnpstvwzðŋɡɹɾʃʒʤʧθ";
 const MARKS: [&str; 11] = [".", ",", "-LRB-", "-RRB-", "``", "\"\"", "''", ":", "$", "#", "NFP"];
-/// Longer than this the network drifts, so a sentence is cut where it pauses.
-const LONGEST: usize = 400;
+/// Phonemes that the network is given at once: about eight seconds of speech. Longer sentences are cut where they pause, so
+/// that nobody waits long for the voice, and because the network drifts.
+const LONGEST: usize = 120;
 /// At both ends of what the network gets.
 const EDGE: i32 = 0;
 
@@ -53,6 +54,16 @@ const EDGE: i32 = 0;
 pub(super) struct Phonemes {
     pub phonemes: String,
     pub begins: Vec<usize>,
+}
+
+/// What the network is given at once.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    pub symbols: Vec<i32>,
+    /// With which symbol each of its words begins.
+    pub words: Vec<usize>,
+    /// Whether the sentence pauses after it.
+    pub pauses: bool,
 }
 
 pub(super) struct G2p {
@@ -80,24 +91,39 @@ impl G2p {
         })
     }
 
-    /// What the network is to be given, in pieces that are not too long for it, and with which symbol each word of the text
-    /// begins: of a text of one piece whose words are not written out as more or fewer.
-    pub(super) fn symbols(&self, text: &str) -> Result<(Vec<Vec<i32>>, Vec<usize>), HibariError> {
+    /// What the network is to be given, in pieces that are not too long for it. They know with which symbol each word of the
+    /// text begins, if its words are not written out as more or fewer.
+    pub(super) fn pieces(&self, text: &str) -> Result<Vec<Piece>, HibariError> {
         let Phonemes { phonemes, begins } = self.phonemes(text)?;
-        let known = |sound: &char| self.symbols.get(sound).copied();
-        let ids = |piece: &String| {
-            std::iter::once(EDGE)
-                .chain(piece.chars().filter_map(|sound| known(&sound)))
-                .chain([EDGE])
-                .collect::<Vec<_>>()
-        };
-        let pieces: Vec<Vec<i32>> = pieces_of(&phonemes).iter().map(ids).filter(|ids| ids.len() > 2).collect();
-        if pieces.len() != 1 || begins.len() != text.split_whitespace().count() {
-            return Ok((pieces, Vec::new()));
+        let known = |sound: char| self.symbols.get(&sound).copied();
+        let knows_words = begins.len() == text.split_whitespace().count();
+        let mut begins = begins.into_iter().filter(|_| knows_words).peekable();
+        let (mut pieces, mut end) = (Vec::new(), 0);
+        for sounds in pieces_of(&phonemes) {
+            let mut piece = Piece { symbols: vec![EDGE], ..Piece::default() };
+            for sound in sounds.chars() {
+                while begins.next_if(|begin| *begin <= end).is_some() {
+                    piece.words.push(piece.symbols.len());
+                }
+                end += 1;
+                // A space begins no piece.
+                if sound != ' ' || piece.symbols.len() > 1 {
+                    piece.symbols.extend(known(sound));
+                }
+            }
+            while piece.symbols.len() > 1 && piece.symbols.last().copied() == known(' ') {
+                piece.symbols.pop();
+            }
+            piece.symbols.push(EDGE);
+            piece.pauses = sounds.trim_end().ends_with(|last| PAUSES.contains(last));
+            if piece.symbols.len() > 2 {
+                pieces.push(piece);
+            }
         }
-        let symbol = |begin: &usize| 1 + phonemes.chars().take(*begin).filter(|sound| known(sound).is_some()).count();
-        let words = begins.iter().map(symbol).collect();
-        Ok((pieces, words))
+        if let Some(last) = pieces.last_mut() {
+            last.words.extend(begins.map(|_| last.symbols.len() - 1));
+        }
+        Ok(pieces)
     }
 
     pub(super) fn phonemes(&self, text: &str) -> Result<Phonemes, HibariError> {
@@ -341,36 +367,33 @@ const fn sign_name(sign: char) -> &'static str {
     }
 }
 
-/// Cut behind clauses where all is longer than the network likes, and behind words where even a clause is.
+/// Cut behind clauses where all is longer than the network is given at once, behind words where even a clause is, and
+/// within words where even one is. All together they are the phonemes.
 fn pieces_of(phonemes: &str) -> Vec<String> {
     let long = |text: &str| text.chars().count();
-    let join = |parts: Vec<String>| {
-        let mut pieces: Vec<String> = Vec::new();
-        for part in parts {
-            match pieces.last_mut() {
-                Some(piece) if long(piece) + 1 + long(&part) <= LONGEST => *piece += &format!(" {part}"),
-                _ => pieces.push(part),
-            }
-        }
-        pieces
-    };
-    if long(phonemes) <= LONGEST {
+    let whole = long(phonemes);
+    if whole <= LONGEST {
         return vec![phonemes.to_owned()];
     }
-    let mut clauses = vec![String::new()];
-    for word in phonemes.split(' ') {
-        // The list is never empty.
-        if let Some(clause) = clauses.last_mut() {
-            *clause += if clause.is_empty() { "" } else { " " };
-            *clause += word;
-        }
-        if word.ends_with([',', ';', ':', '—']) {
-            clauses.push(String::new());
+    // Pieces of about one length sound better than long ones and a rest.
+    let share = whole.div_ceil(whole.div_ceil(LONGEST));
+    let mut pieces = vec![String::new()];
+    for clause in phonemes.split_inclusive([',', ';', ':', '—', '.', '!', '?', '…']) {
+        let is_long = long(clause) > LONGEST;
+        let words: Vec<&str> = if is_long { clause.split_inclusive(' ').collect() } else { vec![clause] };
+        for word in words {
+            let letters: Vec<char> = word.chars().collect();
+            for part in letters.chunks(LONGEST) {
+                let last = pieces.last().map_or(0, |piece| long(piece));
+                let is_full = last + part.len() > LONGEST || (is_long && last >= share);
+                if last > 0 && is_full {
+                    pieces.push(String::new());
+                }
+                if let Some(piece) = pieces.last_mut() {
+                    piece.extend(part);
+                }
+            }
         }
     }
-    let short_enough = |clause: String| match long(&clause) {
-        ..=LONGEST => vec![clause],
-        _ => join(clause.split(' ').map(str::to_owned).collect()),
-    };
-    join(clauses.into_iter().filter(|clause| !clause.is_empty()).flat_map(short_enough).collect())
+    pieces
 }

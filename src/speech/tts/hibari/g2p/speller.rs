@@ -40,12 +40,24 @@ impl Speller {
         })
     }
 
+    /// Of a word that is longer than the network was taught, part after part. A letter that it was not taught is read as the
+    /// one under its accent.
     pub(super) fn read(&self, word: &str) -> Result<String, HibariError> {
-        let known = word.chars().filter_map(|letter| self.letters.get(&letter).copied());
-        let ids: Vec<i32> = known.take(self.longest).collect();
-        if ids.is_empty() {
-            return Ok(String::new());
+        let ids: Vec<i32> = word.chars().filter_map(|letter| self.letter(letter)).collect();
+        let parts = ids.len().div_ceil(self.longest.max(1)).max(1);
+        let mut said = String::new();
+        for part in ids.chunks(ids.len().div_ceil(parts).max(1)) {
+            said.push_str(&self.read_part(part.to_vec())?);
         }
+        Ok(said)
+    }
+
+    fn letter(&self, letter: char) -> Option<i32> {
+        let known = |letter: char| self.letters.get(&letter).copied();
+        known(letter).or_else(|| plain(letter).and_then(known))
+    }
+
+    fn read_part(&self, ids: Vec<i32>) -> Result<String, HibariError> {
         let input = Value::from(Tensor::from_data(&[1, ids.len()], ids));
         let [said] = self.network.run(vec![("chars", input)], ["ids"])?;
         let said = self.network.ids(said)?;
@@ -54,4 +66,12 @@ impl Speller {
         let sound = |at: usize| self.phonemes.get(usize::try_from(said[at] - 1).ok()?);
         Ok((0..said.len()).filter(|&at| begins(at)).filter_map(sound).collect())
     }
+}
+
+/// A letter without its accent.
+pub(super) fn plain(letter: char) -> Option<char> {
+    let decomposed = icu_normalizer::DecomposingNormalizerBorrowed::new_nfkd();
+    let mut utf8 = [0; 4];
+    let plain = decomposed.normalize(letter.encode_utf8(&mut utf8)).chars().next();
+    plain.filter(|plain| *plain != letter)
 }
