@@ -2,7 +2,7 @@
 //! faster-whisper-server, vLLM, the hosted ones.
 //!
 //! In here: what is sent and what is understood of the answer. Not in here: connecting and refusals (`endpoint`), when it
-//! is asked (`ear`).
+//! is asked (`ear`), what of its words was said (`transcript`).
 //! Runs on: the task that asks; dropping the future closes the connection.
 //! Source: OpenAI's API reference, "Create transcription".
 
@@ -57,7 +57,13 @@ pub struct Recogniser {
 
 #[derive(serde::Deserialize)]
 struct Answer {
+    #[serde(deserialize_with = "or_nothing")]
     text: String,
+}
+
+/// Some say `null` where nothing was said.
+fn or_nothing<'de, D: serde::Deserializer<'de>>(text: D) -> Result<String, D::Error> {
+    <Option<String> as serde::Deserialize>::deserialize(text).map(Option::unwrap_or_default)
 }
 
 impl Recogniser {
@@ -73,8 +79,9 @@ impl Recogniser {
         fields.extend(language.as_deref().map(|language| ("language", language)));
         let response = self.endpoint.post_file(&fields, ("speech.wav", "audio/wav"), wav(samples)?).await?;
         let body = self.endpoint.read(response, MOST_BYTES).await?;
-        let answer: Answer =
-            serde_json::from_slice(&body).map_err(|error| AsrError::Answer { problem: error.to_string() })?;
+        // A byte that is no UTF-8 costs a character and not the turn.
+        let answer: Answer = serde_json::from_str(&String::from_utf8_lossy(&body))
+            .map_err(|error| AsrError::Answer { problem: error.to_string() })?;
         Ok(answer.text)
     }
 }

@@ -1,4 +1,4 @@
-//! What listeners say to show that they listen, and what recognisers make of no speech at all.
+//! What listeners say to show that they listen.
 //!
 //! Pure. Yngve 1970 ("On getting a word in edgewise") gave back-channels their name.
 
@@ -24,24 +24,6 @@ pub fn is_backchannel(said: &str) -> bool {
         && !(words.len() == 1 && NEED_COMPANY.contains(&words[0].as_str()))
 }
 
-/// What was said, without what recognisers write where there was no speech: `[BLANK_AUDIO]`, `(music)`, `*sighs*`.
-pub fn spoken_words(text: &str) -> String {
-    let (mut kept, mut closing) = (String::new(), None);
-    for letter in text.chars() {
-        match (closing, letter) {
-            (Some(end), _) if letter == end => closing = None,
-            (Some(_), _) => {}
-            (None, '[') => closing = Some(']'),
-            (None, '(') => closing = Some(')'),
-            (None, '*') => closing = Some('*'),
-            (None, _) if letter.is_control() && !letter.is_whitespace() => {}
-            (None, _) => kept.push(letter),
-        }
-    }
-    let kept = kept.split_whitespace().collect::<Vec<_>>().join(" ");
-    if kept.chars().any(char::is_alphanumeric) { kept } else { String::new() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,14 +40,5 @@ mod tests {
         {
             assert!(!is_backchannel(said), "{said}");
         }
-    }
-
-    #[test]
-    fn what_is_no_speech_is_nothing() {
-        for text in ["", " [BLANK_AUDIO]", "(wind blowing)", "*sighs*", "...", "[Music] (music)", "♪ ♪"] {
-            assert_eq!(spoken_words(text), "", "{text}");
-        }
-        assert_eq!(spoken_words(" [door] What is\u{0} the\ntime? "), "What is the time?");
-        assert_eq!(spoken_words("你好。"), "你好。");
     }
 }

@@ -18,8 +18,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::asr::{AsrError, Transcribe};
-use super::backchannel::{is_backchannel, spoken_words};
+use super::backchannel::is_backchannel;
 use super::echo::{EchoGuard, Spoken};
+use super::transcript::{Voice, words_said};
 use super::turn::{Change, Turns};
 use super::{FRAME, Floor, MICROPHONE_RATE, Sound};
 use crate::metrics;
@@ -87,6 +88,7 @@ struct Heard {
     ended: Instant,
     /// The avatar was speaking, and goes on unless this stops it.
     over_avatar: bool,
+    voice: Voice,
 }
 
 struct Listener {
@@ -103,6 +105,8 @@ struct Listener {
     frames_since_draft: usize,
     avatar_until: Option<Instant>,
     last_voice: Instant,
+    /// Of the turn.
+    voice: Voice,
     over_avatar: bool,
     /// What is said so far, being recognised. Good for the whole turn if it was asked for at its last pause.
     draft: Option<Draft>,
@@ -113,6 +117,7 @@ struct Draft {
     answer: Answer,
     asked: Instant,
     is_whole: bool,
+    voice: Voice,
 }
 
 enum Answer {
@@ -183,6 +188,7 @@ impl Listener {
             frames_since_draft: 0,
             avatar_until: None,
             last_voice: now,
+            voice: Voice::default(),
             over_avatar: false,
             draft: None,
             finals: FuturesOrdered::new(),
@@ -217,11 +223,14 @@ impl Listener {
 
     fn frame(&mut self, frame: &[i16; FRAME], at: Instant) {
         let others = self.guard.judge(frame, at) > OTHERS;
-        let voice = self.detector.predict_i16(frame);
+        let score = self.detector.predict_i16(frame);
         let threshold = if self.turns.is_on() { STILL_VOICE } else { VOICE };
-        let is_voice = others && voice > threshold;
+        let is_voice = others && score > threshold;
         if is_voice {
             self.last_voice = at;
+            self.voice.hear(score);
+        } else if !self.turns.is_on() {
+            self.voice = Voice::default();
         }
         self.clip.extend(frame);
         if !self.turns.is_on() {
@@ -279,6 +288,7 @@ impl Listener {
             }
             Change::Noise => {
                 self.clip.clear();
+                self.voice = Voice::default();
                 self.draft = None;
                 metrics::heard("noise");
                 self.floor.go_on();
@@ -295,11 +305,12 @@ impl Listener {
     fn ask(&self, is_whole: bool) -> Draft {
         let (recogniser, samples) = (Arc::clone(&self.recogniser), self.clip.iter().copied().collect());
         let answer = Answer::Awaited(Box::pin(async move { recogniser.transcribe(samples).await }));
-        Draft { answer, asked: Instant::now(), is_whole }
+        Draft { answer, asked: Instant::now(), is_whole, voice: self.voice }
     }
 
     fn ended(&mut self) {
-        let turn = Heard { ended: self.last_voice, over_avatar: self.over_avatar };
+        let voice = std::mem::take(&mut self.voice);
+        let turn = Heard { ended: self.last_voice, over_avatar: self.over_avatar, voice };
         let whole = self.draft.take().filter(|draft| draft.is_whole);
         let Draft { answer, asked, .. } = whole.unwrap_or_else(|| self.ask(true));
         self.clip.clear();
@@ -321,7 +332,7 @@ impl Listener {
     fn drafted(&mut self, outcome: Result<String, AsrError>) {
         let Some(draft) = self.draft.take() else { return };
         if let Ok(text) = &outcome {
-            self.tell(spoken_words(text), false);
+            self.tell(words_said(text, &draft.voice), false);
         }
         if draft.is_whole {
             self.draft = Some(Draft { answer: Answer::Here(outcome), ..draft });
@@ -331,7 +342,7 @@ impl Listener {
     fn answered(&mut self, asked: Asked) {
         metrics::transcribed(asked.asked.elapsed());
         let content = match asked.outcome {
-            Ok(text) => spoken_words(&text),
+            Ok(text) => words_said(&text, &asked.turn.voice),
             Err(error) => {
                 tracing::warn!(%error, "a turn was not understood");
                 metrics::heard("failed");

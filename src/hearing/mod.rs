@@ -1,13 +1,14 @@
 //! The ears of a session: what a viewer's microphone hears in, turns of the conversation out.
 //!
 //! `ear` is the task that listens to one microphone; `echo` tells the avatar's own voice from others, `turn` decides when
-//! somebody speaks and when a turn is over, `asr` makes text of speech. Not in here: the microphone's way to us (`media`),
+//! somebody speaks and when a turn is over, `asr` makes text of speech, `transcript` tells what of it was said. Not in here: the microphone's way to us (`media`),
 //! what is answered (`conversation`).
 
 pub mod asr;
 mod backchannel;
 mod ear;
 mod echo;
+mod transcript;
 mod turn;
 
 use std::sync::Arc;

@@ -69,6 +69,10 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(20)
         elif model == "truncated":
             self.whole(200, '{"text": "What ti')
+        elif model == "null":
+            self.whole(200, '{"text": null}')
+        elif model == "latin1":
+            self.whole(200, b'{"text": "Das Caf\xe9 ist zu."}')
         elif model == "other":
             self.whole(200, '{"words": []}')
         elif model == "huge":
@@ -86,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             self.whole(200, json.dumps({"text": f" {words}\n"}))
 
     def whole(self, status, text):
-        body = text.encode()
+        body = text if isinstance(text, bytes) else text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -240,6 +240,60 @@ async fn noises_are_no_turns_and_silence_asks_nobody() {
     assert!(recogniser.asked.lock().unwrap().is_empty());
 }
 
+/// A tune of decaying harmonics.
+fn tune(seconds: usize) -> Vec<f32> {
+    const MELODY: [f32; 12] = [262.0, 330.0, 392.0, 523.0, 392.0, 330.0, 294.0, 349.0, 440.0, 587.0, 440.0, 349.0];
+    let note = RATE * 3 / 10;
+    let sample = |at: usize| {
+        let (time, frequency) = ((at % note) as f32 / RATE as f32, MELODY[at / note % MELODY.len()]);
+        let tones = (1..9).map(|part| (std::f32::consts::TAU * frequency * part as f32 * time).sin() / part as f32);
+        tones.sum::<f32>() * (-3.0 * time).exp()
+    };
+    (0..seconds * RATE).map(sample).collect()
+}
+
+#[tokio::test]
+async fn what_a_recogniser_makes_up_of_music_is_no_turn_unless_somebody_says_it() {
+    for words in
+        ["Thank you for watching!", "Thank you.", "ご視聴ありがとうございました", "Untertitel der Amara.org-Community"]
+    {
+        let recogniser = Understands::new(words);
+        let mut scene = Scene::new(Arc::clone(&recogniser));
+        scene.silence(600).await;
+        scene.says(&at_power(tune(8), 0.01)).await;
+        scene.silence(800).await;
+        assert!(!recogniser.asked.lock().unwrap().is_empty(), "the tune was taken for a voice");
+        let acts = scene.room.acts();
+        assert!(!acts.iter().any(|act| matches!(act, Act::Turn(_))), "{words}: {acts:?}");
+        assert!(acts.contains(&Act::Transcript(String::new(), true)), "{words}: {acts:?}");
+    }
+    for words in ["Thank you for watching!", "Thank you."] {
+        let mut scene = Scene::new(Understands::new(words));
+        scene.silence(600).await;
+        scene.says(&at_power(speech("en-us", 160, words), 0.01)).await;
+        scene.silence(800).await;
+        assert_eq!(scene.room.acts().last(), Some(&Act::Turn(words.into())));
+    }
+}
+
+#[tokio::test]
+async fn what_a_recogniser_notes_is_no_turn_and_is_taken_off_one() {
+    for (transcript, words) in [
+        ("<|nospeech|><|EMO_UNKNOWN|><|Event_UNK|>", None),
+        ("[BLANK_AUDIO]", None),
+        ("(music)", None),
+        ("<|en|><|NEUTRAL|><|Speech|><|woitn|>What time is it? [door]", Some("What time is it?")),
+    ] {
+        let mut scene = Scene::new(Understands::new(transcript));
+        scene.silence(600).await;
+        scene.says(&at_power(speech("en-us", 160, QUESTION), 0.01)).await;
+        scene.silence(800).await;
+        let acts = scene.room.acts();
+        let turn = acts.iter().find_map(|act| if let Act::Turn(said) = act { Some(said.as_str()) } else { None });
+        assert_eq!(turn, words, "{transcript}: {acts:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_turn_that_is_not_understood_is_told_and_the_next_one_works() {
     let mut scene = Scene::new(Understands::new("nothing"));

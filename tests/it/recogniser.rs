@@ -34,6 +34,14 @@ async fn speech_goes_there_as_a_wav_file_and_comes_back_as_text() {
 }
 
 #[tokio::test]
+async fn nothing_said_and_a_byte_that_is_no_text_are_answers() {
+    let service = Service::start("asr_server.py", &["0"]);
+    for (model, words) in [("null", ""), ("latin1", "Das Caf\u{fffd} ist zu.")] {
+        assert_eq!(recogniser(service.port, model).transcribe(vec![0; 1_600]).await.unwrap(), words, "{model}");
+    }
+}
+
+#[tokio::test]
 async fn every_fault_is_one_error_that_names_no_key_and_no_place() {
     let service = Service::start("asr_server.py", &["0"]);
     for (model, words) in [
