@@ -110,7 +110,6 @@ impl Speaker {
     }
 
     async fn say(&mut self, progress: &mut Progress, say: Say) -> Result<(), Stop> {
-        let utterance = progress.utterance;
         match say {
             Say::Sound(stream) => self.own_voice(progress, stream).await,
             Say::Exactly(text) => {
@@ -123,7 +122,6 @@ impl Speaker {
                 let reply = self.responder.reply(self.said.with(|history| history.messages()));
                 let times = progress.times.clone();
                 let reply = Box::pin(reply.inspect_ok(move |_| times.reach(Stage::FirstToken, Instant::now())));
-                tracing::debug!(%utterance, "asked for a reply");
                 self.text(progress, reply, SentenceSplitter::clause_first(), Some(CodeBlocks::default())).await
             }
         }

@@ -4,6 +4,8 @@
 //! Not in here: sentences and synthesis (`speech`), the order of segments on screen (`playout::schedule`).
 //! Runs on: the session's tokio task.
 
+mod finisher;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::devices::Desk;
 use super::engine::{Due, EngineError, Mouths};
 use super::window::{self, Loudness};
-use super::{AvatarHandle, LipSyncError, Mouth, MouthRun};
+use super::{AvatarHandle, LipSyncError, MouthRun};
 use crate::audience::Audience;
 use crate::avatar::Avatar;
 use crate::compose::Composer;
@@ -25,6 +27,8 @@ use crate::playout::{Command, FrameAudio, SessionPlayout, Volume};
 use crate::speech::resample::{Resampler, to_i16};
 use crate::speech::{PcmChunk, PcmStream, SpeechError};
 use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
+
+use finisher::Finisher;
 
 /// Frames drawn ahead of the screen: 640 ms at 25 fps. Fewer and one slow batch shows; more is work thrown away at
 /// an interruption. It also is all that a session keeps in memory (6 MB at 512x512).
@@ -436,62 +440,6 @@ fn spoken_up_to(outcome: Result<(), DriverError>) -> Result<Option<SpeechError>,
         Ok(()) => Ok(None),
         Err(DriverError::Speech(error)) => Ok(Some(error)),
         Err(error) => Err(error),
-    }
-}
-
-/// Second half: mouths come back in order, are pasted and sent on.
-struct Finisher<'a> {
-    desk: &'a Desk,
-    composer: Composer,
-    avatar: Arc<Avatar>,
-    commands: mpsc::Sender<Command>,
-}
-
-#[derive(Default)]
-struct Finished {
-    first_mouth: Option<Duration>,
-    error: Option<LipSyncError>,
-}
-
-impl Finisher<'_> {
-    async fn run(self, mut batches: mpsc::Receiver<InFlight>) -> Result<Finished, DriverError> {
-        let mut finished = Finished::default();
-        let mut last: Option<Arc<Mouth>> = None;
-        while let Some(batch) = batches.recv().await {
-            let mouths = match batch.mouths.await {
-                Ok(Ok(mouths)) => mouths,
-                // Its device has ended, and the next batch goes to another one.
-                Err(_) if self.desk.can_draw() => vec![None; batch.frames],
-                Err(_) => return Err(DriverError::Ended("engine")),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "the voice goes on without lip-sync");
-                    finished.error = Some(error);
-                    last = None;
-                    vec![None; batch.frames]
-                }
-            };
-            for (at, mouth) in (0u64..).zip(mouths) {
-                let pose = batch.pose + at;
-                let fresh = mouth.is_some();
-                if !fresh && last.as_ref().is_some_and(|last| !last.can_move()) {
-                    // Playout shows the picture before once more.
-                    continue;
-                }
-                last = mouth.map(Arc::new).or(last);
-                let picture = match &last {
-                    Some(mouth) => self
-                        .composer
-                        .paste(Arc::clone(&self.avatar), pose, Arc::clone(mouth))
-                        .await
-                        .map_err(|_| DriverError::Ended("compose"))?,
-                    None => Arc::clone(&self.avatar.frame(pose).picture),
-                };
-                finished.first_mouth.get_or_insert_with(|| batch.sent.elapsed());
-                let command = Command::Mouth { segment: batch.segment, index: batch.first + at, picture, fresh };
-                self.commands.send(command).await.map_err(|_| DriverError::Ended("playout"))?;
-            }
-        }
-        Ok(finished)
     }
 }
 

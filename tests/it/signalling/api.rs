@@ -1,6 +1,6 @@
 //! The conversation over HTTP.
 
-use mouthpiece::signalling::Command;
+use mouthpiece::signalling::{Command, Notice, Told};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -143,6 +143,21 @@ async fn pages_of_other_origins_may_not_use_it() {
         let sent = send(&server, Method::POST, "/sessions", &[json, ("origin", origin)], "").await;
         assert_eq!(sent.status().as_u16(), status, "{origin}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_is_told_how_many_events_it_missed() {
+    let server = TestServer::start().await;
+    ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
+    let mut events = send(&server, Method::GET, "/sessions/mine/events", &[], "").await;
+    read_until(&mut events, "\n\n").await;
+    let notices = server.ledger.notices.lock().unwrap().pop().unwrap();
+    // All at once, so that nobody can take one meanwhile.
+    let tell = |number: usize| notices.tell(Notice::Transcript { content: number.to_string(), is_final: true });
+    let missed = (0..1000).filter(|number| tell(*number) == Told::Missed).count();
+    let wanted = format!("event: missed\ndata: {{\"type\":\"missed\",\"count\":{missed}}}\n\n");
+    assert!(missed > 0 && read_until(&mut events, &wanted).await.ends_with(&wanted), "{missed} were missed");
     server.stop().await;
 }
 
