@@ -125,8 +125,8 @@ pub struct Render {
     /// Text to speak
     #[arg(long, value_name = "TEXT", conflicts_with = "audio", required_unless_present = "audio")]
     pub text: Option<String>,
-    /// Speech to speak with: a WAV file, mono or stereo, 8 to 48 kHz
-    #[arg(long, value_name = "FILE.wav")]
+    /// Speech to speak with: WAV, FLAC, MP3, AAC, M4A, Ogg, WebM, AIFF or CAF, of up to eight channels and 8 to 192 kHz
+    #[arg(long, value_name = "FILE")]
     pub audio: Option<PathBuf>,
     /// Where to write the film (MP4)
     #[arg(long, value_name = "FILE.mp4")]

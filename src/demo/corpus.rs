@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::visemes::Phone;
 use super::{DemoError, Result};
+use crate::speech::sound;
 use crate::timeline::LIPSYNC_RATE;
 
 /// What a clip is for.
@@ -66,14 +67,11 @@ pub fn load(folder: &Path, wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Clip>>
 
 fn read_wav(path: &Path) -> Result<Arc<[f32]>> {
     let bad = |problem: String| DemoError::file(path, problem);
-    let mut reader = hound::WavReader::open(path).map_err(|error| bad(error.to_string()))?;
-    let spec = reader.spec();
-    if (spec.sample_rate, spec.channels, spec.bits_per_sample) != (LIPSYNC_RATE, 1, 16) {
-        return Err(bad(format!("is {spec:?}, must be {LIPSYNC_RATE} Hz mono with 16 bits")));
+    let (samples, rate) = sound::read(path).map_err(|error| bad(error.problem.to_string()))?;
+    match rate {
+        LIPSYNC_RATE => Ok(samples.into()),
+        other => Err(bad(format!("is at {other} Hz, must be at {LIPSYNC_RATE}"))),
     }
-    let samples: std::result::Result<Vec<f32>, _> =
-        reader.samples::<i16>().map(|sample| sample.map(|sample| f32::from(sample) / 32_768.0)).collect();
-    Ok(samples.map_err(|error| bad(error.to_string()))?.into())
 }
 
 /// FNV-1a over the list and every wav's samples: names the corpus that a model was trained on.

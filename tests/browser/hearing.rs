@@ -48,9 +48,9 @@ fn recording(folder: &Path, parts: &[(f64, &str)]) -> PathBuf {
             let spoken =
                 Command::new("espeak-ng").args(["-v", "en-gb+f3", "-s", "150", "-w"]).arg(&said).arg(sentence).status();
             assert!(spoken.unwrap().success());
-            let mut reader = hound::WavReader::open(&said).unwrap();
-            rate = reader.spec().sample_rate;
-            let spoken: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+            let (spoken, told) = mouthpiece::speech::sound::read(&said).unwrap();
+            rate = told;
+            let spoken: Vec<i16> = spoken.into_iter().map(mouthpiece::speech::resample::to_i16).collect();
             let last = spoken.iter().rposition(|sample| sample.abs() > 300).unwrap();
             samples.extend_from_slice(&spoken[..=last]);
         }

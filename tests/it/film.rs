@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mouthpiece::media::{self, FileWriter, PipelineDir, VideoFormat};
 use mouthpiece::playout::{I420Frame, Pair};
 use mouthpiece::speech::resample::Resampler;
+use mouthpiece::speech::sound;
 use mouthpiece::timeline::{FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -171,12 +172,6 @@ fn mouthpiece(arguments: &[&str]) -> Value {
     serde_json::from_slice(&program.stdout).unwrap()
 }
 
-fn samples_of(wav: &Path) -> (Vec<f32>, u32) {
-    let mut reader = hound::WavReader::open(wav).unwrap();
-    let samples = reader.samples::<i16>().map(|sample| f32::from(sample.unwrap()) / 32_768.0).collect();
-    (samples, reader.spec().sample_rate)
-}
-
 /// What the program makes of a text and of a sound file, from the word to the player.
 #[test]
 fn speech_in_a_film_begins_where_it_begins_in_its_source() {
@@ -185,7 +180,7 @@ fn speech_in_a_film_begins_where_it_begins_in_its_source() {
     let place = |name: &str| folder.path().join(name).display().to_string();
     let (wav, film) = (place("speech.wav"), place("film.mp4"));
     mouthpiece(&["say", "--text", TEXT, "--out", &wav, "--json"]);
-    let (samples, rate) = samples_of(Path::new(&wav));
+    let (samples, rate) = sound::read(Path::new(&wav)).unwrap();
     let mut resampler = Resampler::new(rate, 48_000).unwrap();
     let mut source = resampler.push(&samples).unwrap();
     source.extend(resampler.finish().unwrap());
@@ -200,5 +195,19 @@ fn speech_in_a_film_begins_where_it_begins_in_its_source() {
             let (late, likeness) = best_place(&played.sound, &source[from..from + RATE / 10], from);
             assert!(likeness > 0.8 && late.abs() <= EARLY_OR_LATE, "at {from}: {late} s late, {likeness}");
         }
+    }
+}
+
+/// Half a second of silence, then a hum.
+#[test]
+fn a_sound_file_of_any_form_is_spoken_with_in_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("film.mp4");
+    for name in ["stereo.mp3", "hum.opus"] {
+        let sound = format!("{PROJECT}/tests/fixtures/sound/{name}");
+        mouthpiece(&["render", "--audio", &sound, "--out", film.to_str().unwrap(), "--json"]);
+        let played = play(&film);
+        let begins = played.sound.iter().position(|sample| sample.abs() > 0.1).unwrap() as f64 / RATE as f64;
+        assert!((begins - 0.5).abs() <= EARLY_OR_LATE, "{name} is heard from {begins} on");
     }
 }

@@ -26,9 +26,8 @@ pub(crate) fn speech(voice: &str, rate: u32, text: &str) -> Vec<f32> {
         .status()
         .unwrap();
     assert!(spoken.success());
-    let mut reader = hound::WavReader::open(file.path()).unwrap();
-    let rate = f64::from(reader.spec().sample_rate);
-    let samples: Vec<f32> = reader.samples::<i16>().map(|sample| f32::from(sample.unwrap()) / 32768.0).collect();
+    let (samples, rate) = mouthpiece::speech::sound::read(file.path()).unwrap();
+    let rate = f64::from(rate);
     let resampled: Vec<f32> = (0..(samples.len() as f64 * RATE as f64 / rate) as usize)
         .map(|at| {
             let place = at as f64 * rate / RATE as f64;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 20] = [
+const HOMES: [(&str, &[&str]); 22] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -16,6 +16,8 @@ const HOMES: [(&str, &[&str]); 20] = [
     ("axum", &["signalling"]),
     ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/remote.rs"]),
     ("rubato", &["speech"]),
+    ("symphonia", &["speech/sound"]),
+    ("opus_decoder", &["speech/sound"]),
     ("earshot", &["hearing"]),
     ("ebur128", &["speech/leveller.rs"]),
     ("realfft", &["hearing", "speech/tts/hibari"]),

@@ -1,7 +1,7 @@
 """A stand-in for a voice service: the OpenAI-compatible `audio/speech` protocol over real HTTP, standard library only.
 
 What is to be said decides what happens: a text that begins with one of the words below fails in that way, "Wav" comes as a
-WAV file. Anything else is a hum of 60 ms a character, in pieces of 100 ms that come as fast as they are taken, or so many
+WAV file, and half a second in other forms after "Mpeg", "Opus" and "Flac", by names that are not theirs. Anything else is a hum of 60 ms a character, in pieces of 100 ms that come as fast as they are taken, or so many
 times as fast as they are heard.
 
     tts_server.py [PACE]
@@ -11,6 +11,7 @@ prints its port. GET /requests tells what was asked and when (time.time()) the c
 
 import json
 import math
+import os
 import select
 import socket
 import struct
@@ -23,6 +24,8 @@ RATE = 24_000
 BETWEEN = 0.1 / float(sys.argv[1]) if len(sys.argv) > 1 else 0
 requests = []
 lock = threading.Lock()
+SOUNDS = os.path.join(os.path.dirname(__file__), "../fixtures/sound")
+FORMS = {"Mpeg": ("audio/pcm", "hum.mp3"), "Opus": ("text/html", "hum.opus"), "Flac": ("audio/wav", "hum.flac")}
 
 
 def hum(samples, rate=RATE, first=0):
@@ -70,6 +73,13 @@ class Handler(BaseHTTPRequestHandler):
             self.whole(200, "audio/pcm; rate=96000", hum(samples))
         elif word == "Wav":
             self.whole(200, "audio/wav", wav(1, 16, 22_050) + hum(samples * 22_050 // RATE, 22_050))
+        elif word == "Html":
+            self.whole(200, "text/html", b"<!DOCTYPE html><html><body>The voice is being updated.</body></html>")
+        elif word in FORMS:
+            # A library that sends bytes calls them HTML unless it is told otherwise.
+            kind, name = FORMS[word]
+            with open(f"{SOUNDS}/{name}", "rb") as file:
+                self.whole(200, kind, file.read())
         elif word == "Nan":
             self.whole(200, "audio/wav", wav(3, 32, RATE) + samples * struct.pack("<f", math.nan))
         else:

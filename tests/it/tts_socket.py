@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import math
+import os
 import select
 import socketserver
 import struct
@@ -86,20 +87,31 @@ class Handler(socketserver.StreamRequestHandler):
             self.send(1, json.dumps({"sample_rate": RATE, "later": "fields"}).encode())
             if word == "Empty":
                 pieces = 0
+            if word == "Mpeg":
+                pieces = 0
+                with open(os.path.join(os.path.dirname(__file__), "../fixtures/sound/hum.mp3"), "rb") as file:
+                    while part := file.read(999):
+                        self.send(2, part)
+            if word == "Cut":
+                # Between any two bytes.
+                whole = PIECE * pieces
+                pieces = 0
+                for at in range(0, len(whole), 4_001):
+                    self.send(2, whole[at : at + 4_001])
             if word in ("Odd", "Close", "Drop", "Stall"):
                 pieces //= 3
             for _ in range(10**9 if word == "Flood" else pieces):
                 self.send(2, PIECE)
                 self.until_closed(0)
-            if word == "Odd":
-                self.send(2, b"xyz")
-            elif word == "Close":
+            if word == "Close":
                 self.send(8, struct.pack(">H", 1001))
             elif word == "Stall":
                 self.until_closed(600)
             elif word == "Drop":
                 return
             else:
+                if word == "Odd":
+                    self.send(2, b"xyz")
                 self.send(1, b'{"done": true}')
         # Until the client has read it all.
         self.until_closed(600)

@@ -58,6 +58,11 @@ async fn the_service_speaks_in_pcm_or_wav() {
         let expected = text.chars().count() as i64 * 60;
         assert!((ended["spoken_ms"].as_i64().unwrap() - expected).abs() < 120, "{ended}");
     }
+    // It is asked for raw samples; what it sends all the same is played, whatever it calls that.
+    for text in ["Mpeg is what it sends.", "Opus too.", "Flac as well."] {
+        let ended = says(&mut client, text).await;
+        assert!((440..640).contains(&ended["spoken_ms"].as_i64().unwrap()), "{ended}");
+    }
     let asked = &service.requests().await[0];
     assert_eq!(asked["path"], "/v1/audio/speech");
     assert_eq!(asked["authorization"], format!("Bearer {KEY}"));
@@ -82,7 +87,8 @@ async fn every_fault_of_the_service_leaves_the_sentence_to_the_avatars_own_voice
             ("Broken", "answers 500 Internal Server Error"),
             ("Json", "answers in application/json: 16-bit PCM or WAV is wanted"),
             ("Rate", "answers at 96000 Hz"),
-            ("Nan", "sent no usable WAV: it is format 3"),
+            ("Html", "answers in text/html: 16-bit PCM or WAV is wanted"),
+            ("Nan", "sends what has a sample of NaN"),
             ("Empty", "answered without a sound"),
             ("Hang", "gave no sound within 1 s"),
             ("Stall", "does not speak as fast as it is heard"),
@@ -123,12 +129,14 @@ async fn an_interruption_closes_the_connection_to_the_service() {
 async fn a_voice_behind_a_websocket_speaks() {
     let (service, served) = start_socket();
     let mut client = served.client().await;
-    for text in ["Hello, my friend.", "And once more, over a connection of its own."] {
+    for text in ["Hello, my friend.", "Cut anywhere, over a connection of its own."] {
         let ended = says(&mut client, text).await;
         assert_eq!((&ended["interrupted"], &ended["text_spoken"]), (&json!(false), &json!(text)));
         let expected = text.chars().count() as i64 * 60;
         assert!((ended["spoken_ms"].as_i64().unwrap() - expected).abs() < 160, "{ended}");
     }
+    let ended = says(&mut client, "Mpeg is what it sends.").await;
+    assert!((440..640).contains(&ended["spoken_ms"].as_i64().unwrap()), "{ended}");
     let asked = &service.requests().await[0];
     assert_eq!(asked["authorization"], format!("Bearer {KEY}"));
     let first = json!({"text": "Hello, my friend.", "voice": "typed-voice", "sample_rate": 24_000, "speed": 1.02});
@@ -148,7 +156,7 @@ async fn every_fault_of_a_websocket_leaves_the_sentence_to_the_avatars_own_voice
         ("Unannounced", "sent sound before its sample_rate"),
         ("Large", "at most 2097152 are taken"),
         ("Empty", "answered without a sound"),
-        ("Odd", "sent 3 bytes, which end in the middle of a sample"),
+        ("Odd", "broke off in the middle of a sample"),
         ("Close", "closed the connection before done"),
         ("Drop", "broke off: "),
         ("Stall", "does not speak as fast as it is heard"),

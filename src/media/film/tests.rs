@@ -1,3 +1,5 @@
+//! Films by the real pipeline, and what is told of their sound before and after.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

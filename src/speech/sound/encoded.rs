@@ -4,7 +4,9 @@
 //! ends, which encoders add. What is damaged within is passed over as long as something is left. Not in here: mixing
 //! (`mono`). Runs on: whoever reads; decoding ten seconds takes some tens of milliseconds.
 
+use std::io::{self, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opus_decoder::OpusDecoder;
@@ -13,7 +15,7 @@ use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDe
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::{MediaSource, MediaSourceStream};
+use symphonia::core::io::{MediaSource, MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
@@ -55,27 +57,39 @@ struct Decoded {
     rate: u32,
 }
 
-struct Whole(Box<dyn Bytes>, u64);
+/// Bytes as symphonia wants them. It goes to the end of what it can and gives up where that is not there, so what was cut
+/// short is read a second time as if it came through a pipe.
+struct Whole {
+    bytes: Arc<Mutex<Box<dyn Bytes>>>,
+    /// `None` if there is no way back in it.
+    length: Option<u64>,
+}
 
-impl std::io::Read for Whole {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(into)
+impl Whole {
+    fn locked(&self) -> MutexGuard<'_, Box<dyn Bytes>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::io::Seek for Whole {
-    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
-        self.0.seek(to)
+impl Read for Whole {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.locked().read(into)
+    }
+}
+
+impl Seek for Whole {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.locked().seek(to)
     }
 }
 
 impl MediaSource for Whole {
     fn is_seekable(&self) -> bool {
-        true
+        self.length.is_some()
     }
 
     fn byte_len(&self) -> Option<u64> {
-        Some(self.1)
+        self.length
     }
 }
 
@@ -83,11 +97,16 @@ impl Encoded {
     pub fn new(form: &'static str, mut bytes: Box<dyn Bytes>) -> Result<Self, SoundError> {
         let damaged = |error: &dyn std::fmt::Display| SoundError::Damaged { form, problem: error.to_string() };
         let edit = if form == "MP4" { Edit::of(&mut bytes).map_err(|error| damaged(&error))? } else { None };
-        let length = bytes.seek(std::io::SeekFrom::End(0)).map_err(|error| damaged(&error))?;
-        bytes.rewind().map_err(|error| damaged(&error))?;
-        let stream = MediaSourceStream::new(Box::new(Whole(bytes, length)), Default::default());
-        let (options, about) = (FormatOptions::default(), MetadataOptions::default());
-        let format = guarded(form, || symphonia::default::get_probe().probe(&Hint::new(), stream, options, about))?;
+        let length = bytes.seek(SeekFrom::End(0)).map_err(|error| damaged(&error))?;
+        let bytes = Arc::new(Mutex::new(bytes));
+        let probed = |length| {
+            let mut whole = Whole { bytes: Arc::clone(&bytes), length };
+            whole.rewind().map_err(|error| damaged(&error))?;
+            let stream = MediaSourceStream::new(Box::new(whole), MediaSourceStreamOptions::default());
+            let (options, about) = (FormatOptions::default(), MetadataOptions::default());
+            guarded(form, || symphonia::default::get_probe().probe(&Hint::new(), stream, options, about))
+        };
+        let format = probed(Some(length)).or_else(|error| probed(None).map_err(|_| error))?;
         let track = format.default_track(TrackType::Audio).ok_or_else(|| damaged(&"there is no sound in it"))?;
         let parameters = track.codec_params.as_ref().and_then(|parameters| parameters.audio());
         let parameters = parameters.ok_or_else(|| damaged(&"it does not say what its sound is in"))?;
@@ -136,7 +155,7 @@ impl Encoded {
                 Ok(Some(_)) => Ok(Some(None)),
                 Ok(None) => Ok(None),
                 // Of what ends early, or is something else from here on, there is what there was.
-                Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(Error::IoError(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
                 Err(Error::ResetRequired) => Ok(None),
                 Err(error) => Err(error),
             });
@@ -230,7 +249,7 @@ struct Edit {
 }
 
 impl Edit {
-    fn of(file: &mut Box<dyn Bytes>) -> std::io::Result<Option<Self>> {
+    fn of(file: &mut Box<dyn Bytes>) -> io::Result<Option<Self>> {
         Ok(Boxes::of(file)?.and_then(|(moov, _)| Self::in_index(&moov)))
     }
 

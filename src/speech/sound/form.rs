@@ -65,7 +65,7 @@ pub fn of(bytes: &[u8], is_all: bool) -> Option<Form> {
     } else if at(0, b"MThd") {
         Form::Foreign("MIDI")
     } else if at(0, b"%PDF") || at(0, b"\x89PNG") || at(0, b"\xFF\xD8\xFF") || at(0, b"PK\x03\x04") {
-        Form::Foreign("it is no sound")
+        Form::Foreign("a file of another kind")
     } else if let Some(length) = packet(bytes) {
         match bytes.get(length..) {
             // The next one tells that it was no accident.

@@ -1,3 +1,5 @@
+//! WAV files written byte by byte, in every shape that others write.
+
 use proptest::prelude::*;
 
 use super::*;

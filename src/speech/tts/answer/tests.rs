@@ -1,3 +1,5 @@
+//! Answers of services, cut anywhere, whatever their header says of them.
+
 use super::*;
 use crate::speech::sound::read;
 
