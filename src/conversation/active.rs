@@ -249,7 +249,7 @@ impl Active {
         self.with_sentences(utterance, |sentences| sentences.begins(text));
     }
 
-    /// The voice tells when each word of the last sentence begins, in milliseconds.
+    /// The voice tells when the next words of the last sentence begin, in milliseconds.
     pub fn sentence_has_words(&self, utterance: UtteranceId, starts: Vec<u32>) {
         self.with_sentences(utterance, |sentences| sentences.last_has_words(starts));
     }

@@ -5,7 +5,8 @@
 //! Pure; runs on the session's tasks.
 
 use crate::signalling::CaptionWord;
-use crate::speech::spoken::spoken;
+use crate::speech::spoken::{read, stands_alone};
+use crate::speech::tags::pause_ms;
 use crate::timeline::FPS;
 
 /// Of one letter, before anything was heard: 15 a second.
@@ -31,71 +32,109 @@ impl Pace {
 
     /// A sentence took so many frames.
     pub fn learn(&mut self, sentence: &str, frames: u64) {
-        let letters: f64 = self.weighed(sentence).iter().map(|(_, letters)| letters).sum();
+        let letters: f64 = self.weighed(sentence).iter().map(|word| word.letters).sum();
         if letters > 0.0 && frames > 0 {
             self.ms_a_letter += NEWEST * (ms(frames) / letters - self.ms_a_letter);
         }
     }
 
     /// When each word is heard, from the beginning of the sentence, which takes so many frames if that is known. `starts` is
-    /// when each spoken word begins, in milliseconds, if the voice tells.
+    /// when each spoken word begins, in milliseconds, as far as the voice tells.
     pub fn words(&self, sentence: &str, starts: &[u32], frames: Option<u64>) -> Vec<CaptionWord> {
         let weighed = self.weighed(sentence);
-        if let Some(words) = self.told(&weighed, starts, frames) {
-            return words;
-        }
-        let letters: f64 = weighed.iter().map(|(_, letters)| letters).sum();
-        let ms_a_letter = frames.map_or(self.ms_a_letter, |frames| ms(frames) / letters.max(1.0));
-        let mut before = 0.0;
-        weighed
-            .into_iter()
-            .map(|(text, letters)| {
-                let start_ms = whole(before * ms_a_letter);
-                before += letters;
-                CaptionWord { text: text.to_owned(), start_ms, end_ms: whole(before * ms_a_letter) }
-            })
-            .collect()
+        let letters: f64 = weighed.iter().map(|word| word.letters).sum();
+        let told = self.told(&weighed, starts, frames).unwrap_or_else(|| {
+            let ms_a_letter = frames.map_or(self.ms_a_letter, |frames| ms(frames) / letters.max(1.0));
+            spread(&weighed, 0.0, letters * ms_a_letter)
+        });
+        let ends: Vec<u32> = told[1..].to_vec();
+        let word = |((word, start_ms), end_ms): ((Weighed<'_>, u32), u32)| CaptionWord {
+            text: shown(word.text),
+            start_ms,
+            end_ms: end_ms.max(start_ms),
+        };
+        weighed.into_iter().zip(told).zip(ends).map(word).filter(|word| !word.text.trim().is_empty()).collect()
     }
 
-    /// What the voice tells, if it speaks as many words as the sentence has when it is written out: one of those may be
-    /// several, or none.
-    fn told(&self, weighed: &[(&str, f64)], starts: &[u32], frames: Option<u64>) -> Option<Vec<CaptionWord>> {
-        let spoken = |word: &str| spoken(word, &self.language).map_or(0, |said| said.split_whitespace().count());
-        let counts: Vec<usize> = weighed.iter().map(|(word, _)| spoken(word)).collect();
-        if starts.is_empty() || counts.iter().sum::<usize>() != starts.len() {
+    /// When each word begins, and where the last one ends, as far as the voice tells: the first words that are said. A written
+    /// one may be several of those, or none. The rest is guessed.
+    fn told(&self, weighed: &[Weighed<'_>], starts: &[u32], frames: Option<u64>) -> Option<Vec<u32>> {
+        let said: usize = weighed.iter().map(|word| word.said).sum();
+        if starts.is_empty() || starts.len() > said {
             return None;
         }
-        let last = weighed.last().map_or(0.0, |(_, letters)| letters * self.ms_a_letter);
-        let end = frames.map_or_else(|| starts[starts.len() - 1] + whole(last), |frames| whole(ms(frames)));
+        // The words that are known to begin, and of the last one whatever comes behind it.
+        let mut begins: Vec<(usize, u32)> = Vec::new();
         let mut at = 0;
-        let begins = counts.iter().map(|count| {
-            let begin = starts.get(at).copied().unwrap_or(end).min(end);
-            at += count;
-            begin
-        });
+        for (number, word) in weighed.iter().enumerate() {
+            if word.said > 0 && at < starts.len() {
+                begins.push((number, starts[at]));
+            }
+            at += word.said;
+        }
+        let (last, last_start) = *begins.last()?;
+        let letters: f64 = weighed[last..].iter().map(|word| word.letters).sum();
+        let end = frames.map_or_else(|| last_start + whole(letters * self.ms_a_letter), |frames| whole(ms(frames)));
         // The first word has the sentence's beginning, so that what was heard adds up.
-        let begins: Vec<u32> = std::iter::once(0).chain(begins.skip(1)).chain([end]).collect();
-        let word = |((text, _), time): (&(&str, f64), &[u32])| CaptionWord {
-            text: (*text).to_owned(),
-            start_ms: time[0],
-            end_ms: time[1].max(time[0]),
-        };
-        Some(weighed.iter().zip(begins.windows(2)).map(word).collect())
+        begins[0] = (0, 0);
+        let ends = begins[1..].iter().copied().chain([(weighed.len(), end)]);
+        let mut times = Vec::with_capacity(weighed.len() + 1);
+        for ((from, start), (to, stop)) in begins.iter().copied().zip(ends) {
+            let part = spread(&weighed[from..to], f64::from(start.min(end)), f64::from(stop.min(end)));
+            times.extend_from_slice(&part[..to - from]);
+        }
+        times.push(end);
+        Some(times)
     }
 
     /// The words as they stand in the sentence, with the space behind them, and what each is worth in letters.
-    fn weighed<'a>(&self, sentence: &'a str) -> Vec<(&'a str, f64)> {
+    fn weighed<'a>(&self, sentence: &'a str) -> Vec<Weighed<'a>> {
         let mut words = Vec::new();
-        let mut rest = sentence.trim();
-        while !rest.is_empty() {
-            let (word, after) = rest.split_at(word_end(rest));
+        let spoken = read(sentence, &self.language);
+        let rest = sentence.trim_start();
+        let mut from = sentence.len() - rest.len();
+        let end = sentence.trim_end().len();
+        while from < end {
+            let to = from + word_end(&sentence[from..end]);
+            let text = &sentence[from..to];
             // "$5" and "Dr." have more letters when they are said.
-            let said = spoken(word, &self.language);
-            words.push((word, letters_of(said.as_deref().unwrap_or_default()) + pause_after(word)));
-            rest = after;
+            let (said, letters) = match &spoken {
+                Some(spoken) => spoken.of(from..to),
+                None => (0, String::new()),
+            };
+            let pause: u32 = text.chars().filter_map(pause_ms).sum();
+            let letters = letters_of(&letters) + pause_after(text) + f64::from(pause) / MS_A_LETTER;
+            words.push(Weighed { text, said, letters });
+            from = to;
         }
         words
     }
+}
+
+/// A written word.
+struct Weighed<'a> {
+    text: &'a str,
+    /// How many spoken ones begin with it.
+    said: usize,
+    letters: f64,
+}
+
+/// When each of some words begins that are heard between two times, by their letters, and where the last one ends.
+fn spread(words: &[Weighed<'_>], start: f64, end: f64) -> Vec<u32> {
+    let letters: f64 = words.iter().map(|word| word.letters).sum();
+    let mut before = 0.0;
+    let mut times = Vec::with_capacity(words.len() + 1);
+    for word in words {
+        times.push(whole(start + (end - start) * before / letters.max(1e-9)));
+        before += word.letters;
+    }
+    times.push(whole(end));
+    times
+}
+
+/// A word as people read it: pauses are heard and not seen.
+fn shown(word: &str) -> String {
+    word.chars().filter(|c| pause_ms(*c).is_none()).collect()
 }
 
 /// Where the first word and the space behind it end: at a space, or, in scripts without, after each character.
@@ -113,11 +152,6 @@ fn word_end(text: &str) -> usize {
         alone |= stands_alone(character);
     }
     text.len()
-}
-
-/// Ideographs, kana and hangul.
-fn stands_alone(character: char) -> bool {
-    matches!(character, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}' | '\u{20000}'..='\u{3ffff}')
 }
 
 fn letters_of(said: &str) -> f64 {
@@ -183,16 +217,50 @@ mod tests {
 
     #[test]
     fn words_are_heard_when_the_voice_says_so() {
-        // "$5" is two words when it is said, the dash none.
+        // "$5" is two words when it is said.
         let pace = Pace::new("en-us");
-        let words = pace.words("He paid $5 – then.", &[60, 200, 500, 800, 1400], Some(50));
+        let words = pace.words("He paid $5 – then.", &[60, 200, 500, 800, 1300, 1400], Some(50));
         let times: Vec<(&str, u32, u32)> =
             words.iter().map(|word| (word.text.trim(), word.start_ms, word.end_ms)).collect();
         let expected =
-            [("He", 0, 200), ("paid", 200, 500), ("$5", 500, 1400), ("–", 1400, 1400), ("then.", 1400, 2000)];
+            [("He", 0, 200), ("paid", 200, 500), ("$5", 500, 1300), ("–", 1300, 1400), ("then.", 1400, 2000)];
         assert_eq!(times, expected);
         let guessed = pace.words("He paid $5 then.", &[], Some(50));
-        assert_eq!(pace.words("He paid $5 then.", &[60, 200], Some(50)), guessed, "of another number of words");
+        let more = [0, 100, 200, 300, 400, 500];
+        assert_eq!(pace.words("He paid $5 then.", &more, Some(50)), guessed, "of more words than there are");
+        // What is not told yet is spread over the rest.
+        let begun = pace.words("He paid $5 then.", &[60, 200], Some(50));
+        assert_eq!((begun[0].end_ms, begun[1].start_ms, begun[3].end_ms), (200, 200, 2000));
+        assert!(begun.windows(2).all(|pair| pair[0].end_ms == pair[1].start_ms && pair[0].start_ms < pair[0].end_ms));
+    }
+
+    #[test]
+    fn what_is_rewritten_for_the_voice_stands_as_it_is_written() {
+        let pace = Pace::new("en-us");
+        let shown = |sentence: &str, starts: &[u32]| {
+            let words = pace.words(sentence, starts, Some(100));
+            assert_eq!(words.last().unwrap().end_ms, 4000, "{words:?}");
+            words.into_iter().map(|word| (word.text, word.start_ms)).collect::<Vec<_>>()
+        };
+        // "The total is 1,299 euros 50 then."
+        let money = shown("The total is 1.299,50 EUR then.", &[0, 300, 700, 1000, 1500, 2000, 3000]);
+        let [.., amount, code, then] = &money[..] else { panic!("{money:?}") };
+        assert_eq!((amount, code.0.as_str(), then), (&("1.299,50 ".into(), 1000), "EUR ", &("then.".into(), 3000)));
+        // "She said 她说 hello.", of which the Chinese is one word to the voice and two to the eye.
+        let mixed = shown("She said 她说 hello.", &[0, 500, 1000, 2000]);
+        assert_eq!(
+            mixed,
+            [
+                ("She ".into(), 0),
+                ("said ".into(), 500),
+                ("她".into(), 1000),
+                ("说 ".into(), 1500),
+                ("hello.".into(), 2000)
+            ]
+        );
+        // A second of pause is time, and nothing to see.
+        let pause = shown(&format!("Wait {} then.", char::from_u32(0xf_0064).unwrap()), &[0, 2000]);
+        assert_eq!(pause, [("Wait ".into(), 0), ("then.".into(), 2000)]);
     }
 
     #[test]

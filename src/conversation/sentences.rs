@@ -37,7 +37,7 @@ impl Sentences {
     /// The voice tells when each word of the last sentence begins, in milliseconds.
     pub fn last_has_words(&mut self, starts: Vec<u32>) {
         if let Some(sentence) = self.0.last_mut() {
-            sentence.starts = starts;
+            sentence.starts.extend(starts);
         }
     }
 

@@ -278,7 +278,11 @@ impl<'a> Planner<'a> {
             self.feed(&chunk, resamplers, asked)?;
             // Everything that is there already, so that frames are drawn in the largest batches that may be.
             while let Ok(chunk) = speech.try_recv() {
-                self.feed(&chunk?, resamplers, asked)?;
+                let mut chunk = chunk?;
+                if !chunk.words.is_empty() {
+                    words(std::mem::take(&mut chunk.words));
+                }
+                self.feed(&chunk, resamplers, asked)?;
             }
             self.plan(false).await?;
         }

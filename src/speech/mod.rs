@@ -1,16 +1,20 @@
 //! Text becomes sound: sentences, a synthesiser behind a small trait, and resampling.
 //!
-//! In here: the types that the rest of the server sees of speech. `sentence` cuts text into speakable pieces
-//! (`speakable` cleans them, `spoken` writes out what voices read badly, `code_blocks` leaves code out), `tts` holds the synthesisers, `leveller` makes all of them equally loud, `sound` reads files and what services answer with, `resample` makes 16 kHz for the network and 48 kHz for Opus.
+//! In here: the types that the rest of the server sees of speech. `sentence` cuts text into speakable pieces (`tags` takes
+//! tags out, `speakable` cleans them, `code_blocks` leaves code out), `scripts` tells which language each run of one is in,
+//! `spoken` writes out what voices read badly, `tts` holds the synthesisers, `leveller` makes all of them equally loud,
+//! `sound` reads files and what services answer with, `resample` makes 16 kHz for the network and 48 kHz for Opus.
 //! Not in here: frames and scheduling (`lipsync`, `playout`). Runs on: tokio tasks.
 
 pub mod code_blocks;
 pub mod leveller;
 pub mod resample;
+pub mod scripts;
 pub mod sentence;
 pub mod sound;
 mod speakable;
 pub mod spoken;
+pub mod tags;
 pub mod tts;
 
 use tokio::sync::mpsc;

@@ -8,6 +8,7 @@
 
 pub use super::speakable::speakable;
 use super::speakable::{is_invisible, is_pictograph};
+use super::tags::Tags;
 
 /// Longest sentence. About 13 s of speech; longer ones are cut at a comma or a space.
 const MAX_WIDTH: usize = 200;
@@ -28,17 +29,21 @@ const CONJUNCTIONS: &[&str] = &[
 
 /// Never end a sentence: a name or an example follows.
 const LEADING: &[&str] = &[
-    "dr", "mr", "mrs", "ms", "mx", "prof", "st", "rev", "hon", "gen", "col", "capt", "lt", "sgt", "cmdr", "gov", "sen",
-    "rep", "pres", "messrs", "mme", "mlle", "sr", "sra", "e.g", "i.e", "eg", "ie", "cf", "vs", "viz", "approx", "ca",
-    "z.b", "d.h", "bzw", "hr", "fr",
+    "dr", "mr", "mrs", "ms", "mx", "prof", "st", "mt", "rev", "hon", "gen", "col", "capt", "lt", "sgt", "cmdr", "gov",
+    "sen", "rep", "pres", "messrs", "mme", "mlle", "sr", "sra", "e.g", "i.e", "eg", "ie", "cf", "vs", "viz", "approx",
+    "ca", "z.b", "d.h", "bzw", "hr", "fr",
 ];
 /// End no sentence when a number follows.
-const NUMBERED: &[&str] =
-    &["no", "nos", "nr", "fig", "figs", "vol", "p", "pp", "ch", "sec", "eq", "art", "op", "ver", "v", "tel", "ext"];
+const NUMBERED: &[&str] = &[
+    "no", "nos", "nr", "fig", "figs", "vol", "p", "pp", "ch", "sec", "eq", "art", "op", "ver", "v", "tel", "ext", "rm",
+    "apt", "bldg",
+];
 /// End a sentence only when one seems to begin after them.
 const TRAILING: &[&str] = &[
     "etc", "a.m", "p.m", "inc", "ltd", "co", "corp", "jr", "ph.d", "u.s", "u.k", "u.n", "e.u", "u.s.a", "d.c", "al",
     "est", "dept", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "a.d", "b.c",
+    "tsp", "tbsp", "ft", "oz", "lb", "lbs", "ave", "blvd", "rd", "hwy", "sq", "mon", "tue", "tues", "wed", "thu",
+    "thurs", "fri", "min", "max", "incl", "excl", "temp", "avg", "bros", "univ",
 ];
 /// Words that begin a sentence far more often than they follow an abbreviation inside one.
 const STARTERS: &[&str] = &[
@@ -61,6 +66,7 @@ pub struct SentenceSplitter {
     width: usize,
     /// The next sentence may be cut after a clause.
     clause_next: bool,
+    tags: Tags,
 }
 
 /// What is known about a mark.
@@ -84,8 +90,14 @@ impl SentenceSplitter {
         Self { clause_next: true, ..Self::default() }
     }
 
-    /// Takes the next piece of text and returns the sentences that are certain by now, as they were written.
+    /// Takes the next piece of text and returns the sentences that are certain by now, as they were written but for tags.
     pub fn push(&mut self, text: &str) -> Vec<String> {
+        let mut plain = String::with_capacity(text.len());
+        self.tags.push(text, &mut plain);
+        self.push_plain(&plain)
+    }
+
+    fn push_plain(&mut self, text: &str) -> Vec<String> {
         let mut sentences = Vec::new();
         let mut chars = text.chars();
         loop {
@@ -107,10 +119,14 @@ impl SentenceSplitter {
         }
     }
 
-    /// Returns what is left when the text is over; the splitter is then ready for another text.
-    pub fn finish(&mut self) -> Option<String> {
+    /// Returns what is left when the text is over, nearly always one sentence; the splitter is then ready for another text.
+    pub fn finish(&mut self) -> Vec<String> {
+        let mut plain = String::new();
+        self.tags.finish(&mut plain);
+        let mut sentences = self.push_plain(&plain);
         let rest: String = std::mem::take(self).pending.into_iter().collect();
-        sentence(&rest)
+        sentences.extend(sentence(&rest));
+        sentences
     }
 
     /// Index of the end of the next sentence, as soon as it is certain.
@@ -482,7 +498,7 @@ mod tests {
         assert!(splitter.push("你好。").is_empty());
         assert_eq!(splitter.push("我"), ["你好。"]);
         assert_eq!(splitter.push("\n"), ["我"]);
-        assert_eq!(splitter.finish(), None);
+        assert_eq!(splitter.finish(), [""; 0]);
     }
 
     #[test]
@@ -510,9 +526,17 @@ mod tests {
     }
 
     #[test]
+    fn tags_are_in_no_sentence_and_end_one_where_a_line_ends() {
+        assert_eq!(split("<p>Hello <b>you. There</b>.</p><p>Next"), ["Hello you.", "There.", "Next"]);
+        assert_eq!(split("<speak><s title=\"a. b. c\">One</s> two.</speak>"), ["One two."]);
+        assert_eq!(split("<br/><hr><p></p>"), [""; 0]);
+        assert_eq!(split("a < b. And <c"), ["a < b.", "And <c"]);
+    }
+
+    #[test]
     fn memory_stays_bounded() {
         let mut splitter = SentenceSplitter::new();
-        for text in ["x", ".", "\"", " ", "a.\"", "U.S. ", "e\u{301}", "中", "\u{200d}"] {
+        for text in ["x", ".", "\"", " ", "a.\"", "U.S. ", "e\u{301}", "中", "\u{200d}", "<", "<b "] {
             splitter.push(&text.repeat(50_000));
             assert!(splitter.pending.len() <= 2 * MAX_WIDTH, "{} after {text:?}", splitter.pending.len());
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 22] = [
+const HOMES: [(&str, &[&str]); 23] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -23,6 +23,7 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("realfft", &["hearing", "speech/tts/hibari"]),
     ("rten", &["speech/tts/hibari"]),
     ("rten_tensor", &["speech/tts/hibari"]),
+    ("unicode_script", &["speech"]),
     ("fancy_regex", &["speech/tts/hibari"]),
     ("tiny_skia", &["demo"]),
     ("anyhow", &["server", "server.rs", "commands", "commands.rs", "demo", "bin"]),

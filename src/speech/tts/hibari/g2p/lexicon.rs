@@ -163,7 +163,7 @@ impl Lexicon {
         long > 1
             && is_word(&word.replace('\'', ""))
             && word != lower
-            && (used.tag != "NNP" || long > 7)
+            && (used.tag != "NNP" || long > 7 || (is_upper(word) && self.is_common(lower)))
             && !self.gold.knows(word)
             && !self.silver.knows(word)
             && (is_upper(word) || word.chars().skip(1).eq(lower.chars().skip(1)))
@@ -172,6 +172,19 @@ impl Lexicon {
                 || self.with_s(lower, used).is_some_and(|phonemes| !phonemes.is_empty())
                 || self.with_ed(lower, used).is_some_and(|phonemes| !phonemes.is_empty())
                 || self.with_ing(lower, used).is_some_and(|phonemes| !phonemes.is_empty()))
+    }
+
+    /// Whether a word in capitals is one that is written so for loudness, not letters that stand for others: "DOORS", "VERY",
+    /// but not "CDS". A tagger takes both for names.
+    fn is_common(&self, lower: &str) -> bool {
+        let long = lower.chars().count();
+        let known = |phonemes: Option<String>| phonemes.is_some_and(|phonemes| !phonemes.is_empty());
+        let has_vowel = lower.contains(['a', 'e', 'i', 'o', 'u', 'y']);
+        let is_form = || {
+            let used = Use::PLAIN;
+            known(self.with_s(lower, used)) || known(self.with_ed(lower, used)) || known(self.with_ing(lower, used))
+        };
+        has_vowel && ((long > 4 && self.silver.knows(lower)) || (long > 3 && is_form()))
     }
 
     /// Words whose sound hangs on their neighbours, signs, and abbreviations with stops.

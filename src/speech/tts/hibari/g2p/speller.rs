@@ -69,7 +69,7 @@ impl Speller {
 }
 
 /// A letter without its accent.
-pub(super) fn plain(letter: char) -> Option<char> {
+fn plain(letter: char) -> Option<char> {
     let decomposed = icu_normalizer::DecomposingNormalizerBorrowed::new_nfkd();
     let mut utf8 = [0; 4];
     let plain = decomposed.normalize(letter.encode_utf8(&mut utf8)).chars().next();
