@@ -37,6 +37,7 @@ const PROBLEMS = {
   llm_failed: "The avatar has no answer: its language model failed.",
   llm_rate_limited: "The avatar's language model is asked too much just now. Wait a moment.",
   speech_failed: "The avatar lost its voice.",
+  no_voice: "The avatar has no voice for some of this, and leaves it out.",
   asr_failed: "The avatar did not understand: its speech recogniser failed.",
   lip_sync_failed: "The avatar's face could not be drawn.",
   no_common_codec: "This browser cannot play the avatar's video.",

@@ -1,4 +1,5 @@
-//! `mouthpiece say`: a text in an avatar's own voice, into a WAV file, and how long that took.
+//! `mouthpiece say`: a text in an avatar's own voice, and in others what that cannot say, into a WAV file, and how long that
+//! took.
 //!
 //! In here: the sentences one after another, without a network or a picture. Runs on: the caller's task.
 
@@ -13,6 +14,7 @@ use crate::avatar::AvatarStore;
 use crate::cli::{Home, Say};
 use crate::config::Folders;
 use crate::ids::AvatarId;
+use crate::speech::resample::Resampler;
 use crate::speech::{PcmChunk, Tts, Voice, spoken, tts};
 
 /// Said and forgotten: a voice reads its files when it first speaks.
@@ -21,7 +23,7 @@ const WARM_UP: &str = "Ready.";
 #[derive(Default)]
 struct Sound {
     samples: Vec<f32>,
-    rate: u32,
+    rate: Option<u32>,
     /// From the first sentence to its first sound.
     first: Option<Duration>,
 }
@@ -38,7 +40,9 @@ pub(super) async fn run(home: &Home, arguments: Say) -> anyhow::Result<ExitCode>
     if sentences.is_empty() {
         return Err(BadInput("--text holds nothing that can be spoken".into()).into());
     }
-    let tts = tts::from_voice(&voice, &folders.models)?;
+    let voices = tts::Voices::new(None, &folders.models)?;
+    voices.check(&voice)?;
+    let tts = voices.of(&voice)?;
     let started = Instant::now();
     listen(tts.as_ref(), WARM_UP, &voice, &mut Sound::default()).await?;
     let loading = started.elapsed();
@@ -48,10 +52,10 @@ pub(super) async fn run(home: &Home, arguments: Say) -> anyhow::Result<ExitCode>
         listen(tts.as_ref(), sentence, &voice, &mut sound).await?;
     }
     let wall = started.elapsed();
-    // A voice that has a thread waits for it here.
-    tokio::task::spawn_blocking(move || drop(tts)).await?;
+    drop(tts);
+    voices.stop().await;
     write(&arguments.out, &sound)?;
-    let seconds = sound.samples.len() as f64 / f64::from(sound.rate.max(1));
+    let seconds = sound.samples.len() as f64 / f64::from(sound.rate.unwrap_or(1));
     let report = json!({
         "engine": voice.engine,
         "sentences": sentences.len(),
@@ -73,11 +77,24 @@ pub(super) async fn run(home: &Home, arguments: Say) -> anyhow::Result<ExitCode>
 async fn listen(tts: &dyn Tts, sentence: &str, voice: &Voice, sound: &mut Sound) -> anyhow::Result<()> {
     let asked = Instant::now();
     let mut pieces = tts.speak(sentence, voice)?;
+    let mut resampler: Option<Resampler> = None;
     while let Some(piece) = pieces.recv().await {
         let PcmChunk { samples, sample_rate, .. } = piece?;
         sound.first.get_or_insert_with(|| asked.elapsed());
-        sound.rate = sample_rate;
-        sound.samples.extend(samples);
+        // Sentences of another voice come at its rate; the file has that of the first.
+        let to = *sound.rate.get_or_insert(sample_rate);
+        if sample_rate == to {
+            sound.samples.extend(samples);
+            continue;
+        }
+        let resampler = match &mut resampler {
+            Some(resampler) => resampler,
+            none => none.insert(Resampler::new(sample_rate, to)?),
+        };
+        sound.samples.extend(resampler.push(&samples)?);
+    }
+    if let Some(mut resampler) = resampler {
+        sound.samples.extend(resampler.finish()?);
     }
     Ok(())
 }
@@ -86,7 +103,7 @@ fn write(path: &Path, sound: &Sound) -> anyhow::Result<()> {
     let bad = |error: hound::Error| BadInput(format!("{}: {error}", path.display()));
     let spec = hound::WavSpec {
         channels: 1,
-        sample_rate: sound.rate.max(1),
+        sample_rate: sound.rate.unwrap_or(1),
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };

@@ -32,6 +32,7 @@ pub(super) struct Table {
     first_audio_s: Option<f64>,
     next_audio_s: Option<f64>,
     rest_s: Option<f64>,
+    languages: Vec<String>,
 }
 
 /// What was typed.
@@ -65,7 +66,26 @@ impl Table {
             first_audio: seconds("tts.first_audio_s", self.first_audio_s, FIRST_AUDIO_S)?,
             next_audio: seconds("tts.next_audio_s", self.next_audio_s, NEXT_AUDIO_S)?,
             rest: seconds("tts.rest_s", self.rest_s, REST_S)?,
+            languages: languages(self.languages)?,
         }))
+    }
+}
+
+/// Tags such as `en` and `zh-CN`.
+fn languages(tags: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let is_tag = |tag: &str| {
+        let primary = tag.split('-').next().unwrap_or_default();
+        (2..=8).contains(&primary.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    match tags.iter().find(|tag| !is_tag(tag)) {
+        None => Ok(tags),
+        Some(tag) => {
+            let problem = format!(
+                "holds {:?}, must hold language tags such as \"en\" and \"zh\"",
+                tag.chars().take(40).collect::<String>()
+            );
+            Err(ConfigError::Endpoint { field: "tts.languages", problem })
+        }
     }
 }
 
@@ -108,6 +128,7 @@ mod tests {
             ("url = \"wss://h/speak\"", "use ws://"),
             ("url = \"http://h\"\nmodel = \"m\"\nsample_rate = 96000", "tts.sample_rate"),
             ("url = \"http://h\"\nmodel = \"m\"\nfirst_audio_s = 0.0", "first_audio_s"),
+            ("url = \"http://h\"\nmodel = \"m\"\nlanguages = [\"English language\"]", "tts.languages"),
             ("pitch = 3", "pitch"),
         ] {
             let error = resolve(toml).unwrap_err();

@@ -34,7 +34,7 @@ impl Sentences {
         self.0.push(Sentence { text, frames: None, starts: Vec::new(), began: None });
     }
 
-    /// The voice tells when each word of the last sentence begins, in milliseconds.
+    /// The voice tells when the next words of the last sentence begin, in milliseconds.
     pub fn last_has_words(&mut self, starts: Vec<u32>) {
         if let Some(sentence) = self.0.last_mut() {
             sentence.starts.extend(starts);

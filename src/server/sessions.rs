@@ -31,7 +31,7 @@ use crate::signalling::{
     AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, NoticeSender, OpenPeerError,
     Peer, PeerEvent, Session, Sessions, SubmitError,
 };
-use crate::speech::tts::Voices;
+use crate::speech::tts::{OnMissing, Voices};
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
 const PLAYOUT_EVENTS: usize = 64;
@@ -211,7 +211,8 @@ impl SessionStore {
     async fn build(&self, id: SessionId, loaded: &LoadedAvatar, place: Place) -> anyhow::Result<Core> {
         let span = tracing::Span::current();
         let manifest: &Manifest = &loaded.avatar.manifest;
-        let tts = self.voices.of(&manifest.voice)?;
+        let notices = Notices::default();
+        let tts = self.voices.telling(&manifest.voice, missing_voice(&notices))?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
         let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events);
@@ -221,7 +222,6 @@ impl SessionStore {
         let audience = self.admission.audience();
         let (desk, composer, avatar) = (self.devices.desk(), self.composer.clone(), Arc::clone(&loaded.avatar));
         let driver = Driver::new(desk, composer, avatar, loaded.handle, session, audience.clone());
-        let notices = Notices::default();
         let ended = self.stop.child_token();
         let (responder, history) = self.dialogues.of(&manifest.name, &manifest.dialogue, &manifest.voice.language);
         let parts = Parts {
@@ -276,6 +276,12 @@ impl SessionStore {
 }
 
 /// What a client may know: never where files lie on this machine, which the log tells.
+/// Tells a session's clients what no voice can say.
+fn missing_voice(notices: &Notices) -> OnMissing {
+    let notices = notices.clone();
+    Arc::new(move |message| notices.tell(&Notice::Error { code: ErrorCode::NoVoice, message, fatal: false }))
+}
+
 fn join_error(code: ErrorCode, error: &anyhow::Error) -> JoinError {
     tracing::warn!(%code, error = format!("{error:#}"), "nobody can join");
     let message = match error.downcast_ref::<AvatarError>() {

@@ -250,6 +250,8 @@ pub enum ErrorCode {
     BadSessionName,
     SessionExists,
     SpeechFailed,
+    /// Something of a text was left out, because no voice can say it.
+    NoVoice,
     LlmFailed,
     LlmRateLimited,
     AsrFailed,

@@ -21,6 +21,7 @@ mod parity;
 mod peer;
 mod programs;
 mod recogniser;
+mod scripts;
 mod signalling;
 mod soak;
 mod speech;

@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::fair::{Hands, LaneId, Permit, TooMany};
+use super::japanese;
 use super::silence::Trimmer;
+use crate::speech::scripts::primary;
 use crate::speech::sentence::speakable;
 use crate::speech::sound::wav::WavReader;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
@@ -25,9 +27,9 @@ use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 /// What a manifest writes in `[voice] engine`, and the program's name.
 pub const ENGINE: &str = "espeak-ng";
 
-/// Pieces waiting for the reader: ten minutes, so more than any sentence. A program that waited for one session's reader
+/// Pieces waiting for the reader: two minutes, so more than any sentence. A program that waited for one session's reader
 /// would keep others waiting for their turn.
-const PIECES: usize = 20_000;
+const PIECES: usize = 4_000;
 const PIECE_MS: usize = 30;
 /// Programs at once, for all sessions. Each works for some tens of milliseconds.
 const AT_ONCE: usize = 8;
@@ -99,15 +101,20 @@ impl Tts for Espeak {
         // In `[[ ]]` espeak-ng reads phonemes instead of words.
         let text = text.replace("[[", "[ [");
         let mut turn = self.hands.ask(self.lane).map_err(|TooMany| too_many())?;
-        match turn.try_recv() {
+        let is_japanese = primary(&voice.language) == "ja";
+        match if is_japanese { None } else { turn.try_recv().ok() } {
             // Its turn already: who asks is told at once if there is no such program.
-            Ok(permit) => {
+            Some(permit) => {
                 let child = self.start(voice)?;
                 tokio::spawn(serve(child, text, sender, self.time_limit, permit));
             }
-            Err(_) => {
+            None => {
                 let (espeak, voice) = (self.clone(), voice.clone());
                 tokio::spawn(async move {
+                    let text = if is_japanese { japanese::in_kana(&text).await } else { text };
+                    if !text.chars().any(char::is_alphanumeric) {
+                        return;
+                    }
                     let permit = tokio::select! {
                         permit = turn => permit,
                         () = sender.closed() => return,

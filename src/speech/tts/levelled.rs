@@ -23,7 +23,12 @@ pub struct Levelled {
 
 impl Levelled {
     pub fn new(voice: Arc<dyn Tts>) -> Self {
-        Self { voice, known: Known::default() }
+        Self::with(voice, Known::default())
+    }
+
+    /// What is learnt of its loudness is shared.
+    pub fn with(voice: Arc<dyn Tts>, known: Known) -> Self {
+        Self { voice, known }
     }
 }
 

@@ -1,14 +1,16 @@
 //! Synthesisers: an avatar's own, chosen by the `[voice]` table of its manifest, and one of the server's for all of them.
 //!
-//! In here: the choice. Each synthesiser has its own file; `fallback` puts one behind another. Not in here: cutting text
-//! into sentences. Runs on: tokio tasks.
+//! In here: the choice. Each synthesiser has its own file; `fallback` puts one behind another, `polyglot` gives each script to
+//! one that can say it, `fair` shares them out among sessions. Not in here: cutting text into sentences. Runs on: tokio tasks.
 
 mod answer;
 pub mod espeak;
 mod fair;
 pub mod fallback;
 pub mod hibari;
+mod japanese;
 pub mod levelled;
+mod polyglot;
 pub mod remote;
 mod service;
 mod silence;
@@ -18,11 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::leveller::Known;
 use super::{PcmStream, SpeechError, Tts, Voice};
 use espeak::Espeak;
 use fallback::{Fallback, Rest};
 use hibari::Hibari;
 use levelled::Levelled;
+pub use polyglot::OnMissing;
+use polyglot::{Polyglot, Tongues};
 use remote::Remote;
 use websocket::WebSocketVoice;
 
@@ -48,8 +53,7 @@ pub fn stand_in(voice: &Voice) -> Voice {
 }
 
 /// espeak-ng for hibari.
-#[derive(Default)]
-struct StandIn(Espeak);
+struct StandIn(Levelled);
 
 impl Tts for StandIn {
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
@@ -63,9 +67,17 @@ pub struct Voices(Arc<Shared>);
 
 struct Shared {
     models: PathBuf,
-    remote: Option<(Levelled, Rest)>,
-    /// Once an avatar has asked for it, for all that do.
-    hibari: Mutex<Option<Levelled>>,
+    remote: Option<Service>,
+    tongues: Tongues,
+    /// Once an avatar has asked for it, for all that do, and how loud it is.
+    hibari: Mutex<Option<(Hibari, Known)>>,
+}
+
+struct Service {
+    voice: Levelled,
+    rest: Rest,
+    /// All if there are none.
+    languages: Vec<String>,
 }
 
 impl Voices {
@@ -74,54 +86,79 @@ impl Voices {
         let remote = match settings {
             None => None,
             Some(settings) => {
-                let remote::Settings { url, model, voice, rest, .. } = &settings;
-                tracing::info!(url, model, voice, "a voice service speaks");
-                let rest = Rest::lasting(*rest);
+                let remote::Settings { url, model, voice, rest, languages, .. } = &settings;
+                tracing::info!(url, model, voice, ?languages, "a voice service speaks");
+                let (rest, languages) = (Rest::lasting(*rest), languages.clone());
                 let voice: Arc<dyn Tts> = match url.starts_with(websocket::SCHEME) {
                     true => Arc::new(WebSocketVoice::new(settings)),
                     false => Arc::new(Remote::new(settings)?),
                 };
                 // What is learnt of its loudness is so for all sessions.
-                Some((Levelled::new(voice), rest))
+                Some(Service { voice: Levelled::new(voice), rest, languages })
             }
         };
-        Ok(Self(Arc::new(Shared { models: models.to_owned(), remote, hibari: Mutex::default() })))
+        let tongues = Tongues::new();
+        Ok(Self(Arc::new(Shared { models: models.to_owned(), remote, tongues, hibari: Mutex::default() })))
     }
 
+    /// The voices of one session, which takes its turns with others. What they cannot say is in the log alone.
     pub fn of(&self, voice: &Voice) -> Result<Arc<dyn Tts>, SpeechError> {
-        let own = self.own(voice)?;
+        self.telling(voice, Arc::new(|_| ()))
+    }
+
+    /// The same, and `on_missing` is told once of each script that they cannot say.
+    pub fn telling(&self, voice: &Voice, on_missing: OnMissing) -> Result<Arc<dyn Tts>, SpeechError> {
+        let tongues = self.0.tongues.for_session();
+        let own = self.own(voice, &tongues)?;
+        let polyglot = |on_missing| Polyglot::new(Arc::clone(&own), tongues.clone(), on_missing);
         Ok(match &self.0.remote {
-            None => own,
-            Some((remote, rest)) => Arc::new(Fallback::new(Arc::new(remote.clone()), own, rest.clone())),
+            None => Arc::new(polyglot(on_missing)),
+            Some(Service { voice, rest, languages }) => {
+                let own = Arc::new(polyglot(Arc::clone(&on_missing)));
+                let service = Arc::new(Fallback::new(Arc::new(voice.clone()), own, rest.clone()));
+                Arc::new(polyglot(on_missing).with_service(service, languages.clone()))
+            }
         })
+    }
+
+    /// Fails where the voice that is asked for is not here, so that no other speaks for it.
+    pub fn check(&self, voice: &Voice) -> Result<(), SpeechError> {
+        match voice.engine.as_str() {
+            espeak::ENGINE => espeak::check(voice),
+            hibari::ENGINE => {
+                hibari::check(voice)?;
+                Ok(hibari::installed(&hibari::folder(&self.0.models))?)
+            }
+            _ => from_voice(voice, &self.0.models).map(drop),
+        }
     }
 
     /// Where the neural voice is not installed, or cannot say something, espeak-ng does.
-    fn own(&self, voice: &Voice) -> Result<Arc<dyn Tts>, SpeechError> {
+    fn own(&self, voice: &Voice, tongues: &Tongues) -> Result<Arc<dyn Tts>, SpeechError> {
         if voice.engine != hibari::ENGINE {
-            return Ok(Arc::new(Levelled::new(from_voice(voice, &self.0.models)?)));
+            self.check(voice)?;
+            return Ok(Arc::new(tongues.speaker(voice)));
         }
         hibari::check(voice)?;
-        let stand_in: Arc<dyn Tts> = Arc::new(Levelled::new(Arc::new(StandIn::default())));
+        let other: Arc<dyn Tts> = Arc::new(StandIn(tongues.speaker(&stand_in(voice))));
         Ok(match self.hibari() {
             // It fails over a text, not for a time, so it is not left alone afterwards.
-            Ok(hibari) => Arc::new(Fallback::new(Arc::new(hibari), stand_in, Rest::lasting(Duration::ZERO))),
+            Ok(hibari) => Arc::new(Fallback::new(Arc::new(hibari), other, Rest::lasting(Duration::ZERO))),
             Err(error) => {
                 tracing::warn!(%error, "the neural voice is not here, so espeak-ng speaks: scripts/setup.sh installs it");
-                stand_in
+                other
             }
         })
     }
 
+    /// With turns of its own.
     fn hibari(&self) -> Result<Levelled, hibari::HibariError> {
         let mut started = self.0.hibari.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*started {
-            Some(hibari) => Ok(hibari.clone()),
-            None => {
-                let hibari = Hibari::start(&hibari::folder(&self.0.models))?;
-                Ok(started.insert(Levelled::new(Arc::new(hibari))).clone())
-            }
-        }
+        let (hibari, known) = match &*started {
+            Some(started) => started,
+            None => started.insert((Hibari::start(&hibari::folder(&self.0.models))?, Known::default())),
+        };
+        Ok(Levelled::with(Arc::new(hibari.for_session()), known.clone()))
     }
 
     /// Joins the synthesisers' threads, once the sessions that speak with them have ended.

@@ -35,6 +35,8 @@ pub struct Settings {
     pub next_audio: Duration,
     /// How long the avatars' own voices speak instead once it has failed.
     pub rest: Duration,
+    /// Which it speaks (BCP 47), if not all.
+    pub languages: Vec<String>,
 }
 
 /// A client for one endpoint, shared by all sessions; cheap to clone.
