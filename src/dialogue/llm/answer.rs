@@ -23,6 +23,8 @@ const MAX_TEXT: usize = 20_000;
 const END_WAIT: Duration = Duration::from_millis(100);
 /// Silence of this length after a finish reason is the end, where a server neither says so nor closes the connection.
 const SILENCE_AFTER_FINISH: Duration = Duration::from_secs(1);
+/// After an event without the empty line that ends it, which some servers leave out.
+const SILENCE_AFTER_EVENT: Duration = Duration::from_millis(200);
 
 pub(super) struct Answer {
     response: Response,
@@ -114,7 +116,11 @@ impl Answer {
 
     /// Waits for more; nothing at the end of the stream.
     async fn receive(&mut self) -> Result<Option<Bytes>, DialogueError> {
-        let bytes = match timeout_at(self.deadline, self.response.chunk()).await {
+        let deadline = match self.events.is_unsettled() {
+            true => self.deadline.min(Instant::now() + SILENCE_AFTER_EVENT),
+            false => self.deadline,
+        };
+        let bytes = match timeout_at(deadline, self.response.chunk()).await {
             Ok(Ok(bytes)) => bytes,
             // What was wanted has come.
             Ok(Err(_)) if self.finish.is_some() => None,
@@ -122,7 +128,6 @@ impl Answer {
                 let problem = format!("the connection broke in the middle of it ({})", cause(&error));
                 return Err(DialogueError::Unreadable { problem });
             }
-            // It waits for its end mark only.
             Err(_) if self.events.settle() => Some(Bytes::new()),
             Err(_) if self.finish.is_some() => None,
             Err(_) => return Err(self.too_slow()),

@@ -130,7 +130,12 @@ impl Events {
         Ok(())
     }
 
-    /// Nothing has come for long: an event that is whole but for its end counts. False if there is none.
+    /// Whether an event has come that is whole but for its end.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.event.is_whole()
+    }
+
+    /// Nothing has followed such an event for a while, so it counts. False if there is none.
     pub(super) fn settle(&mut self) -> bool {
         self.event.is_whole() && self.dispatch()
     }
@@ -312,7 +317,7 @@ mod tests {
         assert_eq!(pushed(b"data: {}\r\r"), Some("{}".to_owned()));
         assert_eq!(pushed(b"data: {}\r\n\r\n"), Some("{}".to_owned()));
         assert_eq!(pushed(b"data: {}\n"), None, "its name may follow");
-        assert!(events.settle() && !events.settle());
+        assert!(events.is_unsettled() && events.settle() && !events.is_unsettled() && !events.settle());
         assert_eq!(events.next().unwrap().map(|event| event.data), Some("{}".to_owned()));
     }
 
