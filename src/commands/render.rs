@@ -172,7 +172,7 @@ fn feed(mut reader: sound::Reader, path: PathBuf) -> (PcmStream, JoinHandle<Resu
     let task = tokio::task::spawn_blocking(move || {
         let rate = reader.sample_rate();
         loop {
-            match reader.next() {
+            match reader.next_samples() {
                 Ok(Some(samples)) => {
                     if sender.blocking_send(Ok(PcmChunk::new(samples, rate))).is_err() {
                         return Ok(());

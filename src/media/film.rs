@@ -64,7 +64,7 @@ fn cut(moov: &mut Boxes, track: &Range<usize>, skip: u64, frames: u64, file: &mu
     let Some(packet) = first_packet(moov, &times.samples, file)? else { return Ok(None) };
     let to_track = |samples: u64| {
         let scaled = samples * u64::from(times.rate);
-        (scaled % OPUS_RATE == 0).then_some(scaled / OPUS_RATE)
+        scaled.is_multiple_of(OPUS_RATE).then_some(scaled / OPUS_RATE)
     };
     let (Some(skip), Some(packet)) = (to_track(skip), to_track(packet)) else { return Ok(None) };
     Ok(times.cut(moov, skip, packet, frames))

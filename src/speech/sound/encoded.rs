@@ -130,7 +130,7 @@ impl Encoded {
         self.mono.sample_rate()
     }
 
-    pub fn next(&mut self) -> Result<Option<Vec<f32>>, SoundError> {
+    pub fn next_samples(&mut self) -> Result<Option<Vec<f32>>, SoundError> {
         let mut samples = std::mem::take(&mut self.first);
         while samples.is_empty() && !self.is_over {
             samples = match self.decode()? {

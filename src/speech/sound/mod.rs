@@ -61,7 +61,7 @@ pub struct SoundFileError {
 pub struct Reader(Source);
 
 enum Source {
-    Wav { reader: WavReader, bytes: Box<dyn Read + Send>, first: Vec<f32>, is_over: bool },
+    Wav { reader: Box<WavReader>, bytes: Box<dyn Read + Send>, first: Vec<f32>, is_over: bool },
     Encoded(Box<Encoded>),
 }
 
@@ -122,7 +122,7 @@ impl Reader {
     }
 
     fn wav(mut bytes: Box<dyn Read + Send>) -> Result<Self, SoundError> {
-        let mut reader = WavReader::default();
+        let mut reader = Box::<WavReader>::default();
         let (first, is_over) = fill(&mut reader, &mut bytes)?;
         match first.is_empty() {
             true => Err(SoundError::Empty),
@@ -139,7 +139,7 @@ impl Reader {
     }
 
     /// The next samples, at least one; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Vec<f32>>, SoundError> {
+    pub fn next_samples(&mut self) -> Result<Option<Vec<f32>>, SoundError> {
         match &mut self.0 {
             Source::Wav { reader, bytes, first, is_over } => {
                 let mut samples = std::mem::take(first);
@@ -148,7 +148,7 @@ impl Reader {
                 }
                 Ok(Some(samples).filter(|samples| !samples.is_empty()))
             }
-            Source::Encoded(encoded) => encoded.next(),
+            Source::Encoded(encoded) => encoded.next_samples(),
         }
     }
 }
@@ -179,7 +179,7 @@ pub fn read(path: &Path) -> Result<(Vec<f32>, u32), SoundFileError> {
     let of_file = |problem| SoundFileError { path: path.to_owned(), problem };
     let mut reader = Reader::open(path)?;
     let mut samples = Vec::new();
-    while let Some(piece) = reader.next().map_err(of_file)? {
+    while let Some(piece) = reader.next_samples().map_err(of_file)? {
         samples.extend(piece);
     }
     Ok((samples, reader.sample_rate()))

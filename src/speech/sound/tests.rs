@@ -70,7 +70,7 @@ fn what_is_cut_short_is_read_as_far_as_it_goes() {
         let bytes = std::fs::read(fixture("sound").join(name)).unwrap();
         let mut reader = Reader::of_bytes(bytes[..bytes.len() * 4 / 5].to_vec());
         let mut samples = 0;
-        while let Ok(Some(piece)) = reader.as_mut().map_or(Ok(None), Reader::next) {
+        while let Ok(Some(piece)) = reader.as_mut().map_or(Ok(None), Reader::next_samples) {
             samples += piece.len();
         }
         assert!(samples > 10_000, "{name}: {samples}");
@@ -132,7 +132,7 @@ proptest::proptest! {
         }
         if let Ok(mut reader) = Reader::of_bytes(bytes) {
             let mut seconds = 0.0;
-            while let Ok(Some(piece)) = reader.next() {
+            while let Ok(Some(piece)) = reader.next_samples() {
                 seconds += piece.len() as f64 / f64::from(reader.sample_rate());
             }
             proptest::prop_assert!(seconds < 120.0, "{seconds} s out of one");

@@ -296,7 +296,7 @@ fn is_pad(bytes: &[u8]) -> bool {
 /// Bytes of one sample of one channel. A header that contradicts itself is believed where two of its fields agree.
 fn container(channels: u16, rate: u32, bytes_a_second: u32, block: u16, bits: u16) -> usize {
     let of_bits = usize::from(bits.div_ceil(8));
-    let of_block = if block % channels == 0 { usize::from(block / channels) } else { 0 };
+    let of_block = if block.is_multiple_of(channels) { usize::from(block / channels) } else { 0 };
     let fits = |container: usize| u64::from(bytes_a_second) == u64::from(rate) * u64::from(channels) * container as u64;
     if of_bits == 0 || (of_block > of_bits && !fits(of_bits)) { of_block } else { of_bits }
 }

@@ -152,7 +152,7 @@ fn decoded(bytes: Vec<u8>, longest: Duration) -> Result<(Vec<Vec<f32>>, u32), Sp
     let (rate, mut pieces) = (reader.sample_rate(), Vec::new());
     let mut left = longest.as_secs_f64().mul_add(f64::from(rate), f64::from(rate));
     while left > 0.0
-        && let Some(piece) = reader.next().map_err(|error| unusable(&error))?
+        && let Some(piece) = reader.next_samples().map_err(|error| unusable(&error))?
     {
         left -= f64::from(u32::try_from(piece.len()).unwrap_or(u32::MAX));
         pieces.push(piece);
