@@ -174,7 +174,8 @@ fn kinds(letters: &[(usize, char)]) -> Vec<Option<Script>> {
     let is_greek = |kinds: &[Option<Script>], at: usize| kinds.get(at) == Some(&Some(Script::Greek));
     let others = kinds.iter().flatten().any(|script| *script != Script::Greek);
     for at in 0..kinds.len() {
-        let alone = !(at > 0 && letters[at - 1].1.script() == Script::Greek) && !is_greek(&kinds, at + 1);
+        let follows_one = at > 0 && letters[at - 1].1.script() == Script::Greek;
+        let alone = !follows_one && !is_greek(&kinds, at + 1);
         if is_greek(&kinds, at)
             && alone
             && (others || kinds.len() < 2 || letters.iter().any(|(_, c)| c.is_ascii_digit()))

@@ -36,14 +36,14 @@ const LEADING: &[&str] = &[
 /// End no sentence when a number follows.
 const NUMBERED: &[&str] = &[
     "no", "nos", "nr", "fig", "figs", "vol", "p", "pp", "ch", "sec", "eq", "art", "op", "ver", "v", "tel", "ext", "rm",
-    "apt", "bldg",
+    "rs", "apt", "bldg",
 ];
 /// End a sentence only when one seems to begin after them.
 const TRAILING: &[&str] = &[
     "etc", "a.m", "p.m", "inc", "ltd", "co", "corp", "jr", "ph.d", "u.s", "u.k", "u.n", "e.u", "u.s.a", "d.c", "al",
     "est", "dept", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "a.d", "b.c",
-    "tsp", "tbsp", "ft", "oz", "lb", "lbs", "ave", "blvd", "rd", "hwy", "sq", "mon", "tue", "tues", "wed", "thu",
-    "thurs", "fri", "min", "max", "incl", "excl", "temp", "avg", "bros", "univ",
+    "tsp", "tbsp", "mio", "mrd", "cit", "ft", "oz", "lb", "lbs", "ave", "blvd", "rd", "hwy", "sq", "mon", "tue",
+    "tues", "wed", "thu", "thurs", "fri", "min", "max", "incl", "excl", "temp", "avg", "bros", "univ",
 ];
 /// Words that begin a sentence far more often than they follow an abbreviation inside one.
 const STARTERS: &[&str] = &[
@@ -352,7 +352,26 @@ const fn is_line_end(c: char) -> bool {
 }
 
 const fn is_mark(c: char) -> bool {
-    matches!(c, '.' | '!' | '?' | '…' | ';' | '؟' | '۔' | '।' | '॥' | '‼' | '⁇' | '⁈' | '⁉') || is_wide_mark(c)
+    matches!(
+        c,
+        '.' | '!'
+            | '?'
+            | '…'
+            | ';'
+            | '؟'
+            | '۔'
+            | '।'
+            | '॥'
+            | '։'
+            | '።'
+            | '፧'
+            | '။'
+            | '។'
+            | '‼'
+            | '⁇'
+            | '⁈'
+            | '⁉'
+    ) || is_wide_mark(c)
 }
 
 /// Marks that end a sentence without a space after them.
@@ -437,6 +456,7 @@ mod tests {
         assert_eq!(split("First; second\nthird\r\nfourth"), ["First;", "second", "third", "fourth"]);
         assert_eq!(split("What?! Yes."), ["What?!", "Yes."]);
         assert_eq!(split("Hello 世界.你好"), ["Hello 世界.", "你好"]);
+        assert_eq!(split("ሰላም። እንዴት ነህ፧ Բարև։ Ինչպես ես"), ["ሰላም።", "እንዴት ነህ፧", "Բարև։", "Ինչպես ես"]);
     }
 
     #[test]

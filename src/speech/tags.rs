@@ -138,6 +138,10 @@ impl Tags {
             quote => quote,
         };
         self.held.push(c);
+        if self.held == "<![CDATA[" {
+            // What is in it is text; its end is no more than brackets.
+            self.held.clear();
+        }
     }
 }
 

@@ -213,8 +213,9 @@ fn plain_marks(word: &str) -> String {
 fn without_repeats(marks: &str) -> String {
     let mut kept = String::with_capacity(marks.len());
     for mark in marks.chars() {
-        let repeats = kept.ends_with(mark) && matches!(mark, '!' | '?' | ',' | ';' | ':');
-        if !repeats && !(mark == '.' && kept.ends_with("...")) {
+        let is_one = matches!(mark, '!' | '?' | ',' | ';' | ':');
+        let repeats = (is_one && kept.ends_with(mark)) || (mark == '.' && kept.ends_with("..."));
+        if !repeats {
             kept.push(mark);
         }
     }

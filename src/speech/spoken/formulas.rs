@@ -128,7 +128,7 @@ pub(super) fn said(core: &str) -> String {
             rest = take(lowered.len());
         } else if c == '^' {
             let (number, behind) = raised_to(after);
-            out.push_str(&power(number));
+            out.push_str(&power(&said(number)));
             rest = behind;
         } else if c == '√' || c == '∛' {
             out.push_str(if c == '√' { " the square root of " } else { " the cube root of " });

@@ -76,11 +76,11 @@ const PLACES: &[&str] = &[
 
 /// `1.5M`, `£1bn`, "3 million". Of money a small m is a million too.
 pub(super) fn scale(text: &str, of_money: bool) -> Option<&'static str> {
-    Some(match text {
+    Some(match text.strip_suffix('.').filter(|short| short.len() > 2).unwrap_or(text) {
         "thousand" | "k" | "K" => "thousand",
         "million" | "M" | "mn" | "mln" | "mio" | "Mio" | "mil" | "MM" => "million",
         "m" if of_money => "million",
-        "billion" | "B" | "bn" | "Bn" | "bln" | "BN" => "billion",
+        "billion" | "B" | "bn" | "Bn" | "bln" | "BN" | "Mrd" => "billion",
         "b" if of_money => "billion",
         "trillion" | "T" | "tn" | "trn" | "TN" => "trillion",
         "hundred" => "hundred",
@@ -334,6 +334,16 @@ fn ending(first: &str, rest: &str, here: &Here<'_>) -> Option<Read> {
         });
     }
     let text = match rest {
+        // A letter of a formula.
+        "x" if super::words::is_sign(here.next()) || here.said.ends_with("equals") => format!("{first} x"),
+        "°" if matches!(here.next(), "C" | "F") => {
+            let unit = if here.next() == "C" {
+                ("degree Celsius", "degrees Celsius")
+            } else {
+                ("degree Fahrenheit", "degrees Fahrenheit")
+            };
+            return Read::with(1, counted(first, unit));
+        }
         "x" | "X" | "×" => format!("{first} times"),
         "+" => format!("{first} plus"),
         "in" | "″" => counted(first, ("inch", "inches")),

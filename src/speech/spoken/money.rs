@@ -92,6 +92,8 @@ fn amount(text: &str) -> Option<Amount<'_>> {
     let length = number_length(text);
     let length = if length == 0 && text.starts_with(['.', ',']) { 1 + number_length(&text[1..]) } else { length };
     let (digits, rest) = text.split_at(length);
+    // `5,-` and `49.–` have no cents.
+    let rest = [",-", ",–", ".-", ".–", ",—"].iter().find_map(|none| rest.strip_prefix(none)).unwrap_or(rest);
     // Money has two decimals, so three behind a point are thousands.
     let number = match number(digits)? {
         number
@@ -170,6 +172,10 @@ fn followed(core: &str, here: &Here<'_>) -> Option<(String, usize)> {
         (sign(sign_text)?, per(stroke)?)
     } else {
         let (currency, rest) = sign_before(rest)?;
+        if rest.len() == 2 && is_digits(rest) && is_digits(&number) {
+            // `5€50`
+            return Some((said(&format!("{number}.{rest}"), None, currency), 0));
+        }
         (currency, per(rest)?)
     };
     Some((prefix + &said(&number, scale, currency) + &per, takes))

@@ -32,8 +32,9 @@ fn cut(word: Said, last: usize, out: &mut Vec<Said>) {
     let mut parts: Vec<Said> = Vec::new();
     let mut at = word.at;
     for c in word.text.chars() {
+        let begins = |part: &Said| stands_alone(c) || (c.is_alphanumeric() && part.text.chars().any(stands_alone));
         match parts.last_mut() {
-            Some(part) if !stands_alone(c) && !(c.is_alphanumeric() && part.text.chars().any(stands_alone)) => {
+            Some(part) if !begins(part) => {
                 part.text.push(c);
             }
             _ => parts.push(Said { at, text: c.to_string(), spaced: parts.is_empty() && word.spaced }),

@@ -10,14 +10,14 @@ use super::numbers::{is_digits, ordinal};
 #[rustfmt::skip]
 const SIGNS: &[(&str, &str)] = &[
     ("&", "and"), ("&&", "and"), ("||", "or"), ("+", "plus"), ("=", "equals"), ("==", "equals"), ("===", "equals"), ("≠", "is not equal to"), ("!=", "is not equal to"), ("×", "times"), ("÷", "divided by"), ("≈", "about"),
-    ("<", "is less than"), (">", "is greater than"), ("<=", "is at most"), (">=", "is at least"), ("≤", "is at most"), ("≥", "is at least"), ("->", "to"), ("<-", "from"), ("=>", "to"), ("→", "to"), ("±", "plus or minus"),
+    ("<", "is less than"), (">", "is greater than"), ("<=", "is at most"), (">=", "is at least"), ("≤", "is at most"), ("≥", "is at least"), ("->", "to"), ("<-", "from"), ("=>", "to"), ("→", "to"), ("±", "plus or minus"), ("+/-", "plus or minus"),
     ("@", "at"), ("#", "number"), ("%", "percent"), ("€", "euros"), ("$", "dollars"), ("£", "pounds"), ("°", "degrees"), ("∞", "infinity"), ("§", "section"), ("©", "copyright"),
     ("w/", "with"), ("w/o", "without"), ("n/a", "not applicable"), ("N/A", "not applicable"), ("b/c", "because"), ("c/o", "care of"), ("//", ""), ("/", "or"),
 ];
 /// Short forms with their stops, and how they are read.
 #[rustfmt::skip]
 const SHORT: &[(&str, &str)] = &[
-    ("e.g.", "for example"), ("E.g.", "for example"), ("I.e.", "that is"), ("Jan.", "January"), ("Feb.", "February"), ("Mar.", "March"), ("Apr.", "April"), ("Jun.", "June"), ("Jul.", "July"), ("Aug.", "August"), ("Sep.", "September"), ("Sept.", "September"), ("Oct.", "October"), ("Nov.", "November"), ("Dec.", "December"), ("Mon.", "Monday"), ("Tue.", "Tuesday"), ("Tues.", "Tuesday"), ("Wed.", "Wednesday"), ("Thu.", "Thursday"), ("Thurs.", "Thursday"), ("Fri.", "Friday"), ("i.e.", "that is"), ("eg.", "for example"), ("ie.", "that is"), ("etc.", "etcetera"), ("vs.", "versus"), ("vs", "versus"), ("cf.", "compare"), ("approx.", "approximately"),
+    ("e.g.", "for example"), ("Mio.", "million"), ("Mrd.", "billion"), ("E.g.", "for example"), ("I.e.", "that is"), ("Jan.", "January"), ("Feb.", "February"), ("Mar.", "March"), ("Apr.", "April"), ("Jun.", "June"), ("Jul.", "July"), ("Aug.", "August"), ("Sep.", "September"), ("Sept.", "September"), ("Oct.", "October"), ("Nov.", "November"), ("Dec.", "December"), ("Mon.", "Monday"), ("Tue.", "Tuesday"), ("Tues.", "Tuesday"), ("Wed.", "Wednesday"), ("Thu.", "Thursday"), ("Thurs.", "Thursday"), ("Fri.", "Friday"), ("i.e.", "that is"), ("eg.", "for example"), ("ie.", "that is"), ("etc.", "etcetera"), ("vs.", "versus"), ("vs", "versus"), ("cf.", "compare"), ("approx.", "approximately"),
     ("Mr.", "Mister"), ("Mrs.", "Missis"), ("Ms.", "Miz"), ("Dr.", "Doctor"), ("Prof.", "Professor"), ("Sr.", "Senior"), ("Jr.", "Junior"), ("Capt.", "Captain"), ("Lt.", "Lieutenant"), ("Col.", "Colonel"),
     ("Gen.", "General"), ("Sgt.", "Sergeant"), ("Gov.", "Governor"), ("Sen.", "Senator"), ("Rep.", "Representative"), ("Rev.", "Reverend"), ("Hon.", "Honorable"), ("Pres.", "President"), ("Mt.", "Mount"), ("Ft.", "Fort"),
     ("Ave.", "Avenue"), ("Blvd.", "Boulevard"), ("Rd.", "Road"), ("Ln.", "Lane"), ("Hwy.", "Highway"), ("Pkwy.", "Parkway"), ("Sq.", "Square"), ("Ste.", "Suite"), ("Apt.", "Apartment"), ("apt.", "apartment"), ("rm.", "room"), ("Rm.", "Room"), ("Bldg.", "Building"),
@@ -93,6 +93,24 @@ pub(super) fn sign(here: &Here<'_>) -> Option<Read> {
     if here.core == "<3" {
         let is_variable = here.before.len() == 1 && !here.before.eq_ignore_ascii_case("i");
         return Read::word(if is_variable { "is less than 3" } else { "love" });
+    }
+    let is_term =
+        |word: &str| word.len() < 3 || word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '√' | '('));
+    if here.core == "/" && here.before.is_empty() && here.next().starts_with(|c: char| c.is_ascii_digit()) {
+        return Read::word("over");
+    }
+    if matches!(here.core, "-" | "–" | "/") && !here.before.is_empty() && !here.next().is_empty() {
+        let is_formula = is_term(here.next()) && (is_term(here.before) || here.said.ends_with("squared"));
+        let name = if here.core == "/" { "over" } else { "minus" };
+        return is_formula
+            .then(|| Read::word(name))
+            .flatten()
+            .or_else(|| Read::word(if here.core == "/" { "or" } else { here.core }));
+    }
+    if here.said.ends_with("equals")
+        && let Some(variable) = here.core.strip_prefix('-').filter(|rest| rest.len() == 1)
+    {
+        return Read::word(format!("minus {variable}"));
     }
     let (_, said) = SIGNS.iter().find(|(sign, _)| *sign == here.core)?;
     // As the mark of an item, it is not said.

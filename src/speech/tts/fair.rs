@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 /// Pieces of work that wait, of all lanes: two sentences of each of 512 sessions.
 const WAITING: usize = 1_024;
 /// How much more a lane that begins may have had and still go first, in the unit of costs: three pieces of a sentence.
-const HEAD_START: u64 = 300;
+const HEAD_START: u64 = 600;
 
 /// A session's place in the turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,7 +14,7 @@ struct Sentence {
 }
 
 /// Symbols in a piece, with its edges.
-const MOST: usize = 122;
+const MOST: usize = 202;
 /// Root of the mean square of the original's noise in `spectrum.wav`.
 const NOISE: f32 = 0.012_49;
 
@@ -280,14 +280,14 @@ async fn a_session_that_begins_waits_for_one_piece_of_one_that_says_much() {
     hello.recv().await.unwrap().unwrap();
     eprintln!("first words beside a flood after {:?}", asked.elapsed());
     assert!(listen(hello).await.unwrap() > 0.2);
-    // Of two minutes of speech in each of six sentences a few pieces of eight seconds were made meanwhile.
+    // Of two minutes of speech in each of six sentences a few pieces of twelve seconds were made meanwhile.
     let mut seconds = 0.0;
     for stream in &mut flood {
         while let Ok(piece) = stream.try_recv() {
             seconds += piece.unwrap().samples.len() as f64 / f64::from(SAMPLE_RATE);
         }
     }
-    assert!(seconds < 30.0, "{seconds} s were made first");
+    assert!(seconds < 50.0, "{seconds} s were made first");
 }
 
 /// Each of these words begins with a burst after a moment of quiet.

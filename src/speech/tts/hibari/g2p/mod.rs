@@ -44,9 +44,9 @@ const PAUSES: &str = ";:,.!?—…";
 const QUOTES: &str = "\"“”";
 const CONSONANTS: &str = "bdfhjklmnpstvwzðŋɡɹɾʃʒʤʧθ";
 const MARKS: [&str; 11] = [".", ",", "-LRB-", "-RRB-", "``", "\"\"", "''", ":", "$", "#", "NFP"];
-/// Phonemes that the network is given at once: about eight seconds of speech. Longer sentences are cut where they pause, so
+/// Phonemes that the network is given at once: about twelve seconds of speech. Longer sentences are cut where they pause, so
 /// that nobody waits long for the voice, and because the network drifts.
-const LONGEST: usize = 120;
+const LONGEST: usize = 200;
 /// At both ends of what the network gets.
 const EDGE: i32 = 0;
 
