@@ -161,6 +161,9 @@ async fn clients_of_one_session_speak_with_voices_of_their_own_and_every_turn_en
     let (mut one, mut other) = (served.client_of("both").await, served.client_of("both").await);
     for (client, id) in [(&mut one, "one"), (&mut other, "other")] {
         client.send(json!({"type": "audio_start", "sample_rate": RATE, "id": id})).await;
+        // Answered when what was sent before it is done, so that the one comes before the other.
+        client.send(json!({"type": "ping"})).await;
+        client.until_type("pong").await;
     }
     // The voices come at the same time; one client ends its own, the other one leaves in the middle.
     for _ in 0..10 {
