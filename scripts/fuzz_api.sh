@@ -16,7 +16,9 @@ if [ ! -x "$venv/bin/st" ]; then
 fi
 
 work=$(mktemp -d)
-"${CARGO_TARGET_DIR:-target}/release/mouthpiece" serve --listen 127.0.0.1:0 >"$work/out" 2>"$work/log" &
+# All of it comes from one address.
+echo 'limit_addresses = false' >"$work/settings.toml"
+"${CARGO_TARGET_DIR:-target}/release/mouthpiece" serve --listen 127.0.0.1:0 --config "$work/settings.toml" >"$work/out" 2>"$work/log" &
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
 until address=$(grep -o 'http://[^ ]*' "$work/out"); do

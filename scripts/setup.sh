@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-torch_version=2.11.0
+torch_version=$(sed -n 's|^torch==\([^ ]*\) .*|\1|p' scripts/libtorch_requirements.txt)
 cache="${MOUTHPIECE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mouthpiece}"
 libtorch="$cache/libtorch-$torch_version-cpu"
 cuda="$cache/libtorch-$torch_version-cuda"
@@ -64,6 +64,16 @@ install_debian_packages() {
   DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Wheels of a list of names, versions and hashes into a folder, from whichever index pip is set to; whatever has another hash
+# is refused. All of them are for one Python, which need not be the one that asks.
+download_wheels() {
+  local wheel=(python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+    --python-version 3.11 --implementation cp --abi cp311 --abi none)
+  local glibc
+  for glibc in {28..17}; do wheel+=(--platform "manylinux_2_${glibc}_x86_64"); done
+  "${wheel[@]}" --platform manylinux2014_x86_64 --platform any -d "$1" -r "$2"
+}
+
 # The `torch` wheel's libtorch.so wants CUDA; a linker script in its place lets the CPU libraries stand alone.
 install_libtorch() {
   [ -f "$libtorch/build-version" ] && return
@@ -71,9 +81,7 @@ install_libtorch() {
   local tmp
   tmp=$(mktemp -d)
   scratch+=("$tmp")
-  local wheel=(python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$tmp")
-  "${wheel[@]}" --python-version 3.11 --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 "torch==$torch_version"
-  "${wheel[@]}" --platform manylinux_2_25_x86_64 --platform manylinux2014_x86_64 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
+  download_wheels "$tmp" scripts/libtorch_requirements.txt
   mkdir -p "$tmp/unpacked" "$tmp/libtorch/lib" "$cache"
   unzip -q "$tmp"/torch-*.whl 'torch/lib/libtorch_cpu.so' 'torch/lib/libc10.so' 'torch/lib/libgomp*.so*' 'torch/include/*' -d "$tmp/unpacked"
   unzip -q -o "$tmp"/nvidia_cuda_runtime-*.whl '*/lib/libcudart.so.13' -d "$tmp/unpacked"
@@ -95,21 +103,12 @@ install_cuda() {
     mkdir -p "$cache"
     tmp=$(mktemp -d "$cache/cuda.XXXXXX")
     scratch+=("$tmp")
-    local wheel=(python3 -m pip download -q --disable-pip-version-check --only-binary :all: --python-version 3.11
-      --implementation cp --abi cp311 --abi none)
-    local glibc
-    for glibc in {28..17}; do wheel+=(--platform "manylinux_2_${glibc}_x86_64"); done
-    wheel+=(--platform manylinux2014_x86_64 --platform any)
-    "${wheel[@]}" --no-deps -d "$tmp/torch" "torch==$torch_version"
-    local needs
-    mapfile -t needs < <(unzip -p "$tmp"/torch/torch-*.whl '*/METADATA' |
-      sed -n 's/^Requires-Dist: \(\(cuda-toolkit\|nvidia-\)[^;]*\);.*/\1/p')
-    "${wheel[@]}" -d "$tmp/nvidia" "${needs[@]}"
+    download_wheels "$tmp/wheels" scripts/libtorch_cuda_requirements.txt
     mkdir -p "$tmp/unpacked"
-    unzip -q "$tmp"/torch/torch-*.whl 'torch/lib/libtorch_cuda*.so' torch/lib/libc10_cuda.so torch/lib/libcaffe2_nvrtc.so \
+    unzip -q "$tmp"/wheels/torch-*.whl 'torch/lib/libtorch_cuda*.so' torch/lib/libc10_cuda.so torch/lib/libcaffe2_nvrtc.so \
       torch/lib/libtorch_nvshmem.so -d "$tmp/unpacked"
     local library
-    for library in "$tmp"/nvidia/nvidia_*.whl; do unzip -q -o "$library" 'nvidia/*.so*' -d "$tmp/unpacked"; done
+    for library in "$tmp"/wheels/nvidia_*.whl; do unzip -q -o "$library" 'nvidia/*.so*' -d "$tmp/unpacked"; done
     echo "$torch_version" >"$tmp/unpacked/build-version"
     rm -rf "$cuda"
     mv "$tmp/unpacked" "$cuda"

@@ -1,5 +1,7 @@
 //! Arguments exactly as typed. What they mean once resolved is in `config`.
 
+mod secrets;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -11,6 +13,9 @@ use crate::lipsync::musetalk::network::Network;
 use crate::lipsync::musetalk::precision::Precision;
 use crate::lipsync::window::BATCH_SIZES;
 use crate::server::ENGINE_THREADS;
+
+pub use secrets::hide_secrets;
+use secrets::{TOKEN_VARIABLE, TURN_VARIABLE};
 
 /// Gives a program a face: text or audio in, a lip-synced avatar out over WebRTC, in real time.
 #[derive(Debug, Parser)]
@@ -33,7 +38,7 @@ pub struct Home {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve an avatar: a page on http://LISTEN and a WebSocket on /ws
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Speak into a file, faster than real time
     Render(Render),
     /// Speak into a sound file, with an avatar's own voice and without a picture
@@ -54,7 +59,7 @@ pub enum Command {
     Doctor(Doctor),
 }
 
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Serve {
     /// Avatar to speak as; `mouthpiece avatars list` shows them
     #[arg(long, value_name = "ID")]
@@ -70,13 +75,20 @@ pub struct Serve {
     /// STUN server given to browsers and used here, such as stun:stun.example.org:3478
     #[arg(long, value_name = "URL")]
     pub stun: Option<String>,
-    /// TURN server, such as turn:user:password@turn.example.org:3478
-    #[arg(long, value_name = "URL")]
+    /// TURN server, such as turn:user:password@turn.example.org:3478; everybody on this machine may read what is typed, so
+    /// better in the environment or in a file
+    #[arg(long, env = TURN_VARIABLE, hide_env_values = true, value_name = "URL", conflicts_with = "turn_file")]
     pub turn: Option<String>,
     /// Whether viewers' ICE candidates with private addresses are used, which viewers in a network of your own have; turn
     /// it off on a public server beside machines that strangers must not send packets to [default: true]
     #[arg(long, value_name = "BOOL")]
     pub ice_private: Option<bool>,
+    /// File that holds the TURN server's URL, password and all
+    #[arg(long, value_name = "FILE")]
+    pub turn_file: Option<PathBuf>,
+    /// Another name that the server answers to, besides its addresses and localhost; once for each
+    #[arg(long = "allowed-host", value_name = "NAME")]
+    pub allowed_hosts: Vec<String>,
     /// OpenAI-compatible endpoint that answers what users write, such as http://127.0.0.1:8080/v1; its key is read from
     /// MOUTHPIECE_LLM_KEY or the settings file's key_file
     #[arg(long, value_name = "URL")]
@@ -245,7 +257,7 @@ pub struct Fetch {
     #[arg(long, env = "HF_ENDPOINT", value_name = "URL", default_value = "https://huggingface.co")]
     pub endpoint: String,
     /// For files that need a login; better in the environment than here
-    #[arg(long, env = "HF_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     /// Only list the files with their sizes and licences
     #[arg(long)]

@@ -17,15 +17,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::avatar::AvatarError;
 use crate::cli::{Cli, Command, Home, Serve};
 use crate::config::{ConfigError, ServeConfig};
 use crate::media;
+use crate::server::budget::system::raise_descriptors;
 use crate::{metrics, server};
 
 /// Everything has ended by now or never will; the threads left must not meet libtorch's destructors.
 const LAST_RESORT: Duration = Duration::from_secs(4);
+
+/// Threads that may block at a time: each opens or closes a peer, which keeps a core busy, or reads a file. More wait.
+const MOST_BLOCKING: usize = 24;
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// Wrong use or bad input, as opposed to work that failed.
 #[derive(Debug, thiserror::Error)]
@@ -37,16 +43,25 @@ fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
-/// Logs to stderr; `RUST_LOG` chooses what.
+/// Logs to stderr; `RUST_LOG` chooses what. Colours are for terminals, and for those who want them (`NO_COLOR`).
 pub fn init_logging() {
+    use std::io::IsTerminal;
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,mouthpiece=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let in_colour =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(in_colour).with_writer(std::io::stderr).init();
 }
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(MOST_BLOCKING)
+        .thread_keep_alive(KEEP_ALIVE)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return report(&anyhow::Error::from(error)),
     };
@@ -62,7 +77,7 @@ pub fn run(cli: Cli) -> ExitCode {
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let home = cli.home;
     match cli.command {
-        Command::Serve(arguments) => serve(&home, arguments).await,
+        Command::Serve(arguments) => serve(&home, *arguments).await,
         Command::Render(arguments) => render::run(&home, arguments).await,
         Command::Say(arguments) => say::run(&home, arguments).await,
         Command::Avatars(command) => list::avatars(&home, command),
@@ -114,6 +129,8 @@ async fn serve(home: &Home, arguments: Serve) -> anyhow::Result<ExitCode> {
         tracing::warn!("--mark-speech: speech is marked in the picture; this server is for measuring");
     }
     config.encoder.check(&media::PipelineDir::find(&config.folders.pipelines))?;
+    // Before anything is opened: what is there now is what the server may count on.
+    raise_descriptors();
     media::init()?;
     let address = config.listen;
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
@@ -123,8 +140,13 @@ async fn serve(home: &Home, arguments: Serve) -> anyhow::Result<ExitCode> {
     let recorder = metrics::install()?;
     let avatar = config.avatar.clone();
     let announce = move || print(&format!("{avatar} is at {url}\n"));
-    server::serve(config, listener, move || recorder.render(), announce, asked_to_stop()?).await?;
-    Ok(ExitCode::SUCCESS)
+    let ended = CancellationToken::new();
+    let upkeep = recorder.clone();
+    let keeping_up = tokio::spawn(metrics::keep_up(move || upkeep.run_upkeep(), ended.clone()));
+    let served = server::serve(config, listener, move || recorder.render(), announce, asked_to_stop()?).await;
+    ended.cancel();
+    keeping_up.await?;
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 /// Resolves at SIGINT or SIGTERM.

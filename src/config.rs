@@ -4,11 +4,14 @@
 
 mod asr;
 mod endpoint;
+mod file;
 mod llm;
 mod tts;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
 
 use crate::cli::{Home, Machine, Serve};
 use crate::dialogue;
@@ -16,6 +19,8 @@ use crate::ids::{AvatarId, InvalidAvatarId};
 use crate::lipsync::musetalk::device::{DeviceChoices, DeviceError};
 use crate::media::{EncoderChoice, IceConfig};
 use crate::signalling::IceServer;
+use crate::signalling::door::address::network;
+use crate::signalling::host::is_name;
 
 const DEFAULT_AVATAR: &str = "demo";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -45,6 +50,14 @@ pub struct ServeConfig {
     pub ice: Ice,
     /// Origins other than the server's own whose pages may open the WebSocket.
     pub allowed_origins: Vec<String>,
+    /// Names that the server answers to besides its addresses and `localhost`.
+    pub allowed_hosts: Vec<String>,
+    /// Proxies in front, which say who asks.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether one address may have half of all connections at most, and ask for no more than its rates.
+    pub limit_addresses: bool,
+    /// Threads that the process may have, where that is less than the machine says.
+    pub max_threads: Option<usize>,
     pub max_sessions: usize,
     /// Watched sessions are admitted while `speaking_share` of them needs no more than this share of what the device
     /// draws; above 0, at most 1.
@@ -85,7 +98,12 @@ struct File {
     stun: Option<String>,
     turn: Option<String>,
     ice_private: Option<bool>,
+    turn_file: Option<PathBuf>,
     allowed_origins: Vec<String>,
+    allowed_hosts: Vec<String>,
+    trusted_proxies: Vec<String>,
+    limit_addresses: Option<bool>,
+    max_threads: Option<usize>,
     max_sessions: Option<usize>,
     max_load: Option<f64>,
     speaking_share: Option<f64>,
@@ -110,6 +128,10 @@ pub enum ConfigError {
     NoSessions,
     #[error("{field} {problem}")]
     Endpoint { field: &'static str, problem: String },
+    #[error("{field} holds {given:?}, which is not {wanted}")]
+    Entry { field: &'static str, given: String, wanted: &'static str },
+    #[error("turn_file {path}: {problem}")]
+    TurnFile { path: String, problem: String },
     #[error("{field} is {given}: it is a share, above 0 and at most 1")]
     Share { field: &'static str, given: f64 },
 }
@@ -163,6 +185,13 @@ impl ServeConfig {
         if max_sessions == 0 {
             return Err(ConfigError::NoSessions);
         }
+        let turn = match (typed.turn, typed.turn_file) {
+            (Some(turn), _) => Some(turn),
+            (None, Some(path)) => Some(turn_in(&path)?),
+            (None, None) => {
+                file.turn.map_or_else(|| file.turn_file.as_deref().map(turn_in).transpose(), |turn| Ok(Some(turn)))?
+            }
+        };
         let share = |field, given: Option<f64>, default| match given.unwrap_or(default) {
             given if given > 0.0 && given <= 1.0 => Ok(given),
             given => Err(ConfigError::Share { field, given }),
@@ -171,7 +200,7 @@ impl ServeConfig {
         let ice = Ice {
             without_private: !typed.ice_private.or(file.ice_private).unwrap_or(true),
             on_loopback: listen.ip().is_loopback(),
-            ..Ice::new(typed.stun.or(file.stun), typed.turn.or(file.turn))?
+            ..Ice::new(typed.stun.or(file.stun), turn)?
         };
         Ok(Self {
             avatar: avatar.parse()?,
@@ -181,6 +210,10 @@ impl ServeConfig {
             encoder,
             ice,
             allowed_origins: file.allowed_origins,
+            allowed_hosts: names([typed.allowed_hosts, file.allowed_hosts].concat())?,
+            trusted_proxies: networks(file.trusted_proxies)?,
+            limit_addresses: file.limit_addresses.unwrap_or(true),
+            max_threads: file.max_threads,
             max_sessions,
             max_load: share("max_load", file.max_load, DEFAULT_MAX_LOAD)?,
             speaking_share: share("speaking_share", file.speaking_share, DEFAULT_SPEAKING_SHARE)?,
@@ -201,18 +234,47 @@ impl File {
     fn load(path: &Path) -> Result<Self, ConfigError> {
         let error = |problem: String| ConfigError::File { path: path.display().to_string(), problem };
         let text = std::fs::read_to_string(path).map_err(|problem| error(problem.to_string()))?;
-        toml::from_str(&text).map_err(|problem| error(problem.to_string()))
+        file::parse(&text).map_err(error)
     }
+}
+
+fn turn_in(path: &Path) -> Result<String, ConfigError> {
+    let error = |problem: String| ConfigError::TurnFile { path: path.display().to_string(), problem };
+    let text = std::fs::read_to_string(path).map_err(|problem| error(problem.to_string()))?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next()) {
+        (Some(turn), None) => Ok(turn.to_owned()),
+        _ => Err(error("holds not one line: turn:user:password@host:port".to_owned())),
+    }
+}
+
+fn names(entries: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    match entries.iter().find(|entry| !is_name(entry)) {
+        Some(given) => Err(ConfigError::Entry {
+            field: "allowed_hosts",
+            given: given.clone(),
+            wanted: "a host name such as example.org",
+        }),
+        None => Ok(entries),
+    }
+}
+
+fn networks(entries: Vec<String>) -> Result<Vec<IpNet>, ConfigError> {
+    let wanted = "an address or a network such as 10.0.0.0/8";
+    let parse = |given: String| network(&given).ok_or(ConfigError::Entry { field: "trusted_proxies", given, wanted });
+    entries.into_iter().map(parse).collect()
 }
 
 impl Ice {
     fn new(stun: Option<String>, turn: Option<String>) -> Result<Self, ConfigError> {
+        let hidden = || "(not shown, it may hold a password)".to_owned();
         if let Some(url) = stun.as_deref().filter(|url| address_of(url, "stun:").is_none()) {
-            return Err(ConfigError::Ice { field: "stun", given: url.to_owned(), example: "stun:host:port" });
+            let given = if url.contains('@') { hidden() } else { url.to_owned() };
+            return Err(ConfigError::Ice { field: "stun", given, example: "stun:host:port" });
         }
         let ice = Self { stun, turn, ..Self::default() };
         if ice.turn.is_some() && ice.turn_parts().is_none() {
-            let given = "(not shown, it may hold a password)".to_owned();
+            let given = hidden();
             return Err(ConfigError::Ice { field: "turn", given, example: "turn:user:password@host:port" });
         }
         Ok(ice)
@@ -273,23 +335,7 @@ mod tests {
     }
 
     fn typed() -> Serve {
-        Serve {
-            avatar: None,
-            listen: None,
-            machine: Machine::default(),
-            config: None,
-            stun: None,
-            turn: None,
-            ice_private: None,
-            llm_url: None,
-            llm_model: None,
-            tts_url: None,
-            tts_model: None,
-            tts_voice: None,
-            asr_url: None,
-            asr_model: None,
-            mark_speech: false,
-        }
+        Serve::default()
     }
 
     #[test]
@@ -331,6 +377,9 @@ mod tests {
             ("max_sessions = 0", "max_sessions"),
             ("max_load = 1.5", "max_load"),
             ("speaking_share = nan", "speaking_share"),
+            ("allowed_hosts = [\"a b\"]", "a b"),
+            ("trusted_proxies = [\"10.0.0.0/40\"]", "10.0.0.0/40"),
+            ("turn_file = \"/nowhere\"", "/nowhere"),
             ("[llm]\nurl = \"http://h/v1\"", "llm_model"),
             ("[llm]\nkey = \"sk-1\"", "key"),
         ] {
@@ -338,6 +387,26 @@ mod tests {
             let error = ServeConfig::resolve(&home, Serve { config: Some(path.clone()), ..typed() }).unwrap_err();
             assert!(error.to_string().contains(named), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_turn_server_may_be_named_in_a_file_of_its_own() {
+        let (folder, home) = home();
+        let secret = folder.path().join("turn");
+        std::fs::write(&secret, "\nturn:u:secret@h:1\n").unwrap();
+        let path = folder.path().join("s.toml");
+        std::fs::write(&path, format!("turn_file = {secret:?}\n")).unwrap();
+        for serve in
+            [Serve { turn_file: Some(secret.clone()), ..typed() }, Serve { config: Some(path.clone()), ..typed() }]
+        {
+            let config = ServeConfig::resolve(&home, serve).unwrap();
+            assert_eq!(config.ice.turn.as_deref(), Some("turn:u:secret@h:1"));
+        }
+        let serve = Serve { config: Some(path), turn: Some("turn:u:typed@h:1".into()), ..typed() };
+        assert_eq!(ServeConfig::resolve(&home, serve).unwrap().ice.turn.as_deref(), Some("turn:u:typed@h:1"));
+        std::fs::write(&secret, "turn:u:secret@h:1\nturn:u:secret@h:2\n").unwrap();
+        let error = ServeConfig::resolve(&home, Serve { turn_file: Some(secret), ..typed() }).unwrap_err().to_string();
+        assert!(error.contains("turn_file") && !error.contains("secret"), "{error}");
     }
 
     #[test]

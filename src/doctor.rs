@@ -17,6 +17,8 @@ use crate::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
 use crate::media::description::CheckStatus;
 use crate::media::inventory::{self, MissingElement};
 use crate::media::{self, EncoderChoice, Encoders, PipelineDir};
+use crate::server::budget::Budget;
+use crate::server::budget::system::{Measured, System, raise_descriptors};
 use crate::speech::tts::{espeak, hibari};
 use crate::speech::{SpeechError, Voice, tts};
 
@@ -116,8 +118,39 @@ pub fn run(input: &DoctorInput) -> Report {
         checks.push(voice(espeak::ENGINE, &manifest.voice));
         checks.push(neural_voice(&hibari::folder(&input.folders.models)));
     }
+    checks.push(limits());
     checks.push(port(input.listen));
     Report::new(checks)
+}
+
+/// Sessions that the server takes if nothing is set, each with a viewer.
+const USUAL_VIEWERS: usize = 16;
+
+/// What this machine allows a process, once it was raised as far as `serve` raises it.
+fn limits() -> Check {
+    const NAME: &str = "limits";
+    raise_descriptors();
+    let system = System::look(None);
+    let (descriptors, threads) = (system.descriptors(), system.threads());
+    let fix = "raise the limit that is named: `ulimit -n` and `ulimit -u` in a shell, LimitNOFILE and TasksMax of a systemd \
+               unit, --ulimit nofile and --pids-limit of a container";
+    let unlimited = |measured: &Measured| {
+        if measured.most == usize::MAX { "any number of".into() } else { measured.most.to_string() }
+    };
+    let allowed = format!(
+        "{} descriptors ({}) and {} threads ({})",
+        unlimited(&descriptors),
+        descriptors.by,
+        unlimited(&threads),
+        threads.by
+    );
+    match Budget::new(system, USUAL_VIEWERS, USUAL_VIEWERS) {
+        Err(short) => Check::fault(NAME, format!("{allowed}: not enough for one viewer: {short}"), fix),
+        Ok((budget, _)) if budget.viewers() < USUAL_VIEWERS => {
+            Check::note(NAME, format!("{allowed}: enough for {} viewers", budget.viewers()), fix)
+        }
+        Ok((budget, _)) => Check::ok(NAME, format!("{allowed}: enough for {} viewers", budget.viewers())),
+    }
 }
 
 fn media_checks(pipelines: &Path, checks: &mut Vec<Check>) {

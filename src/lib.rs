@@ -4,7 +4,7 @@
 //!
 //! | # | where | runs on | what | what bounds it |
 //! |---|---|---|---|---|
-//! | 1 | [`signalling`] | tokio | a WebSocket frame becomes a [`signalling::Command`] | rate, size and count limits |
+//! | 1 | [`signalling`] | tokio | a WebSocket frame or a request becomes a [`signalling::Command`] | rates and sizes of each socket, places and rates of each address ([`signalling::door`]) |
 //! | 2 | [`conversation`], [`dialogue`] | tokio | the model's reply as it is written, shown and cut into sentences, the first one after its first clause | 8 turns, more are refused as busy; 64 sentences ahead of the voice, then the model waits |
 //! | 3 | [`speech`] | tokio; thread "hibari" and espeak-ng's processes | a sentence is written out, its runs go to voices of their scripts and become PCM, the next one is made meanwhile | pieces of at most twelve seconds, of each session in turn; 8 processes at once; two minutes of sound a sentence |
 //! | 4 | [`lipsync::driver`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen |
@@ -35,9 +35,13 @@
 //! - **Every turn carries its times** ([`latency`]), from its text, or the end of the user's speech, to the picture that a
 //!   viewer says it was shown.
 //! - **Silence is the avatar's own frame**, the very buffer that idle shows.
-//! - **Each foreign library has one home**: libtorch in `lipsync::musetalk` (and `demo`, which trains it), GStreamer in
-//!   [`media`], sockets in [`signalling`], clients of other services in [`endpoint`]. `tests/it/layering.rs` checks it.
+//! - **Each foreign library has its home**: libtorch in `lipsync::musetalk` (and `demo`, which trains it), GStreamer in
+//!   [`media`], the server's sockets in [`signalling`], what all clients of other services share in [`endpoint`].
+//!   `tests/it/layering.rs` has the whole list, exceptions and all, and checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
+//! - **Nothing is begun that there is not enough of the process for** ([`server::budget`]): libraries end the process when a
+//!   descriptor or a thread cannot be had. Whoever comes then is told that the server is full.
+//! - **Nobody waits for another's avatar**: one is loaded once for all who ask, and made ready between two batches.
 //! - **What nobody watches costs nothing**: a session without viewers speaks, but neither draws nor encodes ([`audience`]).
 //! - Every thread is joined before `main` returns, on failures too: libtorch's destructors crash under a thread that still
 //!   computes. [`worker`] owns those that do.

@@ -1,10 +1,10 @@
-//! Parses, sets up logging, runs, and turns the outcome into an exit code: 0 done, 1 failed, 2 wrong use or bad input.
+//! Parses, hides what was typed and is secret, sets up logging, runs, and turns the outcome into an exit code: 0 done, 1 failed, 2 wrong use or bad input.
 
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mouthpiece::cli::Cli;
+use mouthpiece::cli::{Cli, hide_secrets};
 use mouthpiece::commands;
 
 /// Read by libgomp and glibc when they are loaded, so they must be in the environment before the process begins.
@@ -15,11 +15,12 @@ const ENVIRONMENT: [(&str, &str); 2] = [("OMP_WAIT_POLICY", "passive"), ("MALLOC
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let unset: Vec<_> = ENVIRONMENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
-    if !unset.is_empty()
+    let (arguments, secrets) = hide_secrets(std::env::args_os().skip(1));
+    if !(unset.is_empty() && secrets.is_empty())
         && let Ok(program) = std::env::current_exe()
     {
         let mut command = std::process::Command::new(program);
-        command.args(std::env::args_os().skip(1)).envs(unset);
+        command.args(arguments).envs(unset).envs(secrets);
         // Returns only if it fails, and then the program still works, only slower.
         let _ = command.exec();
     }

@@ -1,12 +1,14 @@
-//! Every counter and histogram of the server, with its buckets and its help text.
+//! The counters and histograms of what the server does, with their buckets and help texts.
 //!
-//! In here: names, one small function for each thing that is counted, and the Prometheus text of it all.
-//! The recorder is the one allowed global: crates we use record into it as well.
+//! In here: names, one small function for each thing that is counted, the Prometheus text of it all, and the upkeep of the
+//! recorder. Not in here: where something is counted in one place only, that place names it, and this file describes it
+//! (`signalling`). The recorder is the one allowed global: crates we use record into it as well.
 
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::latency::Stage;
 use crate::playout::schedule::Kind;
@@ -43,6 +45,18 @@ const TRANSCRIBED: &str = "mouthpiece_transcript_seconds";
 const UTTERANCES: &str = "mouthpiece_utterances_total";
 const SESSIONS: &str = "mouthpiece_sessions";
 const ENCODES: &str = "mouthpiece_encodes";
+
+/// How often what was recorded is put into its buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Has the recorder put what was recorded into buckets, again and again until it is cancelled. Otherwise each value is kept
+/// until somebody scrapes them, which may be never.
+pub async fn keep_up(run_upkeep: impl Fn(), ended: CancellationToken) {
+    let mut times = tokio::time::interval(UPKEEP);
+    while ended.run_until_cancelled(times.tick()).await.is_some() {
+        run_upkeep();
+    }
+}
 
 /// Installs the recorder of this process; once.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
@@ -100,6 +114,13 @@ fn describe() {
         "Stretches of speech by what became of them: turn, backchannel, nothing, noise, failed, lost"
     );
     describe_histogram!(TRANSCRIBED, "From asking the speech recogniser to the text of a turn");
+    describe_counter!("mouthpiece_connections_total", "WebSockets that were opened");
+    describe_gauge!("mouthpiece_connections", "WebSockets now");
+    describe_counter!("mouthpiece_connections_refused_total", "Connections that there was no place for");
+    describe_counter!("mouthpiece_requests_refused_total", "Requests over the rate of their address");
+    describe_counter!("mouthpiece_messages_received_total", "Messages of clients, by type");
+    describe_counter!("mouthpiece_messages_sent_total", "Messages to clients, by type");
+    describe_counter!("mouthpiece_errors_total", "Errors told to clients, by code");
     describe_gauge!(SESSIONS, "Sessions now");
     describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
 }
@@ -216,4 +237,26 @@ pub fn encode_started(codec: &'static str) {
 
 pub fn encode_ended(codec: &'static str) {
     gauge!(ENCODES, "codec" => codec).decrement(1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_recorded_is_put_into_buckets_though_nobody_scrapes_it() {
+        let (runs, ended) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let counting = Arc::clone(&runs);
+        let run_upkeep = move || {
+            counting.fetch_add(1, Ordering::Relaxed);
+        };
+        let keeping_up = tokio::spawn(keep_up(run_upkeep, ended.clone()));
+        tokio::time::sleep(UPKEEP * 10 + UPKEEP / 2).await;
+        ended.cancel();
+        keeping_up.await.unwrap();
+        assert_eq!(runs.load(Ordering::Relaxed), 11);
+    }
 }

@@ -7,6 +7,8 @@
 //! thread.
 
 mod admission;
+mod avatars;
+pub mod budget;
 #[cfg(test)]
 mod isolation;
 mod sessions;
@@ -36,6 +38,9 @@ use crate::media;
 use crate::playout::{Playout, PlayoutThread};
 use crate::signalling::listener::{self, ListenerOptions, Readiness};
 use crate::speech::tts::Voices;
+use admission::Admission;
+use budget::Budget;
+use budget::system::System;
 use sessions::SessionStore;
 
 /// How long everything may take to end. A sentence in the air is cut.
@@ -122,7 +127,14 @@ pub async fn load_avatar(devices: &Devices, folders: &Folders, id: &AvatarId) ->
     let handle = devices.add_avatar(avatar.latents.clone(), avatar.manifest.decode_rows).await?;
     let avatar = Arc::new(avatar);
     let decoder = avatar.manifest.decoder_folder(&folders.avatars, &folders.models);
-    devices.equip(handle, Equipment { avatar: Arc::clone(&avatar), decoder }).await?;
+    let getting_ready = async {
+        devices.equip(handle, Equipment { avatar: Arc::clone(&avatar), decoder }).await?;
+        devices.warm_up(handle).await
+    };
+    if let Err(error) = getting_ready.await {
+        devices.remove_avatar(handle).await;
+        return Err(error.into());
+    }
     Ok(LoadedAvatar { avatar, handle })
 }
 
@@ -152,15 +164,23 @@ pub async fn serve(
     let works = Works::start(&config.folders, &manifest.model, &config.device).await?;
     let encoders = Arc::new(encoders.await??);
     let tracker = TaskTracker::new();
+    // By now everything runs that runs without viewers.
+    let system = System::look(config.max_threads);
+    let (budget, room) = Budget::new(system, config.max_sessions, config.max_sessions * VIEWERS_PER_SESSION)?;
+    tracing::info!(viewers = budget.viewers(), web_sockets = room.web_sockets, requests = room.requests, "room");
+    let admission = Admission::new(&config, Arc::new(budget));
     let options = ListenerOptions {
         allowed_origins: config.allowed_origins.clone(),
-        max_connections: config.max_sessions * VIEWERS_PER_SESSION,
+        allowed_hosts: config.allowed_hosts.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        room,
+        limits_addresses: config.limit_addresses,
         metrics: Arc::new(metrics),
         readiness,
         shutdown_grace: GRACE / 2,
     };
     let services = (dialogues, voices.clone(), ears);
-    let store = SessionStore::new(config, &works, services, encoders, tracker.clone(), stop.clone());
+    let store = SessionStore::new(config, &works, services, admission, encoders, tracker.clone(), stop.clone());
     store.preload().await?;
     let store = Arc::new(store);
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));
@@ -215,6 +235,7 @@ mod tests {
 
     impl LipSync for Network {
         fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
+            assert!(!self.panics, "the network is told to panic");
             Ok(AvatarHandle(0))
         }
 
@@ -222,8 +243,9 @@ mod tests {
             Ok(())
         }
 
+        fn remove_avatar(&mut self, _: AvatarHandle) {}
+
         fn infer_all(&mut self, _: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
-            assert!(!self.panics, "the network is told to panic");
             Ok(Vec::new())
         }
     }

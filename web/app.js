@@ -33,6 +33,7 @@ const PROBLEMS = {
   too_many_messages: "That was too much at once. Wait a moment.",
   busy: "There is too much waiting to be said. Let the avatar finish first.",
   unknown_avatar: "There is no such avatar here.",
+  avatar_unavailable: "The avatar cannot be loaded just now. Trying again.",
   bad_session_name: "The session in this page's address has a name that is not allowed.",
   llm_failed: "The avatar has no answer: its language model failed.",
   llm_rate_limited: "The avatar's language model is asked too much just now. Wait a moment.",

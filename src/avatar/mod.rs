@@ -74,6 +74,8 @@ pub struct Avatar {
 pub enum AvatarError {
     #[error("avatar {id:?} does not exist in {folder}; there is: {available}")]
     Unknown { id: String, folder: String, available: String },
+    #[error("avatar {id:?} needs model {needs}, this server runs {runs}")]
+    OtherModel { id: String, needs: String, runs: String },
     #[error(transparent)]
     InvalidId(#[from] crate::ids::InvalidAvatarId),
     #[error("{path}: {problem}")]

@@ -95,25 +95,15 @@ impl Bed {
     }
 
     async fn start(home: &Home, arguments: &BenchServer) -> anyhow::Result<Self> {
-        let typed = Serve {
-            avatar: Some(arguments.avatar.clone()),
-            listen: None,
-            machine: arguments.machine.clone(),
-            config: None,
-            stun: None,
-            turn: None,
-            ice_private: None,
-            llm_url: None,
-            llm_model: None,
-            tts_url: None,
-            tts_model: None,
-            tts_voice: None,
-            asr_url: None,
-            asr_model: None,
-            mark_speech: false,
-        };
+        let typed =
+            Serve { avatar: Some(arguments.avatar.clone()), machine: arguments.machine.clone(), ..Serve::default() };
         // The bench looks for the limits itself.
-        let config = ServeConfig { max_sessions: MANY, speaking_share: 1e-6, ..ServeConfig::resolve(home, typed)? };
+        let config = ServeConfig {
+            max_sessions: MANY,
+            speaking_share: 1e-6,
+            limit_addresses: false,
+            ..ServeConfig::resolve(home, typed)?
+        };
         config.encoder.check(&PipelineDir::find(&config.folders.pipelines))?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;

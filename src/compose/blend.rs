@@ -51,7 +51,7 @@ fn inside(at: u32, origin: i32, length: u32) -> Option<u32> {
     (offset < length).then_some(offset)
 }
 
-/// `new` over `own`, rounded as PIL's paste does: exact for 0 and 255 (musetalk.md's blend arithmetic, from PIL).
+/// `new` over `own`, rounded as PIL's paste does: exact for 0 and 255 (MuseTalk's own way, which is PIL's).
 fn mix(new: u8, own: u8, alpha: u8) -> u8 {
     let total = u32::from(new) * u32::from(alpha) + u32::from(own) * (255 - u32::from(alpha)) + 128;
     u8::try_from(((total >> 8) + total) >> 8).unwrap_or(u8::MAX)

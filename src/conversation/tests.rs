@@ -36,6 +36,8 @@ impl LipSync for NoMouths {
         Ok(AvatarHandle(0))
     }
 
+    fn remove_avatar(&mut self, _: AvatarHandle) {}
+
     fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
         Ok(())
     }

@@ -3,9 +3,10 @@
 //! In here: a desk for each session at the freest device, and another one if that device ends. Not in here: the engine of
 //! one device (`engine`). Runs on: tokio tasks.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
@@ -18,8 +19,15 @@ use super::{AvatarHandle, LipSyncError, MouthRun};
 #[derive(Clone)]
 pub struct Devices {
     devices: Arc<[Device]>,
+    avatars: Arc<Mutex<Avatars>>,
+}
+
+#[derive(Default)]
+struct Avatars {
     /// What each avatar is called at each device; `None` where it is not known.
-    avatars: Arc<Mutex<Vec<Vec<Option<AvatarHandle>>>>>,
+    handles: BTreeMap<usize, Vec<Option<AvatarHandle>>>,
+    /// How many there have been.
+    added: usize,
 }
 
 struct Device {
@@ -48,20 +56,61 @@ impl Devices {
         decode_rows: Option<[i64; 2]>,
     ) -> Result<AvatarHandle, EngineError> {
         let adding = self.devices.iter().map(|device| device.engine.add_avatar(latents.clone(), decode_rows));
-        let mut handles = Vec::with_capacity(self.devices.len());
+        let (mut handles, mut problem) = (Vec::with_capacity(self.devices.len()), None);
         for added in join_all(adding).await {
             handles.push(match added {
                 Ok(handle) => Some(handle),
                 Err(EngineError::Ended) => None,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    problem = Some(error);
+                    None
+                }
             });
         }
-        if handles.iter().all(Option::is_none) {
-            return Err(EngineError::Ended);
+        if problem.is_none() && handles.iter().all(Option::is_none) {
+            problem = Some(EngineError::Ended);
         }
-        let mut avatars = self.avatars.lock().unwrap_or_else(PoisonError::into_inner);
-        avatars.push(handles);
-        Ok(AvatarHandle(avatars.len() - 1))
+        if let Some(problem) = problem {
+            self.remove_from_each(&handles).await;
+            return Err(problem);
+        }
+        let mut avatars = self.avatars();
+        let number = avatars.added;
+        avatars.added += 1;
+        avatars.handles.insert(number, handles);
+        Ok(AvatarHandle(number))
+    }
+
+    fn avatars(&self) -> MutexGuard<'_, Avatars> {
+        self.avatars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has every device let go of an avatar that nobody draws any more.
+    pub async fn remove_avatar(&self, avatar: AvatarHandle) {
+        let removed = self.avatars().handles.remove(&avatar.0);
+        if let Some(handles) = removed {
+            self.remove_from_each(&handles).await;
+        }
+    }
+
+    async fn remove_from_each(&self, handles: &[Option<AvatarHandle>]) {
+        for (device, handle) in self.devices.iter().zip(handles) {
+            if let Some(handle) = handle {
+                device.engine.remove_avatar(*handle).await;
+            }
+        }
+    }
+
+    /// Draws an avatar's first mouths at every device that lives.
+    pub async fn warm_up(&self, avatar: AvatarHandle) -> Result<(), EngineError> {
+        let known = self.living().filter_map(|(at, device)| Some((device, self.handle(avatar, at)?)));
+        for warmed in join_all(known.map(|(device, avatar)| device.engine.warm_up(avatar))).await {
+            match warmed {
+                Ok(()) | Err(EngineError::Ended) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Gives every device that lives what an avatar has besides its latents.
@@ -78,7 +127,7 @@ impl Devices {
 
     /// A place at the freest device.
     pub fn desk(&self) -> Desk {
-        let at = self.freest().unwrap_or(0);
+        let at = self.freest(|_| true).unwrap_or(0);
         self.count(at).fetch_add(1, Ordering::Relaxed);
         Desk { devices: self.clone(), at: AtomicUsize::new(at) }
     }
@@ -98,18 +147,19 @@ impl Devices {
         self.devices.iter().enumerate().filter(|(_, device)| !device.engine.has_ended())
     }
 
-    /// Where one more session is the least share of what can be drawn.
-    fn freest(&self) -> Option<usize> {
+    /// Where one more session is the least share of what can be drawn, of those devices that will do.
+    fn freest(&self, will_do: impl Fn(usize) -> bool) -> Option<usize> {
         let load = |device: &Device| {
             let desks = u32::try_from(device.desks.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
             (f64::from(desks) + 1.0) / device.engine.frames_per_second().unwrap_or(1.0)
         };
-        let freest = self.living().min_by(|(_, one), (_, other)| load(one).total_cmp(&load(other)));
+        let those = self.living().filter(|(at, _)| will_do(*at));
+        let freest = those.min_by(|(_, one), (_, other)| load(one).total_cmp(&load(other)));
         freest.map(|(at, _)| at)
     }
 
     fn handle(&self, avatar: AvatarHandle, at: usize) -> Option<AvatarHandle> {
-        *self.avatars.lock().unwrap_or_else(PoisonError::into_inner).get(avatar.0)?.get(at)?
+        *self.avatars().handles.get(&avatar.0)?.get(at)?
     }
 
     fn count(&self, at: usize) -> &AtomicUsize {
@@ -140,7 +190,8 @@ impl Desk {
                     drawn => return drawn,
                 }
             }
-            let other = self.devices.freest().filter(|other| *other != at).ok_or(EngineError::Ended)?;
+            let knows = |other| other != at && self.devices.handle(run.avatar, other).is_some();
+            let other = self.devices.freest(knows).ok_or(EngineError::Ended)?;
             tracing::warn!(
                 from = device.name,
                 to = self.devices.devices[other].name,
@@ -184,6 +235,8 @@ mod tests {
             Ok(())
         }
 
+        fn remove_avatar(&mut self, _: AvatarHandle) {}
+
         fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
             assert!(runs.iter().all(|run| run.avatar.0 == usize::from(self.0)), "another device's handle");
             if runs.iter().any(|run| run.poses.contains(&13)) {
@@ -208,6 +261,24 @@ mod tests {
             Mouth::Crop(crop) => crop.rgb[0],
             Mouth::Pasted(_) => unreachable!("nobody pastes here"),
         })
+    }
+
+    #[tokio::test]
+    async fn an_avatar_that_was_let_go_is_drawn_nowhere_and_the_others_still_are() {
+        let (devices, threads) = two().await;
+        let (first, second) =
+            (devices.add_avatar("one".into(), None).await, devices.add_avatar("two".into(), None).await);
+        let (first, second) = (first.unwrap(), second.unwrap());
+        devices.warm_up(first).await.unwrap();
+        devices.remove_avatar(first).await;
+        let desk = devices.desk();
+        let run = MouthRun { avatar: first, poses: vec![0], audio: Arc::from([]), first_frame_at: 0 };
+        let due = Due { deadline: None, awaited: true };
+        assert!(desk.draw(run, due, CancellationToken::new()).await.is_err());
+        assert!(draw(&desk, second, 0).await.is_some());
+        assert_ne!(devices.add_avatar("three".into(), None).await.unwrap(), first, "no handle is given twice");
+        drop((desk, devices));
+        tokio::task::spawn_blocking(|| assert!(threads.into_iter().all(EngineThread::join))).await.unwrap();
     }
 
     #[tokio::test]

@@ -1,23 +1,24 @@
 //! The engine: the one thread that owns the network and draws every session's mouths.
 //!
-//! In here: its bounded queue, warm-up, joining. Not in here: what is drawn next (`scheduler`), drawing it (`artist`), the
-//! network (`musetalk`), what a session wants drawn (`driver`), which device it is (`devices`). Runs on: its own OS
-//! thread, "engine".
+//! In here: its bounded queue, joining, when it does what is no drawing. Not in here: what is drawn next (`scheduler`), drawing
+//! it (`artist`), getting avatars ready between two batches (`chores`), the network (`musetalk`), what a session wants drawn
+//! (`driver`), which device it is (`devices`). Runs on: its own OS thread, "engine".
 
 mod artist;
+mod chores;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use artist::Artist;
+use chores::Chores;
 
 use super::scheduler::{Chosen, LONGEST_BATCH, Next, Run, Scheduler};
-use super::window::BATCH_SIZES;
 use super::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
 use crate::avatar::Avatar;
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
@@ -25,10 +26,6 @@ use crate::worker::Worker;
 
 /// Runs waiting: each session has three in the air at most; senders wait beyond.
 const QUEUE: usize = 128;
-/// The first calls of a shape are many times slower than the rest (buffers, kernels being chosen).
-const WARM_UP_ROUNDS: usize = 2;
-/// A batch that takes longer will never be watched live, so there is nothing to warm up for.
-const HOPELESS: Duration = Duration::from_secs(2);
 /// Below playout and the encoders, which must win when the machine is short of time.
 const NICENESS: i32 = 5;
 
@@ -54,6 +51,11 @@ pub struct Due {
 
 enum Request {
     Draw(Run<Job>),
+    Chore(Chore),
+}
+
+/// What is asked for besides mouths, and may wait for them.
+enum Chore {
     AddAvatar {
         latents: PathBuf,
         decode_rows: Option<[i64; 2]>,
@@ -63,6 +65,13 @@ enum Request {
         avatar: AvatarHandle,
         with: Equipment,
         reply: oneshot::Sender<Result<(), LipSyncError>>,
+    },
+    WarmUp {
+        avatar: AvatarHandle,
+        reply: oneshot::Sender<Result<(), LipSyncError>>,
+    },
+    RemoveAvatar {
+        avatar: AvatarHandle,
     },
 }
 
@@ -118,7 +127,8 @@ impl Engine {
                     // Nobody waits if the server gave up meanwhile; the queue is then closed too.
                     let _ = built.send(Ok(network.hears_back()));
                     let (artist, scheduler) = (Artist::new(network), Scheduler::default());
-                    Thread { artist, queue, clock, scheduler, rate: shown, stop }.run();
+                    let chores = Chores::default();
+                    Thread { artist, queue, clock, scheduler, chores, rate: shown, stop }.run();
                 }
                 Err(error) => {
                     let _ = built.send(Err(error));
@@ -129,24 +139,38 @@ impl Engine {
         Ok((Self { requests, hears_back, rate }, EngineThread(thread)))
     }
 
-    /// Loads an avatar's latents and draws its first mouths so that a viewer does not wait for the warm-up.
+    async fn ask<T>(
+        &self,
+        chore: impl FnOnce(oneshot::Sender<Result<T, LipSyncError>>) -> Chore,
+    ) -> Result<T, EngineError> {
+        let (reply, done) = oneshot::channel();
+        self.requests.send(Request::Chore(chore(reply))).await.map_err(|_| EngineError::Ended)?;
+        Ok(done.await.map_err(|_| EngineError::Ended)??)
+    }
+
+    /// Loads an avatar's latents. As everything but drawing, it is done when no mouth is waited for.
     pub async fn add_avatar(
         &self,
         latents: PathBuf,
         decode_rows: Option<[i64; 2]>,
     ) -> Result<AvatarHandle, EngineError> {
-        let (reply, done) = oneshot::channel();
-        let request = Request::AddAvatar { latents, decode_rows, reply };
-        self.requests.send(request).await.map_err(|_| EngineError::Ended)?;
-        Ok(done.await.map_err(|_| EngineError::Ended)??)
+        self.ask(|reply| Chore::AddAvatar { latents, decode_rows, reply }).await
     }
 
     /// Gives the network what an avatar has besides its latents.
     pub async fn equip(&self, avatar: AvatarHandle, with: Equipment) -> Result<(), EngineError> {
-        let (reply, done) = oneshot::channel();
-        let request = Request::Equip { avatar, with, reply };
-        self.requests.send(request).await.map_err(|_| EngineError::Ended)?;
-        Ok(done.await.map_err(|_| EngineError::Ended)??)
+        self.ask(|reply| Chore::Equip { avatar, with, reply }).await
+    }
+
+    /// Draws an avatar's first mouths so that a viewer does not wait for the warm-up.
+    pub async fn warm_up(&self, avatar: AvatarHandle) -> Result<(), EngineError> {
+        self.ask(|reply| Chore::WarmUp { avatar, reply }).await
+    }
+
+    /// Lets go of an avatar that nobody draws any more.
+    pub async fn remove_avatar(&self, avatar: AvatarHandle) {
+        // An engine that has ended holds nothing.
+        let _ = self.requests.send(Request::Chore(Chore::RemoveAvatar { avatar })).await;
     }
 
     /// Queues a run, waiting for room, and returns where its mouths will arrive. Dropping the receiver or cancelling the
@@ -198,6 +222,7 @@ struct Thread {
     queue: mpsc::Receiver<Request>,
     clock: tokio::runtime::Runtime,
     scheduler: Scheduler<Job>,
+    chores: Chores,
     rate: Arc<AtomicU64>,
     stop: CancellationToken,
 }
@@ -224,7 +249,10 @@ impl Thread {
                     if !self.draw(chosen) {
                         return;
                     }
+                    self.chores.after_a_batch(&mut self.artist);
                 }
+                Next::Wait(until) if self.chores.step_until(&mut self.artist, until) => {}
+                Next::Nothing if self.chores.step(&mut self.artist) => self.tell_rate(),
                 Next::Wait(until) => {
                     let (queue, stop) = (&mut self.queue, &self.stop);
                     let receive = async { tokio::time::timeout_at(until.into(), asked(queue, stop)).await };
@@ -246,13 +274,12 @@ impl Thread {
     fn accept(&mut self, request: Request) {
         match request {
             Request::Draw(run) => self.scheduler.push(run),
-            Request::AddAvatar { latents, decode_rows, reply } => {
-                let _ = reply.send(self.add_avatar(&latents, decode_rows));
-            }
-            Request::Equip { avatar, with, reply } => {
-                let _ = reply.send(self.equip(avatar, &with));
-            }
+            Request::Chore(chore) => self.chores.push(chore),
         }
+    }
+
+    fn tell_rate(&self) {
+        self.rate.store(self.artist.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
     }
 
     /// False if the device is at its end; whose runs were to be drawn is told so by its reply being dropped.
@@ -272,7 +299,7 @@ impl Thread {
             self.queue.close();
             return false;
         }
-        self.rate.store(self.artist.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
+        self.tell_rate();
         let mut drawn = drawn.into_iter();
         for (job, parts, every_second) in asked {
             let _entered = job.span.enter();
@@ -286,44 +313,6 @@ impl Thread {
             let _ = job.reply.send(mouths);
         }
         true
-    }
-
-    fn equip(&mut self, avatar: AvatarHandle, with: &Equipment) -> Result<(), LipSyncError> {
-        let network = &mut self.artist.network;
-        if let Some(folder) = &with.decoder {
-            network.set_decoder(avatar, folder)?;
-        }
-        network.add_canvas(avatar, &with.avatar)
-    }
-
-    fn add_avatar(
-        &mut self,
-        latents: &std::path::Path,
-        decode_rows: Option<[i64; 2]>,
-    ) -> Result<AvatarHandle, LipSyncError> {
-        let avatar = self.artist.network.add_avatar(latents, decode_rows)?;
-        for size in BATCH_SIZES {
-            let audio = vec![0.0; LIPSYNC_SAMPLES_PER_FRAME * size].into();
-            let run = MouthRun { avatar, poses: vec![0; size], audio, first_frame_at: 0 };
-            for round in 0..WARM_UP_ROUNDS {
-                let started = Instant::now();
-                self.artist.network.infer(&run)?;
-                let took = started.elapsed();
-                if round + 1 == WARM_UP_ROUNDS {
-                    self.artist.capacity.learn(size, took);
-                }
-                if took > HOPELESS {
-                    let seconds = took.as_secs_f64() / f64::from(u32::try_from(size).unwrap_or(1));
-                    tracing::warn!(
-                        "this model takes about {seconds:.1} s for a frame on this machine, where 0.04 s is real time: \
-                         films will come slowly and live sessions will show few mouths"
-                    );
-                    return Ok(avatar);
-                }
-            }
-        }
-        self.rate.store(self.artist.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
-        Ok(avatar)
     }
 }
 

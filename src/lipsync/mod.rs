@@ -1,9 +1,10 @@
 //! Speech becomes pictures of a mouth.
 //!
 //! In here: the trait between the engine and the network, and the plain data that crosses it.
-//! `musetalk` is the network and the only home of libtorch; `engine` is the thread that owns it on one device, `devices`
-//! knows those of all; `scheduler` says what is drawn next and `capacity` how long that takes; `window` says which audio a frame needs; `driver` takes a stream of
-//! speech through all of them to playout. Not in here: pasting the mouth into a frame (`compose`).
+//! `musetalk` is the network and, with `demo` that trains it, the home of libtorch; `engine` is the thread that owns it on one
+//! device, `devices` knows those of all; `scheduler` says what is drawn next and `capacity` how long that takes; `window` says
+//! which audio a frame needs; `driver` takes a stream of speech through all of them to playout. Not in here: pasting the mouth
+//! into a frame, which `compose` does where the network has not (on a GPU it does).
 
 pub mod capacity;
 pub mod devices;
@@ -83,6 +84,9 @@ pub trait LipSync {
     fn hears_back(&self) -> usize {
         LONGEST_CONTEXT
     }
+
+    /// Lets go of all that is kept of an avatar. Its handle is never given to another.
+    fn remove_avatar(&mut self, avatar: AvatarHandle);
 
     /// Draws runs of frames, of whichever avatars, in one go: for each, one crop for each of its `poses`.
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError>;

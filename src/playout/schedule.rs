@@ -1,4 +1,5 @@
-//! What one session shows and sounds at each tick. Pure: no clock, no thread; a tick is a call.
+//! What one session shows and sounds at each tick. No clock, no thread, nothing is waited for: a tick is a call. What it
+//! gives back are pairs, the room of frames that have left, and counts in `metrics`.
 //!
 //! The rules:
 //! - Idle, the avatar's own frames pass, one a tick. The place in their endless cycle is the *pose*.

@@ -1,14 +1,17 @@
 //! Whom the device has frames for: sessions are watched only as long as what that promises can be drawn.
 //!
 //! In here: the rule, its check when a session is opened and when its first viewer comes. Not in here: what the device can
-//! draw (`lipsync::capacity` learns it), what happens if it can draw less later (`lipsync::scheduler` leaves out mouths).
+//! draw (`lipsync::capacity` learns it), what happens if it can draw less later (`lipsync::scheduler` leaves out mouths), what
+//! descriptors and threads there are (`budget`).
 //! Runs on: tokio tasks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::budget::{Budget, CLIENT, Held, SESSION, Short};
 use crate::audience::{Audience, Seat};
 use crate::config::ServeConfig;
+use crate::media::{PEER_COST as VIEWER, SESSION_COST as ENCODE};
 use crate::timeline::FPS;
 
 pub(super) struct Admission {
@@ -20,22 +23,35 @@ pub(super) struct Admission {
     house: Audience,
     /// Held while a place is looked for and taken.
     door: Mutex<()>,
+    budget: Arc<Budget>,
 }
 
 /// That a session is open; given back when dropped.
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(super) struct Place {
+    open: Arc<AtomicUsize>,
+    _held: Held,
+}
+
+/// A viewer in its session, and what it takes of the process; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Entered {
+    _seat: Seat,
+    _held: Held,
+}
 
 /// Why there is no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
     #[error("all {0} sessions are in use: try again in a few seconds")]
     Sessions(usize),
     #[error("this server can draw {0} sessions and all are watched: try again in a few seconds")]
     Capacity(usize),
+    #[error(transparent)]
+    Short(#[from] Short),
 }
 
 impl Admission {
-    pub(super) fn new(config: &ServeConfig) -> Self {
+    pub(super) fn new(config: &ServeConfig, budget: Arc<Budget>) -> Self {
         Self {
             max_sessions: config.max_sessions,
             max_load: config.max_load,
@@ -43,7 +59,13 @@ impl Admission {
             open: Arc::default(),
             house: Audience::default(),
             door: Mutex::default(),
+            budget,
         }
+    }
+
+    /// What a client holds for as long as it holds a session.
+    pub(super) fn client(&self) -> Result<Held, Full> {
+        Ok(self.budget.take(CLIENT)?)
     }
 
     /// For a new session.
@@ -58,25 +80,31 @@ impl Admission {
             return Err(Full::Sessions(self.max_sessions));
         }
         let most = self.most_watched(rate);
-        if self.house.watched_sessions() >= most { Err(Full::Capacity(most)) } else { Ok(()) }
+        if self.house.watched_sessions() >= most {
+            return Err(Full::Capacity(most));
+        }
+        Ok(self.budget.room(CLIENT + SESSION + ENCODE + VIEWER)?)
     }
 
     /// Takes a place for a new session.
     pub(super) fn open(&self, rate: Option<f64>) -> Result<Place, Full> {
         let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         self.room(rate)?;
+        let held = self.budget.take(SESSION)?;
         self.open.fetch_add(1, Ordering::Relaxed);
-        Ok(Place(Arc::clone(&self.open)))
+        Ok(Place { open: Arc::clone(&self.open), _held: held })
     }
 
     /// Lets a viewer in: always into a session that is watched already.
-    pub(super) fn enter(&self, audience: &Audience, rate: Option<f64>) -> Result<Seat, Full> {
+    pub(super) fn enter(&self, audience: &Audience, rate: Option<f64>) -> Result<Entered, Full> {
         let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         let most = self.most_watched(rate);
         if audience.is_empty() && self.house.watched_sessions() >= most {
             return Err(Full::Capacity(most));
         }
-        Ok(audience.enter())
+        // The first one has the encode begin.
+        let held = self.budget.take(if audience.is_empty() { VIEWER + ENCODE } else { VIEWER })?;
+        Ok(Entered { _seat: audience.enter(), _held: held })
     }
 
     /// However slow the device is, one session is served as well as it can.
@@ -89,13 +117,14 @@ impl Admission {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::Cost;
 
     fn admission() -> Admission {
         Admission {
@@ -105,6 +134,7 @@ mod tests {
             open: Arc::default(),
             house: Audience::default(),
             door: Mutex::default(),
+            budget: Budget::of(Cost { descriptors: 1000, threads: 1000 }),
         }
     }
 

@@ -38,6 +38,8 @@ impl LipSync for Marking {
         Ok(())
     }
 
+    fn remove_avatar(&mut self, _: AvatarHandle) {}
+
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let draw = |run: &MouthRun| {
             let mark = u8::try_from(run.avatar.0).unwrap();

@@ -4,7 +4,7 @@
 //! session is gone or the server stops.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::admission::{Admission, Place};
+use super::admission::{Admission, Entered, Full, Place};
+use super::avatars::{Avatars, Installed};
+use super::budget::Held;
 use super::{LoadedAvatar, Works};
-use crate::audience::{Audience, Seat};
-use crate::avatar::{AvatarError, Manifest};
+use crate::audience::Audience;
+use crate::avatar::Manifest;
 use crate::compose::Composer;
 use crate::config::ServeConfig;
 use crate::conversation::{Conversation, Notices, OwnVoice, Parts, Turns};
@@ -51,12 +53,12 @@ pub(super) struct SessionStore {
     encoders: Arc<Encoders>,
     tracker: TaskTracker,
     stop: CancellationToken,
-    /// The model that the engine runs; avatars of another cannot be served by this process.
-    model: std::sync::OnceLock<String>,
-    avatars: Mutex<HashMap<AvatarId, Arc<LoadedAvatar>>>,
+    avatars: Arc<Avatars>,
     /// Those that can be joined.
-    named: Mutex<HashMap<(AvatarId, String), Weak<Core>>>,
+    named: Mutex<Named>,
 }
+
+type Named = HashMap<(AvatarId, String), Weak<Core>>;
 
 /// What the handles of one session share. The supervisor holds none of it, so it goes with the last handle.
 struct Core {
@@ -73,20 +75,26 @@ struct Core {
     admission: Arc<Admission>,
     devices: Devices,
     ice: crate::config::Ice,
+    /// An avatar that is used is not let go.
+    _loaded: Arc<LoadedAvatar>,
     _place: Place,
     /// Dropped with the core: tells the supervisor that nobody is left.
     _alive: mpsc::Sender<()>,
 }
 
-/// One viewer's hold on a session, and its own voice.
-struct Handle(Arc<Core>, OwnVoice);
+/// One client's hold on a session, its own voice, and what the client takes of the process.
+struct Handle {
+    core: Arc<Core>,
+    voice: OwnVoice,
+    _held: Held,
+}
 
 /// A viewer in its seat.
 struct Seated {
     viewer: media::Viewer,
     /// What the button to talk acts on; the ear ends with the viewer's pipeline.
     button: Option<watch::Sender<bool>>,
-    _seat: Seat,
+    _seat: Entered,
 }
 
 /// A session as its ears see it. They do not keep it open.
@@ -129,71 +137,58 @@ impl SessionStore {
         config: ServeConfig,
         works: &Works,
         (dialogues, voices, ears): (Dialogues, Voices, Option<Ears>),
+        admission: Admission,
         encoders: Arc<Encoders>,
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        let (devices, folders) = (works.devices.clone(), config.folders.clone());
+        let source = Arc::new(Installed { devices, folders, model: OnceLock::new() });
         Self {
+            avatars: Arc::new(Avatars::new(source, config.avatar.clone(), tracker.clone(), stop.clone())),
+            admission: Arc::new(admission),
             devices: works.devices.clone(),
             composer: works.composer.clone().marking(config.mark_speech),
             dialogues,
             voices,
             ears,
-            admission: Arc::new(Admission::new(&config)),
             config,
             playout: works.playout.clone(),
             encoders,
             tracker,
             stop,
-            model: std::sync::OnceLock::new(),
-            avatars: Mutex::default(),
             named: Mutex::default(),
         }
     }
 
     /// Loads the avatar that the server was launched with, and its voice, so that a fault shows at once.
     pub(super) async fn preload(&self) -> anyhow::Result<()> {
-        let avatar = self.avatar(&self.config.avatar).await?;
+        let avatar = self.avatars.preload().await?;
         self.voices.of(&avatar.avatar.manifest.voice)?;
         Ok(())
     }
 
-    async fn avatar(&self, id: &AvatarId) -> anyhow::Result<Arc<LoadedAvatar>> {
-        let mut avatars = self.avatars.lock().await;
-        if let Some(known) = avatars.get(id) {
-            return Ok(Arc::clone(known));
-        }
-        let manifest = crate::avatar::AvatarStore::new(&self.config.folders.avatars).manifest(id)?;
-        let model = self.model.get_or_init(|| manifest.model.clone());
-        if *model != manifest.model {
-            let problem = format!("needs model {}, this server runs {model}", manifest.model);
-            return Err(AvatarError::BadFile { path: format!("{id}/avatar.toml"), problem }.into());
-        }
-        let loaded = Arc::new(self.load(id).await?);
-        avatars.insert(id.clone(), Arc::clone(&loaded));
-        Ok(loaded)
-    }
-
-    async fn load(&self, id: &AvatarId) -> anyhow::Result<LoadedAvatar> {
-        super::load_avatar(&self.devices, &self.config.folders, id).await
-    }
-
     async fn open_or_join(&self, avatar: Option<AvatarId>, name: Option<String>) -> Result<Arc<Core>, JoinError> {
         let id = avatar.unwrap_or_else(|| self.config.avatar.clone());
-        let loaded = self.avatar(&id).await.map_err(|error| join_error(ErrorCode::UnknownAvatar, &error))?;
+        let key = name.map(|name| (id.clone(), name));
+        let open = |named: &Named| key.as_ref().and_then(|key| named.get(key)).and_then(Weak::upgrade);
+        let known = open(&*self.named.lock().await);
+        if let Some(core) = known {
+            return Ok(core);
+        }
+        // Before anything is loaded for it.
+        self.admission.room(self.devices.frames_per_second()).map_err(is_full)?;
+        let loaded = self.avatars.get(&id).await?;
         let mut named = self.named.lock().await;
         if self.stop.is_cancelled() {
             return Err(JoinError { code: ErrorCode::ShuttingDown, message: "the server is shutting down".into() });
         }
-        let key = name.map(|name| (id.clone(), name));
-        if let Some(core) = key.as_ref().and_then(|key| named.get(key)).and_then(Weak::upgrade) {
+        if let Some(core) = open(&named) {
             return Ok(core);
         }
         named.retain(|_, session| session.strong_count() > 0);
-        let place = self.admission.open(self.devices.frames_per_second());
-        let place = place.map_err(|full| JoinError { code: ErrorCode::ServerFull, message: full.to_string() })?;
-        let core =
-            Arc::new(self.start(&loaded, place).await.map_err(|error| join_error(ErrorCode::PeerFailed, &error))?);
+        let place = self.admission.open(self.devices.frames_per_second()).map_err(is_full)?;
+        let core = Arc::new(self.start(loaded, place).await.map_err(|error| no_session(&error))?);
         if let Some(key) = key {
             named.insert(key, Arc::downgrade(&core));
         }
@@ -202,15 +197,16 @@ impl SessionStore {
     }
 
     /// Builds a session and its supervisor.
-    async fn start(&self, loaded: &LoadedAvatar, place: Place) -> anyhow::Result<Core> {
+    async fn start(&self, loaded: Arc<LoadedAvatar>, place: Place) -> anyhow::Result<Core> {
         let id = SessionId::next();
         let span = tracing::info_span!("session", %id);
         self.build(id, loaded, place).instrument(span).await
     }
 
-    async fn build(&self, id: SessionId, loaded: &LoadedAvatar, place: Place) -> anyhow::Result<Core> {
+    async fn build(&self, id: SessionId, loaded: Arc<LoadedAvatar>, place: Place) -> anyhow::Result<Core> {
         let span = tracing::Span::current();
-        let manifest: &Manifest = &loaded.avatar.manifest;
+        let avatar = Arc::clone(&loaded.avatar);
+        let manifest: &Manifest = &avatar.manifest;
         let notices = Notices::default();
         let tts = self.voices.telling(&manifest.voice, missing_voice(&notices))?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
@@ -245,6 +241,7 @@ impl SessionStore {
             broadcast: broadcast.clone(),
             media: media_queue,
             turns: conversation.turns(),
+            avatars: Arc::clone(&self.avatars),
         };
         self.tracker.spawn(supervisor.run().instrument(span.clone()));
         crate::metrics::session_opened();
@@ -269,29 +266,28 @@ impl SessionStore {
             admission: Arc::clone(&self.admission),
             devices: self.devices.clone(),
             ice: self.config.ice.clone(),
+            _loaded: loaded,
             _place: place,
             _alive: alive,
         })
     }
 }
 
+fn is_full(full: Full) -> JoinError {
+    JoinError { code: ErrorCode::ServerFull, message: full.to_string() }
+}
+
 /// What a client may know: never where files lie on this machine, which the log tells.
+fn no_session(error: &anyhow::Error) -> JoinError {
+    tracing::warn!(error = format!("{error:#}"), "a session cannot be opened");
+    let message = "the session cannot be opened; the server's log says why".to_owned();
+    JoinError { code: ErrorCode::PeerFailed, message }
+}
+
 /// Tells a session's clients what no voice can say.
 fn missing_voice(notices: &Notices) -> OnMissing {
     let notices = notices.clone();
     Arc::new(move |message| notices.tell(&Notice::Error { code: ErrorCode::NoVoice, message, fatal: false }))
-}
-
-fn join_error(code: ErrorCode, error: &anyhow::Error) -> JoinError {
-    tracing::warn!(%code, error = format!("{error:#}"), "nobody can join");
-    let message = match error.downcast_ref::<AvatarError>() {
-        Some(AvatarError::Unknown { id, available, .. }) => {
-            format!("avatar {id:?} does not exist on this server; there is: {available}")
-        }
-        Some(_) => "the avatar cannot be loaded; the server's log says why".to_owned(),
-        None => "the session cannot be opened; the server's log says why".to_owned(),
-    };
-    JoinError { code, message }
 }
 
 /// Closes a session in order once nobody holds it.
@@ -303,6 +299,7 @@ struct Supervisor {
     broadcast: Broadcast,
     media: mpsc::Receiver<media::MediaEvent>,
     turns: Turns,
+    avatars: Arc<Avatars>,
 }
 
 impl Supervisor {
@@ -328,6 +325,7 @@ impl Supervisor {
         }
         crate::metrics::session_closed();
         tracing::info!("session closed");
+        self.avatars.tidy_up().await;
     }
 }
 
@@ -356,9 +354,10 @@ impl Sessions for SessionStore {
         notices: NoticeSender,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>> {
         Box::pin(async move {
+            let held = self.admission.client().map_err(is_full)?;
             let core = self.open_or_join(avatar, name).await?;
             core.notices.add(notices);
-            Ok(Box::new(Handle(core, OwnVoice::default())) as Box<dyn Session>)
+            Ok(Box::new(Handle { core, voice: OwnVoice::default(), _held: held }) as Box<dyn Session>)
         })
     }
 
@@ -393,19 +392,19 @@ impl Peer for Seated {
 
 impl Session for Handle {
     fn id(&self) -> SessionId {
-        self.0.id
+        self.core.id
     }
 
     fn avatar(&self) -> AvatarInfo {
-        self.0.avatar.clone()
+        self.core.avatar.clone()
     }
 
     fn ice_servers(&self) -> Vec<IceServer> {
-        self.0.ice.servers()
+        self.core.ice.servers()
     }
 
     fn listens(&self) -> bool {
-        self.0.ears.is_some()
+        self.core.ears.is_some()
     }
 
     fn open_peer(
@@ -414,7 +413,7 @@ impl Session for Handle {
         events: mpsc::Sender<PeerEvent>,
     ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
         Box::pin(async move {
-            let core = &self.0;
+            let core = &self.core;
             let seat = core.admission.enter(&core.audience, core.devices.frames_per_second());
             let seat = seat.map_err(|full| OpenPeerError { code: ErrorCode::ServerFull, message: full.to_string() })?;
             let ear = core.ears.as_ref().map(|ears| {
@@ -430,6 +429,6 @@ impl Session for Handle {
     }
 
     fn submit(&self, command: Command) -> Result<(), SubmitError> {
-        self.0.conversation.submit(command, &self.1)
+        self.core.conversation.submit(command, &self.voice)
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::to_bytes;
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{Extension, FromRequestParts, Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -27,10 +27,12 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
+use super::door::Place;
 use super::handshake::{JoinRequest, is_origin_allowed};
 use super::limits::{Fault, check_turn};
 use super::listener::Shared;
 use super::protocol::{Avatar, MAX_MESSAGE_BYTES, ServerMessage, clipped};
+use super::visit::Visitor;
 use super::{Command, ErrorCode, JoinError, SubmitError};
 use open::{Listener, Open};
 
@@ -79,8 +81,10 @@ impl Problem {
             ErrorCode::UnknownAvatar => StatusCode::NOT_FOUND,
             ErrorCode::SessionExists => StatusCode::CONFLICT,
             ErrorCode::MessageTooLong | ErrorCode::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorCode::Busy => StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::ServerFull | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::Busy | ErrorCode::TooManyMessages => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::ServerFull | ErrorCode::ShuttingDown | ErrorCode::AvatarUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             ErrorCode::PeerFailed => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
@@ -133,7 +137,7 @@ async fn for_allowed_pages(State(shared): State<Arc<Shared>>, request: Request, 
         return next.run(request).await;
     }
     let message =
-        "pages of this origin may not use the server: allow the origin in the configuration (allowed_origins)";
+        "pages of another origin may not use the server: allow the origin in the configuration (allowed_origins)";
     Problem::new(StatusCode::FORBIDDEN, "foreign_origin", message).into_response()
 }
 
@@ -196,10 +200,14 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     serde_path_to_error::deserialize(body).map_err(|error| bad(format!("{}: {}", error.path(), error.inner())))
 }
 
-async fn create(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
+async fn create(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+) -> Result<Response, Problem> {
     let Create { avatar, session } = read(request).await?;
     let join = JoinRequest::new(avatar.as_deref(), session.as_deref())?;
-    let open = shared.open.create(&shared, join).await?;
+    let open = shared.open.create(&shared, &*visitor.sessions(&shared), join).await?;
     Ok((StatusCode::CREATED, as_json(&description(&open))).into_response())
 }
 
@@ -243,24 +251,43 @@ fn accepted() -> Response {
 
 /// What the session tells, from now on, as server-sent events (WHATWG HTML, 9.2): `event` is the message's type, `data` the
 /// message as on the WebSocket.
-async fn events(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
-    let listener = find(&shared, &id)?.listen();
+async fn events(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    let open = find(&shared, &id)?;
+    let seat = visitor.place;
+    seat.listens(visitor.address).map_err(|full| Problem::of(ErrorCode::ServerFull, full.to_string()))?;
+    let listening = Listening { listener: open.listen(), seat };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Ok(Sse::new(told(listener)).keep_alive(keep_alive).into_response())
+    Ok(Sse::new(told(listening)).keep_alive(keep_alive).into_response())
 }
 
-fn told(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold((listener, true), |(mut listener, first)| async move {
+/// A program that hears events, in a place for one that does.
+struct Listening {
+    listener: Listener,
+    seat: Arc<Place>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.seat.listens_no_more();
+    }
+}
+
+fn told(listening: Listening) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((listening, true), |(mut listening, first)| async move {
         if first {
             // At once, so that whoever connects knows that it is heard from here on.
-            return Some((Ok(Event::default().comment("listening")), (listener, false)));
+            return Some((Ok(Event::default().comment("listening")), (listening, false)));
         }
-        let event = match listener.next().await {
+        let event = match listening.listener.next().await {
             Ok(notice) => event_of(&ServerMessage::from(notice)),
             Err(RecvError::Lagged(count)) => event_of(&ServerMessage::Missed { count }),
             Err(RecvError::Closed) => return None,
         };
-        Some((Ok(event), (listener, false)))
+        Some((Ok(event), (listening, false)))
     })
 }
 

@@ -117,11 +117,16 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
+/// Where a request comes from, as browsers say it: `same-origin`, `same-site`, `cross-site`, or `none` for the address bar.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// Browsers let any page open a WebSocket to any server and say which page it is; without this check every page that a
-/// viewer has open could speak through, and listen to, a server on that viewer's machine.
+/// viewer has open could speak through, and listen to, a server on that viewer's machine. They do not say which page it is
+/// that asks as a picture or a script would, only that it is another.
 pub(super) fn is_origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else {
-        return true; // Not a browser.
+        // Without both it is no browser.
+        return headers.get(SEC_FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none");
     };
     let Ok(origin) = origin.to_str() else {
         return false;

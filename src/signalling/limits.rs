@@ -125,7 +125,7 @@ pub enum Taken {
 }
 
 impl TokenBucket {
-    fn new(burst: f64, per_second: f64) -> Self {
+    pub fn new(burst: f64, per_second: f64) -> Self {
         Self { burst, per_second, tokens: burst, filled_at: Duration::ZERO, dry: false }
     }
 

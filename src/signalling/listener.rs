@@ -1,28 +1,29 @@
 //! The one port: the page, health, metrics and the API (`api`) over HTTP, and WebSockets at `/ws`.
 //!
-//! In here: accepting, limits on connections, routes, the upgrade, shutdown. Not in here: what is said on a WebSocket
-//! (`connection`), when the server is ready and what it measures (`server`, `metrics`), TLS (a proxy in front).
+//! In here: accepting, routes, the upgrade, shutdown. Not in here: who comes in (`door`), one HTTP connection (`visit`), the
+//! page's files and policies (`pages`), what is said on a WebSocket (`connection`), when the server is ready and what it
+//! measures (`server`, `metrics`), TLS (a proxy in front).
 //! Runs on: tokio; every task is tracked and awaited, with a bound, before `serve` returns.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
-    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::http::{HeaderName, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use metrics::{counter, gauge};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -31,8 +32,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::api::open::OpenSessions;
+use super::door::meter::Metered;
+use super::door::{Door, Room};
 use super::handshake::{HandshakeError, JoinRequest, accept};
-use super::{ErrorCode, Sessions, api, connection, host, socket};
+use super::host::Hosts;
+use super::limits::{Taken, TokenBucket};
+use super::visit::Visitor;
+use super::{ErrorCode, Sessions, api, connection, pages, socket, visit};
 
 /// Whether the server can take viewers, for `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +50,16 @@ pub enum Readiness {
 #[derive(Clone)]
 pub struct ListenerOptions {
     /// Origins besides the server's own whose pages may connect, such as `https://example.org`; `*` stands for all.
-    /// A server on a loopback address answers to their hosts too.
+    /// The server answers to their hosts too.
     pub allowed_origins: Vec<String>,
-    /// WebSockets at a time; more get 503.
-    pub max_connections: usize,
+    /// Names besides its addresses that the server answers to; `*` stands for all.
+    pub allowed_hosts: Vec<String>,
+    /// Proxies in front, whose word on who asks is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections of each kind; more get 503.
+    pub room: Room,
+    /// Whether one address is held to half of the connections and to rates.
+    pub limits_addresses: bool,
     pub readiness: watch::Receiver<Readiness>,
     /// Renders the metrics as Prometheus text.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -61,24 +73,22 @@ pub enum SignallingError {
     Accept { source: io::Error },
 }
 
-/// Plain HTTP connections besides the WebSockets; the next one waits in the kernel until one of them closes.
-const HTTP_CONNECTIONS: usize = 256;
-
-/// For the head of a request, and between requests: a connection that says nothing is not kept.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Rests between attempts when accepting fails (out of descriptors, mostly), and how many before giving up.
+/// Rests between attempts when accepting fails, out of descriptors mostly.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-const ACCEPT_ATTEMPTS: u32 = 100;
+
+/// Connections a second, after a store of them; a flood waits in the kernel meanwhile, where it costs nothing.
+const ACCEPTS: (f64, f64) = (1000.0, 1000.0);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) struct Shared {
     pub sessions: Arc<dyn Sessions>,
     /// Those opened over HTTP.
     pub open: OpenSessions,
     pub options: ListenerOptions,
-    /// Whether only this machine can connect; then a foreign `Host` is a foreign page's (`host`).
-    is_local: bool,
-    web_sockets: Arc<Semaphore>,
+    pub door: Arc<Door>,
+    pub hosts: Hosts,
+    /// Whether it was said that a proxy is in front.
+    pub proxy_told: AtomicBool,
     tracker: TaskTracker,
     /// Asks every task to end.
     pub shutdown: CancellationToken,
@@ -96,12 +106,13 @@ pub async fn serve(
     // Also cancelled when this future is dropped, so that no task outlives it for long.
     let shutdown = shutdown.child_token();
     let _shutdown_on_drop = shutdown.clone().drop_guard();
-    let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let door = Door::new(options.room, options.limits_addresses, options.trusted_proxies.clone());
     let shared = Arc::new(Shared {
         sessions,
         open: OpenSessions::default(),
-        is_local,
-        web_sockets: Arc::new(Semaphore::new(options.max_connections)),
+        door: Arc::new(door),
+        hosts: Hosts::new(&options.allowed_hosts, &options.allowed_origins),
+        proxy_told: AtomicBool::new(false),
         tracker: TaskTracker::new(),
         shutdown: shutdown.clone(),
         abort: CancellationToken::new(),
@@ -122,31 +133,43 @@ pub async fn serve(
 }
 
 async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, router: &Router) -> Result<(), SignallingError> {
-    let connections = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
-    let mut failures = 0;
+    let mut rate = TokenBucket::new(ACCEPTS.0, ACCEPTS.1);
+    let began = tokio::time::Instant::now();
+    let mut failing = false;
     loop {
-        let next = async {
-            // Never closed, so it always has a permit in the end.
-            let permit = Arc::clone(&connections).acquire_owned().await.ok();
-            (permit, listener.accept().await)
-        };
-        let Some((permit, accepted)) = shared.shutdown.run_until_cancelled(next).await else {
+        let Some(accepted) = shared.shutdown.run_until_cancelled(listener.accept()).await else {
             return Ok(());
         };
         match accepted {
-            Ok((stream, _)) => {
-                failures = 0;
-                let serving = serve_http(stream, router.clone(), shared.shutdown.clone(), permit);
-                spawn(shared, serving);
+            Ok((stream, peer)) => {
+                failing = false;
+                let (place, kind) = shared.door.enter(peer.ip());
+                spawn(shared, visit::serve(stream, peer.ip(), place, kind, Arc::clone(shared), router.clone()));
+                if rate.take(began.elapsed()) == Taken::Yes {
+                    // Whoever was sent away for this one closes its socket before the next one comes.
+                    tokio::task::yield_now().await;
+                } else {
+                    shared.shutdown.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
+                }
             }
-            Err(source) if failures >= ACCEPT_ATTEMPTS => return Err(SignallingError::Accept { source }),
+            Err(source) if is_lasting(&source) => return Err(SignallingError::Accept { source }),
             Err(source) => {
-                failures += 1;
-                warn!(%source, "a connection could not be accepted");
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%source, "connections cannot be accepted just now");
+                }
+                shared.door.dismiss_the_idlest();
                 shared.shutdown.run_until_cancelled(sleep(ACCEPT_REST)).await;
             }
         }
     }
+}
+
+/// Whether accepting will never succeed again: the socket itself is wrong. Anything else passes, however long it lasts: no
+/// descriptor or no memory is left, the network is down, a client was gone before it was let in.
+fn is_lasting(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lasting = [Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::OPNOTSUPP, Errno::FAULT];
+    Errno::from_io_error(error).is_some_and(|error| lasting.contains(&error))
 }
 
 /// Runs something that ends, at the latest, a grace time after the server is asked to.
@@ -157,58 +180,8 @@ pub(super) fn spawn(shared: &Shared, work: impl Future<Output = ()> + Send + 'st
     });
 }
 
-async fn serve_http(
-    stream: TcpStream,
-    router: Router,
-    shutdown: CancellationToken,
-    _permit: Option<OwnedSemaphorePermit>,
-) {
-    // Messages are small and each matters now.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY is not set");
-    }
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        debug!(%error, "an HTTP connection ended early");
-    }
-}
-
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-
-/// The page's files by path.
-const FILES: [(&str, &str, &str); 14] = [
-    ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
-    ("/app.js", JAVASCRIPT, include_str!("../../web/app.js")),
-    ("/client.js", JAVASCRIPT, include_str!("../../web/client.js")),
-    ("/client/audio.js", JAVASCRIPT, include_str!("../../web/client/audio.js")),
-    ("/client/captions.js", JAVASCRIPT, include_str!("../../web/client/captions.js")),
-    ("/client/figures.js", JAVASCRIPT, include_str!("../../web/client/figures.js")),
-    ("/client/latency.js", JAVASCRIPT, include_str!("../../web/client/latency.js")),
-    ("/client/liveness.js", JAVASCRIPT, include_str!("../../web/client/liveness.js")),
-    ("/client/microphone.js", JAVASCRIPT, include_str!("../../web/client/microphone.js")),
-    ("/client/peer.js", JAVASCRIPT, include_str!("../../web/client/peer.js")),
-    ("/client/screen.js", JAVASCRIPT, include_str!("../../web/client/screen.js")),
-    ("/client/socket.js", JAVASCRIPT, include_str!("../../web/client/socket.js")),
-    ("/voice.js", JAVASCRIPT, include_str!("../../web/voice.js")),
-    ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
-];
-
 fn router(shared: Arc<Shared>) -> Router {
-    FILES
-        .into_iter()
-        .fold(Router::new(), |router, (path, kind, content)| router.route(path, get(move || file(kind, content))))
+    pages::router()
         .route("/healthz", get(|| plain(StatusCode::OK, "alive")))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
@@ -218,41 +191,10 @@ fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")], "only GET is served\n").into_response()
         })
-        .layer(from_fn_with_state(Arc::clone(&shared), for_own_host))
-        .layer(map_response(with_security_headers))
+        .layer(pages::cors(&shared.options.allowed_origins))
+        .layer(from_fn_with_state(Arc::clone(&shared), pages::for_own_host))
+        .layer(from_fn_with_state(Arc::clone(&shared), pages::with_security_headers))
         .with_state(shared)
-}
-
-async fn for_own_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    if shared.is_local
-        && let Err(error) = host::check(request.headers(), &shared.options.allowed_origins)
-    {
-        info!(%error, "a request is refused");
-        return (StatusCode::FORBIDDEN, format!("{error}\n")).into_response();
-    }
-    next.run(request).await
-}
-
-/// Scripts, styles and connections of our own only. Media comes from WebRTC, which this policy does not touch; pictures
-/// may be written into the page.
-const CONTENT_POLICY: &str = "default-src 'self'; img-src 'self' data:; media-src 'self' blob: mediastream:; \
-                              object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
-
-async fn with_security_headers(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
-async fn file(content_type: &'static str, content: &'static str) -> Response {
-    // The files change with the server, and it does not say so in their names.
-    ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-cache")], content).into_response()
 }
 
 async fn plain(status: StatusCode, text: &'static str) -> Response {
@@ -278,31 +220,39 @@ async fn metrics_text(State(shared): State<Arc<Shared>>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (shared.options.metrics)()).into_response()
 }
 
-async fn web_socket(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+async fn web_socket(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+    mut request: Request,
+) -> Response {
     let accept_key = match accept(request.headers(), &shared.options.allowed_origins) {
         Ok(accept_key) => accept_key,
         Err(error) => return refused(&error),
     };
-    let Ok(permit) = Arc::clone(&shared.web_sockets).try_acquire_owned() else {
-        counter!("mouthpiece_connections_refused_total").increment(1);
-        let limit = shared.options.max_connections;
-        warn!(limit, "a client is turned away: all connections are taken");
-        let text = format!("all {limit} connections of this server are taken: try again in a while\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], text).into_response();
+    let place = match shared.door.enter_web_socket(visitor.address) {
+        Ok(place) => place,
+        Err(full) => {
+            counter!("mouthpiece_connections_refused_total").increment(1);
+            warn!(reason = %full, address = %visitor.address, "a client is turned away");
+            let seconds = ErrorCode::ServerFull.retry_after().unwrap_or_default().as_secs().to_string();
+            return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds)], format!("{full}\n")).into_response();
+        }
     };
     let join = JoinRequest::from_query(request.uri().query().unwrap_or_default());
     let upgrade = hyper::upgrade::on(&mut request);
-    let sessions = Arc::clone(&shared.sessions);
+    let sessions = visitor.sessions(&shared);
+    let share = visitor.share;
     let shutdown = shared.shutdown.clone();
     spawn(&shared, async move {
-        let _permit = permit;
+        let _place = place;
         let upgraded = match upgrade.await {
             Ok(upgraded) => upgraded,
             Err(error) => return debug!(%error, "a client left before it had its WebSocket"),
         };
         let _open = OpenConnection::count();
         let config = Some(socket::config());
-        let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, config).await;
+        let stream = Metered::new(TokioIo::new(upgraded), share);
+        let stream = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
         connection::run(stream, sessions, join, shutdown).await;
     });
     let headers: [(HeaderName, &str); 3] =
@@ -336,5 +286,24 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         gauge!("mouthpiece_connections").decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_with_the_listening_socket_itself_ends_the_server() {
+        use rustix::io::Errno;
+        for passing in
+            [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::CONNABORTED, Errno::NETDOWN, Errno::PERM]
+        {
+            assert!(!is_lasting(&passing.into()), "{passing}");
+        }
+        for lasting in [Errno::BADF, Errno::INVAL, Errno::NOTSOCK] {
+            assert!(is_lasting(&lasting.into()), "{lasting}");
+        }
+        assert!(!is_lasting(&io::Error::other("whatever it is")));
     }
 }

@@ -5,14 +5,17 @@
 mod api;
 mod audio;
 pub mod connection;
+pub mod door;
 pub mod handshake;
 pub mod host;
 pub(crate) mod limits;
 pub mod listener;
 mod notices;
+mod pages;
 pub mod protocol;
 pub mod session;
 pub mod socket;
+mod visit;
 
 use std::fmt;
 use std::future::Future;
@@ -247,6 +250,8 @@ pub enum ErrorCode {
     AudioNotStarted,
     BadAudio,
     UnknownAvatar,
+    /// It exists, and cannot be loaded just now.
+    AvatarUnavailable,
     BadSessionName,
     SessionExists,
     SpeechFailed,
@@ -264,7 +269,8 @@ impl ErrorCode {
     /// When it may be worth another try, where that is known: a place is free when somebody leaves.
     pub fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::ServerFull => Some(Duration::from_secs(5)),
+            Self::ServerFull | Self::AvatarUnavailable => Some(Duration::from_secs(5)),
+            Self::TooManyMessages => Some(Duration::from_secs(1)),
             Self::ShuttingDown => Some(Duration::from_secs(2)),
             _ => None,
         }

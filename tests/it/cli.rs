@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mouthpiece"));
     command.current_dir(PROJECT).env_remove("RUST_LOG").env_remove("MOUTHPIECE_HOME");
     command
@@ -382,11 +382,11 @@ impl Drop for Served {
 }
 
 /// A viewer of a session in a process of its own: what nobody watches is neither drawn nor encoded.
-struct Watching(Child);
+pub(crate) struct Watching(Child);
 
 impl Watching {
     /// Returns when it receives pictures.
-    fn start(url: &str) -> Self {
+    pub(crate) fn start(url: &str) -> Self {
         let mut child = program()
             .args(["bench", "watch", "--url", url])
             .stdout(Stdio::piped())
@@ -435,7 +435,7 @@ async fn a_server_asked_to_stop_in_mid_sentence_ends_cleanly_within_two_seconds(
 }
 
 /// The next JSON message; `None` once the socket is closed.
-async fn next<S>(socket: &mut S) -> Option<Value>
+pub(crate) async fn next<S>(socket: &mut S) -> Option<Value>
 where
     S: StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
 {
@@ -532,7 +532,7 @@ async fn metrics_with(address: &str, name: &str) {
     tokio::time::timeout(patience, found).await.unwrap_or_else(|_| panic!("{name} is not among the metrics"));
 }
 
-async fn http(address: &str, path: &str) -> String {
+pub(crate) async fn http(address: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -540,6 +540,34 @@ async fn http(address: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// What is typed may be read by every user of the machine, and what is logged ends in files that are sent around.
+#[test]
+fn secrets_are_neither_in_the_list_of_processes_nor_in_errors_and_colours_are_not_in_files() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut child = program()
+        .args(["serve", "--listen", "127.0.0.1:0", "--turn", "turn:user:my-secret@127.0.0.1:3478"])
+        .stdout(Stdio::piped())
+        .stderr(log.reopen().unwrap())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let typed = std::fs::read(format!("/proc/{}/cmdline", child.id())).unwrap();
+    let logged = std::fs::read_to_string(log.path()).unwrap();
+    kill(&mut child);
+    assert!(line.contains("http://"), "it does not serve: {line:?} {logged}");
+    let typed = String::from_utf8_lossy(&typed);
+    assert!(typed.contains("serve") && !typed.contains("secret"), "{typed}");
+    assert!(logged.contains("INFO") && !logged.contains('\u{1b}') && !logged.contains("secret"), "{logged}");
+
+    let settings = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(settings.path(), "[llm]\nurl = \"http://h/v1\"\nkey = \"my-secret\"\n").unwrap();
+    let output = run(&["serve", "--config", settings.path().to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told.contains("llm.key") && told.contains("line 3") && !told.contains("secret"), "{told}");
 }
 
 /// A folder that is not the project's: nothing is found, and the error says what is looked for.

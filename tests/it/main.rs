@@ -3,16 +3,19 @@
 // Clippy's own exemption for tests covers test functions only, not the helpers beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
+mod avatars;
 mod barge_in;
 mod cli;
 mod echo;
 mod fetch;
 mod film;
+mod flood;
 mod full_size;
 mod hearing;
 mod hub;
 mod interruption;
 mod layering;
+mod limits;
 mod llm;
 mod llm_replies;
 mod models;

@@ -435,6 +435,11 @@ fn a_pose_or_avatar_that_is_not_there_is_an_error() {
     }
     let silent = MouthRun { audio: Arc::new([]), first_frame_at: usize::MAX, ..batch(avatar, vec![0]) };
     assert_eq!(model.infer(&silent).unwrap().len(), 1, "a frame far from any sound is drawn as silence");
+    let other = model.add_avatar(&latents, None).unwrap();
+    model.remove_avatar(avatar);
+    assert!(matches!(model.infer(&batch(avatar, vec![0])), Err(LipSyncError::Latents { .. })));
+    assert_eq!(model.infer(&batch(other, vec![0])).unwrap().len(), 1);
+    assert_ne!(model.add_avatar(&latents, None).unwrap(), avatar, "no handle is given twice");
 }
 
 #[test]

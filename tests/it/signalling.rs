@@ -1,6 +1,7 @@
 //! Signalling over real sockets: turns, peers, and everything a client may do wrong.
 
 mod api;
+mod crowds;
 mod fakes;
 mod http;
 mod logs;

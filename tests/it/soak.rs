@@ -71,6 +71,8 @@ impl LipSync for Hearing {
         Ok(())
     }
 
+    fn remove_avatar(&mut self, _: AvatarHandle) {}
+
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let draw = |run: &MouthRun| {
             let middles = (0..run.poses.len())

@@ -30,6 +30,8 @@ impl LipSync for Greys {
         Ok(())
     }
 
+    fn remove_avatar(&mut self, _: AvatarHandle) {}
+
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let draw = |run: &MouthRun| {
             self.given.lock().unwrap().push(Arc::clone(&run.audio));

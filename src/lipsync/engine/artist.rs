@@ -82,6 +82,14 @@ impl Artist {
         Ok(())
     }
 
+    /// Draws a run that nobody waits for; the answer is how long it took.
+    pub(super) fn try_out(&mut self, run: &MouthRun) -> Result<Duration, LipSyncError> {
+        let started = Instant::now();
+        let drawn = catch_unwind(AssertUnwindSafe(|| self.network.draw_all(std::slice::from_ref(run))));
+        drawn.unwrap_or_else(|panic| Err(LipSyncError::Panicked(message_of(panic.as_ref()))))?;
+        Ok(started.elapsed())
+    }
+
     /// One call of the network. A panic is an error: what the network keeps between calls are weights, which drawing does
     /// not change, and what it has heard, which it looks up by the sound itself.
     fn batch(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
@@ -135,6 +143,8 @@ mod tests {
         fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
             Ok(())
         }
+
+        fn remove_avatar(&mut self, _: AvatarHandle) {}
 
         fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
             if runs.iter().map(|run| run.poses.len()).sum::<usize>() > self.room {

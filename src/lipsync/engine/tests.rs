@@ -1,6 +1,7 @@
 //! The thread with a network that only remembers: order, fairness, faults and what there is no time for.
 
 use std::sync::{Arc, Mutex, mpsc as blocking};
+use std::time::Duration;
 
 use super::*;
 use crate::lipsync::MouthFrame;
@@ -21,6 +22,8 @@ impl LipSync for Recorder {
     fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
         Ok(())
     }
+
+    fn remove_avatar(&mut self, _: AvatarHandle) {}
 
     fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
         let poses: Vec<usize> = runs.iter().flat_map(|run| run.poses.clone()).collect();
@@ -157,6 +160,56 @@ async fn what_cannot_be_in_time_is_every_second_frame_and_what_is_late_is_none()
     assert_eq!(thin.len(), 51);
     assert!((0..51).all(|frame| thin[frame].is_some() == (frame % 2 == 0)), "{thin:?}");
     bench.end().await;
+}
+
+#[tokio::test]
+async fn an_avatar_is_warmed_up_while_nothing_is_to_be_drawn_and_mouths_come_between_two_steps() {
+    let bench = Bench::start().await;
+    let warming = bench.engine.warm_up(AvatarHandle(0));
+    let drawing = async {
+        // Behind the warm-up in the queue, and drawn before it.
+        let first = bench.draw(&[1], Due { deadline: Some(Instant::now()), awaited: true }).await;
+        let second = bench.draw(&[2], ANY_TIME).await;
+        bench.give_leave.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
+        // Far from due, so that there is time for all of the warm-up meanwhile.
+        Some(bench.draw(&[3], in_time(3_600_000)).await)
+    };
+    let (warmed, third) = tokio::join!(warming, drawing);
+    warmed.unwrap();
+    drop(third);
+    let drawn = bench.end().await;
+    assert_eq!(drawn[..3], [vec![99], vec![1], vec![2]]);
+    let silent: Vec<usize> = drawn[3..].iter().map(Vec::len).collect();
+    assert_eq!(silent, [1, 1, 2, 2, 4, 4, 8, 8, 16, 16]);
+}
+
+#[tokio::test]
+async fn an_avatar_that_fails_to_warm_up_is_an_error_and_the_engine_goes_on() {
+    struct Refusing;
+    impl LipSync for Refusing {
+        fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
+            Ok(AvatarHandle(0))
+        }
+
+        fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+            Ok(())
+        }
+
+        fn remove_avatar(&mut self, _: AvatarHandle) {}
+
+        fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+            assert_ne!(runs[0].avatar.0, 1, "of this avatar nothing can be drawn");
+            Ok(runs.iter().map(|run| run.poses.iter().map(|pose| mouth(*pose)).collect()).collect())
+        }
+    }
+    let (engine, thread) = Engine::spawn(|| Ok(Box::new(Refusing) as Box<dyn LipSync>)).await.unwrap();
+    let error = engine.warm_up(AvatarHandle(1)).await.unwrap_err().to_string();
+    assert!(error.contains("nothing can be drawn"), "{error}");
+    engine.warm_up(AvatarHandle(0)).await.unwrap();
+    drop(engine);
+    assert!(tokio::task::spawn_blocking(move || thread.join()).await.unwrap());
 }
 
 #[tokio::test]

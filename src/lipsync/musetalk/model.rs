@@ -95,9 +95,11 @@ pub struct MuseTalk {
     latent_mean: Tensor,
     /// Whether mouths are pasted on the device.
     pastes: bool,
-    avatars: Vec<Avatar>,
-    /// Those that avatars have chosen.
-    small_decoders: Vec<SmallDecoder>,
+    avatars: BTreeMap<usize, Avatar>,
+    /// How many avatars there have been.
+    added: usize,
+    /// Those that avatars have chosen; `None` where no avatar has it any more.
+    small_decoders: Vec<Option<SmallDecoder>>,
 }
 
 /// Per channel, `[1, channels, 1, 1]`: deviation and mean that turn the UNet's latents into the autoencoder's.
@@ -201,7 +203,8 @@ impl MuseTalk {
             latent_mean,
             // Integers are quicker on a CPU, and nothing has to be copied there.
             pastes: device.is_cuda(),
-            avatars: Vec::new(),
+            avatars: BTreeMap::new(),
+            added: 0,
             small_decoders: Vec::new(),
         })
     }
@@ -263,7 +266,7 @@ impl MuseTalk {
             Ok(started.elapsed())
         };
         let times = [frame(), frame()];
-        self.avatars.pop();
+        self.remove_avatar(avatar);
         let [first, second] = times;
         Ok(first?.min(second?))
     }
@@ -273,15 +276,21 @@ impl MuseTalk {
         let (size, channels) = (self.config.latent_size(), self.config.unet.in_channels);
         let latents = Tensor::f_zeros([1, channels, size, size], (self.kind, self.device))?;
         let decode_rows = self.config.decode_rows.unwrap_or([0, size]);
-        self.avatars.push(Avatar { path: String::new(), latents, decode_rows, canvas: None, decoder: None });
-        Ok(AvatarHandle(self.avatars.len() - 1))
+        Ok(self.keep(Avatar { path: String::new(), latents, decode_rows, canvas: None, decoder: None }))
+    }
+
+    fn keep(&mut self, avatar: Avatar) -> AvatarHandle {
+        let handle = self.added;
+        self.added += 1;
+        self.avatars.insert(handle, avatar);
+        AvatarHandle(handle)
     }
 
     /// Refuses what no avatar of ours can be asked for.
     fn avatar_of(&self, run: &MouthRun) -> Result<&Avatar> {
         let handle = run.avatar.0;
-        let Some(avatar) = self.avatars.get(handle) else {
-            let problem = format!("avatar {handle} was never added, there are {}", self.avatars.len());
+        let Some(avatar) = self.avatars.get(&handle) else {
+            let problem = format!("avatar {handle} is not there: it was never added, or removed");
             return Err(LipSyncError::Latents { path: String::new(), problem });
         };
         let poses = avatar.latents.size4()?.0;
@@ -378,8 +387,12 @@ impl MuseTalk {
 
     /// The decoder that an avatar is drawn with: the model's or its own.
     pub fn decoder_of(&self, avatar: AvatarHandle) -> AutoencoderConfig {
-        let own = self.avatars.get(avatar.0).and_then(|avatar| self.small_decoders.get(avatar.decoder?));
+        let own = self.avatars.get(&avatar.0).and_then(|avatar| self.small_decoder(avatar.decoder));
         own.map_or_else(|| self.config.autoencoder.clone(), |small| AutoencoderConfig::Tiny(small.config().clone()))
+    }
+
+    fn small_decoder(&self, at: Option<usize>) -> Option<&SmallDecoder> {
+        self.small_decoders.get(at?)?.as_ref()
     }
 
     /// First and one past the last latent row that is decoded for an avatar.
@@ -398,7 +411,7 @@ impl MuseTalk {
             of.extend(at..next);
             at = next;
         }
-        let draw = |decoder: Option<usize>, latent: &Tensor| match decoder.and_then(|at| self.small_decoders.get(at)) {
+        let draw = |decoder: Option<usize>, latent: &Tensor| match self.small_decoder(decoder) {
             None => self.decode(latent, first, end - first),
             Some(small) => {
                 let latent = latent.f_to_kind(self.precisions.decoder.kind())?;
@@ -469,8 +482,16 @@ impl LipSync for MuseTalk {
         if !(0 <= decode_rows[0] && decode_rows[0] < decode_rows[1] && decode_rows[1] <= size) {
             return Err(wrong(format!("have {size} rows, decode_rows of the avatar is {decode_rows:?}")));
         }
-        self.avatars.push(Avatar { path, latents, decode_rows, canvas: None, decoder: None });
-        Ok(AvatarHandle(self.avatars.len() - 1))
+        Ok(self.keep(Avatar { path, latents, decode_rows, canvas: None, decoder: None }))
+    }
+
+    fn remove_avatar(&mut self, avatar: AvatarHandle) {
+        self.avatars.remove(&avatar.0);
+        for (at, small) in self.small_decoders.iter_mut().enumerate() {
+            if self.avatars.values().all(|avatar| avatar.decoder != Some(at)) {
+                *small = None;
+            }
+        }
     }
 
     fn hears_back(&self) -> usize {
@@ -489,7 +510,7 @@ impl LipSync for MuseTalk {
     fn add_canvas(&mut self, avatar: AvatarHandle, canvas: &avatar::Avatar) -> Result<()> {
         let side = u32::try_from(self.config.crop_size).unwrap_or(0);
         if self.pastes
-            && let Some(avatar) = self.avatars.get_mut(avatar.0)
+            && let Some(avatar) = self.avatars.get_mut(&avatar.0)
         {
             avatar.canvas = Some(Canvas::new(canvas, side, self.device)?);
         }
@@ -498,17 +519,20 @@ impl LipSync for MuseTalk {
 
     fn set_decoder(&mut self, avatar: AvatarHandle, folder: &Path) -> Result<()> {
         // Avatars that share one are decoded in one batch.
-        let loaded = self.small_decoders.iter().position(|small| small.folder() == folder);
-        let at = match loaded {
+        let is_it = |small: &Option<SmallDecoder>| small.as_ref().is_some_and(|small| small.folder() == folder);
+        let at = match self.small_decoders.iter().position(is_it) {
             Some(at) => at,
             None => {
                 let mut small = SmallDecoder::load(folder, &self.config.autoencoder, self.device)?;
                 small.freeze(self.precisions.decoder.kind())?;
-                self.small_decoders.push(small);
-                self.small_decoders.len() - 1
+                let free = self.small_decoders.iter().position(Option::is_none);
+                let at = free.unwrap_or(self.small_decoders.len());
+                self.small_decoders.resize_with(self.small_decoders.len().max(at + 1), || None);
+                self.small_decoders[at] = Some(small);
+                at
             }
         };
-        if let Some(avatar) = self.avatars.get_mut(avatar.0) {
+        if let Some(avatar) = self.avatars.get_mut(&avatar.0) {
             avatar.decoder = Some(at);
         }
         Ok(())

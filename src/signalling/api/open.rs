@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::signalling::handshake::JoinRequest;
 use crate::signalling::listener::{Shared, spawn};
-use crate::signalling::{ErrorCode, JoinError, Notice, NoticeReceiver, Session, notices};
+use crate::signalling::{ErrorCode, JoinError, Notice, NoticeReceiver, Session, Sessions, notices};
 
 /// Sessions opened over HTTP at a time, beyond what the server admits anyway.
 const MOST: usize = 64;
@@ -98,11 +98,16 @@ impl OpenSessions {
     }
 
     /// Opens a session, under the name that is asked for or one that cannot be guessed.
-    pub async fn create(&self, shared: &Arc<Shared>, join: JoinRequest) -> Result<Arc<Open>, JoinError> {
+    pub async fn create(
+        &self,
+        shared: &Arc<Shared>,
+        sessions: &dyn Sessions,
+        join: JoinRequest,
+    ) -> Result<Arc<Open>, JoinError> {
         let name = join.name.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
         self.check_room(&name)?;
         let (sender, notices) = notices(NOTICES);
-        let session = shared.sessions.join(join.avatar, Some(name.clone()), sender).await?;
+        let session = sessions.join(join.avatar, Some(name.clone()), sender).await?;
         let (told, _) = broadcast::channel(BEHIND);
         let ended = shared.shutdown.child_token();
         let open = Arc::new(Open { name: name.clone(), session, told, used: Mutex::new(Instant::now()), ended });
@@ -115,7 +120,7 @@ impl OpenSessions {
         let (running, holder) = (Arc::clone(&open), Arc::clone(shared));
         spawn(shared, async move {
             running.run(notices).await;
-            holder.open.close(&running.name);
+            holder.open.forget(&running);
         });
         Ok(open)
     }
@@ -128,6 +133,14 @@ impl OpenSessions {
         let open = self.lock().get(name).cloned()?;
         open.touch();
         Some(open)
+    }
+
+    /// Lets go of a session that has ended. Another one may have its name by now.
+    fn forget(&self, ended: &Arc<Open>) {
+        let mut all = self.lock();
+        if all.get(&ended.name).is_some_and(|open| Arc::ptr_eq(open, ended)) {
+            all.remove(&ended.name);
+        }
     }
 
     /// False if there is none of this name.

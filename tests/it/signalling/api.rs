@@ -146,6 +146,73 @@ async fn pages_of_other_origins_may_not_use_it() {
     server.stop().await;
 }
 
+/// As a picture or a script of a page would ask, of which a browser only says that it is another's.
+#[tokio::test]
+async fn pages_of_other_sites_open_no_stream_of_events() {
+    let server = TestServer::start().await;
+    ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
+    for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)] {
+        let sent = send(&server, Method::GET, "/sessions/mine/events", &[("sec-fetch-site", site)], "").await;
+        assert_eq!(sent.status().as_u16(), status, "{site}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_opened_again_right_after_it_was_closed_stays() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = TestServer::start().await;
+    ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let host = server.address;
+    let body = r#"{"session":"mine"}"#;
+    let pair = format!(
+        "DELETE /api/sessions/mine HTTP/1.1\r\nHost: {host}\r\n\r\n\
+         POST /api/sessions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let last = format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all((pair.repeat(60) + &last).as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert_eq!((answers.matches(" 204 ").count(), answers.matches(" 201 ").count()), (60, 60), "{answers}");
+    // Of all that were closed, whoever passed on what they told has ended.
+    while server.ledger.sessions.load(std::sync::atomic::Ordering::SeqCst) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask(&server, Method::GET, "/sessions/mine", "").await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn turns_have_a_rate_over_http_and_over_a_web_socket() {
+    let server = TestServer::start().await;
+    ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
+    let mut refused = None;
+    for _ in 0..200 {
+        let said = ask(&server, Method::POST, "/sessions/mine/text", r#"{"content":"Hello."}"#).await;
+        if said.status != 202 {
+            refused.get_or_insert(said);
+        }
+    }
+    let refused = refused.expect("two hundred turns are too many");
+    refused.is_error(429, "too_many_messages", "turns");
+    assert_eq!((&refused.headers["retry-after"], &refused.body["retry_after_s"]), (&"1".parse().unwrap(), &json!(1)));
+    assert_eq!(
+        ask(&server, Method::POST, "/sessions/mine/interrupt", "").await.status,
+        202,
+        "stopping is always possible"
+    );
+    let mut client = server.client().await;
+    for _ in 0..60 {
+        client.says(json!({"type": "text", "content": "Hello."})).await;
+    }
+    while client.next().await["code"] != "too_many_messages" {}
+    let turns = server.ledger.commands.lock().unwrap().len();
+    assert!(turns < 150, "{turns} turns of 260 were taken");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_program_is_told_how_many_events_it_missed() {
     let server = TestServer::start().await;

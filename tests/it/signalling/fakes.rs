@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
+use mouthpiece::signalling::door::Room;
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
 use mouthpiece::signalling::{
     AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, NoticeSender, OpenPeerError,
@@ -208,12 +209,21 @@ impl TestServer {
     }
 
     pub async fn with(change: impl FnOnce(&mut ListenerOptions)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::at("127.0.0.1:0", change).await
+    }
+
+    /// Bound to some address, and asked at a loopback one.
+    pub async fn at(address: &str, change: impl FnOnce(&mut ListenerOptions)) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = (std::net::Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()).into();
         let (readiness, receiver) = watch::channel(Readiness::Ready);
         let mut options = ListenerOptions {
             allowed_origins: Vec::new(),
-            max_connections: 16,
+            allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            room: Room { requests: 64, event_streams: 4, web_sockets: 16, sessions: 16 },
+            // Every test comes from one address.
+            limits_addresses: false,
             readiness: receiver,
             metrics: Arc::new(|| "# the metrics\n".to_owned()),
             // Most tests stop the server while a client is there that no longer reads.

@@ -122,7 +122,7 @@ async fn pages_of_other_origins_get_no_socket_unless_they_are_allowed() {
 
 #[tokio::test]
 async fn a_full_server_turns_away_and_takes_again_when_one_leaves() {
-    let server = TestServer::with(|options| options.max_connections = 1).await;
+    let server = TestServer::with(|options| options.room.web_sockets = 1).await;
     let client = server.client().await;
     let own = format!("http://{}", server.address);
     assert_eq!(status_for_origin(&server, &own).await, 503);
@@ -141,18 +141,65 @@ async fn a_name_that_was_made_to_point_here_gets_neither_page_nor_socket() {
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     let rebound = format!("evil.example:{port}");
     let of_its_page = format!("{upgrade}\r\nOrigin: http://{rebound}");
-    for lines in ["GET / HTTP/1.1", "GET /metrics HTTP/1.1", &of_its_page, upgrade] {
+    for lines in ["GET / HTTP/1.1", "GET /metrics HTTP/1.1", "GET /api/openapi.json HTTP/1.1", &of_its_page, upgrade] {
         let (status, head, body) = request_to(&server, &rebound, lines).await;
         assert_eq!(status, 403, "{lines}");
-        assert!(body.contains(&rebound) && body.contains("localhost") && body.contains("allowed_origins"), "{body}");
+        assert!(body.contains(&rebound) && body.contains("localhost") && body.contains("--allowed-host"), "{body}");
         assert!(head.contains("content-security-policy"), "{head}");
     }
-    for own in [format!("localhost:{port}"), format!("[::1]:{port}"), "127.0.0.1".to_owned()] {
+    assert_eq!(request_to(&server, "mouthpiece", "GET /healthz HTTP/1.1").await.0, 200, "for whoever looks after it");
+    for own in [format!("localhost:{port}"), format!("[::1]:{port}"), "127.0.0.1".to_owned(), "192.0.2.1".to_owned()] {
         assert_eq!(request_to(&server, &own, "GET / HTTP/1.1").await.0, 200, "{own}");
     }
     server.stop().await;
+    let server = TestServer::with(|options| {
+        options.allowed_origins = vec!["https://friend.example".to_owned()];
+        options.allowed_hosts = vec!["proxy.example".to_owned()];
+    });
+    let server = server.await;
+    for (host, status) in [("friend.example", 200), ("proxy.example", 200), ("evil.example", 403)] {
+        assert_eq!(request_to(&server, host, "GET / HTTP/1.1").await.0, status, "{host}");
+    }
+    server.stop().await;
+}
+
+/// Whatever address it is bound to: others can reach it, and so can their browsers.
+#[tokio::test]
+async fn a_server_for_the_whole_network_answers_to_no_foreign_name_either() {
+    let server = TestServer::at("0.0.0.0:0", |_| {}).await;
+    for (host, status) in [("evil.example", 403), ("192.0.2.1:8080", 200), ("localhost", 200)] {
+        assert_eq!(request_to(&server, host, "GET / HTTP/1.1").await.0, status, "{host}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_import_the_client_and_use_the_api() {
     let server = TestServer::with(|options| options.allowed_origins = vec!["https://friend.example".to_owned()]).await;
-    assert_eq!(request_to(&server, "friend.example", "GET / HTTP/1.1").await.0, 200);
-    assert_eq!(request_to(&server, "evil.example", "GET / HTTP/1.1").await.0, 403);
+    let from = async |origin: &str, lines: &str| request(&server, &format!("{lines}\r\nOrigin: {origin}")).await;
+    let preflight = "OPTIONS /api/sessions HTTP/1.1\r\nAccess-Control-Request-Method: POST\r\n\
+                     Access-Control-Request-Headers: content-type";
+    let allowed = "access-control-allow-origin: https://friend.example";
+    for lines in
+        ["GET /client.js HTTP/1.1", "GET /client/peer.js HTTP/1.1", "GET /api/openapi.json HTTP/1.1", preflight]
+    {
+        let (status, head, _) = from("https://friend.example", lines).await;
+        assert!(status == 200 && head.contains(allowed) && head.contains("vary: origin"), "{lines}: {status} {head}");
+        let (_, head, _) = from("https://evil.example", lines).await;
+        assert!(!head.contains("access-control-allow-origin"), "{lines}: {head}");
+    }
+    let (_, head, _) = from("https://friend.example", preflight).await;
+    assert!(head.contains("access-control-allow-methods: get,post,delete"), "{head}");
+    assert!(head.contains("access-control-allow-headers: content-type"), "{head}");
+    let resource_policy = async |path: &str| {
+        let (_, head, _) = get(&server, path).await;
+        head.lines().find_map(|line| line.strip_prefix("cross-origin-resource-policy: ")).unwrap().to_owned()
+    };
+    assert_eq!(resource_policy("/client.js").await, "cross-origin");
+    assert_eq!(resource_policy("/metrics").await, "same-origin");
+    server.stop().await;
+    let server = TestServer::start().await;
+    let (_, head, _) = get(&server, "/client.js").await;
+    assert!(head.contains("cross-origin-resource-policy: same-origin"), "{head}");
     server.stop().await;
 }

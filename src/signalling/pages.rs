@@ -1,0 +1,101 @@
+//! The page's files, and the headers that say who may use what comes from here.
+//!
+//! In here: the files in the program, policies for browsers, other origins (CORS). Not in here: routes (`listener`), which
+//! origins are allowed (`handshake`), names of the server (`host`). Runs on: the task of an HTTP connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::info;
+
+use super::handshake::is_origin_allowed;
+use super::host;
+use super::listener::Shared;
+use super::visit::is_health;
+
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page's files by path.
+const FILES: [(&str, &str, &str); 14] = [
+    ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
+    ("/app.js", JAVASCRIPT, include_str!("../../web/app.js")),
+    ("/client.js", JAVASCRIPT, include_str!("../../web/client.js")),
+    ("/client/audio.js", JAVASCRIPT, include_str!("../../web/client/audio.js")),
+    ("/client/captions.js", JAVASCRIPT, include_str!("../../web/client/captions.js")),
+    ("/client/figures.js", JAVASCRIPT, include_str!("../../web/client/figures.js")),
+    ("/client/latency.js", JAVASCRIPT, include_str!("../../web/client/latency.js")),
+    ("/client/liveness.js", JAVASCRIPT, include_str!("../../web/client/liveness.js")),
+    ("/client/microphone.js", JAVASCRIPT, include_str!("../../web/client/microphone.js")),
+    ("/client/peer.js", JAVASCRIPT, include_str!("../../web/client/peer.js")),
+    ("/client/screen.js", JAVASCRIPT, include_str!("../../web/client/screen.js")),
+    ("/client/socket.js", JAVASCRIPT, include_str!("../../web/client/socket.js")),
+    ("/voice.js", JAVASCRIPT, include_str!("../../web/voice.js")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
+];
+
+pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let files = FILES.into_iter();
+    files.fold(Router::new(), |router, (path, kind, content)| router.route(path, get(move || file(kind, content))))
+}
+
+async fn file(content_type: &'static str, content: &'static str) -> Response {
+    // The files change with the server, and it does not say so in their names.
+    ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-cache")], content).into_response()
+}
+
+/// Pages of allowed origins may import the client and use the API; a browser asks for that before it lets them.
+pub(super) fn cors(allowed_origins: &[String]) -> CorsLayer {
+    let allowed: Arc<[String]> = allowed_origins.into();
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |_, request| is_origin_allowed(&request.headers, &allowed)))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([CONTENT_TYPE])
+        .expose_headers([RETRY_AFTER])
+        .max_age(Duration::from_secs(600))
+}
+
+/// Refuses requests under a name that is not this server's. How it does is told under any name: whoever looks after it
+/// may reach it by one that only they use.
+pub(super) async fn for_own_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if !is_health(request.uri().path())
+        && let Err(error) = host::check(&request, &shared.hosts)
+    {
+        info!(%error, "a request is refused");
+        return (StatusCode::FORBIDDEN, format!("{error}\n")).into_response();
+    }
+    next.run(request).await
+}
+
+/// Scripts, styles and connections of our own only. Media comes from WebRTC, which this policy does not touch; pictures
+/// may be written into the page.
+const CONTENT_POLICY: &str = "default-src 'self'; img-src 'self' data:; media-src 'self' blob: mediastream:; \
+                              object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+pub(super) async fn with_security_headers(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    // A page that embeds the client may demand that all it loads says whom it is for.
+    let is_file = FILES.iter().any(|(path, ..)| *path == request.uri().path());
+    let for_others = is_file && !shared.options.allowed_origins.is_empty();
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CROSS_ORIGIN_RESOURCE_POLICY, if for_others { "cross-origin" } else { "same-origin" }),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
