@@ -162,6 +162,15 @@ fn media_checks(pipelines: &Path, checks: &mut Vec<Check>) {
     let directory = PipelineDir::find(pipelines);
     checks.extend(descriptions(&directory));
     checks.push(encoder(&directory));
+    checks.push(encryption());
+}
+
+/// What every connection begins with.
+fn encryption() -> Check {
+    match media::selftest::encryption() {
+        Ok(()) => Check::ok("encryption", "DTLS and SRTP work"),
+        Err(error) => Check::fault("encryption", error, media::selftest::SRTP_HINT),
+    }
 }
 
 fn gstreamer(missing: &[MissingElement]) -> Check {

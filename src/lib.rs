@@ -42,6 +42,8 @@
 //! - **Nothing is begun that there is not enough of the process for** ([`server::budget`]): libraries end the process when a
 //!   descriptor or a thread cannot be had. Whoever comes then is told that the server is full.
 //! - **Nobody waits for another's avatar**: one is loaded once for all who ask, and made ready between two batches.
+//! - **Nothing of a client's own words reaches GStreamer**: offers, candidates and RTCP are read, judged and written anew
+//!   ([`media`]).
 //! - **What nobody watches costs nothing**: a session without viewers speaks, but neither draws nor encodes ([`audience`]).
 //! - Every thread is joined before `main` returns, on failures too: libtorch's destructors crash under a thread that still
 //!   computes. [`worker`] owns those that do.

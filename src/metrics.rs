@@ -45,6 +45,10 @@ const TRANSCRIBED: &str = "mouthpiece_transcript_seconds";
 const UTTERANCES: &str = "mouthpiece_utterances_total";
 const SESSIONS: &str = "mouthpiece_sessions";
 const ENCODES: &str = "mouthpiece_encodes";
+const VIEWER_PUSHED: &str = "mouthpiece_viewer_pushed_total";
+const VIEWER_DROPPED: &str = "mouthpiece_viewer_dropped_total";
+const VIEWER_LOST: &str = "mouthpiece_viewer_packets_lost_total";
+const VIEWER_ROUND_TRIP: &str = "mouthpiece_viewer_round_trip_seconds";
 
 /// How often what was recorded is put into its buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -61,7 +65,7 @@ pub async fn keep_up(run_upkeep: impl Fn(), ended: CancellationToken) {
 /// Installs the recorder of this process; once.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP] {
+    for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP, VIEWER_ROUND_TRIP] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
     }
     for name in [TRANSCRIBED, TTS_FIRST, TURN_STAGE, INTERRUPT, ENCODE_BEGAN] {
@@ -122,6 +126,16 @@ fn describe() {
     describe_counter!("mouthpiece_messages_sent_total", "Messages to clients, by type");
     describe_counter!("mouthpiece_errors_total", "Errors told to clients, by code");
     describe_gauge!(SESSIONS, "Sessions now");
+    describe_counter!(
+        VIEWER_PUSHED,
+        "Encoded frames and packets of sound given to viewers' pipelines, all viewers together"
+    );
+    describe_counter!(
+        VIEWER_DROPPED,
+        "Those that a viewer's pipeline lost because it did not take them in time, or before its first key frame"
+    );
+    describe_counter!(VIEWER_LOST, "RTP packets that viewers report as lost, all viewers together, sampled every 10 s");
+    describe_histogram!(VIEWER_ROUND_TRIP, "Round trip to a viewer as its RTCP reports tell, sampled every 10 s");
     describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
 }
 
@@ -237,6 +251,17 @@ pub fn encode_started(codec: &'static str) {
 
 pub fn encode_ended(codec: &'static str) {
     gauge!(ENCODES, "codec" => codec).decrement(1.0);
+}
+
+/// Of one viewer, since it was told last.
+pub fn viewer_sent(pushed: u64, dropped: u64, lost: u64) {
+    counter!(VIEWER_PUSHED).increment(pushed);
+    counter!(VIEWER_DROPPED).increment(dropped);
+    counter!(VIEWER_LOST).increment(lost);
+}
+
+pub fn viewer_round_trip(time: Duration) {
+    histogram!(VIEWER_ROUND_TRIP).record(time);
 }
 
 #[cfg(test)]

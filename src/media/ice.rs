@@ -17,6 +17,8 @@ use crate::signalling::limits::CANDIDATE_BYTES;
 const MOST: usize = 16;
 /// Those with one address: more would be a look at its ports. A browser has one a bundle, or two beside TURN.
 const MOST_AT_ONE_ADDRESS: usize = 4;
+/// Addresses of this machine that a viewer's sockets are on.
+pub const MOST_LOCAL: usize = 4;
 /// Ports of services; neither a browser's socket nor an address translator's or relay's has one of these.
 const FIRST_PORT: u16 = 1024;
 
@@ -33,6 +35,42 @@ pub struct IceConfig {
     pub private: bool,
     /// Whether those with loopback addresses are, which only a server that serves this machine alone may take.
     pub loopback: bool,
+}
+
+impl IceConfig {
+    /// Where a viewer's sockets are: a few of the addresses that this machine has. Each costs a descriptor a viewer, and on
+    /// a host of containers every bridge has one of its own wire, on which no viewer is.
+    pub fn gathered_on(&self) -> Vec<IpAddr> {
+        if !self.local_addresses.is_empty() {
+            return self.local_addresses.clone();
+        }
+        let addresses = match if_addrs::get_if_addrs() {
+            Ok(interfaces) => interfaces.into_iter().map(|interface| interface.ip()).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the machine's addresses cannot be listed");
+                Vec::new()
+            }
+        };
+        choose(addresses, self.loopback)
+    }
+}
+
+/// Of the machine's addresses those that are gathered on; none leaves the choice to libnice.
+fn choose(addresses: Vec<IpAddr>, loopback: bool) -> Vec<IpAddr> {
+    let mut chosen: Vec<IpAddr> = Vec::new();
+    let usable = addresses.iter().filter(|address| matches!(reach(**address), Reach::Public | Reach::Private));
+    // Both protocols are among the first, in the system's own order otherwise.
+    for is_v4 in [true, false] {
+        let of_kind = usable.clone().filter(|address| address.is_ipv4() == is_v4);
+        chosen.extend(of_kind.take(MOST_LOCAL / 2));
+    }
+    let others = usable.filter(|address| !chosen.contains(address)).copied().collect::<Vec<_>>();
+    chosen.extend(others.into_iter().take(MOST_LOCAL.saturating_sub(chosen.len())));
+    if chosen.is_empty() && loopback {
+        // Without a network there are still viewers on this machine.
+        chosen.extend(addresses.into_iter().filter(IpAddr::is_loopback).filter(IpAddr::is_ipv4).take(1));
+    }
+    chosen
 }
 
 impl Default for IceConfig {
@@ -318,6 +356,24 @@ mod tests {
         {
             assert!(gate(false, false).admit(&at(address)).unwrap().is_some(), "{address}");
         }
+    }
+
+    #[test]
+    fn few_of_the_machines_addresses_are_gathered_on_and_none_that_only_a_wire_knows() {
+        let chosen = |addresses: &[&str], loopback| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            let chosen: Vec<String> = choose(addresses, loopback).iter().map(IpAddr::to_string).collect();
+            chosen.join(" ")
+        };
+        assert_eq!(
+            chosen(&["127.0.0.1", "192.168.1.2", "::1", "fe80::1", "2a00::2", "fe80::2"], true),
+            "192.168.1.2 2a00::2"
+        );
+        let many = ["10.0.0.1", "10.0.1.1", "10.0.2.1", "10.0.3.1", "10.0.4.1", "fd00::1"];
+        assert_eq!(chosen(&many, false), "10.0.0.1 10.0.1.1 fd00::1 10.0.2.1");
+        assert_eq!(chosen(&["127.0.0.1", "::1", "fe80::1"], true), "127.0.0.1");
+        assert_eq!(chosen(&["127.0.0.1", "::1"], false), "");
+        assert!(IceConfig::default().gathered_on().len() <= MOST_LOCAL);
     }
 
     #[test]

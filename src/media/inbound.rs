@@ -6,7 +6,7 @@
 //! Runs on: the peer's receiving thread, in pad probes around its `srtpdec`: before it by the headers, which are not
 //! encrypted, and after it by what the reports say.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
@@ -24,6 +24,8 @@ const NONE: u8 = 0x80;
 pub struct Inbound {
     /// The payload type of the microphone, if it is open.
     voice: AtomicU8,
+    /// Packets that were not let in.
+    refused: AtomicU64,
     sources: Mutex<Sources>,
 }
 
@@ -35,7 +37,7 @@ struct Sources {
 
 impl Inbound {
     pub fn new(microphone: Option<u8>) -> Arc<Self> {
-        let inbound = Self { voice: AtomicU8::new(NONE), sources: Mutex::default() };
+        let inbound = Self { voice: AtomicU8::new(NONE), refused: AtomicU64::new(0), sources: Mutex::default() };
         inbound.open(microphone);
         Arc::new(inbound)
     }
@@ -58,12 +60,27 @@ impl Inbound {
         for name in ["rtp_sink", "rtcp_sink"] {
             let Some(pad) = element.static_pad(name) else { continue };
             let inbound = Arc::clone(self);
-            keep(&pad, move |packet| if inbound.admits(packet) { Kept::Whole } else { Kept::Nothing });
+            keep(&pad, move |packet| inbound.judge(packet));
         }
         if let Some(pad) = element.static_pad("rtcp_src") {
             let inbound = Arc::clone(self);
             keep(&pad, move |packet| inbound.reports(packet));
         }
+    }
+
+    fn judge(&self, packet: &[u8]) -> Kept {
+        if self.admits(packet) {
+            return Kept::Whole;
+        }
+        if self.refused.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::debug!("a viewer sends what nobody asked it for; it is thrown away");
+        }
+        Kept::Nothing
+    }
+
+    #[cfg(test)]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Whether an encrypted packet is taken: of the voice, or RTCP.

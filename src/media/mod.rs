@@ -4,7 +4,7 @@
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`),
 //! what an SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are
 //! used (`ice`), a session written to a file (`file`), and a peer that receives without decoding,
-//! for measurements (`receiver`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
+//! for measurements (`receiver`), and a trial of what connections need (`selftest`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 
@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod publisher;
 pub mod receiver;
 mod sdp;
+pub mod selftest;
 #[cfg(test)]
 mod testing;
 pub mod viewer;

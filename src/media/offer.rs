@@ -56,6 +56,8 @@ pub struct Line {
     formats: String,
     /// Not rejected by who wrote it.
     is_open: bool,
+    /// What a rejection has to repeat for clients that read one as closely as an answer.
+    repeated: Vec<String>,
 }
 
 /// The client's side of ICE and DTLS.
@@ -63,6 +65,8 @@ pub struct Line {
 pub struct Transport {
     /// The m-line that speaks for the whole bundle.
     pub m_line: usize,
+    /// Of the RTCPeerConnection, as its o= line has it.
+    origin: String,
     pub ufrag: String,
     password: String,
     fingerprint: String,
@@ -265,7 +269,7 @@ impl<'a> Offer<'a> {
             Some("active") => "active",
             _ => return Err(bad(format!("{named} has no a=setup:actpass"))),
         };
-        Ok(Transport { m_line, ufrag, password, fingerprint, setup })
+        Ok(Transport { m_line, origin: self.0.origin.clone(), ufrag, password, fingerprint, setup })
     }
 
     /// The m-line that speaks for the bundle: of those that carry our tracks the first one in it (RFC 9143).
@@ -311,6 +315,7 @@ impl<'a> Offer<'a> {
             protocol: media.protocol.to_owned(),
             formats: media.formats.to_owned(),
             is_open: media.is_open(),
+            repeated: repeated(media),
         };
         self.0.media.iter().enumerate().map(line).collect()
     }
@@ -325,6 +330,20 @@ impl<'a> Offer<'a> {
             .take(MAX_CANDIDATES)
             .collect()
     }
+}
+
+/// Which codecs its payload types are, or where its data channels are.
+fn repeated(media: &Media<'_>) -> Vec<String> {
+    let is_listed = |value: &str| {
+        let payload_type = value.split(' ').next().and_then(|payload_type| payload_type.parse().ok());
+        payload_type.is_some_and(|payload_type| media.payload_types.contains(&payload_type))
+    };
+    let is_repeated = |(name, value): &&(&str, &str)| match *name {
+        "rtpmap" | "fmtp" => is_listed(value),
+        "sctp-port" | "sctpmap" => media.kind == "application",
+        _ => false,
+    };
+    media.attributes.iter().filter(is_repeated).map(|(name, value)| format!("a={name}:{value}")).collect()
 }
 
 fn named(m_line: usize, media: &Media<'_>) -> String {

@@ -61,9 +61,21 @@ fn stop(pipeline: &gst::Pipeline) {
     if pipeline.set_state(gst::State::Null).is_err() {
         tracing::error!(pipeline = %pipeline.name(), "pipeline does not go to NULL");
     }
+    free_receivers(pipeline);
     if let Some(bus) = pipeline.bus() {
         // The handler holds a sender of the owner's.
         bus.unset_sync_handler();
+    }
+}
+
+/// The bin in which webrtcbin 1.22 receives holds itself until it goes from READY to NULL. One that was only added when the
+/// pipeline ended never does: it would stay for ever, and its sockets with it.
+fn free_receivers(pipeline: &gst::Pipeline) {
+    for element in pipeline.iterate_recurse().into_iter().flatten() {
+        if element.type_().name() == "TransportReceiveBin" {
+            let _ = element.set_state(gst::State::Ready);
+            let _ = element.set_state(gst::State::Null);
+        }
     }
 }
 

@@ -14,6 +14,8 @@ type Attribute<'a> = (&'a str, &'a str);
 /// A session description.
 #[derive(Debug)]
 pub struct Sdp<'a> {
+    /// Who wrote it and in which session: the first two words of its o= line.
+    pub origin: String,
     pub attributes: Vec<Attribute<'a>>,
     pub media: Vec<Media<'a>>,
 }
@@ -50,7 +52,7 @@ impl<'a> Sdp<'a> {
         if lines.len() > MAX_LINES {
             return Err(format!("the SDP has {} lines, more than {MAX_LINES}", lines.len()));
         }
-        let mut sdp = Self { attributes: Vec::new(), media: Vec::new() };
+        let mut sdp = Self { origin: String::new(), attributes: Vec::new(), media: Vec::new() };
         let mut kinds_seen = String::new();
         for (number, line) in lines.iter().enumerate() {
             let (kind, value) =
@@ -65,6 +67,7 @@ impl<'a> Sdp<'a> {
                 'm' => sdp
                     .media
                     .push(Media::parse(value).ok_or_else(|| format!("line {} of the SDP is no m-line", number + 1))?),
+                'o' => sdp.origin = value.split(' ').take(2).collect::<Vec<_>>().join(" "),
                 'a' => {
                     let attribute = value.split_once(':').unwrap_or((value, ""));
                     sdp.media.last_mut().map_or(&mut sdp.attributes, |media| &mut media.attributes).push(attribute);

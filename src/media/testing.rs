@@ -108,10 +108,45 @@ impl Browser {
 
     /// One whose microphone hears a tone of 440 Hz.
     pub fn with_microphone(codec: &str) -> Self {
-        let tone = "audiotestsrc is-live=true freq=440 volume=0.5 ! audio/x-raw,rate=48000,channels=1 ! opusenc \
+        Self::with_packets_of(codec, "20")
+    }
+
+    /// The same in packets of so many milliseconds.
+    fn with_packets_of(codec: &str, ms: &str) -> Self {
+        let tone = "audiotestsrc is-live=true freq=440 volume=0.5 ! audio/x-raw,rate=48000,channels=1 ! opusenc frame-size=MS \
                     ! rtpopuspay pt=111 ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,\
                       encoding-params=(string)2 ! webrtc.";
-        Self::sending(codec, tone)
+        Self::sending(codec, &tone.replace("MS", ms))
+    }
+
+    /// One that opens so many data channels before it offers.
+    pub fn with_data_channels(codec: &str, count: usize) -> Self {
+        let browser = Self::new(codec);
+        for number in 0..count {
+            let label = format!("channel {number}");
+            let _channel: Option<gst::glib::Object> =
+                browser.webrtc.emit_by_name("create-data-channel", &[&label, &None::<gst::Structure>]);
+        }
+        browser
+    }
+
+    /// One whose microphone has this many sources, a packet of each in turn, after a second of one.
+    pub fn with_sources(codec: &str, count: u32) -> Self {
+        let browser = Self::with_packets_of(codec, "5");
+        let payloader = browser.pipeline.iterate_elements().into_iter().flatten();
+        let payloader = payloader.into_iter().find(|element| element.name().starts_with("rtpopuspay")).unwrap();
+        let sent = std::sync::atomic::AtomicU32::new(0);
+        payloader.static_pad("src").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let number = sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if number > 200
+                && let Some(packet) = info.buffer_mut()
+            {
+                let mut packet = packet.make_mut().map_writable().unwrap();
+                packet[8..12].copy_from_slice(&(1000 + number % count).to_be_bytes());
+            }
+            gst::PadProbeReturn::Ok
+        });
+        browser
     }
 
     fn sending(codec: &str, sent: &str) -> Self {

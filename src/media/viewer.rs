@@ -149,6 +149,11 @@ impl Peer for Viewer {
             Ok(plan) => plan,
             Err(error) => return Some(Err(error)),
         };
+        if self.negotiated.is_restarted_by(&plan) {
+            let message = "an ICE restart is not served: open another RTCPeerConnection and offer from that, the old one \
+                           goes on until that is answered";
+            return Some(Err(OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
+        }
         if !self.negotiated.is_of_the_same_transport(&plan) {
             return None;
         }
@@ -239,3 +244,6 @@ pub(super) async fn promise(action: impl FnOnce(gst::Promise)) -> Result<Option<
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod strangers;

@@ -58,7 +58,7 @@ pub trait Peer: Send {
     /// Our answer, holding the host candidates already.
     fn answer(&self) -> &str;
     /// The answer to another offer of the same RTCPeerConnection, or why there is none; the peer goes on in either case.
-    /// `None` if the offer is of another connection, or begins ICE anew: then another peer has to answer.
+    /// `None` if the offer is of another connection: then another peer has to answer.
     fn renegotiate(&self, offer: &str) -> Option<Result<String, OpenPeerError>>;
     fn add_candidate(&self, candidate: &IceCandidate);
     /// The button to talk went down or up; nothing to a peer whose microphone nobody hears.

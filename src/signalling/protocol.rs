@@ -38,7 +38,9 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 pub enum ClientMessage {
     /// `{"type":"webrtc_offer","sdp":"v=0\r\n..."}`
     ///
-    /// Answered by `webrtc_answer`. Another one on the same socket replaces the peer of the one before.
+    /// Answered by `webrtc_answer`. Another one on the same socket is answered by the peer that is there, if it comes from the
+    /// same RTCPeerConnection; else by another peer that takes its place once it has answered. One that is refused, an ICE
+    /// restart among them, changes nothing.
     WebrtcOffer { sdp: String },
     /// `{"type":"webrtc_ice_candidate","candidate":{"candidate":"candidate:1 1 UDP 2122 ...","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"q7Xb"}}`
     ///

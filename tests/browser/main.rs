@@ -21,6 +21,7 @@ mod figures;
 mod hearing;
 mod latency;
 mod leaving;
+mod offers;
 mod page;
 mod playing;
 mod server;

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 23] = [
+const HOMES: [(&str, &[&str]); 24] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
     ("gstreamer_utils", &["media"]),
     ("gstreamer_video", &["media"]),
     ("gstreamer_webrtc", &["media"]),
+    ("if_addrs", &["media"]),
     ("tch", &["lipsync/musetalk", "lipsync/mod.rs", "demo"]),
     ("libloading", &["lipsync/musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/websocket.rs"]),

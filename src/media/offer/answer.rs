@@ -79,6 +79,13 @@ impl Negotiated {
         (&ours.ufrag, &ours.password, &ours.fingerprint) == (&theirs.ufrag, &theirs.password, &theirs.fingerprint)
     }
 
+    /// Whether an offer of another transport is of the same RTCPeerConnection after all: it begins ICE anew.
+    pub fn is_restarted_by(&self, other: &Plan) -> bool {
+        let (ours, theirs) = (&self.plan.transport, &other.transport);
+        !self.is_of_the_same_transport(other)
+            && (&ours.origin, &ours.fingerprint) == (&theirs.origin, &theirs.fingerprint)
+    }
+
     /// The answer to a later offer of the same connection, if it asks for nothing that was not negotiated: the lines and
     /// directions may be others. `version` counts the answers.
     pub fn answer_again(&self, plan: &Plan, version: u64) -> Option<String> {
@@ -115,7 +122,7 @@ impl Negotiated {
         for (m_line, (line, served)) in plan.lines.iter().zip(&served).enumerate() {
             match served {
                 Some(served) => self.write_served(&mut sdp, line, served, m_line == plan.transport.m_line),
-                None => write_rejected(&mut sdp, line),
+                None => self.write_rejected(&mut sdp, line),
             }
         }
         sdp
@@ -183,6 +190,21 @@ impl Negotiated {
             sdp.push_str("a=end-of-candidates\r\n");
         }
     }
+
+    /// With the transport of the others, which is not used but which webrtcbin and aiortc look for in every line.
+    fn write_rejected(&self, sdp: &mut String, line: &Line) {
+        let Line { kind, protocol, formats, .. } = line;
+        let _ = write!(sdp, "m={kind} 0 {protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\n{}", mid(line));
+        if kind == "video" || kind == "audio" {
+            sdp.push_str("a=inactive\r\na=rtcp-mux\r\n");
+        }
+        let transport = ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:"];
+        let is_transport = |text: &&String| transport.iter().any(|name| text.starts_with(name));
+        let transport = self.sections.iter().take(1).flat_map(|(_, section)| section.iter().filter(is_transport));
+        for text in line.repeated.iter().chain(transport) {
+            let _ = write!(sdp, "{text}\r\n");
+        }
+    }
 }
 
 /// An m-line of an answer that is not rejected.
@@ -195,14 +217,6 @@ struct Served<'a> {
 
 fn mid(line: &Line) -> String {
     line.mid.as_ref().map(|mid| format!("a=mid:{mid}\r\n")).unwrap_or_default()
-}
-
-fn write_rejected(sdp: &mut String, line: &Line) {
-    let Line { kind, protocol, formats, .. } = line;
-    let _ = write!(sdp, "m={kind} 0 {protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\n{}", mid(line));
-    if kind == "video" || kind == "audio" {
-        sdp.push_str("a=inactive\r\n");
-    }
 }
 
 #[cfg(test)]

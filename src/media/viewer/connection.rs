@@ -32,6 +32,8 @@ const WAITING_PACKETS: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Mutex<Stream>,
+    /// What the metrics were told last.
+    sampled: Mutex<ViewerStats>,
     pub webrtc: gst::Element,
     pub inbound: Arc<Inbound>,
     /// Only to be dropped: it ends the pipeline.
@@ -133,7 +135,7 @@ impl Connection {
         }
         let agent = webrtc.property::<gst::glib::Object>("ice-agent");
         only_udp(&agent);
-        for address in &ice.local_addresses {
+        for address in ice.gathered_on() {
             agent.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]);
         }
         retransmit_video(&webrtc);
@@ -146,7 +148,7 @@ impl Connection {
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
         publisher.viewers.fetch_add(1, Ordering::Relaxed);
         let stream = Mutex::new(Stream { is_joined: false, video, audio });
-        Ok(Self { stream, webrtc, inbound, _pipeline: pipeline, publisher })
+        Ok(Self { stream, sampled: Mutex::default(), webrtc, inbound, _pipeline: pipeline, publisher })
     }
 
     /// webrtcbin's answer to an offer of ours.
@@ -233,6 +235,23 @@ impl Connection {
         Some(stats)
     }
 
+    /// Tells the metrics what has come since the last time.
+    pub async fn sample(&self) {
+        if let Some(stats) = self.stats().await {
+            if let Some(ms) = stats.round_trip_ms {
+                crate::metrics::viewer_round_trip(std::time::Duration::from_secs_f64(ms.max(0.0) / 1000.0));
+            }
+            self.count(stats);
+        }
+    }
+
+    fn count(&self, stats: ViewerStats) {
+        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = u64::try_from(stats.packets_lost - sampled.packets_lost).unwrap_or(0);
+        crate::metrics::viewer_sent(stats.pushed - sampled.pushed, stats.dropped - sampled.dropped, lost);
+        *sampled = ViewerStats { packets_lost: stats.packets_lost.max(sampled.packets_lost), ..stats };
+    }
+
     #[cfg(test)]
     pub fn video_source(&self) -> gstreamer_app::AppSrc {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner).video.as_ref().unwrap().source.clone()
@@ -241,6 +260,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // Without the reports of a pipeline that may be gone.
+        let packets_lost = self.sampled.lock().unwrap_or_else(PoisonError::into_inner).packets_lost;
+        self.count(ViewerStats { packets_lost, ..self.counters() });
         self.publisher.viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use crate::ids::ViewerId;
 use crate::media::pipeline::BusReport;
+use crate::media::selftest::describe;
 use crate::signalling::{IceCandidate, PeerEvent};
 
 /// How long the answer waits for our host candidates; they are there in a few milliseconds, those from STUN trickle.
@@ -25,6 +26,8 @@ const GATHERING_TIME: Duration = Duration::from_millis(150);
 pub const RECONNECT_TIME: Duration = Duration::from_secs(6);
 /// Candidates waiting to be sent; a machine with many addresses has a few dozen, and one lost of so many is no loss.
 const CANDIDATES: usize = 64;
+/// How often a viewer's counts and RTCP reports go into the metrics.
+const SAMPLED: Duration = Duration::from_secs(10);
 
 /// What webrtcbin's and the bus's callbacks hold.
 #[derive(Clone, Debug)]
@@ -82,13 +85,18 @@ impl Reports {
         match report {
             // A browser that closes with a data channel open ends its SCTP association with an error. Nothing is lost.
             BusReport::Error { element, .. } if element.contains("sctp") => {}
-            BusReport::Error { element, message } => {
-                self.failure.send_replace(Some(format!("{element}: {message}")));
-            }
-            BusReport::EndOfStream => {
-                self.failure.send_replace(Some("the session's stream ended".to_owned()));
-            }
+            BusReport::Error { element, message } => self.fail(describe(&element, &message)),
+            BusReport::EndOfStream => self.fail("the session's stream ended".to_owned()),
         }
+    }
+
+    /// The first failure is the reason; those after it are what it stopped.
+    fn fail(&self, reason: String) {
+        self.failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            failure.get_or_insert(reason);
+            is_first
+        });
     }
 }
 
@@ -127,6 +135,8 @@ impl Inbox {
         // How long a peer may take to connect is the signalling's to say.
         let mut lost: Option<Instant> = None;
         let (mut told_gathered, mut told_connected) = (false, false);
+        let mut samples = tokio::time::interval_at(Instant::now() + SAMPLED, SAMPLED);
+        samples.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let reason = loop {
             let at = lost.unwrap_or_else(|| Instant::now() + RECONNECT_TIME);
             tokio::select! {
@@ -176,6 +186,11 @@ impl Inbox {
                                 break reason.to_owned();
                             }
                         }
+                    }
+                }
+                _ = samples.tick(), if told_connected => {
+                    if let Some(connection) = connection.upgrade() {
+                        connection.sample().await;
                     }
                 }
                 () = tokio::time::sleep_until(at), if lost.is_some() => break "the connection was lost".to_owned(),

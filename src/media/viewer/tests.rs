@@ -169,7 +169,13 @@ async fn a_viewer_that_offers_again_is_answered_without_a_break_and_may_pause() 
     while browser.decoded.try_recv().is_ok() {}
     assert!(viewer.renegotiate(&offer).unwrap().is_ok());
     browser.decoded("video", 5).await;
-    assert!(viewer.renegotiate(&offer.replace("a=ice-ufrag:", "a=ice-ufrag:x")).is_none(), "ICE begins anew");
+    let restart = offer.replace("a=ice-ufrag:", "a=ice-ufrag:x");
+    let refused = viewer.renegotiate(&restart).unwrap().unwrap_err();
+    assert!(refused.message.contains("ICE restart"), "{refused}");
+    let origin = offer.lines().find(|line| line.starts_with("o=")).unwrap();
+    let another = restart.replace(origin, "o=- 77 1 IN IP4 127.0.0.1");
+    assert!(viewer.renegotiate(&another).is_none(), "of another connection");
+    browser.decoded("video", 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,6 +64,12 @@ fn an_answer_has_the_lines_of_its_offer_in_their_order() {
     let sound = answer.split("m=").nth(3).unwrap();
     assert!(sound.contains("a=candidate:1 1 UDP 1 10.0.0.1 4000 typ host\r\na=end-of-candidates\r\n"), "{answer}");
     assert_eq!(answer.matches("a=candidate").count(), 1);
+    for section in answer.split("m=").skip(1) {
+        for needed in ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:"] {
+            assert_eq!(section.matches(needed).count(), 1, "{section}");
+        }
+        assert!(section.contains("a=rtcp-mux") != section.starts_with("application"), "{section}");
+    }
 }
 
 #[test]
@@ -151,6 +157,10 @@ fn another_ufrag_password_or_certificate_is_another_connection() {
     for name in ["a=ice-ufrag:", "a=ice-pwd:"] {
         assert!(!is_same(&CHROMIUM.replace(value(name), &format!("{}x", value(name)))), "{name}");
     }
+    let restarts = |offer: &str| first.is_restarted_by(&plan(offer, &[Codec::H264], false).unwrap());
+    let restart = CHROMIUM.replace("a=ice-ufrag:", "a=ice-ufrag:x");
+    assert!(restarts(&restart) && !restarts(CHROMIUM));
+    assert!(!restarts(&restart.replacen("o=- ", "o=- 1", 1)), "of another RTCPeerConnection with the same certificate");
     let bytes = value("a=fingerprint:sha-256 ");
     assert!(!is_same(&CHROMIUM.replace(bytes, &vec!["00"; 32].join(":"))));
 }
