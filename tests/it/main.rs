@@ -10,6 +10,7 @@ mod echo;
 mod fetch;
 mod film;
 mod flood;
+mod foreign_peer;
 mod full_size;
 mod hearing;
 mod hub;
