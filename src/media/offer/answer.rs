@@ -174,7 +174,7 @@ impl Negotiated {
                 name,
                 "" | "mid" | "sendrecv" | "sendonly" | "recvonly" | "inactive" | "candidate" | "end-of-candidates"
             );
-            !is_written_here && !(names_profile && text.starts_with(&parameters))
+            !(is_written_here || names_profile && text.starts_with(&parameters))
         };
         for text in section.iter().filter(is_ours) {
             let _ = write!(sdp, "{text}\r\n");

@@ -80,7 +80,7 @@ fn with_every_kind_of_candidate(number: usize) -> String {
     let parts = Parts::of(CHROMIUM);
     let camera = parts.video.replace("a=mid:0", "a=mid:cam").replace("a=recvonly", "a=sendonly");
     let data = format!("{APPLICATION}{lines}")
-        .replace("m=application 9", if number % 2 == 0 { "m=application 9" } else { "m=application 0" });
+        .replace("m=application 9", if number.is_multiple_of(2) { "m=application 9" } else { "m=application 0" });
     let sections = [&camera, &parts.video, &lines, &parts.audio, &lines, &data];
     let sections: Vec<&str> = sections.into_iter().map(String::as_str).collect();
     let offer = parts.join(&sections, &["cam", "0", "1", "data"]);
