@@ -61,7 +61,7 @@ async def main(url):
     def camera_last(pc): recv(pc, "audio", "video"); pc.addTransceiver(VideoStreamTrack(), direction="sendonly")
     def data(pc): pc.createDataChannel("x"); recv(pc, "video", "audio")
     def mic(pc): pc.addTransceiver("video", direction="recvonly"); pc.addTransceiver(AudioStreamTrack(), direction="sendrecv")
-    def mic_apart(pc): pc.addTransceiver(AudioStreamTrack(), direction="sendonly"); recv(pc, "video", "audio")
+    # Not a microphone on a line of its own: aiortc 1.16 waits for the transport of a rejected line for ever.
     def both(pc): pc.addTransceiver(VideoStreamTrack(), direction="sendrecv"); recv(pc, "audio")
     def two(pc): recv(pc, "video", "video", "audio")
     results = []
@@ -76,7 +76,6 @@ async def main(url):
         ("camera sendrecv", both, ["video", "audio"], lambda s: s),
         ("data channel", data, ["video", "audio"], lambda s: s),
         ("microphone", mic, ["video", "audio"], lambda s: s),
-        ("microphone apart", mic_apart, ["video", "audio"], lambda s: s),
         ("no newline", lambda pc: recv(pc, "video", "audio"), ["video", "audio"], lambda s: s.rstrip()),
         ("lf", lambda pc: recv(pc, "video", "audio"), ["video", "audio"], lambda s: s.replace("\r\n", "\n")),
         ("blank line", lambda pc: recv(pc, "video", "audio"), ["video", "audio"], lambda s: s + "\r\n"),

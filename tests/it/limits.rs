@@ -75,6 +75,18 @@ impl Server {
         }
     }
 
+    /// A client of the one session, as soon as there is a place for its connection.
+    async fn joins(&self) -> Socket {
+        let joined = async {
+            loop {
+                if let Some(socket) = self.join().await {
+                    return socket;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, joined).await.expect("there is a place")
+    }
+
     async fn returns_to(&self, before: (usize, usize)) {
         let back = async {
             let mut look = tokio::time::interval(Duration::from_millis(100));
@@ -122,7 +134,7 @@ async fn outcome(socket: &mut Socket) -> Value {
 async fn is_crowded(server: &Server, scarce: &str) {
     {
         // What is there from the first viewer on for all others.
-        let mut first = server.join().await.unwrap();
+        let mut first = server.joins().await;
         assert_eq!(offer(&mut first).await["type"], "webrtc_answer");
     }
     let before = server.held();
@@ -141,7 +153,7 @@ async fn is_crowded(server: &Server, scarce: &str) {
     assert!(http(&server.address, "/healthz").await.starts_with("HTTP/1.1 200"));
     drop(sockets);
     server.returns_to(before).await;
-    let mut again = server.join().await.unwrap();
+    let mut again = server.joins().await;
     assert_eq!(offer(&mut again).await["type"], "webrtc_answer");
 }
 
