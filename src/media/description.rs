@@ -209,7 +209,7 @@ impl Description {
         let lines: Vec<&str> = self.text.lines().collect();
         let paragraphs = lines.chunk_by(|line, next| !line.trim().is_empty() && !next.trim().is_empty());
         let kept = paragraphs.flat_map(|paragraph| {
-            let is_dropped = paragraph.iter().any(|line| is_absent(line));
+            let is_dropped = paragraph.iter().any(is_absent);
             paragraph.iter().map(move |line| if is_dropped { "" } else { *line })
         });
         let text = kept.collect::<Vec<_>>().join("\n");
