@@ -56,6 +56,8 @@ pub struct Line {
     formats: String,
     /// Not rejected by who wrote it.
     is_open: bool,
+    /// In its BUNDLE group; behind all others if it is in none.
+    place: usize,
     /// What a rejection has to repeat for clients that read one as closely as an answer.
     repeated: Vec<String>,
 }
@@ -315,9 +317,16 @@ impl<'a> Offer<'a> {
             protocol: media.protocol.to_owned(),
             formats: media.formats.to_owned(),
             is_open: media.is_open(),
+            place: self.place(m_line).unwrap_or(usize::MAX),
             repeated: repeated(media),
         };
         self.0.media.iter().enumerate().map(line).collect()
+    }
+
+    /// Of an m-line in its BUNDLE group.
+    fn place(&self, m_line: usize) -> Option<usize> {
+        let mid = self.0.media.get(m_line)?.attribute("mid")?;
+        self.0.bundle_of(mid)?.iter().position(|bundled| *bundled == mid)
     }
 
     fn candidates(&self, lines: &[Line]) -> Vec<String> {

@@ -162,9 +162,9 @@ mod tests {
     #[test]
     fn viewers_are_as_many_as_the_scarcer_of_both_allows() {
         let viewers = |descriptors, threads| Budget::of(Cost { descriptors, threads }).viewers();
-        let first = SESSION + ENCODE;
-        assert_eq!(viewers(first.descriptors + 10 * 5 + 9, 10_000), 5);
-        assert_eq!(viewers(10_000, first.threads + 8 * 3), 3);
+        let (first, each) = (SESSION + ENCODE, VIEWER + CLIENT);
+        assert_eq!(viewers(first.descriptors + each.descriptors * 6 - 1, 10_000), 5);
+        assert_eq!(viewers(10_000, first.threads + each.threads * 3), 3);
         assert_eq!(viewers(3, 3), 0);
     }
 

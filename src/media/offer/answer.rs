@@ -111,8 +111,13 @@ impl Negotiated {
     fn write(&self, plan: &Plan, version: u64) -> String {
         let served: Vec<Option<Served<'_>>> = (0..plan.lines.len()).map(|m_line| self.served(plan, m_line)).collect();
         let mut bundle: Vec<usize> = (0..served.len()).filter(|m_line| served[*m_line].is_some()).collect();
-        // The line that speaks for the bundle comes first in it.
-        bundle.sort_by_key(|m_line| *m_line != plan.transport.m_line);
+        // The line that speaks for the bundle comes first in it: the offer's first one that is not rejected (RFC 9143), be it
+        // paused just now. A browser does not move a connection that stands to another line.
+        bundle.sort_by_key(|m_line| {
+            let is_microphone = served[*m_line].as_ref().is_some_and(|served| served.purpose == Purpose::Microphone);
+            (is_microphone, plan.lines.get(*m_line).map(|line| line.place), *m_line)
+        });
+        let speaker = bundle.first().copied();
         let mids = bundle.iter().filter_map(|m_line| plan.lines.get(*m_line)?.mid.as_deref());
         let mids: String = mids.map(|mid| format!(" {mid}")).collect();
         let mut sdp = format!("v=0\r\no=- 1 {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
@@ -121,7 +126,7 @@ impl Negotiated {
         }
         for (m_line, (line, served)) in plan.lines.iter().zip(&served).enumerate() {
             match served {
-                Some(served) => self.write_served(&mut sdp, line, served, m_line == plan.transport.m_line),
+                Some(served) => self.write_served(&mut sdp, line, served, speaker == Some(m_line)),
                 None => self.write_rejected(&mut sdp, line),
             }
         }

@@ -8,8 +8,7 @@ use crate::media::testing::sdp::{APPLICATION, CHROMIUM, Parts};
 use crate::media::testing::{Browser, PATIENCE, Stage, join, until_connected};
 use crate::media::{Cost, PEER_COST, SESSION_COST};
 
-/// Set in the process that the test starts for itself.
-const ALONE: &str = "MOUTHPIECE_STRANGERS";
+/// The limit.
 const DESCRIPTORS: u64 = 512;
 const OFFERS: usize = 200;
 const SOURCES: u32 = 300;
@@ -175,18 +174,18 @@ async fn strangers() {
     settles(allowed(base), "sources").await;
 }
 
+/// A process of its own has the limit, and ends at the first GLib critical.
 #[test]
 fn strangers_leave_nothing_behind_under_a_small_limit_of_descriptors() {
-    if std::env::var_os(ALONE).is_some() {
-        let limit = rustix::process::Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
-        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    if rustix::process::getrlimit(rustix::process::Resource::Nofile).current == Some(DESCRIPTORS) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         return runtime.block_on(strangers());
     }
     let name = "media::viewer::strangers::strangers_leave_nothing_behind_under_a_small_limit_of_descriptors";
-    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-    let alone = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "1").env("G_DEBUG", "fatal-criticals");
-    let ran = alone.output().unwrap();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &DESCRIPTORS.to_string()]);
+    limited.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
+    let ran = limited.env("G_DEBUG", "fatal-criticals").output().unwrap();
     eprintln!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{}", ran.status);
 }
