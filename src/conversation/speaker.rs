@@ -105,7 +105,7 @@ impl Speaker {
             self.active.ended_unheard(utterance);
         } else if self.driver.end_utterance(utterance, &progress.cancelled).await.is_err() {
             // All turns of the session end with playout's events.
-            tracing::warn!("playout has ended");
+            tracing::debug!("the session closes");
         }
     }
 
