@@ -28,6 +28,8 @@ pub struct Plan {
     pub microphone: Option<Track>,
     /// Every m-line, in the offer's order.
     pub lines: Vec<Line>,
+    /// The m-lines of the BUNDLE group that is served, in its order; none where the offer has no group.
+    bundle: Vec<usize>,
     pub transport: Transport,
     /// Candidates that came within the offer.
     pub candidates: Vec<String>,
@@ -56,8 +58,9 @@ pub struct Line {
     formats: String,
     /// Not rejected by who wrote it.
     is_open: bool,
-    /// In its BUNDLE group; behind all others if it is in none.
-    place: usize,
+    /// Media that could go by the one transport. It is not rejected but answered `inactive` where nothing goes by it: that
+    /// stops no transceiver, and aiortc waits for ever for a transport that it made for a rejected line.
+    may_idle: bool,
     /// What a rejection has to repeat for clients that read one as closely as an answer.
     repeated: Vec<String>,
 }
@@ -122,13 +125,19 @@ pub fn plan(sdp: &str, codecs: &[Codec], listens: bool) -> Result<Plan, OpenPeer
     offer.check_unambiguous(video.as_ref(), codec.encoding_name(), &used)?;
     offer.check_unambiguous(audio.as_ref(), "opus", &used)?;
     offer.check_unambiguous(microphone.as_ref(), "opus", &used)?;
-    let transport = offer.transport(&ours)?;
+    let bundle = ours.first().map(|track| offer.bundle(track.m_line)).unwrap_or_default();
+    let means = [(&video, codec.encoding_name()), (&audio, "opus"), (&microphone, "opus")];
+    let means = means.into_iter().filter_map(|(track, codec)| Some((track.as_ref()?, codec)));
+    let means: Vec<(&Track, &str)> = means.collect();
+    let may_idle = |m_line: usize| bundle.contains(&m_line) && offer.may_idle(m_line, &means);
+    let is_answered = |m_line: usize| used.contains(&m_line) || may_idle(m_line);
+    let transport = offer.transport(&ours, &bundle, is_answered)?;
+    let lines = offer.lines(&transport, &bundle, may_idle);
     // A microphone outside of the bundle could not come in; the rest goes on without it.
-    let bundled = offer.bundle(transport.m_line);
-    let microphone = microphone.filter(|track| bundled.contains(&track.m_line));
-    let lines = offer.lines(&transport, &bundled);
+    let is_bundled = |m_line: usize| m_line == transport.m_line || bundle.contains(&m_line);
+    let microphone = microphone.filter(|track| is_bundled(track.m_line));
     let candidates = offer.candidates(&lines);
-    Ok(Plan { codec, video, audio, microphone, lines, transport, candidates })
+    Ok(Plan { codec, video, audio, microphone, lines, bundle, transport, candidates })
 }
 
 /// `H264 or VP8`
@@ -214,10 +223,7 @@ impl<'a> Offer<'a> {
     fn check_unambiguous(&self, track: Option<&Track>, codec: &str, used: &[usize]) -> Result<(), OpenPeerError> {
         let Some(track) = track else { return Ok(()) };
         for (m_line, media) in self.0.media.iter().enumerate().filter(|(m_line, _)| used.contains(m_line)) {
-            let names = media.encodings(track.payload_type);
-            let differs = names.iter().any(|name| !name.eq_ignore_ascii_case(codec));
-            let listed = media.payload_types.contains(&track.payload_type);
-            if differs || (listed && m_line != track.m_line && names.is_empty()) {
+            if means_another(media, track.payload_type, codec) {
                 return Err(bad(format!(
                     "payload type {} is {codec} in m-line {} and something else in m-line {m_line}",
                     track.payload_type, track.m_line
@@ -227,8 +233,28 @@ impl<'a> Offer<'a> {
         Ok(())
     }
 
+    /// Whether nothing that an m-line says stands against answering it without using it.
+    fn may_idle(&self, m_line: usize, means: &[(&Track, &str)]) -> bool {
+        self.0.media.get(m_line).is_some_and(|media| {
+            let has_name = media.attribute("mid").is_some_and(is_token);
+            let is_medium = matches!(media.kind, "video" | "audio") && is_secure_rtp(media) && media.is_open();
+            let is_clear = means.iter().all(|(track, codec)| !means_another(media, track.payload_type, codec));
+            has_name && is_medium && is_clear
+        })
+    }
+
     /// ICE, DTLS and one bundle: without them no connection could form.
-    fn transport(&self, tracks: &[&Track]) -> Result<Transport, OpenPeerError> {
+    fn transport(
+        &self,
+        tracks: &[&Track],
+        bundle: &[usize],
+        is_answered: impl Fn(usize) -> bool,
+    ) -> Result<Transport, OpenPeerError> {
+        let m_line = self.speaker(tracks, bundle, is_answered)?;
+        let speaker = self.0.media.get(m_line).ok_or_else(|| bad("the offer has no m-line to connect by"))?;
+        // In later offers the line that comes first may be paused, and the others need not repeat what it says (RFC 9143).
+        let others = bundle.iter().filter_map(|m_line| self.0.media.get(*m_line)).filter(|media| media.is_open());
+        let bundled: Vec<&Media<'a>> = std::iter::once(speaker).chain(others).collect();
         for track in tracks {
             let Some(media) = self.0.media.get(track.m_line) else { continue };
             let named = named(track.m_line, media);
@@ -244,28 +270,30 @@ impl<'a> Offer<'a> {
                     "{named} lists payload type {unmapped} without an a=rtpmap: the SDP was cut off"
                 )));
             }
-            if media.attribute("rtcp-mux").is_none() {
+            // What is said once for the bundle is left out together, so that a line that was cut off is not taken for one.
+            let is_said_elsewhere = media.attribute("ice-ufrag").is_none();
+            let said = bundled.iter().filter(|_| is_said_elsewhere).any(|media| media.attribute("rtcp-mux").is_some());
+            if media.attribute("rtcp-mux").is_none() && !said {
                 return Err(bad(format!("{named} has no a=rtcp-mux")));
             }
             if media.attribute("mid").is_some_and(|mid| !is_token(mid) || mid.len() > 64) {
                 return Err(bad(format!("{named} has an a=mid that is no name")));
             }
         }
-        let m_line = self.speaker(tracks)?;
-        let media = self.0.media.get(m_line).ok_or_else(|| bad("the offer has no m-line to connect by"))?;
-        let named = named(m_line, media);
+        let named = named(m_line, speaker);
         let find = |name: &str, least: usize| {
             let is_usable = |value: &&str| {
                 (least..=256).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic())
             };
-            self.0.inherited(media, name).filter(is_usable).map(str::to_owned)
+            bundled.iter().find_map(|media| self.0.inherited(media, name).filter(is_usable)).map(str::to_owned)
         };
         let (Some(ufrag), Some(password)) = (find("ice-ufrag", 4), find("ice-pwd", 22)) else {
             return Err(bad(format!("{named} has no usable a=ice-ufrag and a=ice-pwd")));
         };
-        let fingerprint = strongest(&self.0.all_inherited(media, "fingerprint"))
-            .ok_or_else(|| bad(format!("{named} has no usable a=fingerprint of its DTLS certificate")))?;
-        let setup = match self.0.inherited(media, "setup") {
+        let fingerprint = bundled.iter().find_map(|media| strongest(&self.0.all_inherited(media, "fingerprint")));
+        let fingerprint =
+            fingerprint.ok_or_else(|| bad(format!("{named} has no usable a=fingerprint of its DTLS certificate")))?;
+        let setup = match bundled.iter().find_map(|media| self.0.inherited(media, "setup")) {
             Some("actpass") => "actpass",
             Some("passive") => "passive",
             Some("active") => "active",
@@ -274,59 +302,50 @@ impl<'a> Offer<'a> {
         Ok(Transport { m_line, origin: self.0.origin.clone(), ufrag, password, fingerprint, setup })
     }
 
-    /// The m-line that speaks for the bundle: of those that carry our tracks the first one in it (RFC 9143).
-    fn speaker(&self, tracks: &[&Track]) -> Result<usize, OpenPeerError> {
-        let mid = |m_line: usize| self.0.media.get(m_line).and_then(|media| media.attribute("mid"));
+    /// The m-line that speaks for the bundle: of those that are answered the first one in it (RFC 9143). Firefox connects
+    /// anew where the answer names another.
+    fn speaker(
+        &self,
+        tracks: &[&Track],
+        bundle: &[usize],
+        is_answered: impl Fn(usize) -> bool,
+    ) -> Result<usize, OpenPeerError> {
         let [first, others @ ..] = tracks else { return Err(bad("the offer has no m-line to connect by")) };
-        let bundle = mid(first.m_line).and_then(|mid| self.0.bundle_of(mid));
-        if others.is_empty() && bundle.is_none() {
+        if others.is_empty() && bundle.is_empty() {
             // One medium needs no bundle.
             return Ok(first.m_line);
         }
-        let place = |m_line: usize| {
-            let mid = mid(m_line)?;
-            bundle.as_ref()?.iter().position(|bundled| *bundled == mid)
-        };
-        let placed = tracks.iter().map(|track| {
-            place(track.m_line).map(|place| (place, track.m_line)).ok_or_else(|| {
-                let named = self.0.media.get(track.m_line).map(|media| named(track.m_line, media)).unwrap_or_default();
-                bad(format!("{named} is not in a=group:BUNDLE: use bundlePolicy 'max-bundle' or 'balanced'"))
-            })
-        });
-        let placed = placed.collect::<Result<Vec<_>, _>>()?;
-        Ok(placed.into_iter().min().map_or(first.m_line, |(_, m_line)| m_line))
+        if let Some(apart) = tracks.iter().find(|track| !bundle.contains(&track.m_line)) {
+            let named = self.0.media.get(apart.m_line).map(|media| named(apart.m_line, media)).unwrap_or_default();
+            return Err(bad(format!("{named} is not in a=group:BUNDLE: use bundlePolicy 'max-bundle' or 'balanced'")));
+        }
+        Ok(bundle.iter().copied().find(|m_line| is_answered(*m_line)).unwrap_or(first.m_line))
     }
 
-    /// The m-lines that share a transport with this one.
+    /// The m-lines that share a transport with this one, in the order of their group, if there is one.
     fn bundle(&self, m_line: usize) -> Vec<usize> {
-        let mid = |m_line: usize| self.0.media.get(m_line).and_then(|media| media.attribute("mid"));
-        let bundle = mid(m_line).and_then(|mid| self.0.bundle_of(mid)).unwrap_or_default();
-        let is_in = |other: &usize| *other == m_line || mid(*other).is_some_and(|mid| bundle.contains(&mid));
-        (0..self.0.media.len()).filter(is_in).collect()
+        let mid = |media: &Media<'a>| media.attribute("mid");
+        let group = self.0.media.get(m_line).and_then(mid).and_then(|mid| self.0.bundle_of(mid)).unwrap_or_default();
+        let place = |bundled: &str| self.0.media.iter().position(|media| mid(media) == Some(bundled));
+        group.into_iter().filter_map(place).collect()
     }
 
-    fn lines(&self, transport: &Transport, bundle: &[usize]) -> Vec<Line> {
+    fn lines(&self, transport: &Transport, bundle: &[usize], may_idle: impl Fn(usize) -> bool) -> Vec<Line> {
         let line = |(m_line, media): (usize, &Media<'a>)| Line {
             mid: media.attribute("mid").filter(|mid| is_token(mid)).map(str::to_owned),
             // Whoever offers several transports at once gathers for each; only one of them is used.
             is_bundled: match self.0.inherited(media, "ice-ufrag") {
                 Some(ufrag) => ufrag == transport.ufrag,
-                None => bundle.contains(&m_line),
+                None => m_line == transport.m_line || bundle.contains(&m_line),
             },
             kind: media.kind.to_owned(),
             protocol: media.protocol.to_owned(),
             formats: media.formats.to_owned(),
             is_open: media.is_open(),
-            place: self.place(m_line).unwrap_or(usize::MAX),
+            may_idle: may_idle(m_line),
             repeated: repeated(media),
         };
         self.0.media.iter().enumerate().map(line).collect()
-    }
-
-    /// Of an m-line in its BUNDLE group.
-    fn place(&self, m_line: usize) -> Option<usize> {
-        let mid = self.0.media.get(m_line)?.attribute("mid")?;
-        self.0.bundle_of(mid)?.iter().position(|bundled| *bundled == mid)
     }
 
     fn candidates(&self, lines: &[Line]) -> Vec<String> {
@@ -339,6 +358,13 @@ impl<'a> Offer<'a> {
             .take(MAX_CANDIDATES)
             .collect()
     }
+}
+
+/// Whether a payload type is another codec's in this m-line, or nobody says whose.
+fn means_another(media: &Media<'_>, payload_type: u8, codec: &str) -> bool {
+    let names = media.encodings(payload_type);
+    let is_listed = media.payload_types.contains(&payload_type);
+    names.iter().any(|name| !name.eq_ignore_ascii_case(codec)) || (is_listed && names.is_empty())
 }
 
 /// Which codecs its payload types are, or where its data channels are.

@@ -1,7 +1,8 @@
 //! The real program in one process, a real Chromium in another, and what a person would see and hear between them.
 //!
 //! A binary of its own, so that cargo runs it after the other tests and not beside them: playing in real time on two
-//! cores needs both. It needs `chromium` on the PATH and links nothing of the library.
+//! cores needs both. It needs `chromium` on the PATH and links nothing of the library. Firefox is asked for by hand:
+//! `cargo test --release --test browser -- --ignored firefox`.
 //!
 //! Figures: `cargo test --release --test browser -- --ignored --nocapture --test-threads=1`.
 
@@ -18,6 +19,7 @@ mod captions;
 mod chromium;
 mod codecs;
 mod figures;
+mod firefox;
 mod hearing;
 mod latency;
 mod leaving;

@@ -7,7 +7,7 @@ Needs aiortc and websockets from PyPI. Exits with 1 if anything does not come.
 """
 import asyncio, json, sys
 import websockets
-from aiortc import RTCPeerConnection, RTCSessionDescription, RTCConfiguration
+from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 async def message(ws, kinds, timeout=20):
@@ -16,7 +16,9 @@ async def message(ws, kinds, timeout=20):
         if m["type"] in kinds: return m
 
 async def case(url, name, build, expect, edit=lambda s: s):
-    pc = RTCPeerConnection()
+    # By default aiortc shares a transport by kind, and forgets the second line of two kinds when all share one.
+    policy = RTCBundlePolicy.MAX_BUNDLE if "max-bundle" in name else RTCBundlePolicy.BALANCED
+    pc = RTCPeerConnection(RTCConfiguration(bundlePolicy=policy))
     got = {"video": asyncio.Event(), "audio": asyncio.Event()}
     tasks = []
     @pc.on("track")
@@ -61,7 +63,13 @@ async def main(url):
     def camera_last(pc): recv(pc, "audio", "video"); pc.addTransceiver(VideoStreamTrack(), direction="sendonly")
     def data(pc): pc.createDataChannel("x"); recv(pc, "video", "audio")
     def mic(pc): pc.addTransceiver("video", direction="recvonly"); pc.addTransceiver(AudioStreamTrack(), direction="sendrecv")
-    # Not a microphone on a line of its own: aiortc 1.16 waits for the transport of a rejected line for ever.
+    def mic_apart(pc): pc.addTransceiver(AudioStreamTrack(), direction="sendonly"); recv(pc, "video", "audio")
+    def mic_behind(pc): recv(pc, "video", "audio"); pc.addTransceiver(AudioStreamTrack(), direction="sendonly")
+    def camera_then_sound(pc): pc.addTransceiver(VideoStreamTrack(), direction="sendonly"); recv(pc, "audio", "video")
+    def mic_camera(pc):
+        pc.addTransceiver(AudioStreamTrack(), direction="sendonly")
+        pc.addTransceiver(VideoStreamTrack(), direction="sendonly")
+        recv(pc, "audio", "video")
     def both(pc): pc.addTransceiver(VideoStreamTrack(), direction="sendrecv"); recv(pc, "audio")
     def two(pc): recv(pc, "video", "video", "audio")
     results = []
@@ -76,6 +84,11 @@ async def main(url):
         ("camera sendrecv", both, ["video", "audio"], lambda s: s),
         ("data channel", data, ["video", "audio"], lambda s: s),
         ("microphone", mic, ["video", "audio"], lambda s: s),
+        ("microphone apart", mic_apart, ["video", "audio"], lambda s: s),
+        ("microphone apart, max-bundle", mic_apart, ["video", "audio"], lambda s: s),
+        ("microphone behind", mic_behind, ["video", "audio"], lambda s: s),
+        ("camera, sound, picture", camera_then_sound, ["video", "audio"], lambda s: s),
+        ("microphone and camera first, max-bundle", mic_camera, ["video", "audio"], lambda s: s),
         ("no newline", lambda pc: recv(pc, "video", "audio"), ["video", "audio"], lambda s: s.rstrip()),
         ("lf", lambda pc: recv(pc, "video", "audio"), ["video", "audio"], lambda s: s.replace("\r\n", "\n")),
         ("blank line", lambda pc: recv(pc, "video", "audio"), ["video", "audio"], lambda s: s + "\r\n"),

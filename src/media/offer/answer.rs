@@ -76,14 +76,26 @@ impl Negotiated {
     /// Whether another offer comes from the very connection that this is of: neither ICE nor DTLS begins anew.
     pub fn is_of_the_same_transport(&self, other: &Plan) -> bool {
         let (ours, theirs) = (&self.plan.transport, &other.transport);
-        (&ours.ufrag, &ours.password, &ours.fingerprint) == (&theirs.ufrag, &theirs.password, &theirs.fingerprint)
+        ours.fingerprint == theirs.fingerprint && !self.has_other_credentials(other)
+    }
+
+    fn has_other_credentials(&self, other: &Plan) -> bool {
+        let (ours, theirs) = (&self.plan.transport, &other.transport);
+        (&ours.ufrag, &ours.password) != (&theirs.ufrag, &theirs.password)
+    }
+
+    /// Whether the line that spoke for the bundle still does. Where it is stopped, Firefox begins ICE and DTLS anew with
+    /// the same ufrag, and Chromium goes on.
+    pub fn keeps_its_speaker(&self, other: &Plan) -> bool {
+        let m_line = self.plan.transport.m_line;
+        let mid = self.plan.lines.get(m_line).and_then(|line| line.mid.as_ref());
+        other.lines.get(m_line).is_some_and(|line| line.is_open && line.mid.as_ref() == mid)
     }
 
     /// Whether an offer of another transport is of the same RTCPeerConnection after all: it begins ICE anew.
     pub fn is_restarted_by(&self, other: &Plan) -> bool {
         let (ours, theirs) = (&self.plan.transport, &other.transport);
-        !self.is_of_the_same_transport(other)
-            && (&ours.origin, &ours.fingerprint) == (&theirs.origin, &theirs.fingerprint)
+        self.has_other_credentials(other) && (&ours.origin, &ours.fingerprint) == (&theirs.origin, &theirs.fingerprint)
     }
 
     /// The answer to a later offer of the same connection, if it asks for nothing that was not negotiated: the lines and
@@ -110,15 +122,15 @@ impl Negotiated {
 
     fn write(&self, plan: &Plan, version: u64) -> String {
         let served: Vec<Option<Served<'_>>> = (0..plan.lines.len()).map(|m_line| self.served(plan, m_line)).collect();
-        let mut bundle: Vec<usize> = (0..served.len()).filter(|m_line| served[*m_line].is_some()).collect();
-        // The line that speaks for the bundle comes first in it: the offer's first one that is not rejected (RFC 9143), be it
-        // paused just now. A browser does not move a connection that stands to another line.
-        bundle.sort_by_key(|m_line| {
-            let is_microphone = served[*m_line].as_ref().is_some_and(|served| served.purpose == Purpose::Microphone);
-            (is_microphone, plan.lines.get(*m_line).map(|line| line.place), *m_line)
-        });
-        let speaker = bundle.first().copied();
-        let mids = bundle.iter().filter_map(|m_line| plan.lines.get(*m_line)?.mid.as_deref());
+        // In the offer's order: whichever line comes first speaks for the bundle, be it one that nothing goes by.
+        let line = |m_line: &usize| plan.lines.get(*m_line).zip(served.get(*m_line));
+        let is_answered =
+            |m_line: &&usize| line(m_line).is_some_and(|(line, served)| served.is_some() || line.may_idle);
+        // A line alone is a bundle of its own even if its offer has none: browsers make one of it and miss it in the answer.
+        let alone = plan.bundle.is_empty().then_some(&plan.transport.m_line);
+        let bundle: Vec<&usize> = plan.bundle.iter().chain(alone).filter(is_answered).collect();
+        let speaker = bundle.first().map_or(plan.transport.m_line, |m_line| **m_line);
+        let mids = bundle.iter().filter_map(|m_line| plan.lines.get(**m_line)?.mid.as_deref());
         let mids: String = mids.map(|mid| format!(" {mid}")).collect();
         let mut sdp = format!("v=0\r\no=- 1 {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
         if !mids.is_empty() {
@@ -126,8 +138,11 @@ impl Negotiated {
         }
         for (m_line, (line, served)) in plan.lines.iter().zip(&served).enumerate() {
             match served {
-                Some(served) => self.write_served(&mut sdp, line, served, speaker == Some(m_line)),
-                None => self.write_rejected(&mut sdp, line),
+                Some(served) => self.write_served(&mut sdp, line, served),
+                None => self.write_unused(&mut sdp, line),
+            }
+            if m_line == speaker {
+                self.write_candidates(&mut sdp);
             }
         }
         sdp
@@ -155,7 +170,7 @@ impl Negotiated {
 
     /// A line that was served and for which the client wants nothing just now: rejecting it would end it for good.
     fn paused<'a>(&'a self, plan: &Plan, m_line: usize) -> Option<(Purpose, &'a Track, &'static str)> {
-        let line = plan.lines.get(m_line).filter(|line| line.is_open && line.mid.is_some())?;
+        let line = plan.lines.get(m_line).filter(|line| line.is_open && plan.bundle.contains(&m_line))?;
         let was = |track: &Track| self.plan.lines.get(track.m_line).is_some_and(|before| before.mid == line.mid);
         let found = self.plan.sections().into_iter().find(|(_, track)| was(track));
         found.map(|(purpose, track)| (purpose, track, "inactive"))
@@ -165,7 +180,7 @@ impl Negotiated {
         self.sections.iter().find(|(of, _)| *of == purpose).map(|(_, section)| section.as_slice())
     }
 
-    fn write_served(&self, sdp: &mut String, line: &Line, served: &Served<'_>, speaks: bool) {
+    fn write_served(&self, sdp: &mut String, line: &Line, served: &Served<'_>) {
         let Served { purpose, track, direction, section } = served;
         let (payload_type, kind, protocol) = (track.payload_type, &line.kind, &line.protocol);
         let rtx = track.rtx.map(|rtx| format!(" {rtx}")).unwrap_or_default();
@@ -188,18 +203,23 @@ impl Negotiated {
             // webrtcbin leaves out the profile, and without one browsers take the answer for another codec than theirs.
             let _ = write!(sdp, "{parameters}{}\r\n", h264_parameters(track.profile.as_deref()));
         }
-        for candidate in self.candidates.iter().filter(|_| speaks) {
+    }
+
+    fn write_candidates(&self, sdp: &mut String) {
+        for candidate in &self.candidates {
             let _ = write!(sdp, "a={}\r\n", candidate.trim_start_matches("a="));
         }
-        if speaks && self.complete {
+        if self.complete {
             sdp.push_str("a=end-of-candidates\r\n");
         }
     }
 
-    /// With the transport of the others, which is not used but which webrtcbin and aiortc look for in every line.
-    fn write_rejected(&self, sdp: &mut String, line: &Line) {
+    /// Rejected, or in the bundle without anything to go by it. With the transport of the others, which webrtcbin and
+    /// aiortc look for in rejected lines too.
+    fn write_unused(&self, sdp: &mut String, line: &Line) {
         let Line { kind, protocol, formats, .. } = line;
-        let _ = write!(sdp, "m={kind} 0 {protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\n{}", mid(line));
+        let port = if line.may_idle { 9 } else { 0 };
+        let _ = write!(sdp, "m={kind} {port} {protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\n{}", mid(line));
         if kind == "video" || kind == "audio" {
             sdp.push_str("a=inactive\r\na=rtcp-mux\r\n");
         }

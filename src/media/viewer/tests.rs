@@ -97,10 +97,13 @@ async fn answered(stage: &Stage, offer: &str, listens: bool) -> Result<String, O
     let microphone = listens.then(|| mpsc::channel(4).0);
     let viewer = stage.broadcast.open_viewer(offer.to_owned(), events, &loopback(), microphone).await;
     let viewer = viewer?;
-    let lines = viewer.answer().lines().filter_map(|line| line.strip_prefix("m="));
-    let served = lines.map(|line| {
-        let words: Vec<&str> = line.split(' ').collect();
-        if words[1] == "0" { format!("no {}", words[0]) } else { format!("{} {}", words[0], words[3]) }
+    let served = viewer.answer().split("\nm=").skip(1).map(|section| {
+        let words: Vec<&str> = section.lines().next().unwrap().split(' ').collect();
+        match words[1] {
+            "0" => format!("no {}", words[0]),
+            _ if section.contains("a=inactive") => format!("unused {}", words[0]),
+            _ => format!("{} {}", words[0], words[3]),
+        }
     });
     Ok(served.collect::<Vec<_>>().join(", "))
 }
@@ -119,7 +122,7 @@ async fn webrtcbin_answers_every_kind_of_offer_as_planned() {
         (high_only(), "video 108, audio 111"),
         (parts.join(&[video], &["0"]), "video 108"),
         (parts.join(&[audio], &[]), "audio 111"),
-        (parts.join(&[&camera, video, audio], &["cam", "0", "1"]), "no video, video 108, audio 111"),
+        (parts.join(&[&camera, video, audio], &["cam", "0", "1"]), "unused video, video 108, audio 111"),
         (
             parts.join(&[audio, bare, video, APPLICATION], &["0", "1", "data"]),
             "audio 111, no video, video 108, no application",
@@ -129,7 +132,7 @@ async fn webrtcbin_answers_every_kind_of_offer_as_planned() {
     ] {
         assert_eq!(answered(&stage, &offer, true).await, Ok(expected.to_owned()), "{offer}");
         let unheard = answered(&stage, &offer, false).await.unwrap();
-        assert_eq!(unheard.matches("no audio").count(), offer.matches("a=mid:mic").count(), "{unheard}");
+        assert_eq!(unheard.matches("unused audio").count(), offer.matches("a=mid:mic").count(), "{unheard}");
     }
 }
 
@@ -167,6 +170,21 @@ async fn a_viewer_that_offers_again_is_answered_without_a_break_and_may_pause() 
     browser.decoded("audio", 25).await;
     assert!(source.current_level_buffers() <= pushed);
     while browser.decoded.try_recv().is_ok() {}
+    assert!(viewer.renegotiate(&offer).unwrap().is_ok());
+    browser.decoded("video", 5).await;
+    let stopped = offer.replacen("m=video 9", "m=video 0", 1).replacen("a=group:BUNDLE video0", "a=group:BUNDLE", 1);
+    let refused = viewer.renegotiate(&stopped).unwrap().unwrap_err();
+    assert!(refused.message.contains("was stopped"), "{refused}\n{stopped}");
+    let known = "candidate:1 1 UDP 2122252543 127.0.0.1 50000 typ host";
+    let with_known = format!("{stopped}a={known}\r\n");
+    assert!(viewer.renegotiate(&with_known).unwrap().is_err());
+    viewer.add_candidate(&IceCandidate {
+        candidate: known.to_owned(),
+        sdp_mid: None,
+        sdp_m_line_index: Some(0),
+        username_fragment: None,
+    });
+    assert!(viewer.renegotiate(&with_known).unwrap().is_ok(), "the transport goes on");
     assert!(viewer.renegotiate(&offer).unwrap().is_ok());
     browser.decoded("video", 5).await;
     let restart = offer.replace("a=ice-ufrag:", "a=ice-ufrag:x");

@@ -50,7 +50,7 @@ fn an_answer_has_the_lines_of_its_offer_in_their_order() {
     assert_eq!(
         shape(&answer),
         [
-            ("video", 0, "96", "a=inactive"),
+            ("video", 9, "96", "a=inactive"),
             ("application", 0, "webrtc-datachannel", ""),
             ("audio", 9, "111", "a=sendonly"),
             ("video", 0, "96", "a=inactive"),
@@ -60,9 +60,9 @@ fn an_answer_has_the_lines_of_its_offer_in_their_order() {
     for mid in ["cam", "data", "1", "bare", "0"] {
         assert_eq!(answer.matches(&format!("a=mid:{mid}\r\n")).count(), 1, "{answer}");
     }
-    assert!(answer.contains("a=group:BUNDLE 1 0\r\n"), "{answer}");
-    let sound = answer.split("m=").nth(3).unwrap();
-    assert!(sound.contains("a=candidate:1 1 UDP 1 10.0.0.1 4000 typ host\r\na=end-of-candidates\r\n"), "{answer}");
+    assert!(answer.contains("a=group:BUNDLE cam 1 0\r\n"), "{answer}");
+    let first = answer.split("m=").nth(1).unwrap();
+    assert!(first.contains("a=candidate:1 1 UDP 1 10.0.0.1 4000 typ host\r\na=end-of-candidates\r\n"), "{answer}");
     assert_eq!(answer.matches("a=candidate").count(), 1);
     for section in answer.split("m=").skip(1) {
         for needed in ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:"] {
@@ -85,6 +85,88 @@ fn a_microphone_is_taken_where_somebody_listens_and_on_whichever_line_it_is() {
         |answer: &str| shape(answer).into_iter().map(|(.., direction)| direction.to_owned()).collect::<Vec<_>>();
     assert_eq!(directions(&negotiate(&offer, true).answer()), ["a=recvonly", "a=sendonly", "a=sendonly"]);
     assert_eq!(directions(&negotiate(&offer, false).answer()), ["a=inactive", "a=sendonly", "a=sendonly"]);
+}
+
+#[test]
+fn the_first_line_of_the_bundle_that_is_not_rejected_speaks_for_it() {
+    let parts = Parts::of(CHROMIUM);
+    let apart = |section: &str, from: &str, to: &str| {
+        section.replace(from, &format!("a=mid:{to}")).replace("a=recvonly", "a=sendonly")
+    };
+    let (camera, microphone) = (apart(&parts.video, "a=mid:0", "cam"), apart(&parts.audio, "a=mid:1", "mic"));
+    let rejected = camera.replace("m=video 9", "m=video 0");
+    for (sections, offered, answered) in [
+        ([&microphone, &parts.video, &parts.audio], ["mic", "0", "1"], "mic 0 1"),
+        ([&microphone, &parts.video, &parts.audio], ["1", "mic", "0"], "1 mic 0"),
+        ([&camera, &parts.audio, &parts.video], ["cam", "1", "0"], "cam 1 0"),
+        ([&parts.audio, &parts.video, &camera], ["1", "0", "cam"], "1 0 cam"),
+        ([&rejected, &parts.video, &parts.audio], ["", "1", "0"], "1 0"),
+    ] {
+        let offer = parts.join(&sections.map(String::as_str), &offered);
+        for listens in [false, true] {
+            let answer = negotiate(&offer, listens).answer();
+            assert!(answer.contains(&format!("a=group:BUNDLE {answered}\r\n")), "{answer}");
+            let speaker = format!("a=mid:{}\r\n", answered.split(' ').next().unwrap());
+            let with_candidates: Vec<&str> = answer.split("m=").filter(|line| line.contains("a=candidate")).collect();
+            assert!(with_candidates.len() == 1 && with_candidates[0].contains(&speaker), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_cannot_go_by_the_one_transport_or_that_confuses_it_is_rejected() {
+    let parts = Parts::of(CHROMIUM);
+    let camera = parts.video.replace("a=mid:0", "a=mid:cam").replace("a=recvonly", "a=sendonly");
+    let unused = |camera: &str, bundle: &[&str]| {
+        let answer = negotiate(&parts.join(&[camera, &parts.video, &parts.audio], bundle), false).answer();
+        let line = shape(&answer)[0];
+        assert_eq!((line.0, line.3), ("video", "a=inactive"), "{answer}");
+        assert_eq!(answer.contains("BUNDLE cam 0 1"), line.1 == 9, "{answer}");
+        line.1
+    };
+    let bundle = ["cam", "0", "1"];
+    assert_eq!(unused(&camera, &bundle), 9);
+    assert_eq!(unused(&camera, &["0", "1"]), 0);
+    assert_eq!(unused(&camera.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), &bundle), 0);
+    assert_eq!(unused(&camera.replace("a=rtpmap:108 H264", "a=rtpmap:108 H265"), &bundle), 0);
+}
+
+#[test]
+fn a_line_alone_is_a_bundle_of_its_own() {
+    let parts = Parts::of(CHROMIUM);
+    let answer = negotiate(&parts.join(&[&parts.audio], &[]), false).answer();
+    assert!(answer.contains("a=group:BUNDLE 1\r\n") && answer.contains("a=candidate"), "{answer}");
+    let nameless = parts.audio.replace("a=mid:1\r\n", "");
+    let answer = negotiate(&parts.join(&[&nameless], &[]), false).answer();
+    assert!(!answer.contains("a=group") && answer.contains("a=candidate"), "{answer}");
+}
+
+#[test]
+fn another_line_speaks_where_the_one_that_spoke_is_stopped_and_not_where_it_is_paused() {
+    let first = negotiate(CHROMIUM, false);
+    let keeps = |offer: &str| {
+        let plan = plan(offer, &[Codec::H264], false).unwrap();
+        assert!(first.is_of_the_same_transport(&plan) && !first.is_restarted_by(&plan));
+        first.keeps_its_speaker(&plan)
+    };
+    assert!(keeps(CHROMIUM) && keeps(&CHROMIUM.replacen("a=recvonly", "a=inactive", 1)));
+    assert!(keeps(&CHROMIUM.replace("m=audio 9", "m=audio 0").replace("BUNDLE 0 1", "BUNDLE 0")));
+    assert!(!keeps(&CHROMIUM.replace("m=video 9", "m=video 0").replace("BUNDLE 0 1", "BUNDLE 1")));
+}
+
+#[test]
+fn what_is_said_once_for_the_bundle_holds_for_all_its_lines() {
+    let parts = Parts::of(CHROMIUM);
+    let is_said =
+        |line: &&str| ["a=ice-", "a=fingerprint", "a=setup", "a=rtcp-mux"].iter().any(|name| line.starts_with(name));
+    let bare: String = parts.audio.split_inclusive('\n').filter(|line| !is_said(line)).collect();
+    let first = negotiate(CHROMIUM, false);
+    for direction in ["recvonly", "inactive"] {
+        let video = parts.video.replace("recvonly", direction);
+        let later = plan(&parts.join(&[&video, &bare], &["0", "1"]), &[Codec::H264], false).unwrap();
+        assert!(first.is_of_the_same_transport(&later));
+        assert_eq!(shape(&first.answer_again(&later, 2).unwrap())[1].3, "a=sendonly");
+    }
 }
 
 #[test]
@@ -135,10 +217,9 @@ fn later_offers_of_the_same_connection_are_answered_from_what_was_negotiated() {
     assert_eq!(shape(&again(&talks).unwrap())[1], ("audio", 9, "111", "a=sendrecv"));
     let paused = CHROMIUM.replacen("a=recvonly", "a=inactive", 1);
     assert_eq!(shape(&again(&paused).unwrap())[0], ("video", 9, "108", "a=inactive"));
-    // Still the line that speaks for the bundle.
-    assert!(again(&paused).unwrap().contains("a=group:BUNDLE 0 1\r\n"));
-    let stopped = CHROMIUM.replace("m=video 9", "m=video 0").replace("BUNDLE 0 1", "BUNDLE 1");
-    assert_eq!(shape(&again(&stopped).unwrap())[0].1, 0);
+    assert!(again(&paused).unwrap().contains("a=group:BUNDLE 0 1\r\n"), "a paused line speaks for the bundle");
+    let stopped = CHROMIUM.replace("m=audio 9", "m=audio 0").replace("BUNDLE 0 1", "BUNDLE 0");
+    assert_eq!(shape(&again(&stopped).unwrap())[1].1, 0);
 
     let parts = Parts::of(CHROMIUM);
     let another = parts.video.replace("a=mid:0", "a=mid:2");
