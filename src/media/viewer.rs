@@ -5,8 +5,8 @@
 //! Runs on: tokio for negotiation, with building and tearing down on threads that may block. webrtcbin's callbacks hold
 //! senders only. A pipeline of its own means that a viewer's error, stall or end touches nobody else.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -31,13 +31,6 @@ use reports::{Inbox, reports};
 /// webrtcbin answers a promise in milliseconds, or in a second while it makes the process's first certificate.
 const PROMISE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Candidates of a viewer that are kept to know them again.
-const MAX_KNOWN: usize = 64;
-/// Of a candidate that is kept: a name may stand for the address.
-const MAX_ADDRESS: usize = 64;
-/// Foundation, component, transport, priority, address, port.
-const MAX_PLACE_WORDS: usize = 6;
-
 /// A viewer that has its answer. Dropping it closes the peer; its pipeline is freed on a thread of its own.
 #[derive(Debug)]
 pub struct Viewer {
@@ -60,8 +53,6 @@ struct Candidates {
     ufrag: String,
     /// By m-line: its `a=mid`, and whether its candidates are those of the one transport there is.
     lines: Vec<(Option<String>, bool)>,
-    /// Addresses and ports of the first that came.
-    known: Mutex<Vec<String>>,
 }
 
 /// Totals of one viewer and what its RTCP reports say.
@@ -166,9 +157,9 @@ impl Peer for Viewer {
         if !self.negotiated.is_of_the_same_transport(&plan) {
             return None;
         }
-        if !self.negotiated.keeps_its_speaker(&plan) && !self.candidates.know_any(&plan.candidates) {
-            let message = "the line that the connection went by was stopped, and the offer begins another connection in its \
-                           place, which is not served: set the transceiver's direction to 'inactive' instead, or open \
+        if !self.negotiated.keeps_its_speaker(&plan) {
+            let message = "the line that the connection went by was stopped, for which browsers begin another connection within \
+                           this one, which is not served: set the transceiver's direction to 'inactive' instead, or open \
                            another RTCPeerConnection, the old one goes on until that is answered";
             return Some(Err(OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
         }
@@ -206,13 +197,7 @@ impl Drop for Viewer {
 impl Candidates {
     fn new(plan: &Plan, ice: &IceConfig) -> Self {
         let lines = plan.lines.iter().map(|line| (line.mid.clone(), line.is_bundled)).collect();
-        Self { gate: Gate::new(ice), ufrag: plan.transport.ufrag.clone(), lines, known: Mutex::default() }
-    }
-
-    /// Whether one of these came before: they are of a transport that goes on.
-    fn know_any(&self, candidates: &[String]) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        candidates.iter().filter_map(|candidate| place(candidate)).any(|place| known.contains(&place))
+        Self { gate: Gate::new(ice), ufrag: plan.transport.ufrag.clone(), lines }
     }
 
     /// Whether a trickled candidate is for the transport that is used, and not one of before an ICE restart.
@@ -233,27 +218,12 @@ impl Candidates {
 
     /// Empty means that no more will come, which webrtcbin need not know.
     fn add(&self, candidate: &str, connection: &Connection) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = place(candidate).filter(|place| known.len() < MAX_KNOWN && !known.contains(place));
-        known.extend(new);
-        drop(known);
         match self.gate.admit(candidate) {
             // The canonical offer has its transport in its first line.
             Ok(Some(line)) => connection.webrtc.emit_by_name::<()>("add-ice-candidate", &[&0u32, &line]),
             Ok(None) => {}
             Err(refusal) => tracing::debug!(%refusal, "a candidate of the viewer's is not used"),
         }
-    }
-}
-
-/// Transport, address and port of a candidate's line. TCP candidates that are no servers all have one port.
-fn place(candidate: &str) -> Option<String> {
-    let words: Vec<&str> = candidate.split_ascii_whitespace().take(MAX_PLACE_WORDS).collect();
-    match words.get(2..6)? {
-        [protocol, _, address, port] if protocol.eq_ignore_ascii_case("udp") && address.len() <= MAX_ADDRESS => {
-            Some(format!("{address} {port}"))
-        }
-        _ => None,
     }
 }
 

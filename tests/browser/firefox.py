@@ -172,7 +172,7 @@ OFFERS = [
      "const [video] = pc.getTransceivers(); video.direction = 'inactive'; await viewer.negotiate(); "
      "await viewer.plays('audio'); video.direction = 'recvonly'; return both(await viewer.negotiate())",
      "video sendonly, audio sendonly"),
-    # Firefox begins another transport then, with the ufrag of the one before.
+    # Browsers begin another transport then, with the ufrag of the one before.
     ("the picture stopped for good", "wants('video', 'audio'); await viewer.negotiate(); await both(''); "
      "pc.getTransceivers()[0].stop(); const said = await viewer.negotiate().catch((error) => error.message); "
      "await viewer.plays('audio'); return said.split(':')[0]", "negotiation_failed"),

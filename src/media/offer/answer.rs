@@ -84,8 +84,8 @@ impl Negotiated {
         (&ours.ufrag, &ours.password) != (&theirs.ufrag, &theirs.password)
     }
 
-    /// Whether the line that spoke for the bundle still does. Where it is stopped, Firefox begins ICE and DTLS anew with
-    /// the same ufrag, and Chromium goes on.
+    /// Whether the line that spoke for the bundle still does. Where it is stopped, browsers begin ICE and DTLS anew, with
+    /// the ufrag of before.
     pub fn keeps_its_speaker(&self, other: &Plan) -> bool {
         let m_line = self.plan.transport.m_line;
         let mid = self.plan.lines.get(m_line).and_then(|line| line.mid.as_ref());

@@ -53,7 +53,7 @@ pub enum SoundError {
 #[error("{}: {problem}", path.display())]
 pub struct SoundFileError {
     pub path: PathBuf,
-    #[source]
+    /// Told with the path, so it is no source that a report would add once more.
     pub problem: SoundError,
 }
 

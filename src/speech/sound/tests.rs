@@ -139,3 +139,13 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_once() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "Not a sound.").unwrap();
+    let error = Reader::open(file.path()).err().unwrap();
+    assert!(error.to_string().contains("is no sound"), "{error}");
+    // A report adds what an error has for its source.
+    assert!(std::error::Error::source(&error).is_none());
+}
