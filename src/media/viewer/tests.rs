@@ -172,17 +172,11 @@ async fn a_viewer_that_offers_again_is_answered_without_a_break_and_may_pause() 
     while browser.decoded.try_recv().is_ok() {}
     assert!(viewer.renegotiate(&offer).unwrap().is_ok());
     browser.decoded("video", 5).await;
-    let stopped = |kind: &str| {
-        let mid =
-            offer.lines().find_map(|line| line.strip_prefix("a=mid:").filter(|mid| mid.starts_with(kind))).unwrap();
-        offer.replacen(&format!("m={kind} 9"), &format!("m={kind} 0"), 1).replacen(&format!(" {mid}"), "", 1)
-    };
-    let refused = viewer.renegotiate(&stopped("video")).unwrap().unwrap_err();
+    let mid = offer.lines().find_map(|line| line.strip_prefix("a=mid:")).unwrap();
+    let stopped = offer.replacen("m=video 9", "m=video 0", 1).replacen(&format!(" {mid}"), "", 1);
+    let refused = viewer.renegotiate(&stopped).unwrap().unwrap_err();
     assert!(refused.message.contains("was stopped"), "{refused}");
-    let sound = stopped("audio");
-    assert!(viewer.renegotiate(&sound).unwrap().unwrap().contains("m=audio 0 "), "{sound}");
     browser.decoded("video", 5).await;
-    assert!(viewer.renegotiate(&offer).unwrap().is_ok());
     let restart = offer.replace("a=ice-ufrag:", "a=ice-ufrag:x");
     let refused = viewer.renegotiate(&restart).unwrap().unwrap_err();
     assert!(refused.message.contains("ICE restart"), "{refused}");
