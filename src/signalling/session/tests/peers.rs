@@ -1,6 +1,7 @@
 //! Offers, candidates and the peers they lead to.
 
 use super::*;
+use crate::signalling::limits::{ANSWER_TIMEOUT, CANDIDATES_PER_OFFER, CONNECT_TIMEOUT, HELD_CANDIDATES};
 
 #[test]
 fn an_offer_is_answered_and_candidates_flow_both_ways() {
