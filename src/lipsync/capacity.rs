@@ -66,8 +66,13 @@ impl Capacity {
         self.sizes().rev().find(|size| self.time_of(*size) <= time).unwrap_or(1)
     }
 
-    /// Frames a second at the size that is cheapest for each frame, of those that take no longer than `longest`.
-    pub fn frames_per_second(&self, longest: Duration) -> f64 {
+    /// Frames a second at the size that is cheapest for each frame, of those that take no longer than `longest`; `None`
+    /// before anything was drawn.
+    pub fn frames_per_second(&self, longest: Duration) -> Option<f64> {
+        self.times.iter().any(Option::is_some).then(|| self.learned_rate(longest))
+    }
+
+    fn learned_rate(&self, longest: Duration) -> f64 {
         let rate = |size: usize| f64::from(count(size)) / self.time_of(size).as_secs_f64().max(1e-6);
         let fit = self.sizes().filter(|size| self.time_of(*size) <= longest);
         fit.map(rate).fold(rate(1), f64::max)
@@ -112,14 +117,15 @@ mod tests {
 
     #[test]
     fn the_rate_is_the_best_size_that_keeps_others_from_waiting_long() {
+        assert_eq!(Capacity::default().frames_per_second(ms(60)), None);
         let mut capacity = Capacity::default();
         for (size, took) in [(1, 16), (2, 25), (4, 44), (8, 80), (16, 144)] {
             capacity.learn(size, ms(took));
         }
         assert_eq!(capacity.largest_within(ms(60)), 4);
         assert_eq!(capacity.largest_within(ms(1)), 1);
-        assert!((capacity.frames_per_second(ms(60)) - 4.0 / 0.044).abs() < 0.1);
-        assert!((capacity.frames_per_second(ms(200)) - 16.0 / 0.144).abs() < 0.1);
+        assert!((capacity.frames_per_second(ms(60)).unwrap() - 4.0 / 0.044).abs() < 0.1);
+        assert!((capacity.frames_per_second(ms(200)).unwrap() - 16.0 / 0.144).abs() < 0.1);
     }
 
     #[test]
@@ -129,7 +135,7 @@ mod tests {
         assert_eq!((capacity.largest_within(ms(60)), capacity.double_limit()), (16, false));
         assert!(capacity.halve_limit() && capacity.halve_limit());
         assert_eq!((capacity.limit(), capacity.largest_within(ms(60))), (4, 4));
-        assert!((capacity.frames_per_second(ms(60)) - 400.0).abs() < 0.1);
+        assert!((capacity.frames_per_second(ms(60)).unwrap() - 400.0).abs() < 0.1);
         assert!(capacity.halve_limit() && capacity.halve_limit() && !capacity.halve_limit());
         assert_eq!((capacity.limit(), capacity.double_limit(), capacity.limit()), (1, true, 2));
     }

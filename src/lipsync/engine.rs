@@ -279,7 +279,8 @@ impl Thread {
     }
 
     fn tell_rate(&self) {
-        self.rate.store(self.artist.capacity.frames_per_second(LONGEST_BATCH).to_bits(), Ordering::Relaxed);
+        let rate = self.artist.capacity.frames_per_second(LONGEST_BATCH).unwrap_or(0.0);
+        self.rate.store(rate.to_bits(), Ordering::Relaxed);
     }
 
     /// False if the device is at its end; whose runs were to be drawn is told so by its reply being dropped.
