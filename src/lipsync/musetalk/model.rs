@@ -1,6 +1,7 @@
 //! A whole model, loaded and ready to draw: the [`LipSync`] that the engine runs.
 //!
-//! Runs on the engine's thread and never panics: everything libtorch refuses comes back as an error.
+//! Runs on the engine's thread and never panics: everything libtorch refuses comes back as an error. The file is long because
+//! loading, avatars and drawing share the one struct that owns all tensors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
