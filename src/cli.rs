@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
-use crate::lipsync::musetalk::device::DeviceChoice;
-use crate::lipsync::musetalk::network::Network;
-use crate::lipsync::musetalk::precision::Precision;
 use crate::lipsync::window::BATCH_SIZES;
-use crate::server::ENGINE_THREADS;
+use crate::musetalk::ENGINE_THREADS;
+use crate::musetalk::device::DeviceChoice;
+use crate::musetalk::network::Network;
+use crate::musetalk::precision::Precision;
 
 pub use secrets::hide_secrets;
 use secrets::{TOKEN_VARIABLE, TURN_VARIABLE};

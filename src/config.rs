@@ -16,9 +16,9 @@ use ipnet::IpNet;
 use crate::cli::{Home, Machine, Serve};
 use crate::dialogue;
 use crate::ids::{AvatarId, InvalidAvatarId};
-use crate::lipsync::musetalk::device::{DeviceChoices, DeviceError};
 use crate::media::{EncoderChoice, IceConfig};
-use crate::signalling::IceServer;
+use crate::musetalk::device::{DeviceChoices, DeviceError};
+use crate::session::IceServer;
 use crate::signalling::door::address::network;
 use crate::signalling::host::is_name;
 

@@ -7,7 +7,6 @@
 
 mod active;
 mod captions;
-mod notices;
 mod own_voice;
 mod reader;
 mod sentences;
@@ -22,30 +21,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::animation::Animator;
 use crate::dialogue::Responder;
 use crate::dialogue::history::History;
 use crate::ids::UtteranceId;
 use crate::latency::TurnTimes;
-use crate::lipsync::driver::Driver;
 use crate::playout::{self, Volume};
-use crate::signalling::{Command, ErrorCode, Notice, SubmitError};
+use crate::session::{Command, ErrorCode, Notice, Notices, Refusal, TEXT_CHARACTERS};
 use crate::speech::sentence::speakable;
 use crate::speech::{Tts, Voice};
 use crate::timeline::FrameIndex;
 
 use active::{Active, Place};
-pub use notices::Notices;
 pub use own_voice::OwnVoice;
 use sentences::Heard;
 use speaker::Speaker;
 use watch::PlayoutWatch;
 
-/// Characters in one turn: about ten minutes of speech.
-const MAX_TEXT: usize = 10_000;
-
 /// What one session needs to speak.
 pub struct Parts {
-    pub driver: Driver,
+    pub animator: Animator,
     pub tts: Arc<dyn Tts>,
     pub voice: Voice,
     pub responder: Arc<dyn Responder>,
@@ -122,13 +117,14 @@ enum Say {
 impl Conversation {
     /// Starts the session's tasks on `tracker`; they end when `shutdown` is cancelled or the conversation dropped.
     pub fn start(parts: Parts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Self {
-        let Parts { driver, tts, voice, responder, history, notices, playout_events, audio_clock, video_clock } = parts;
+        let Parts { animator, tts, voice, responder, history, notices, playout_events, audio_clock, video_clock } =
+            parts;
         let said = Said(Arc::new(std::sync::Mutex::new(history)));
         let active = Active::new(&voice.language, said.clone(), notices.clone());
         let captions = Captions { active: active.clone(), audio_clock };
-        let volume = driver.volume();
+        let volume = animator.volume();
         let speaker = Speaker {
-            driver,
+            animator,
             tts,
             voice,
             responder,
@@ -150,7 +146,7 @@ impl Conversation {
     }
 
     /// Takes a command; an error says why it is not done. `voice` is that of the client it comes from.
-    pub fn submit(&self, command: Command, voice: &OwnVoice) -> Result<(), SubmitError> {
+    pub fn submit(&self, command: Command, voice: &OwnVoice) -> Result<(), Refusal> {
         match command {
             Command::Text { content, id } => self.reply_to(content, id, TurnTimes::since(Instant::now())),
             Command::Speak { content, id } => {
@@ -174,7 +170,7 @@ impl Conversation {
     }
 
     /// Takes a user's turn. One of speech has its transcript in `times`, which began at the end of the speech.
-    pub fn reply_to(&self, content: String, id: Option<String>, times: TurnTimes) -> Result<(), SubmitError> {
+    pub fn reply_to(&self, content: String, id: Option<String>, times: TurnTimes) -> Result<(), Refusal> {
         checked(&content)?;
         self.volume.raise();
         // Who says something new does not want to hear the rest.
@@ -202,7 +198,7 @@ impl Conversation {
         Turns(self.active.clone())
     }
 
-    fn queue(&self, id: Option<String>, say: Say) -> Result<(), SubmitError> {
+    fn queue(&self, id: Option<String>, say: Say) -> Result<(), Refusal> {
         self.active.add(id, say, TurnTimes::since(Instant::now()), Place::Behind).map(drop)
     }
 }
@@ -215,21 +211,18 @@ impl Drop for Conversation {
 }
 
 /// A text that is too long or holds nothing to say is refused.
-fn checked(content: &str) -> Result<(), SubmitError> {
+fn checked(content: &str) -> Result<(), Refusal> {
     let length = content.chars().count();
-    if length > MAX_TEXT {
-        let message =
-            format!("the text has {length} characters, at most {MAX_TEXT} are spoken in one turn: send it in parts");
-        return Err(refuse(ErrorCode::TextTooLong, &message));
+    if length > TEXT_CHARACTERS {
+        let message = format!(
+            "the text has {length} characters, at most {TEXT_CHARACTERS} are spoken in one turn: send it in parts"
+        );
+        return Err(Refusal::new(ErrorCode::TextTooLong, message));
     }
     if speakable(content).is_none() {
-        return Err(refuse(ErrorCode::NothingToSay, "the text holds nothing that can be spoken: send words"));
+        return Err(Refusal::new(ErrorCode::NothingToSay, "the text holds nothing that can be spoken: send words"));
     }
     Ok(())
-}
-
-fn refuse(code: ErrorCode, message: &str) -> SubmitError {
-    SubmitError { code, message: message.to_owned() }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl TurnTimes {
 
     pub fn reach_after(&self, stage: Stage, after: Duration) {
         if self.0.reached[stage as usize].set(after).is_ok() {
-            crate::metrics::turn_reached(stage, after);
+            crate::metrics::turn_reached(stage.as_str(), after);
         }
     }
 

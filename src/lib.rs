@@ -4,10 +4,10 @@
 //!
 //! | # | where | runs on | what | what bounds it |
 //! |---|---|---|---|---|
-//! | 1 | [`signalling`] | tokio | a WebSocket frame or a request becomes a [`signalling::Command`] | rates and sizes of each socket, places and rates of each address ([`signalling::door`]) |
+//! | 1 | [`signalling`] | tokio | a WebSocket frame or a request becomes a [`session::Command`] | rates and sizes of each socket, places and rates of each address ([`signalling::door`]) |
 //! | 2 | [`conversation`], [`dialogue`] | tokio | the model's reply as it is written, shown and cut into sentences, the first one after its first clause | 8 turns, more are refused as busy; 64 sentences ahead of the voice, then the model waits |
 //! | 3 | [`speech`] | tokio; thread "hibari" and espeak-ng's processes | a sentence is written out, its runs go to voices of their scripts and become PCM, the next one is made meanwhile | pieces of at most twelve seconds, of each session in turn; 8 processes at once; two minutes of sound a sentence |
-//! | 4 | [`lipsync::driver`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen |
+//! | 4 | [`animation`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen |
 //! | 5 | [`lipsync::engine`] | thread "engine" | mel, audio encoder, UNet, decoder; earliest deadline first over all sessions | 128 batches; senders wait |
 //! | 6 | [`compose`] | thread "compose" | the mouth is pasted into the avatar's own frame, in I420 | 64 pastes; senders wait |
 //! | 7 | [`playout`] | thread "playout" | every 40 ms one pair of a frame and its sound leaves for each session | nothing waits any more |
@@ -17,6 +17,28 @@
 //! microphone) tells speech from the avatar's echo, asks the recogniser, and takes the turn or stops the avatar.
 //!
 //! Before playout everything waits and no text is lost; after playout nothing waits.
+//!
+//! # Which module may use which
+//!
+//! A module uses those of the floors below its own and nobody else's. `tests/it/layering.rs` reads this very table.
+//!
+//! | floor | modules | what is there |
+//! |---|---|---|
+//! | 0 | `ids`, `timeline`, `worker`, `boxes`, `picture`, `metrics`, `endpoint` | ids; time by index and rate; threads with an owner; MP4 boxes; pixels; counters by label; clients of other services |
+//! | 1 | `latency`, `models`, `audience` | times of a turn; files of weights; how many watch |
+//! | 2 | `session` | what a session is asked and tells: commands, notices, refusals, peers |
+//! | 3 | `speech`, `dialogue` | text to sound; text to a reply |
+//! | 4 | `avatar` | an avatar's folder in memory |
+//! | 5 | `lipsync` | what a network that draws mouths must do, and the thread that has it do so for all sessions |
+//! | 6 | `musetalk`, `compose`, `playout` | the network; pasting; the clock |
+//! | 7 | `animation`, `hearing` | speech to pairs of frame and sound; microphones |
+//! | 8 | `conversation`, `media`, `demo` | turns; GStreamer; the demo model |
+//! | 9 | `signalling` | WebSocket and HTTP |
+//! | 10 | `cli` | what may be typed |
+//! | 11 | `config` | what is true |
+//! | 12 | `server` | everything at once, in order |
+//! | 13 | `doctor` | whether it can run here |
+//! | 14 | `commands` | what each subcommand does |
 //!
 //! # Rules that keep it easy to change
 //!
@@ -35,7 +57,7 @@
 //! - **Every turn carries its times** ([`latency`]), from its text, or the end of the user's speech, to the picture that a
 //!   viewer says it was shown.
 //! - **Silence is the avatar's own frame**, the very buffer that idle shows.
-//! - **Each foreign library has its home**: libtorch in `lipsync::musetalk` (and `demo`, which trains it), GStreamer in
+//! - **Each foreign library has its home**: libtorch in [`musetalk`] (and `demo`, which trains it), GStreamer in
 //!   [`media`], the server's sockets in [`signalling`], what all clients of other services share in [`endpoint`].
 //!   `tests/it/layering.rs` has the whole list, exceptions and all, and checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
@@ -51,6 +73,7 @@
 // Tests cast small constants; the lint guards what runs.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_lossless))]
 
+pub mod animation;
 pub mod audience;
 pub mod avatar;
 pub mod boxes;
@@ -70,8 +93,11 @@ pub mod lipsync;
 pub mod media;
 pub mod metrics;
 pub mod models;
+pub mod musetalk;
+pub mod picture;
 pub mod playout;
 pub mod server;
+pub mod session;
 pub mod signalling;
 pub mod speech;
 pub mod timeline;

@@ -10,9 +10,6 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::latency::Stage;
-use crate::playout::schedule::Kind;
-
 /// Seconds, around the 40 ms that a frame may take.
 const FRAME_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06, 0.08, 0.12, 0.2, 0.5];
@@ -186,14 +183,12 @@ pub fn ticks_skipped(count: u64) {
     counter!(TICKS_SKIPPED).increment(count);
 }
 
-pub fn pair_pushed(kind: Kind) {
-    counter!(PAIRS, "shows" => kind.as_str()).increment(1);
-    let mouth = match kind {
-        Kind::Mouth => "fresh",
-        Kind::Repeated | Kind::Starved => "repeated",
-        Kind::Idle | Kind::Held | Kind::Own => return,
-    };
-    counter!(MOUTH_FRAMES, "kind" => mouth).increment(1);
+/// What its picture shows, and of which kind its mouth is where it has a generated one: `fresh` or `repeated`.
+pub fn pair_pushed(shows: &'static str, mouth: Option<&'static str>) {
+    counter!(PAIRS, "shows" => shows).increment(1);
+    if let Some(kind) = mouth {
+        counter!(MOUTH_FRAMES, "kind" => kind).increment(1);
+    }
 }
 
 pub fn frame_encoded(after: Duration) {
@@ -216,8 +211,8 @@ pub fn event_dropped() {
     counter!(EVENTS_DROPPED).increment(1);
 }
 
-pub fn turn_reached(stage: Stage, after: Duration) {
-    histogram!(TURN_STAGE, "stage" => stage.as_str()).record(after);
+pub fn turn_reached(stage: &'static str, after: Duration) {
+    histogram!(TURN_STAGE, "stage" => stage).record(after);
 }
 
 pub fn heard(became: &'static str) {

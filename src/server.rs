@@ -32,9 +32,9 @@ use crate::hearing::asr::Recogniser;
 use crate::ids::AvatarId;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread, Equipment};
-use crate::lipsync::musetalk::{DeviceChoices, MuseTalk, find_device};
 use crate::lipsync::{AvatarHandle, LipSync};
 use crate::media;
+use crate::musetalk::{DeviceChoices, ENGINE_THREADS, MuseTalk, find_device};
 use crate::playout::{Playout, PlayoutThread};
 use crate::signalling::listener::{self, ListenerOptions, Readiness};
 use crate::speech::tts::Voices;
@@ -46,8 +46,6 @@ use sessions::SessionStore;
 /// How long everything may take to end. A sentence in the air is cut.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// libtorch's threads. A second one costs 15 to 33 points of a core more and draws no faster at this size.
-pub const ENGINE_THREADS: i32 = 1;
 /// WebSockets allowed for each allowed session: a shared one has many viewers.
 const VIEWERS_PER_SESSION: usize = 16;
 
@@ -225,7 +223,8 @@ mod tests {
     use super::*;
     use crate::avatar::fixture;
     use crate::ids::SessionId;
-    use crate::lipsync::{LipSyncError, Mouth, MouthFrame, MouthRun};
+    use crate::lipsync::{LipSyncError, Mouth, MouthRun};
+    use crate::picture::MouthFrame;
     use crate::playout::{Pair, PairSink};
 
     /// A network that draws nothing, and one that panics when it is asked to.

@@ -9,7 +9,7 @@ use clap::Parser;
 use mouthpiece::avatar::Avatar;
 use mouthpiece::cli::Throughput;
 use mouthpiece::commands::throughput;
-use mouthpiece::lipsync::musetalk::DeviceChoice;
+use mouthpiece::musetalk::DeviceChoice;
 
 /// Measures a model on this machine and prints one JSON object.
 #[derive(Debug, Parser)]

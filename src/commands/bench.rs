@@ -195,7 +195,7 @@ fn percentiles(found: Option<Percentiles>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signalling::limits::TEXT_CHARACTERS;
+    use crate::session::TEXT_CHARACTERS;
 
     #[test]
     fn speech_of_the_longest_time_is_not_too_long_to_send() {

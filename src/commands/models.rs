@@ -9,12 +9,12 @@ use serde_json::json;
 use super::{BadInput, fetch, print, print_json, tune};
 use crate::cli::{Convert, Home, Install, Models, RunNetwork};
 use crate::config::Folders;
-use crate::lipsync::musetalk::config::published::{self, Published};
-use crate::lipsync::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device, network};
 use crate::models::catalog::{self, LISTS, PARTS};
 use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::models::verify::{FileReport, verify};
 use crate::models::{DType, ListError, TensorList, convert};
+use crate::musetalk::config::published::{self, Published};
+use crate::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device, network};
 use crate::timeline::FRAME_DURATION;
 
 pub(super) async fn run(home: &Home, command: Models) -> anyhow::Result<ExitCode> {

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::measure::{Recording, peak_memory_mb};
 use super::{BadInput, print, print_json};
+use crate::animation::{AnimationError, Animator, Outcome};
 use crate::audience::Audience;
 use crate::avatar::AvatarStore;
 use crate::cli::{Home, Render};
 use crate::config::Folders;
 use crate::ids::{AvatarId, UtteranceId};
 use crate::latency::TurnTimes;
-use crate::lipsync::driver::{Driver, DriverError, Outcome};
 use crate::media::{self, EncoderChoice, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
@@ -70,7 +70,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let audience = Audience::default();
     // The film is what watches.
     let _seat = audience.enter();
-    let mut driver = Driver::new(desk, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
+    let mut driver = Animator::new(desk, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
     let spoken = speak(&mut driver, clips).await;
     drop(driver);
     let shown = filming.await?;
@@ -134,7 +134,7 @@ fn clips(arguments: &Render, voice: &crate::speech::Voice, voices: &tts::Voices)
 }
 
 /// Frames spoken.
-async fn speak(driver: &mut Driver, clips: Clips) -> anyhow::Result<u64> {
+async fn speak(driver: &mut Animator, clips: Clips) -> anyhow::Result<u64> {
     let (utterance, never) = (UtteranceId::next(), CancellationToken::new());
     let times = TurnTimes::since(std::time::Instant::now());
     let mut frames = 0;
@@ -159,7 +159,7 @@ async fn speak(driver: &mut Driver, clips: Clips) -> anyhow::Result<u64> {
 }
 
 /// A film without lip-sync is a failure, unlike a live reply.
-fn checked(outcome: Outcome) -> Result<u64, DriverError> {
+fn checked(outcome: Outcome) -> Result<u64, AnimationError> {
     match outcome.lip_sync_error {
         Some(error) => Err(crate::lipsync::engine::EngineError::LipSync(error).into()),
         None => Ok(outcome.frames),

@@ -13,10 +13,10 @@ use crate::avatar::Avatar;
 use crate::cli::Throughput;
 use crate::compose;
 use crate::lipsync::LipSync;
-use crate::lipsync::musetalk::config::AutoencoderConfig;
-use crate::lipsync::musetalk::flops::Arithmetic;
-use crate::lipsync::musetalk::throughput::{self, Sample, measure, measure_attention};
-use crate::lipsync::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device};
+use crate::musetalk::config::AutoencoderConfig;
+use crate::musetalk::flops::Arithmetic;
+use crate::musetalk::throughput::{self, Sample, measure, measure_attention};
+use crate::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device};
 
 /// Measures the model in the folder `model` with an avatar, or with none: then everything is decoded and nothing pasted.
 pub fn run(

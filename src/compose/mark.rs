@@ -3,7 +3,7 @@
 //! White beside black in the top left corner. Both halves are many times what an encoder blurs, and whoever reads it
 //! compares one with the other, so it does not matter what the avatar shows there.
 
-use crate::playout::I420Frame;
+use crate::picture::I420Frame;
 
 /// Each half is a square of this many pixels; even, so that it covers whole chroma samples.
 const HALF: usize = 32;

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::captions::Pace;
 use super::sentences::{Heard, Sentences};
-use super::{Notices, Said, Say, Turn};
+use super::{Said, Say, Turn};
 use crate::ids::UtteranceId;
 use crate::latency::{Stage, TurnTimes};
-use crate::signalling::{ErrorCode, Notice, SubmitError};
+use crate::session::{ErrorCode, Notice, Notices, Refusal};
 use crate::timeline::{FPS, FrameIndex};
 
 /// Turns waiting to be spoken. More than a person would queue; a client that sends more is told so.
@@ -105,23 +105,17 @@ impl Active {
     }
 
     /// Takes a turn. One that comes instead of others finds room however many there were.
-    pub fn add(
-        &self,
-        id: Option<String>,
-        say: Say,
-        times: TurnTimes,
-        place: Place,
-    ) -> Result<UtteranceId, SubmitError> {
+    pub fn add(&self, id: Option<String>, say: Say, times: TurnTimes, place: Place) -> Result<UtteranceId, Refusal> {
         let mut state = self.lock();
         if state.closed {
-            return Err(super::refuse(ErrorCode::ShuttingDown, "the session is closing"));
+            return Err(Refusal::new(ErrorCode::ShuttingDown, "the session is closing"));
         }
         if place == Place::Instead {
             self.cancel_all(&mut state);
         }
         if state.waiting.len() >= TURNS {
             let message = format!("{TURNS} turns are waiting already: wait for speech_ended or send interrupt");
-            return Err(super::refuse(ErrorCode::Busy, &message));
+            return Err(Refusal::new(ErrorCode::Busy, message));
         }
         // Under the lock, so that ids are in the order of the turns.
         let (utterance, cancelled) = (UtteranceId::next(), CancellationToken::new());

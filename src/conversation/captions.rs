@@ -4,7 +4,7 @@
 //! Not in here: when a sentence begins (`playout` tells), what viewers are told (`conversation`).
 //! Pure; runs on the session's tasks.
 
-use crate::signalling::CaptionWord;
+use crate::session::CaptionWord;
 use crate::speech::spoken::{read, stands_alone};
 use crate::speech::tags::pause_ms;
 use crate::timeline::FPS;

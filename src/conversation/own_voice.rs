@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::refuse;
-use crate::signalling::{ErrorCode, SubmitError};
+use crate::session::{ErrorCode, Refusal};
 use crate::speech::{PcmChunk, SpeechError};
 
 /// Seconds of sound that may wait: a file sent at once, or a voice while the avatar finishes what it says. At most 9 MB.
@@ -74,8 +73,8 @@ impl OwnVoice {
     pub(super) fn start(
         &self,
         sample_rate: u32,
-        take: impl FnOnce(Stream) -> Result<(), SubmitError>,
-    ) -> Result<(), SubmitError> {
+        take: impl FnOnce(Stream) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let shared = Arc::new(Shared { sample_rate, state: Mutex::default(), changed: Notify::new() });
         take(Stream(Arc::clone(&shared)))?;
         *self.lock() = Some(Mouth(shared));
@@ -83,10 +82,10 @@ impl OwnVoice {
     }
 
     /// The next of it.
-    pub(super) fn sound(&self, samples: &[i16]) -> Result<(), SubmitError> {
+    pub(super) fn sound(&self, samples: &[i16]) -> Result<(), Refusal> {
         let mouth = self.lock();
         let Some(Mouth(shared)) = mouth.as_ref() else {
-            return Err(refuse(ErrorCode::AudioNotStarted, "audio came before audio_start {sample_rate}"));
+            return Err(Refusal::new(ErrorCode::AudioNotStarted, "audio came before audio_start {sample_rate}"));
         };
         let mut state = shared.lock();
         // Its turn has ended, and the client was told how: the rest has no use.
@@ -98,7 +97,7 @@ impl OwnVoice {
                 "{AHEAD_S} s of this audio wait already, the rest of the turn is not taken: send it in real time, and \
                  after what is being said"
             );
-            return Err(refuse(ErrorCode::Busy, &message));
+            return Err(Refusal::new(ErrorCode::Busy, message));
         }
         state.waiting.extend(samples);
         drop(state);
@@ -107,9 +106,9 @@ impl OwnVoice {
     }
 
     /// There is no more of it.
-    pub(super) fn end(&self) -> Result<(), SubmitError> {
+    pub(super) fn end(&self) -> Result<(), Refusal> {
         let ended = self.lock().take();
-        ended.map(drop).ok_or_else(|| refuse(ErrorCode::AudioNotStarted, "audio_end came without audio_start"))
+        ended.map(drop).ok_or_else(|| Refusal::new(ErrorCode::AudioNotStarted, "audio_end came without audio_start"))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Mouth>> {
@@ -240,7 +239,7 @@ mod tests {
     async fn a_refused_start_leaves_what_is_being_said_alone() {
         let voice = OwnVoice::default();
         let stream = started(&voice, 16_000);
-        let busy = voice.start(8_000, |_| Err(refuse(ErrorCode::Busy, "8 turns are waiting")));
+        let busy = voice.start(8_000, |_| Err(Refusal::new(ErrorCode::Busy, "8 turns are waiting")));
         assert_eq!(busy.unwrap_err().code, ErrorCode::Busy);
         voice.sound(&[3; 10]).unwrap();
         drop(voice);

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::active::{Active, Failure};
 use crate::dialogue::{DialogueError, Reply};
 use crate::ids::UtteranceId;
-use crate::signalling::{ErrorCode, Notice};
+use crate::session::{ErrorCode, Notice};
 use crate::speech::code_blocks::CodeBlocks;
 use crate::speech::sentence::SentenceSplitter;
 

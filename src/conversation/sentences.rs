@@ -4,7 +4,7 @@
 //! Pure; runs on the session's tasks.
 
 use super::captions::Pace;
-use crate::signalling::CaptionWord;
+use crate::session::CaptionWord;
 use crate::timeline::{FRAME_DURATION, FrameIndex};
 
 #[derive(Debug, Default)]

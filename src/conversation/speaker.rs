@@ -16,12 +16,12 @@ use tracing::Instrument;
 use super::active::{Active, Failure};
 use super::own_voice::Stream;
 use super::reader::Reader;
-use super::{Captions, Notices, Said, Say, Turn};
+use super::{Captions, Said, Say, Turn};
+use crate::animation::{AnimationError, Animator};
 use crate::dialogue::{Reply, Responder};
 use crate::ids::UtteranceId;
 use crate::latency::{Stage, TurnTimes};
-use crate::lipsync::driver::{Driver, DriverError};
-use crate::signalling::{ErrorCode, Notice};
+use crate::session::{ErrorCode, Notice, Notices};
 use crate::speech::code_blocks::CodeBlocks;
 use crate::speech::sentence::SentenceSplitter;
 use crate::speech::spoken::spoken;
@@ -34,7 +34,7 @@ const SENTENCES: usize = 64;
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Speaker {
-    pub driver: Driver,
+    pub animator: Animator,
     pub tts: Arc<dyn Tts>,
     pub voice: Voice,
     pub responder: Arc<dyn Responder>,
@@ -62,20 +62,20 @@ enum Stop {
     Broken(Failure),
 }
 
-impl From<DriverError> for Stop {
-    fn from(error: DriverError) -> Self {
+impl From<AnimationError> for Stop {
+    fn from(error: AnimationError) -> Self {
         let failure = |code| Failure { code, message: error.to_string() };
         match error {
-            DriverError::Cancelled => Self::Cancelled,
-            DriverError::Speech(_) => Self::Failed(failure(ErrorCode::SpeechFailed)),
-            DriverError::Engine(_) | DriverError::Ended(_) => Self::Broken(failure(ErrorCode::LipSyncFailed)),
+            AnimationError::Cancelled => Self::Cancelled,
+            AnimationError::Speech(_) => Self::Failed(failure(ErrorCode::SpeechFailed)),
+            AnimationError::Engine(_) | AnimationError::Ended(_) => Self::Broken(failure(ErrorCode::LipSyncFailed)),
         }
     }
 }
 
 impl From<SpeechError> for Stop {
     fn from(error: SpeechError) -> Self {
-        DriverError::from(error).into()
+        AnimationError::from(error).into()
     }
 }
 
@@ -90,9 +90,9 @@ impl Speaker {
     async fn turn(&mut self, turn: Turn) {
         let Turn { utterance, id, say, cancelled, times } = turn;
         let mut progress = Progress { utterance, id, times, cancelled, warned: false };
-        let before = self.driver.announced();
+        let before = self.animator.announced();
         let stop = self.say(&mut progress, say).await.err().filter(|_| !progress.cancelled.is_cancelled());
-        let frames = self.driver.announced() - before;
+        let frames = self.animator.announced() - before;
         if let Some(Stop::Failed(failure) | Stop::Broken(failure)) = &stop {
             tracing::warn!(error = failure.message, "an utterance failed");
             self.active.fails(utterance, failure.clone());
@@ -103,7 +103,7 @@ impl Speaker {
         }
         if frames == 0 {
             self.active.ended_unheard(utterance);
-        } else if self.driver.end_utterance(utterance, &progress.cancelled).await.is_err() {
+        } else if self.animator.end_utterance(utterance, &progress.cancelled).await.is_err() {
             // All turns of the session end with playout's events.
             tracing::debug!("the session closes");
         }
@@ -190,7 +190,7 @@ impl Speaker {
         let (active, utterance) = (self.active.clone(), progress.utterance);
         active.sentence_begins(utterance, sentence);
         let words = move |starts| active.sentence_has_words(utterance, starts);
-        let outcome = self.driver.speak(utterance, speech, &progress.cancelled, &progress.times, words).await?;
+        let outcome = self.animator.speak(utterance, speech, &progress.cancelled, &progress.times, words).await?;
         if let Some(heard) = self.active.sentence_has(utterance, outcome.frames) {
             self.captions.tell(utterance, heard);
         }

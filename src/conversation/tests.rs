@@ -1,4 +1,4 @@
-//! Whole sessions on a clock that runs by itself when everything waits: the real driver and schedule, and models, voices
+//! Whole sessions on a clock that runs by itself when everything waits: the real animator and schedule, and models, voices
 //! and clients that fail in every way. `random` has them do it in any order.
 
 mod random;
@@ -16,10 +16,11 @@ use crate::compose::{ComposeThread, Composer};
 use crate::dialogue::{DialogueError, Message, Reply};
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread};
-use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthFrame, MouthRun};
+use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
+use crate::picture::MouthFrame;
 use crate::playout::schedule::{Change, Schedule};
 use crate::playout::{Event, PlayoutClock, SessionPlayout};
-use crate::signalling::{NoticeReceiver, NoticeSender, notices};
+use crate::session::{NoticeReceiver, NoticeSender, notices};
 use crate::speech::{PcmChunk, PcmStream, SpeechError};
 use crate::timeline::{FPS, FRAME_DURATION, LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME};
 
@@ -187,12 +188,12 @@ impl Play {
         let playout =
             SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
         let (desk, composer) = (stage.devices.desk(), stage.composer.clone());
-        let driver = Driver::new(desk, composer, avatar, AvatarHandle(0), playout, Audience::default());
+        let animator = Animator::new(desk, composer, avatar, AvatarHandle(0), playout, Audience::default());
         let viewers = Notices::default();
         let (sender, told) = notices(100_000);
         viewers.add(sender.clone());
         let parts = Parts {
-            driver,
+            animator,
             tts: Arc::new(Actor::default()),
             voice: Voice::plain("en-us"),
             responder: Arc::new(Model),
@@ -211,7 +212,7 @@ impl Play {
         self.submit(Command::Text { content: content.into(), id: Some(id.into()) }).unwrap();
     }
 
-    fn submit(&self, command: Command) -> Result<(), SubmitError> {
+    fn submit(&self, command: Command) -> Result<(), Refusal> {
         self.conversation.submit(command, &OwnVoice::default())
     }
 

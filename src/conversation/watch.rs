@@ -8,7 +8,7 @@ use super::active::{Active, Extent};
 use super::{Captions, RtpClock};
 use crate::latency::Stage;
 use crate::playout::Event;
-use crate::signalling::Notice;
+use crate::session::Notice;
 
 pub(super) struct PlayoutWatch {
     pub active: Active,

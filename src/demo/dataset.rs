@@ -11,10 +11,10 @@ use super::character::{self, CROP_SIZE, IDLE_FRAMES, MouthShape, idle_pose};
 use super::corpus::Clip;
 use super::visemes::{MouthTrack, PARAMETERS, Phone, shape};
 use super::{Result, augment};
-use crate::lipsync::musetalk::ModelConfig;
-use crate::lipsync::musetalk::audio::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP, local_window};
-use crate::lipsync::musetalk::config::AudioWindow;
-use crate::lipsync::musetalk::mel::LogMel;
+use crate::musetalk::ModelConfig;
+use crate::musetalk::audio::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP, local_window};
+use crate::musetalk::config::AudioWindow;
+use crate::musetalk::mel::LogMel;
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// Samples around a window that its outermost mel frames see.
@@ -179,7 +179,7 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lipsync::musetalk::audio::frame_tokens;
+    use crate::musetalk::audio::frame_tokens;
 
     #[test]
     fn training_hears_what_serving_hears() {

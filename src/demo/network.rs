@@ -1,7 +1,7 @@
 //! The parts of the demo model as training sees them: each in a store of its own, so that each can be trained,
 //! frozen, saved and loaded alone. The modules are those that serve.
 //!
-//! Not in here: losses and schedules (`train`), and the model as the server runs it (`lipsync::musetalk::MuseTalk`).
+//! Not in here: losses and schedules (`train`), and the model as the server runs it (`musetalk::MuseTalk`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use tch::{Device, Kind, Tensor, nn};
 
 use super::{DemoError, Result};
 use crate::lipsync::LipSyncError;
-use crate::lipsync::musetalk::audio::FRAME_ROWS;
-use crate::lipsync::musetalk::config::{AutoencoderConfig, HelperHeadConfig, ModelConfig, TinyConfig};
-use crate::lipsync::musetalk::weights::{Mapping, load_safetensors, read_safetensors, use_channels_last};
-use crate::lipsync::musetalk::{TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, positional_encoding};
+use crate::musetalk::audio::FRAME_ROWS;
+use crate::musetalk::config::{AutoencoderConfig, HelperHeadConfig, ModelConfig, TinyConfig};
+use crate::musetalk::weights::{Mapping, load_safetensors, read_safetensors, use_channels_last};
+use crate::musetalk::{TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, positional_encoding};
 
 /// The prefixes of the parts in a checkpoint.
 const PARTS: [&str; 5] = ["audio_encoder.", "helper_head.", "unet.", "autoencoder.encoder.", "autoencoder.decoder."];

@@ -1,7 +1,7 @@
 //! Speaks clips with a model and an avatar in exactly the server's steps: quiet frames stay the avatar's own, the
 //! others are drawn by `MuseTalk::infer` in the driver's batches and pasted through the avatar's mask.
 //!
-//! Not in here: the clock, the queues and the resampling around these steps (`lipsync::driver`). Runs on the caller's
+//! Not in here: the clock, the queues and the resampling around these steps (`animation`). Runs on the caller's
 //! thread, with one thread for libtorch.
 
 use std::path::Path;
@@ -12,10 +12,10 @@ use tch::Device;
 use super::character::{CROP_SIZE, FRAME_SIZE, MouthShape, draw_crop, draw_frame, idle_pose};
 use super::{DemoError, Result};
 use crate::avatar::Avatar;
-use crate::compose::blend;
-use crate::lipsync::musetalk::MuseTalk;
 use crate::lipsync::window::{Loudness, batch_size, frames_of};
-use crate::lipsync::{AvatarHandle, LipSync, MouthFrame, MouthRun};
+use crate::lipsync::{AvatarHandle, LipSync, MouthRun};
+use crate::musetalk::MuseTalk;
+use crate::picture::{MouthFrame, blend};
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// A model and the avatar that it speaks for.

@@ -12,8 +12,9 @@ use tch::{Kind, Tensor};
 use super::character::{self, CROP_SIZE, FRAME_SIZE, IDLE_FRAMES, MouthShape, crop_origin, idle_pose};
 use super::network::{EncoderPart, Normalisation, load_part, to_picture};
 use super::{DemoError, Result};
-use crate::avatar::{CropBox, Manifest};
-use crate::lipsync::musetalk::ModelConfig;
+use crate::avatar::Manifest;
+use crate::musetalk::ModelConfig;
+use crate::picture::CropBox;
 
 /// The first crop row that the masked latent hides; speech moves nothing above it.
 const MASKED_FROM: i64 = 20;

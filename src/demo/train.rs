@@ -1,7 +1,7 @@
 //! Trains the demo model from nothing: the autoencoder and, beside it, the audio encoder; then all of them together.
 //!
 //! In here: what the stages share (corpus, budget, log, checkpoints) and their order. The stages are in `autoencoder`,
-//! `audio` and `joint`. Not in here: the network (`lipsync::musetalk`) and its judgement (`eval`).
+//! `audio` and `joint`. Not in here: the network (`musetalk`) and its judgement (`eval`).
 
 pub mod audio;
 pub mod autoencoder;
@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use super::corpus::{self, Split};
 use super::dataset::{Speech, speeches};
 use super::{DemoError, Result};
-use crate::lipsync::musetalk::ModelConfig;
+use crate::musetalk::ModelConfig;
 
 /// Time between two checkpoints of a stage.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(120);

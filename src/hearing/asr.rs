@@ -9,11 +9,11 @@
 use std::io::Cursor;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::MICROPHONE_RATE;
 use crate::endpoint::{Endpoint, Fault, Key};
-use crate::signalling::BoxFuture;
 
 /// Half a minute of speech is below 1 kB of text; `verbose_json` has more around it.
 const MOST_BYTES: usize = 256 * 1024;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use earshot::Detector;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::broadcast::error::RecvError;
@@ -24,7 +25,7 @@ use super::transcript::{Voice, words_said};
 use super::turn::{Change, Turns};
 use super::{FRAME, Floor, MICROPHONE_RATE, Sound};
 use crate::metrics;
-use crate::signalling::{BoxFuture, ErrorCode, Notice};
+use crate::session::{ErrorCode, Notice};
 
 /// Speech detection above this begins a turn, above the second goes on with it.
 const VOICE: f32 = 0.5;

@@ -221,7 +221,8 @@ mod tests {
 
     use super::*;
     use crate::lipsync::engine::EngineThread;
-    use crate::lipsync::{LipSync, Mouth, MouthFrame};
+    use crate::lipsync::{LipSync, Mouth};
+    use crate::picture::MouthFrame;
 
     /// Draws a pixel that says which device it is; ends at pose 13.
     struct Named(u8);

@@ -2,7 +2,7 @@
 //!
 //! In here: its bounded queue, joining, when it does what is no drawing. Not in here: what is drawn next (`scheduler`), drawing
 //! it (`artist`), getting avatars ready between two batches (`chores`), the network (`musetalk`), what a session wants drawn
-//! (`driver`), which device it is (`devices`). Runs on: its own OS thread, "engine".
+//! (`animation`), which device it is (`devices`). Runs on: its own OS thread, "engine".
 
 mod artist;
 mod chores;

@@ -12,7 +12,7 @@
 //!   they may be. What would mostly come too late is not drawn at all, or all that follows would be late as well. Playout
 //!   shows the mouth before once more, and the sound goes on.
 //!
-//! Fairness follows: a session has a bounded number of frames ahead of the screen (`driver`), so however much text it has
+//! Fairness follows: a session has a bounded number of frames ahead of the screen (`animation`), so however much text it has
 //! queued, another's first word has the earlier deadline.
 
 use std::collections::BTreeMap;

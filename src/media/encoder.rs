@@ -13,7 +13,7 @@ use super::description::{codec_of, names, publish_values};
 use super::pipeline::{OwnedPipeline, Teardown};
 use super::publisher::{app_sink, app_source, audio_buffers, video_buffer};
 use super::{Codec, Description, DescriptionError, MediaError, PipelineDir, candidates};
-use crate::playout::I420Frame;
+use crate::picture::I420Frame;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
 
 /// Size of the frames an encoder is tried with.

@@ -127,7 +127,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::playout::I420Frame;
+    use crate::picture::I420Frame;
     use crate::timeline::PLAYOUT_SAMPLES_PER_FRAME;
 
     fn pair(index: u8, width: u32, height: u32) -> Pair {

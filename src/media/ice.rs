@@ -11,7 +11,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-use crate::signalling::limits::CANDIDATE_BYTES;
+use crate::session::CANDIDATE_BYTES;
 
 /// Candidates of one peer. A machine with two networks, both protocols, a STUN and a TURN server has a dozen.
 const MOST: usize = 16;
@@ -81,7 +81,7 @@ impl Default for IceConfig {
 
 /// Why a candidate is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Unusable {
     #[error("it is not a candidate as RFC 8839 writes it")]
     Malformed,
     #[error("it is for another component than RTP, and RTCP is multiplexed")]
@@ -115,11 +115,11 @@ impl Gate {
     }
 
     /// The line as libnice is given it. `None` for one that was taken before.
-    pub fn admit(&self, line: &str) -> Result<Option<String>, Refusal> {
+    pub fn admit(&self, line: &str) -> Result<Option<String>, Unusable> {
         let candidate = Candidate::parse(line)?;
         self.check_address(candidate.at.ip())?;
         if candidate.at.port() < FIRST_PORT {
-            return Err(Refusal::Port);
+            return Err(Unusable::Port);
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.contains(&candidate.at) {
@@ -127,7 +127,7 @@ impl Gate {
         }
         let at_this_address = taken.iter().filter(|at| at.ip() == candidate.at.ip()).count();
         if taken.len() >= MOST || at_this_address >= MOST_AT_ONE_ADDRESS {
-            return Err(Refusal::TooMany);
+            return Err(Unusable::TooMany);
         }
         taken.push(candidate.at);
         Ok(Some(candidate.to_line()))
@@ -138,13 +138,13 @@ impl Gate {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
+    fn check_address(&self, address: IpAddr) -> Result<(), Unusable> {
         match reach(address) {
             Reach::Public => Ok(()),
             Reach::Private if self.private => Ok(()),
-            Reach::Private => Err(Refusal::Private),
+            Reach::Private => Err(Unusable::Private),
             Reach::Loopback if self.loopback => Ok(()),
-            Reach::Loopback | Reach::Never => Err(Refusal::Address),
+            Reach::Loopback | Reach::Never => Err(Unusable::Address),
         }
     }
 }
@@ -214,13 +214,13 @@ struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     /// `candidate:1 1 UDP 2122260223 192.0.2.7 51000 typ host`, with or without `a=` and whatever follows.
-    fn parse(line: &'a str) -> Result<Self, Refusal> {
+    fn parse(line: &'a str) -> Result<Self, Unusable> {
         if line.len() > CANDIDATE_BYTES || !line.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-            return Err(Refusal::Malformed);
+            return Err(Unusable::Malformed);
         }
-        let line = line.strip_prefix("a=").unwrap_or(line).strip_prefix("candidate:").ok_or(Refusal::Malformed)?;
+        let line = line.strip_prefix("a=").unwrap_or(line).strip_prefix("candidate:").ok_or(Unusable::Malformed)?;
         let mut words = line.split_ascii_whitespace();
-        let mut word = || words.next().ok_or(Refusal::Malformed);
+        let mut word = || words.next().ok_or(Unusable::Malformed);
         let (foundation, component, transport) = (word()?, word()?, word()?);
         let (priority, address, port) = (word()?, word()?, word()?);
         let (typ, kind) = (word()?, word()?);
@@ -229,22 +229,22 @@ impl<'a> Candidate<'a> {
             && foundation.bytes().all(is_foundation)
             && typ == "typ"
             && matches!(kind, "host" | "srflx" | "prflx" | "relay");
-        let priority: u32 = priority.parse().map_err(|_| Refusal::Malformed)?;
-        let port: u16 = port.parse().map_err(|_| Refusal::Malformed)?;
+        let priority: u32 = priority.parse().map_err(|_| Unusable::Malformed)?;
+        let port: u16 = port.parse().map_err(|_| Unusable::Malformed)?;
         match component.parse::<u16>() {
             Ok(1) => {}
-            Ok(2..=256) => return Err(Refusal::Component),
-            _ => return Err(Refusal::Malformed),
+            Ok(2..=256) => return Err(Unusable::Component),
+            _ => return Err(Unusable::Malformed),
         }
         if !is_well_formed || !(1..1 << 31).contains(&priority) {
-            return Err(Refusal::Malformed);
+            return Err(Unusable::Malformed);
         }
         if !transport.eq_ignore_ascii_case("udp") {
-            return Err(Refusal::Transport);
+            return Err(Unusable::Transport);
         }
         // Not even the `.local` names behind which browsers hide their addresses: each look-up that finds nothing keeps
         // webrtcbin's ICE thread and its descriptors for ever (GStreamer 1.22).
-        let address: IpAddr = address.parse().map_err(|_| Refusal::Name)?;
+        let address: IpAddr = address.parse().map_err(|_| Unusable::Name)?;
         Ok(Self { foundation, priority, at: SocketAddr::new(address, port), kind })
     }
 
@@ -299,19 +299,19 @@ mod tests {
             "candidate:123456789012345678901234567890123 1 udp 1 192.0.2.1 5000 typ host",
             &long,
         ] {
-            assert_eq!(gate(true, true).admit(line), Err(Refusal::Malformed), "{line:?}");
+            assert_eq!(gate(true, true).admit(line), Err(Unusable::Malformed), "{line:?}");
         }
         for (line, refusal) in [
-            ("candidate:1 2 udp 1 192.0.2.1 5000 typ host", Refusal::Component),
-            ("candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype active", Refusal::Transport),
-            ("candidate:1 1 TCP 1 192.0.2.1 5000 typ host tcptype passive", Refusal::Transport),
-            ("candidate:1 1 tls 1 192.0.2.1 5000 typ host", Refusal::Transport),
-            ("candidate:1 1 udp 1 4a1f8e0e-0000.local 5000 typ host", Refusal::Name),
-            ("candidate:1 1 udp 1 db.internal.example 5000 typ host", Refusal::Name),
-            ("candidate:1 1 udp 1 127.1 5000 typ host", Refusal::Name),
-            ("candidate:1 1 udp 1 fe80::1%eth0 5000 typ host", Refusal::Name),
-            ("candidate:1 1 udp 1 192.0.2.1 53 typ host", Refusal::Port),
-            ("candidate:1 1 udp 1 192.0.2.1 0 typ host", Refusal::Port),
+            ("candidate:1 2 udp 1 192.0.2.1 5000 typ host", Unusable::Component),
+            ("candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype active", Unusable::Transport),
+            ("candidate:1 1 TCP 1 192.0.2.1 5000 typ host tcptype passive", Unusable::Transport),
+            ("candidate:1 1 tls 1 192.0.2.1 5000 typ host", Unusable::Transport),
+            ("candidate:1 1 udp 1 4a1f8e0e-0000.local 5000 typ host", Unusable::Name),
+            ("candidate:1 1 udp 1 db.internal.example 5000 typ host", Unusable::Name),
+            ("candidate:1 1 udp 1 127.1 5000 typ host", Unusable::Name),
+            ("candidate:1 1 udp 1 fe80::1%eth0 5000 typ host", Unusable::Name),
+            ("candidate:1 1 udp 1 192.0.2.1 53 typ host", Unusable::Port),
+            ("candidate:1 1 udp 1 192.0.2.1 0 typ host", Unusable::Port),
         ] {
             assert_eq!(gate(true, true).admit(line), Err(refusal), "{line:?}");
         }
@@ -341,14 +341,14 @@ mod tests {
             "2001:0:1::1",
             "4000::1",
         ] {
-            assert_eq!(gate(true, true).admit(&at(address)), Err(Refusal::Address), "{address}");
+            assert_eq!(gate(true, true).admit(&at(address)), Err(Unusable::Address), "{address}");
         }
         for address in ["127.0.0.1", "127.255.0.9", "::1"] {
-            assert_eq!(gate(true, false).admit(&at(address)), Err(Refusal::Address), "{address}");
+            assert_eq!(gate(true, false).admit(&at(address)), Err(Unusable::Address), "{address}");
             assert!(gate(false, true).admit(&at(address)).unwrap().is_some(), "{address}");
         }
         for address in ["10.1.2.3", "172.16.0.1", "172.31.9.9", "192.168.1.1", "100.64.0.1", "198.18.0.1", "fd00::2"] {
-            assert_eq!(gate(false, true).admit(&at(address)), Err(Refusal::Private), "{address}");
+            assert_eq!(gate(false, true).admit(&at(address)), Err(Unusable::Private), "{address}");
             assert!(gate(true, false).admit(&at(address)).unwrap().is_some(), "{address}");
         }
         for address in
@@ -386,6 +386,6 @@ mod tests {
         assert_eq!(scanned, MOST_AT_ONE_ADDRESS - 1);
         let others = (2..200).filter(|host| gate.admit(&line(*host, 0)).is_ok()).count();
         assert_eq!(others, MOST - MOST_AT_ONE_ADDRESS);
-        assert_eq!(gate.admit(&line(250, 0)), Err(Refusal::TooMany));
+        assert_eq!(gate.admit(&line(250, 0)), Err(Unusable::TooMany));
     }
 }

@@ -7,7 +7,7 @@
 
 use super::Codec;
 use super::sdp::{Direction, Media, Sdp, is_token};
-use crate::signalling::{ErrorCode, OpenPeerError};
+use crate::session::{ErrorCode, Refusal};
 
 pub mod answer;
 mod canonical;
@@ -80,7 +80,7 @@ pub struct Transport {
 
 /// Decides how an offer is served with the first of our codecs that it has and with Opus, or why it cannot be.
 /// `listens`: whether the client's microphone is wanted.
-pub fn plan(sdp: &str, codecs: &[Codec], listens: bool) -> Result<Plan, OpenPeerError> {
+pub fn plan(sdp: &str, codecs: &[Codec], listens: bool) -> Result<Plan, Refusal> {
     let offer = Offer(Sdp::parse(sdp).map_err(bad)?);
     let is_medium = |media: &Media<'_>| matches!(media.kind, "video" | "audio");
     if !offer.0.media.iter().any(is_medium) {
@@ -145,16 +145,16 @@ fn alternatives(codecs: &[Codec]) -> String {
     codecs.iter().map(|codec| codec.encoding_name()).collect::<Vec<_>>().join(" or ")
 }
 
-fn no_common_codec(kind: &str, ours: &str, receivable: &[(usize, &Media<'_>)]) -> OpenPeerError {
+fn no_common_codec(kind: &str, ours: &str, receivable: &[(usize, &Media<'_>)]) -> Refusal {
     let theirs = receivable.iter().flat_map(|(_, media)| media.codecs()).collect::<Vec<_>>().join(", ");
     refuse(ErrorCode::NoCommonCodec, format!("this session's {kind} is {ours}, and the offer receives only {theirs}"))
 }
 
-fn refuse(code: ErrorCode, message: impl Into<String>) -> OpenPeerError {
-    OpenPeerError { code, message: message.into() }
+fn refuse(code: ErrorCode, message: impl Into<String>) -> Refusal {
+    Refusal { code, message: message.into() }
 }
 
-fn bad(message: impl Into<String>) -> OpenPeerError {
+fn bad(message: impl Into<String>) -> Refusal {
     refuse(ErrorCode::BadSdp, message)
 }
 
@@ -220,7 +220,7 @@ impl<'a> Offer<'a> {
     }
 
     /// webrtcbin matches by payload type alone, over all m-lines: ours must mean the same codec in all that are used.
-    fn check_unambiguous(&self, track: Option<&Track>, codec: &str, used: &[usize]) -> Result<(), OpenPeerError> {
+    fn check_unambiguous(&self, track: Option<&Track>, codec: &str, used: &[usize]) -> Result<(), Refusal> {
         let Some(track) = track else { return Ok(()) };
         for (m_line, media) in self.0.media.iter().enumerate().filter(|(m_line, _)| used.contains(m_line)) {
             if means_another(media, track.payload_type, codec) {
@@ -249,7 +249,7 @@ impl<'a> Offer<'a> {
         tracks: &[&Track],
         bundle: &[usize],
         is_answered: impl Fn(usize) -> bool,
-    ) -> Result<Transport, OpenPeerError> {
+    ) -> Result<Transport, Refusal> {
         let m_line = self.speaker(tracks, bundle, is_answered)?;
         let speaker = self.0.media.get(m_line).ok_or_else(|| bad("the offer has no m-line to connect by"))?;
         // In later offers the line that comes first may be paused, and the others need not repeat what it says (RFC 9143).
@@ -309,7 +309,7 @@ impl<'a> Offer<'a> {
         tracks: &[&Track],
         bundle: &[usize],
         is_answered: impl Fn(usize) -> bool,
-    ) -> Result<usize, OpenPeerError> {
+    ) -> Result<usize, Refusal> {
         let [first, others @ ..] = tracks else { return Err(bad("the offer has no m-line to connect by")) };
         if others.is_empty() && bundle.is_empty() {
             // One medium needs no bundle.

@@ -22,7 +22,8 @@ use super::description::{names, publish_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
 use super::{Codec, Description, MediaError, MediaEvent, Selected};
 use crate::ids::UtteranceId;
-use crate::playout::{I420Frame, Pair};
+use crate::picture::I420Frame;
+use crate::playout::Pair;
 use crate::timeline::{
     self, FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME, Samples, Timeline,
 };

@@ -16,7 +16,7 @@ use super::MediaError;
 use super::pipeline::{OwnedPipeline, Teardown};
 use super::viewer::reports::{Inbox, reports};
 use super::viewer::{negotiation_failed, only_udp, promise};
-use crate::signalling::OpenPeerError;
+use crate::session::Refusal;
 
 /// What is offered, as browsers do: both video codecs that a server may have, and Opus.
 const VIDEO: &str = "application/x-rtp,media=video,encoding-name=H264,payload=108,clock-rate=90000,\
@@ -78,7 +78,7 @@ impl Receiver {
     }
 
     /// An offer that already holds our candidates.
-    pub async fn offer(&mut self) -> Result<String, OpenPeerError> {
+    pub async fn offer(&mut self) -> Result<String, Refusal> {
         let reply = promise(|promise| {
             self.webrtc.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
         })
@@ -98,7 +98,7 @@ impl Receiver {
     }
 
     /// Takes the answer, with the server's candidates in it.
-    pub async fn accept(&self, answer: &str) -> Result<(), OpenPeerError> {
+    pub async fn accept(&self, answer: &str) -> Result<(), Refusal> {
         let answer = gst_sdp::SDPMessage::parse_buffer(answer.as_bytes())
             .map_err(|error| negotiation_failed(format!("the answer is no SDP: {error}")))?;
         let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, answer);

@@ -19,8 +19,9 @@ use super::{
     Broadcast, BroadcastSink, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer,
 };
 use crate::hearing::Sound;
-use crate::playout::{I420Frame, Pair, PairSink};
-use crate::signalling::{IceCandidate, Peer, PeerEvent};
+use crate::picture::I420Frame;
+use crate::playout::{Pair, PairSink};
+use crate::session::{IceCandidate, Peer, PeerEvent};
 use crate::timeline::{FRAME_DURATION, FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};
 
 const SIZE: u32 = 128;

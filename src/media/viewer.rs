@@ -19,7 +19,7 @@ use super::offer::{self, Plan};
 use super::{Broadcast, Codec, IceConfig, MediaError};
 use crate::hearing::Sound;
 use crate::ids::ViewerId;
-use crate::signalling::{ErrorCode, IceCandidate, OpenPeerError, Peer, PeerEvent};
+use crate::session::{ErrorCode, IceCandidate, Peer, PeerEvent, Refusal};
 
 mod connection;
 pub(super) mod reports;
@@ -75,7 +75,7 @@ impl Broadcast {
         events: mpsc::Sender<PeerEvent>,
         ice: &IceConfig,
         microphone: Option<mpsc::Sender<Sound>>,
-    ) -> Result<Viewer, OpenPeerError> {
+    ) -> Result<Viewer, Refusal> {
         Viewer::open(self.clone(), offer, events, ice.clone(), microphone).await
     }
 }
@@ -87,7 +87,7 @@ impl Viewer {
         events: mpsc::Sender<PeerEvent>,
         ice: IceConfig,
         microphone: Option<mpsc::Sender<Sound>>,
-    ) -> Result<Self, OpenPeerError> {
+    ) -> Result<Self, Refusal> {
         let id = ViewerId::next();
         let listens = microphone.is_some();
         let plan = offer::plan(&offer, broadcast.codecs(), listens)?;
@@ -144,7 +144,7 @@ impl Peer for Viewer {
     }
 
     /// webrtcbin takes no part in it: what it negotiated is written into the lines of the new offer.
-    fn renegotiate(&self, offer: &str) -> Option<Result<String, OpenPeerError>> {
+    fn renegotiate(&self, offer: &str) -> Option<Result<String, Refusal>> {
         let plan = match offer::plan(offer, &[self.codec], self.listens) {
             Ok(plan) => plan,
             Err(error) => return Some(Err(error)),
@@ -152,7 +152,7 @@ impl Peer for Viewer {
         if self.negotiated.is_restarted_by(&plan) {
             let message = "an ICE restart is not served: open another RTCPeerConnection and offer from that, the old one \
                            goes on until that is answered";
-            return Some(Err(OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
+            return Some(Err(Refusal { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
         }
         if !self.negotiated.is_of_the_same_transport(&plan) {
             return None;
@@ -161,13 +161,13 @@ impl Peer for Viewer {
             let message = "the line that the connection went by was stopped, for which browsers begin another connection within \
                            this one, which is not served: set the transceiver's direction to 'inactive' instead, or open \
                            another RTCPeerConnection, the old one goes on until that is answered";
-            return Some(Err(OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
+            return Some(Err(Refusal { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
         }
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let Some(answer) = self.negotiated.answer_again(&plan, version) else {
             let message = "this connection cannot be given tracks that its first offer did not have: open another \
                            RTCPeerConnection and offer all of them, the old one goes on until that is answered";
-            return Some(Err(OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
+            return Some(Err(Refusal { code: ErrorCode::NegotiationFailed, message: message.to_owned() }));
         };
         self.connection.inbound.open(plan.microphone.as_ref().map(|track| track.payload_type));
         self.connection.want(plan.video.is_some(), plan.audio.is_some());
@@ -227,12 +227,12 @@ impl Candidates {
     }
 }
 
-pub(super) fn negotiation_failed(message: impl Into<String>) -> OpenPeerError {
-    OpenPeerError { code: ErrorCode::NegotiationFailed, message: message.into() }
+pub(super) fn negotiation_failed(message: impl Into<String>) -> Refusal {
+    Refusal { code: ErrorCode::NegotiationFailed, message: message.into() }
 }
 
 /// Runs one of webrtcbin's asynchronous actions.
-pub(super) async fn promise(action: impl FnOnce(gst::Promise)) -> Result<Option<gst::Structure>, OpenPeerError> {
+pub(super) async fn promise(action: impl FnOnce(gst::Promise)) -> Result<Option<gst::Structure>, Refusal> {
     let (sender, receiver) = oneshot::channel();
     action(gst::Promise::with_change_func(move |reply| {
         let _ = sender.send(reply.map(|reply| reply.map(gst::StructureRef::to_owned)));

@@ -17,9 +17,10 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, FrameAudio, I420Frame};
+use super::{Command, FrameAudio};
 use crate::avatar::Avatar;
 use crate::ids::{SegmentId, UtteranceId};
+use crate::picture::I420Frame;
 
 /// Ticks (400 ms) that the head rests for speech that is late. Beyond, standing still looks worse than a small jump.
 pub const MAX_HOLD: u32 = 10;
@@ -50,6 +51,15 @@ impl Kind {
             Self::Own => "own",
             Self::Repeated => "repeated",
             Self::Starved => "starved",
+        }
+    }
+
+    /// What the mouth in it is, as in `/metrics`, where there is a generated one.
+    pub const fn mouth(self) -> Option<&'static str> {
+        match self {
+            Self::Mouth => Some("fresh"),
+            Self::Repeated | Self::Starved => Some("repeated"),
+            Self::Idle | Self::Held | Self::Own => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::avatar::{AvatarError, AvatarStore};
 use crate::config::Folders;
 use crate::ids::AvatarId;
 use crate::lipsync::devices::Devices;
-use crate::signalling::{BoxFuture, ErrorCode, JoinError};
+use crate::session::{ErrorCode, Refusal};
 
 /// Avatars that nobody uses and that are kept for whoever asks next, besides the server's own. One takes up to half a gigabyte.
 const KEPT: usize = 2;
@@ -77,22 +78,6 @@ impl Source for Installed {
 
     fn let_go(&self, avatar: Arc<LoadedAvatar>) -> BoxFuture<'_, ()> {
         Box::pin(self.devices.remove_avatar(avatar.handle))
-    }
-}
-
-/// Why somebody gets no avatar, as the client is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Unknown(String),
-    Unavailable(String),
-}
-
-impl From<Refusal> for JoinError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unknown(message) => Self { code: ErrorCode::UnknownAvatar, message },
-            Refusal::Unavailable(message) => Self { code: ErrorCode::AvatarUnavailable, message },
-        }
     }
 }
 
@@ -177,7 +162,7 @@ impl Avatars {
                 drop(self.shelf().insert(id, Entry::Ready { avatar: Arc::clone(avatar), used: Instant::now() }))
             }
             // There are more wrong names than could be remembered, and finding out is quick.
-            Err(Refusal::Unknown(_)) => drop(self.shelf().remove(&id)),
+            Err(refusal) if refusal.code == ErrorCode::UnknownAvatar => drop(self.shelf().remove(&id)),
             Err(refusal) => {
                 let rest = REST.saturating_mul(1 << failures.min(5)).min(LONGEST_REST);
                 let (refusal, until, failures) = (refusal.clone(), Instant::now() + rest, failures + 1);
@@ -232,18 +217,20 @@ fn is_unused(avatar: &Arc<LoadedAvatar>) -> bool {
 /// What a client may know: never where files lie on this machine, which the log tells.
 fn refusal(id: &AvatarId, error: &anyhow::Error) -> Refusal {
     match error.downcast_ref::<AvatarError>() {
-        Some(AvatarError::Unknown { id, available, .. }) => {
-            Refusal::Unknown(format!("avatar {id:?} does not exist on this server; there is: {available}"))
-        }
-        Some(error @ AvatarError::OtherModel { .. }) => Refusal::Unknown(error.to_string()),
+        Some(AvatarError::Unknown { id, available, .. }) => Refusal::new(
+            ErrorCode::UnknownAvatar,
+            format!("avatar {id:?} does not exist on this server; there is: {available}"),
+        ),
+        Some(error @ AvatarError::OtherModel { .. }) => Refusal::new(ErrorCode::UnknownAvatar, error.to_string()),
         _ => unavailable(id),
     }
 }
 
 fn unavailable(id: &AvatarId) -> Refusal {
-    Refusal::Unavailable(format!(
-        "avatar \"{id}\" cannot be loaded just now; the server's log says why: try again in a few seconds"
-    ))
+    Refusal::new(
+        ErrorCode::AvatarUnavailable,
+        format!("avatar \"{id}\" cannot be loaded just now; the server's log says why: try again in a few seconds"),
+    )
 }
 
 #[cfg(test)]

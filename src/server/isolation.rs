@@ -8,13 +8,14 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::animation::Animator;
 use crate::audience::Audience;
 use crate::avatar::{Avatar, fixture};
 use crate::ids::{SessionId, UtteranceId};
 use crate::latency::TurnTimes;
-use crate::lipsync::driver::Driver;
-use crate::lipsync::{LipSyncError, MouthFrame, MouthRun};
-use crate::playout::{Event, I420Frame, Pair, PairSink};
+use crate::lipsync::{LipSyncError, MouthRun};
+use crate::picture::{I420Frame, MouthFrame};
+use crate::playout::{Event, Pair, PairSink};
 use crate::speech::PcmChunk;
 use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 
@@ -108,7 +109,7 @@ async fn speak(works: &Works, mark: usize) -> Vec<Left> {
     let audience = Audience::default();
     let _seat = audience.enter();
     let (desk, composer) = (works.devices.desk(), works.composer.clone());
-    let mut driver = Driver::new(desk, composer, avatar, AvatarHandle(mark), session, audience);
+    let mut animator = Animator::new(desk, composer, avatar, AvatarHandle(mark), session, audience);
     let (pieces, speech) = mpsc::channel(1);
     let (utterance, token) = (UtteranceId::next(), CancellationToken::new());
     let times = TurnTimes::since(std::time::Instant::now());
@@ -119,9 +120,9 @@ async fn speak(works: &Works, mark: usize) -> Vec<Left> {
         }
         drop(pieces);
     };
-    let (outcome, ()) = tokio::join!(driver.speak(utterance, speech, &token, &times, |_| ()), feeding);
+    let (outcome, ()) = tokio::join!(animator.speak(utterance, speech, &token, &times, |_| ()), feeding);
     assert_eq!(outcome.unwrap().frames, SPOKEN as u64);
-    driver.end_utterance(utterance, &token).await.unwrap();
+    animator.end_utterance(utterance, &token).await.unwrap();
     while !matches!(told.recv().await, Some(Event::Ended { .. })) {}
     drop(works.playout.remove(id).await);
     left.iter().collect()

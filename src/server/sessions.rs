@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,22 +17,22 @@ use super::admission::{Admission, Entered, Full, Place};
 use super::avatars::{Avatars, Installed};
 use super::budget::Held;
 use super::{LoadedAvatar, Works};
+use crate::animation::Animator;
 use crate::audience::Audience;
 use crate::avatar::Manifest;
 use crate::compose::Composer;
 use crate::config::ServeConfig;
-use crate::conversation::{Conversation, Notices, OwnVoice, Parts, Turns};
+use crate::conversation::{Conversation, OwnVoice, Parts, Turns};
 use crate::dialogue::Dialogues;
 use crate::hearing::{Ear, Ears, Floor, Overheard, Spoken};
 use crate::ids::{AvatarId, SessionId, ViewerId};
 use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::devices::Devices;
-use crate::lipsync::driver::Driver;
 use crate::media::{self, Broadcast, Encoders};
 use crate::playout::Playout;
-use crate::signalling::{
-    AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, NoticeSender, OpenPeerError,
-    Peer, PeerEvent, Session, Sessions, SubmitError,
+use crate::session::{
+    AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, Notices, Peer, PeerEvent, Refusal,
+    Session, Sessions,
 };
 use crate::speech::tts::{OnMissing, Voices};
 
@@ -121,7 +122,7 @@ impl Floor for Room {
         self.with(|core| core.conversation.interrupt());
     }
 
-    fn take_turn(&self, content: String, ended: Instant) -> Result<(), SubmitError> {
+    fn take_turn(&self, content: String, ended: Instant) -> Result<(), Refusal> {
         let times = TurnTimes::since(ended);
         times.reach(Stage::Transcript, Instant::now());
         self.0.upgrade().map_or(Ok(()), |core| core.conversation.reply_to(content, None, times))
@@ -168,7 +169,7 @@ impl SessionStore {
         Ok(())
     }
 
-    async fn open_or_join(&self, avatar: Option<AvatarId>, name: Option<String>) -> Result<Arc<Core>, JoinError> {
+    async fn open_or_join(&self, avatar: Option<AvatarId>, name: Option<String>) -> Result<Arc<Core>, Refusal> {
         let id = avatar.unwrap_or_else(|| self.config.avatar.clone());
         let key = name.map(|name| (id.clone(), name));
         let open = |named: &Named| key.as_ref().and_then(|key| named.get(key)).and_then(Weak::upgrade);
@@ -181,7 +182,7 @@ impl SessionStore {
         let loaded = self.avatars.get(&id).await?;
         let mut named = self.named.lock().await;
         if self.stop.is_cancelled() {
-            return Err(JoinError { code: ErrorCode::ShuttingDown, message: "the server is shutting down".into() });
+            return Err(Refusal { code: ErrorCode::ShuttingDown, message: "the server is shutting down".into() });
         }
         if let Some(core) = open(&named) {
             return Ok(core);
@@ -217,11 +218,11 @@ impl SessionStore {
         let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events).await?;
         let audience = self.admission.audience();
         let (desk, composer, avatar) = (self.devices.desk(), self.composer.clone(), Arc::clone(&loaded.avatar));
-        let driver = Driver::new(desk, composer, avatar, loaded.handle, session, audience.clone());
+        let animator = Animator::new(desk, composer, avatar, loaded.handle, session, audience.clone());
         let ended = self.stop.child_token();
         let (responder, history) = self.dialogues.of(&manifest.name, &manifest.dialogue, &manifest.voice.language);
         let parts = Parts {
-            driver,
+            animator,
             tts,
             voice: manifest.voice.clone(),
             responder,
@@ -273,15 +274,15 @@ impl SessionStore {
     }
 }
 
-fn is_full(full: Full) -> JoinError {
-    JoinError { code: ErrorCode::ServerFull, message: full.to_string() }
+fn is_full(full: Full) -> Refusal {
+    Refusal { code: ErrorCode::ServerFull, message: full.to_string() }
 }
 
 /// What a client may know: never where files lie on this machine, which the log tells.
-fn no_session(error: &anyhow::Error) -> JoinError {
+fn no_session(error: &anyhow::Error) -> Refusal {
     tracing::warn!(error = format!("{error:#}"), "a session cannot be opened");
     let message = "the session cannot be opened; the server's log says why".to_owned();
-    JoinError { code: ErrorCode::PeerFailed, message }
+    Refusal { code: ErrorCode::PeerFailed, message }
 }
 
 /// Tells a session's clients what no voice can say.
@@ -352,7 +353,7 @@ impl Sessions for SessionStore {
         avatar: Option<AvatarId>,
         name: Option<String>,
         notices: NoticeSender,
-    ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>> {
+    ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>> {
         Box::pin(async move {
             let held = self.admission.client().map_err(is_full)?;
             let core = self.open_or_join(avatar, name).await?;
@@ -375,7 +376,7 @@ impl Peer for Seated {
         self.viewer.answer()
     }
 
-    fn renegotiate(&self, offer: &str) -> Option<Result<String, OpenPeerError>> {
+    fn renegotiate(&self, offer: &str) -> Option<Result<String, Refusal>> {
         self.viewer.renegotiate(offer)
     }
 
@@ -411,11 +412,11 @@ impl Session for Handle {
         &self,
         offer: String,
         events: mpsc::Sender<PeerEvent>,
-    ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>> {
         Box::pin(async move {
             let core = &self.core;
             let seat = core.admission.enter(&core.audience, core.devices.frames_per_second());
-            let seat = seat.map_err(|full| OpenPeerError { code: ErrorCode::ServerFull, message: full.to_string() })?;
+            let seat = seat.map_err(|full| Refusal { code: ErrorCode::ServerFull, message: full.to_string() })?;
             let ear = core.ears.as_ref().map(|ears| {
                 let floor = Arc::new(Room(Arc::downgrade(core)));
                 let (ear, listening) = ears.listen(core.voice.clone(), floor);
@@ -428,7 +429,7 @@ impl Session for Handle {
         })
     }
 
-    fn submit(&self, command: Command) -> Result<(), SubmitError> {
+    fn submit(&self, command: Command) -> Result<(), Refusal> {
         self.core.conversation.submit(command, &self.voice)
     }
 }

@@ -29,11 +29,11 @@ use tokio::time::timeout;
 
 use super::door::Place;
 use super::handshake::{JoinRequest, is_origin_allowed};
-use super::limits::{Fault, check_turn};
+use super::limits::check_turn;
 use super::listener::Shared;
 use super::protocol::{Avatar, MAX_MESSAGE_BYTES, ServerMessage, clipped};
 use super::visit::Visitor;
-use super::{Command, ErrorCode, JoinError, SubmitError};
+use crate::session::{Command, ErrorCode, Refusal};
 use open::{Listener, Open};
 
 /// For the body of a request, which is one small object.
@@ -95,20 +95,8 @@ impl Problem {
     }
 }
 
-impl From<JoinError> for Problem {
-    fn from(error: JoinError) -> Self {
-        Self::of(error.code, error.message)
-    }
-}
-
-impl From<Fault> for Problem {
-    fn from(fault: Fault) -> Self {
-        Self::of(fault.code, fault.message)
-    }
-}
-
-impl From<SubmitError> for Problem {
-    fn from(error: SubmitError) -> Self {
+impl From<Refusal> for Problem {
+    fn from(error: Refusal) -> Self {
         Self::of(error.code, error.message)
     }
 }

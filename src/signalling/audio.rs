@@ -3,8 +3,8 @@
 //! In here: what may come when, bytes to samples. Not in here: rates of frames (`limits`), what audio does (`session`'s
 //! session). Runs on: the task of its socket.
 
-use super::limits::{Fault, SAMPLE_RATES};
-use super::{Command, ErrorCode};
+use super::limits::SAMPLE_RATES;
+use crate::session::{Command, ErrorCode, Refusal};
 
 #[derive(Debug, Default)]
 pub struct ClientAudio(State);
@@ -21,29 +21,29 @@ enum State {
 }
 
 impl ClientAudio {
-    pub fn start(&mut self, sample_rate: u32, id: Option<String>) -> Result<Command, Fault> {
+    pub fn start(&mut self, sample_rate: u32, id: Option<String>) -> Result<Command, Refusal> {
         if !matches!(self.0, State::Off) {
             let message = "audio_start: the audio before it is not ended: send audio_end first";
-            return Err(Fault::new(ErrorCode::BadAudio, message));
+            return Err(Refusal::new(ErrorCode::BadAudio, message));
         }
         if !SAMPLE_RATES.contains(&sample_rate) {
             let (lowest, highest) = (SAMPLE_RATES.start(), SAMPLE_RATES.end());
             let message =
                 format!("audio_start.sample_rate: {sample_rate} Hz is not supported: use {lowest} to {highest} Hz");
-            return Err(Fault::new(ErrorCode::BadAudio, message));
+            return Err(Refusal::new(ErrorCode::BadAudio, message));
         }
         self.0 = State::On;
         Ok(Command::AudioStart { sample_rate, id })
     }
 
     /// One binary frame of 16-bit little-endian mono PCM; nothing for the session if it holds nothing.
-    pub fn frame(&mut self, bytes: &[u8]) -> Result<Option<Command>, Fault> {
+    pub fn frame(&mut self, bytes: &[u8]) -> Result<Option<Command>, Refusal> {
         let (samples, rest) = bytes.as_chunks::<2>();
         match self.0 {
             State::Off => {
                 let message =
                     "a binary frame is audio, and no audio is under way: send audio_start with its sample_rate first";
-                Err(Fault::new(ErrorCode::AudioNotStarted, message))
+                Err(Refusal::new(ErrorCode::AudioNotStarted, message))
             }
             State::On | State::Refused { .. } if !rest.is_empty() => {
                 let message = format!(
@@ -51,7 +51,7 @@ impl ClientAudio {
                      sample",
                     bytes.len()
                 );
-                Err(Fault::new(ErrorCode::BadAudio, message))
+                Err(Refusal::new(ErrorCode::BadAudio, message))
             }
             State::On if !samples.is_empty() => {
                 let samples = samples.iter().map(|sample| i16::from_le_bytes(*sample)).collect();
@@ -62,13 +62,13 @@ impl ClientAudio {
     }
 
     /// The end of it, also when the client goes without one; nothing for the session if it never heard of the start.
-    pub fn end(&mut self) -> Result<Option<Command>, Fault> {
+    pub fn end(&mut self) -> Result<Option<Command>, Refusal> {
         match std::mem::take(&mut self.0) {
             State::On | State::Refused { started: true } => Ok(Some(Command::AudioEnd)),
             State::Refused { started: false } => Ok(None),
             State::Off => {
                 let message = "audio_end: there is no audio to end: send audio_start first";
-                Err(Fault::new(ErrorCode::AudioNotStarted, message))
+                Err(Refusal::new(ErrorCode::AudioNotStarted, message))
             }
         }
     }

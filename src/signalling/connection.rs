@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -21,9 +22,7 @@ use super::handshake::JoinRequest;
 use super::protocol::{PROTOCOL_VERSION, ServerMessage};
 use super::session::{CloseReason, Input, OfferNumber, Output, SignallingSession};
 use super::socket::{Socket, SocketEvent};
-use super::{
-    BoxFuture, ErrorCode, JoinError, NoticeReceiver, NoticeSender, OpenPeerError, Peer, PeerEvent, Session, Sessions,
-};
+use crate::session::{ErrorCode, NoticeReceiver, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions};
 
 /// Notices waiting for this client: a reply streams in tens of pieces a second, and a client that reads takes them in
 /// milliseconds.
@@ -40,7 +39,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 struct Opening {
     offer: OfferNumber,
-    peer: BoxFuture<'static, Result<Box<dyn Peer>, OpenPeerError>>,
+    peer: BoxFuture<'static, Result<Box<dyn Peer>, Refusal>>,
     events: mpsc::Receiver<PeerEvent>,
 }
 
@@ -67,7 +66,7 @@ struct Connection<S> {
 pub async fn run<S>(
     stream: WebSocketStream<S>,
     sessions: Arc<dyn Sessions>,
-    request: Result<JoinRequest, JoinError>,
+    request: Result<JoinRequest, Refusal>,
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -79,15 +78,15 @@ pub async fn run<S>(
 async fn serve<S>(
     mut socket: Socket<S>,
     sessions: Arc<dyn Sessions>,
-    request: Result<JoinRequest, JoinError>,
+    request: Result<JoinRequest, Refusal>,
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (notice_sender, notices) = super::notices(NOTICES);
+    let (notice_sender, notices) = crate::session::notices(NOTICES);
     let joined = match shutdown.run_until_cancelled(join(sessions, request, notice_sender)).await {
         Some(joined) => joined,
-        None => Err(JoinError { code: ErrorCode::ShuttingDown, message: "the server is shutting down".to_owned() }),
+        None => Err(Refusal { code: ErrorCode::ShuttingDown, message: "the server is shutting down".to_owned() }),
     };
     let session = match joined {
         Ok(session) => Arc::<dyn Session>::from(session),
@@ -128,13 +127,13 @@ async fn serve<S>(
 
 async fn join(
     sessions: Arc<dyn Sessions>,
-    request: Result<JoinRequest, JoinError>,
+    request: Result<JoinRequest, Refusal>,
     notices: NoticeSender,
-) -> Result<Box<dyn Session>, JoinError> {
+) -> Result<Box<dyn Session>, Refusal> {
     let JoinRequest { avatar, name } = request?;
     match timeout(JOIN_TIMEOUT, sessions.join(avatar, name, notices)).await {
         Ok(joined) => joined,
-        Err(_) => Err(JoinError {
+        Err(_) => Err(Refusal {
             code: ErrorCode::Busy,
             message: format!("no session within {} s: connect again in a while", JOIN_TIMEOUT.as_secs()),
         }),
@@ -184,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         &mut self,
         offer: OfferNumber,
         events: mpsc::Receiver<PeerEvent>,
-        peer: Result<Box<dyn Peer>, OpenPeerError>,
+        peer: Result<Box<dyn Peer>, Refusal>,
     ) {
         let answer = peer.map(|peer| {
             let answer = peer.answer().to_owned();
@@ -253,7 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Has the peer that is there answer, if the offer is of the same connection; else a new one is opened.
-    fn open_peer(&mut self, offer: OfferNumber, sdp: String) -> Option<Result<String, OpenPeerError>> {
+    fn open_peer(&mut self, offer: OfferNumber, sdp: String) -> Option<Result<String, Refusal>> {
         self.opening = None;
         let answer = self.peer.as_ref().and_then(|opened| opened.span.in_scope(|| opened.peer.renegotiate(&sdp)));
         if answer.is_none() {
@@ -276,7 +275,7 @@ async fn drop_peer(opened: Option<Opened>) {
 /// The outcome of the offer in hand; waits for ever while there is none.
 async fn opened(
     opening: &mut Option<Opening>,
-) -> (OfferNumber, mpsc::Receiver<PeerEvent>, Result<Box<dyn Peer>, OpenPeerError>) {
+) -> (OfferNumber, mpsc::Receiver<PeerEvent>, Result<Box<dyn Peer>, Refusal>) {
     let Some(waiting) = opening else {
         return std::future::pending().await;
     };

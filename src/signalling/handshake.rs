@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::protocol::clipped;
-use super::{ErrorCode, JoinError};
 use crate::ids::AvatarId;
+use crate::session::{ErrorCode, Refusal};
 
 /// What `/ws?session=NAME&avatar=ID` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct JoinRequest {
 
 impl JoinRequest {
     /// Of the two names as they were given.
-    pub fn new(avatar: Option<&str>, name: Option<&str>) -> Result<Self, JoinError> {
+    pub fn new(avatar: Option<&str>, name: Option<&str>) -> Result<Self, Refusal> {
         let mut request = Self::default();
         if let Some(name) = name {
             request.name = Some(session_name(name)?);
@@ -33,7 +33,7 @@ impl JoinRequest {
     }
 
     /// Reads the query of the URL. Neither name needs escaping, so anything escaped is a wrong name.
-    pub fn from_query(query: &str) -> Result<Self, JoinError> {
+    pub fn from_query(query: &str) -> Result<Self, Refusal> {
         let mut request = Self::default();
         for (field, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match field {
@@ -46,17 +46,17 @@ impl JoinRequest {
     }
 }
 
-fn session_name(name: &str) -> Result<String, JoinError> {
+fn session_name(name: &str) -> Result<String, Refusal> {
     if is_session_name(name) {
         return Ok(name.to_owned());
     }
     let message =
         format!("session name {:?} is not valid: use 1 to 64 of A-Z, a-z, 0-9, '_' and '-'", clipped(name, 80));
-    Err(JoinError { code: ErrorCode::BadSessionName, message })
+    Err(Refusal { code: ErrorCode::BadSessionName, message })
 }
 
-fn avatar_id(id: &str) -> Result<AvatarId, JoinError> {
-    id.parse().map_err(|error: crate::ids::InvalidAvatarId| JoinError {
+fn avatar_id(id: &str) -> Result<AvatarId, Refusal> {
+    id.parse().map_err(|error: crate::ids::InvalidAvatarId| Refusal {
         code: ErrorCode::UnknownAvatar,
         message: error.to_string(),
     })

@@ -1,13 +1,13 @@
 //! How much one client may ask for, and what holds it to that.
 //!
-//! In here: the numbers, each with its reason, the checks of content, a token bucket. Not in here: what happens to a client that goes over (`session`), the
-//! longest message (`protocol`), how long a socket may stall (`socket`).
+//! In here: the numbers, each with its reason, the checks of content, a token bucket. Not in here: what happens to a client
+//! that goes over (`session`), the longest message (`protocol`), how long a socket may stall (`socket`).
 //! Runs on: whichever task calls it; time is an argument.
 
 use std::time::Duration;
 
-use super::ErrorCode;
 use super::protocol::CandidateInit;
+use crate::session::{CANDIDATE_BYTES, ErrorCode, Refusal, TEXT_CHARACTERS};
 
 /// Candidates kept until the peer exists. A browser gathers 5 to 20; a host with many networks and TURN servers 40.
 pub const HELD_CANDIDATES: usize = 64;
@@ -19,14 +19,8 @@ pub const CANDIDATES_PER_OFFER: usize = 256;
 /// Above what one mistaken loop of a page sends, below what is worth the server's time.
 pub const IGNORED_BEFORE_CLOSE: u32 = 20_000;
 
-/// Longest `content` of `text` and `speak`: ten minutes of speech.
-pub const TEXT_CHARACTERS: usize = 10_000;
-
 /// Longest `id` of a turn.
 pub const ID_CHARACTERS: usize = 128;
-
-/// Longest line of a candidate, for whoever handles one; real ones are under 200 bytes.
-pub const CANDIDATE_BYTES: usize = 1024;
 
 /// Rates that speech can be sent at: telephony to studio.
 pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=48_000;
@@ -53,46 +47,33 @@ pub fn audio_frames() -> TokenBucket {
     TokenBucket::new(400.0, 200.0)
 }
 
-/// What is wrong with something a client sent, as the client is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub code: ErrorCode,
-    pub message: String,
-}
-
-impl Fault {
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-}
-
 /// A turn of `text` or `speak`.
-pub fn check_turn(kind: &str, content: &str, id: Option<&str>) -> Result<(), Fault> {
+pub fn check_turn(kind: &str, content: &str, id: Option<&str>) -> Result<(), Refusal> {
     let characters = content.chars().count();
     if characters > TEXT_CHARACTERS {
         let message = format!(
             "{kind}.content: {characters} characters are too many: at most {TEXT_CHARACTERS} are spoken in one turn"
         );
-        return Err(Fault::new(ErrorCode::TextTooLong, message));
+        return Err(Refusal::new(ErrorCode::TextTooLong, message));
     }
     if content.chars().all(|character| character.is_whitespace() || character.is_control()) {
         let message = format!("{kind}.content: there is nothing to say in it: send at least one word");
-        return Err(Fault::new(ErrorCode::NothingToSay, message));
+        return Err(Refusal::new(ErrorCode::NothingToSay, message));
     }
     check_id(kind, id)
 }
 
 /// A client's own name of a turn, which comes back in everything that is told of it.
-pub fn check_id(kind: &str, id: Option<&str>) -> Result<(), Fault> {
+pub fn check_id(kind: &str, id: Option<&str>) -> Result<(), Refusal> {
     if id.is_some_and(|id| id.chars().count() > ID_CHARACTERS) {
         let message = format!("{kind}.id: it is too long: at most {ID_CHARACTERS} characters are taken");
-        return Err(Fault::new(ErrorCode::BadMessage, message));
+        return Err(Refusal::new(ErrorCode::BadMessage, message));
     }
     Ok(())
 }
 
 /// Refuses what RTCPeerConnection itself would refuse, and what could not be one line of SDP.
-pub fn check_candidate(candidate: &CandidateInit) -> Result<(), Fault> {
+pub fn check_candidate(candidate: &CandidateInit) -> Result<(), Refusal> {
     let fault = if candidate.candidate.len() > CANDIDATE_BYTES {
         "candidate.candidate is too long to be a candidate"
     } else if !candidate.candidate.starts_with("candidate:") || candidate.candidate.contains(char::is_control) {
@@ -102,7 +83,7 @@ pub fn check_candidate(candidate: &CandidateInit) -> Result<(), Fault> {
     } else {
         return Ok(());
     };
-    Err(Fault::new(ErrorCode::BadCandidate, format!("webrtc_ice_candidate: {fault}")))
+    Err(Refusal::new(ErrorCode::BadCandidate, format!("webrtc_ice_candidate: {fault}")))
 }
 
 /// Lets `burst` through at once and `per_second` in the long run.

@@ -38,7 +38,8 @@ use super::handshake::{HandshakeError, JoinRequest, accept};
 use super::host::Hosts;
 use super::limits::{Taken, TokenBucket};
 use super::visit::Visitor;
-use super::{ErrorCode, Sessions, api, connection, pages, socket, visit};
+use super::{api, connection, pages, socket, visit};
+use crate::session::{ErrorCode, Sessions};
 
 /// Whether the server can take viewers, for `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,8 +23,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{AvatarInfo, CaptionWord, ErrorCode, IceCandidate, IceServer, Notice};
 use crate::latency::Stages;
+use crate::session::{AvatarInfo, CaptionWord, ErrorCode, IceCandidate, IceServer, Notice};
 
 /// Sent in `session`; raised when a message changes in a way that an existing client would misread.
 pub const PROTOCOL_VERSION: u32 = 1;

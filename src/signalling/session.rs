@@ -11,11 +11,9 @@ mod peer;
 use std::time::Duration;
 
 use super::audio::ClientAudio;
-use super::limits::{
-    Fault, IGNORED_BEFORE_CLOSE, Taken, TokenBucket, audio_frames, check_id, check_turn, messages, offers,
-};
+use super::limits::{IGNORED_BEFORE_CLOSE, Taken, TokenBucket, audio_frames, check_id, check_turn, messages, offers};
 use super::protocol::{ClientMessage, MAX_MESSAGE_BYTES, ServerMessage};
-use super::{Command, ErrorCode, IceCandidate, Notice, OpenPeerError, PeerEvent, SubmitError};
+use crate::session::{Command, ErrorCode, IceCandidate, Notice, PeerEvent, Refusal};
 
 /// Which of a socket's offers something belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,12 +30,12 @@ pub enum Input<'a> {
     /// What became of `Output::OpenPeer`: the answer of a new peer, which `Output::TakePeer` puts in its place.
     PeerOpened {
         offer: OfferNumber,
-        answer: Result<String, OpenPeerError>,
+        answer: Result<String, Refusal>,
     },
     /// The other outcome of `Output::OpenPeer`: the peer that is there has answered the offer, or refused it and goes on.
     Renegotiated {
         offer: OfferNumber,
-        answer: Result<String, OpenPeerError>,
+        answer: Result<String, Refusal>,
     },
     /// To be given in only after `PeerOpened`: a browser cannot use candidates before the answer.
     PeerEvent {
@@ -49,7 +47,7 @@ pub enum Input<'a> {
     Refused {
         turn: Turn,
         id: Option<String>,
-        error: SubmitError,
+        error: Refusal,
     },
     /// The session is gone and will send no more notices.
     SessionEnded,
@@ -276,7 +274,7 @@ impl SignallingSession {
         }
     }
 
-    fn refused(&mut self, turn: Turn, id: Option<String>, error: SubmitError, out: &mut Vec<Output>) {
+    fn refused(&mut self, turn: Turn, id: Option<String>, error: Refusal, out: &mut Vec<Output>) {
         match turn {
             Turn::Text => {}
             Turn::AudioStart => self.audio.refuse(false),
@@ -354,8 +352,8 @@ fn told(code: ErrorCode, message: impl Into<String>) -> Output {
 fn begun(
     turn: Turn,
     id: Option<String>,
-    checked: Result<(), Fault>,
-    command: impl FnOnce(Option<String>) -> Result<Command, Fault>,
+    checked: Result<(), Refusal>,
+    command: impl FnOnce(Option<String>) -> Result<Command, Refusal>,
 ) -> Output {
     // One that is too long is not sent back.
     let named = id.clone().filter(|id| check_id("", Some(id)).is_ok());
@@ -366,12 +364,12 @@ fn begun(
 }
 
 /// A command for the session, or why it cannot be one.
-fn submitted(turn: Turn, command: Result<Command, Fault>) -> Output {
+fn submitted(turn: Turn, command: Result<Command, Refusal>) -> Output {
     command.map_or_else(Output::from, |command| Output::Submit(turn, command))
 }
 
-impl From<Fault> for Output {
-    fn from(fault: Fault) -> Self {
+impl From<Refusal> for Output {
+    fn from(fault: Refusal) -> Self {
         told(fault.code, fault.message)
     }
 }

@@ -23,12 +23,12 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::ErrorCode;
 use super::door::address::{client_of, is_forwarded, is_trusted};
 use super::door::meter::Patient;
 use super::door::share::{Asked, AtAddress, Share};
 use super::door::{Address, Kind, Place};
 use super::listener::Shared;
+use crate::session::ErrorCode;
 
 /// For the head of a request, and between requests: a connection that says nothing is not kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use mouthpiece::media::{self, FileWriter, PipelineDir, VideoFormat};
-use mouthpiece::playout::{I420Frame, Pair};
+use mouthpiece::picture::I420Frame;
+use mouthpiece::playout::Pair;
 use mouthpiece::speech::resample::Resampler;
 use mouthpiece::speech::sound;
 use mouthpiece::timeline::{FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};

@@ -12,9 +12,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mouthpiece::lipsync::musetalk::precision::Precision;
-use mouthpiece::lipsync::musetalk::{DeviceChoice, MuseTalk, find_device};
 use mouthpiece::lipsync::{LipSync, MouthRun};
+use mouthpiece::musetalk::precision::Precision;
+use mouthpiece::musetalk::{DeviceChoice, MuseTalk, find_device};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 

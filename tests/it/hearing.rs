@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use mouthpiece::hearing::asr::{AsrError, Transcribe};
 use mouthpiece::hearing::{Ear, Ears, Floor, Sound, Spoken};
-use mouthpiece::signalling::{BoxFuture, Notice, SubmitError};
+use mouthpiece::session::{Notice, Refusal};
 use tokio::sync::broadcast;
 
 pub(crate) const RATE: usize = 16_000;
@@ -94,7 +95,7 @@ impl Floor for Room {
         self.act(Act::Interrupt);
     }
 
-    fn take_turn(&self, content: String, _ended: Instant) -> Result<(), SubmitError> {
+    fn take_turn(&self, content: String, _ended: Instant) -> Result<(), Refusal> {
         self.act(Act::Turn(content));
         Ok(())
     }

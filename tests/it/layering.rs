@@ -1,5 +1,7 @@
-//! Each foreign library has one home: whoever looks for GStreamer, libtorch or sockets finds all of it in one folder.
+//! Modules use only those below them, as the table in `src/lib.rs` says, and each foreign library has one home: whoever looks
+//! for GStreamer, libtorch or sockets finds all of it in one folder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
@@ -11,8 +13,8 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("gstreamer_video", &["media"]),
     ("gstreamer_webrtc", &["media"]),
     ("if_addrs", &["media"]),
-    ("tch", &["lipsync/musetalk", "lipsync/mod.rs", "demo"]),
-    ("libloading", &["lipsync/musetalk"]),
+    ("tch", &["musetalk", "musetalk.rs", "lipsync.rs", "demo"]),
+    ("libloading", &["musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/websocket.rs"]),
     ("axum", &["signalling"]),
     ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/remote.rs"]),
@@ -84,4 +86,80 @@ fn only_the_command_line_and_the_settings_read_the_environment() {
         let reads = text.contains("env::var") || text.contains("env::current_dir");
         assert!(may || !reads, "{file} reads the environment");
     }
+}
+
+/// The floor of each module, from the table in `src/lib.rs`.
+fn floors() -> BTreeMap<String, usize> {
+    let root = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let (_, table) = root.split_once("# Which module may use which").expect("src/lib.rs has the table");
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with("//! | 0 |")).take_while(|line| line.starts_with("//! |"));
+    let mut floors = BTreeMap::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for module in cells[2].split(", ").map(|name| name.trim_matches('`')) {
+            let known = floors.insert(module.to_owned(), cells[1].parse().unwrap());
+            assert!(known.is_none(), "{module} stands on two floors");
+        }
+    }
+    let declared: Vec<&str> =
+        root.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert_eq!(floors.keys().collect::<Vec<_>>(), declared, "the table has each module, and no other");
+    floors
+}
+
+/// The modules of the library that a line of code names: `crate::name`, and those of `use crate::{name, name::..}`.
+fn named_modules(code: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for (at, path) in code.match_indices("crate::") {
+        let rest = &code[at + path.len()..];
+        let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        let Some(list) = rest.strip_prefix('{') else {
+            named.push(word(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut starts = true;
+        for (at, character) in list.char_indices() {
+            match character {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => starts = true,
+                _ if starts && character.is_alphabetic() => {
+                    named.push(word(&list[at..]));
+                    starts = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    named
+}
+
+#[test]
+fn modules_use_only_what_is_on_a_floor_below_them() {
+    let floors = floors();
+    let mut upward = Vec::new();
+    for (file, text) in project_sources() {
+        let module = file.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        let Some(floor) = floors.get(&module) else { continue };
+        let code: String =
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]).collect();
+        // From a module's own folder, so many `super` reach the root of the crate.
+        let depth = file.matches('/').count() + 1;
+        assert!(!code.contains(&format!("{}{{", "super::".repeat(depth + 2))), "{file} reaches over the root");
+        for used in named_modules(&code).into_iter().filter(|used| *used != module) {
+            if floors.get(&used).is_some_and(|below| below >= floor) {
+                upward.push(format!("{file} uses {used}"));
+            }
+        }
+    }
+    assert!(upward.is_empty(), "on the same floor or above: {upward:#?}");
+}
+
+#[test]
+fn the_names_of_modules_are_found_in_every_form_of_use() {
+    let code = "use crate::{ids::{A, B}, latency, session::Notice};\nlet x = crate::metrics::y(crate::worker::Z);";
+    assert_eq!(named_modules(code), ["ids", "latency", "session", "metrics", "worker"]);
 }

@@ -112,7 +112,7 @@ fn both_halves_of_the_autoencoder_run() {
     let cases = Cases::load("autoencoder_kl");
     let config = published(kl_json(), "AutoencoderKL");
     let folder = folder(&config, "autoencoder_kl.safetensors", "diffusion_pytorch_model.safetensors");
-    let image = mouthpiece::lipsync::musetalk::picture::from_rgb8(&cases.raw("rgb"), true).unwrap();
+    let image = mouthpiece::musetalk::picture::from_rgb8(&cases.raw("rgb"), true).unwrap();
     let out = run(folder.path(), "vae-encode", &[("image", image)], &[]);
     assert_close("mean", &out.get("mean"), &cases.get("masked.mean"), WHOLE);
     assert_close("logvar", &out.get("logvar"), &cases.get("masked.logvar"), WHOLE);
@@ -123,8 +123,8 @@ fn both_halves_of_the_autoencoder_run() {
 #[test]
 fn a_face_becomes_the_latents_of_an_avatar_the_same_every_time() {
     use mouthpiece::lipsync::LipSync;
-    use mouthpiece::lipsync::musetalk::MuseTalk;
-    use mouthpiece::lipsync::musetalk::picture::from_rgb8;
+    use mouthpiece::musetalk::MuseTalk;
+    use mouthpiece::musetalk::picture::from_rgb8;
 
     let (cases, (model, _)) = (Cases::load("resize"), whole_model());
     let face = cases.raw("down.from").unsqueeze(0);
@@ -329,7 +329,7 @@ fn a_usable_model_is_listed_with_its_speed_and_one_that_does_not_load_with_its_f
 fn a_converted_model_loads_whole() {
     let upstream = Upstream::new();
     succeeds(&upstream.convert(&[]));
-    let model = mouthpiece::lipsync::musetalk::MuseTalk::load(&upstream.model(), tch::Device::Cpu, 1).unwrap();
+    let model = mouthpiece::musetalk::MuseTalk::load(&upstream.model(), tch::Device::Cpu, 1).unwrap();
     assert_eq!((model.config().name.as_str(), model.config().crop_size), ("musetalk-v1.5", 256));
 }
 

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch, frame_tokens, local_window};
-use mouthpiece::lipsync::musetalk::config::{AudioWindow, AutoencoderConfig};
-use mouthpiece::lipsync::musetalk::layers::{Linear, channels_last};
-use mouthpiece::lipsync::musetalk::model::Decoder;
-use mouthpiece::lipsync::musetalk::precision::Precision;
-use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors, save_safetensors, use_channels_last};
-use mouthpiece::lipsync::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet};
 use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
+use mouthpiece::musetalk::audio::{AudioFrontEnd, Stretch, frame_tokens, local_window};
+use mouthpiece::musetalk::config::{AudioWindow, AutoencoderConfig};
+use mouthpiece::musetalk::layers::{Linear, channels_last};
+use mouthpiece::musetalk::model::Decoder;
+use mouthpiece::musetalk::precision::Precision;
+use mouthpiece::musetalk::weights::{Mapping, load_safetensors, save_safetensors, use_channels_last};
+use mouthpiece::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -51,7 +51,7 @@ fn small() -> ModelConfig {
     parsed(small_json())
 }
 
-fn tiny(config: &ModelConfig) -> &mouthpiece::lipsync::musetalk::config::TinyConfig {
+fn tiny(config: &ModelConfig) -> &mouthpiece::musetalk::config::TinyConfig {
     match &config.autoencoder {
         AutoencoderConfig::Tiny(tiny) => tiny,
         AutoencoderConfig::Kl(_) => panic!("the small model has the tiny autoencoder"),

@@ -4,22 +4,23 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mouthpiece::avatar::resize::lanczos4;
-use mouthpiece::avatar::{AvatarFrame, CropBox, Mask, Region};
-use mouthpiece::compose::blend::paste_rgb;
-use mouthpiece::compose::color::rgb_to_i420;
-use mouthpiece::lipsync::musetalk::audio::{AudioFrontEnd, Stretch, first_row, first_row_at};
-use mouthpiece::lipsync::musetalk::config::{KlConfig, MelConfig, TinyConfig, UnetConfig, WhisperConfig};
-use mouthpiece::lipsync::musetalk::mel::LogMel;
-use mouthpiece::lipsync::musetalk::picture::{from_rgb8, to_rgb8};
-use mouthpiece::lipsync::musetalk::precision::Precision;
-use mouthpiece::lipsync::musetalk::weights::{Mapping, load_safetensors};
-use mouthpiece::lipsync::musetalk::{
+use mouthpiece::lipsync::{LipSync, MouthRun};
+use mouthpiece::models::names::current_name;
+use mouthpiece::musetalk::audio::{AudioFrontEnd, Stretch, first_row, first_row_at};
+use mouthpiece::musetalk::config::{KlConfig, MelConfig, TinyConfig, UnetConfig, WhisperConfig};
+use mouthpiece::musetalk::mel::LogMel;
+use mouthpiece::musetalk::picture::{from_rgb8, to_rgb8};
+use mouthpiece::musetalk::precision::Precision;
+use mouthpiece::musetalk::weights::{Mapping, load_safetensors};
+use mouthpiece::musetalk::{
     AutoencoderKl, ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, log_mel,
     positional_encoding,
 };
-use mouthpiece::lipsync::{LipSync, MouthFrame, MouthRun};
-use mouthpiece::models::names::current_name;
+use mouthpiece::picture::MouthFrame;
+use mouthpiece::picture::blend::paste_rgb;
+use mouthpiece::picture::color::rgb_to_i420;
+use mouthpiece::picture::resize::lanczos4;
+use mouthpiece::picture::{AvatarFrame, CropBox, Mask, Region};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fakes::{TestServer, candidate, candidate_message};
-use mouthpiece::signalling::{Command, ErrorCode, Notice, PeerEvent, Told};
+use mouthpiece::session::{Command, ErrorCode, Notice, PeerEvent, Told};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::MaybeTlsStream;

@@ -11,18 +11,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mouthpiece::animation::Animator;
 use mouthpiece::audience::Audience;
 use mouthpiece::avatar::Avatar;
 use mouthpiece::compose::Composer;
-use mouthpiece::conversation::{Conversation, Notices, OwnVoice, Parts};
+use mouthpiece::conversation::{Conversation, OwnVoice, Parts};
 use mouthpiece::dialogue::{Dialogues, Persona, llm};
 use mouthpiece::ids::{SessionId, UtteranceId};
 use mouthpiece::lipsync::devices::Devices;
-use mouthpiece::lipsync::driver::Driver;
 use mouthpiece::lipsync::engine::Engine;
-use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthFrame, MouthRun};
-use mouthpiece::playout::{I420Frame, Pair, PairSink, Playout, PlayoutClock, SessionPlayout};
-use mouthpiece::signalling::{self, Command, Notice, NoticeReceiver};
+use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
+use mouthpiece::picture::{I420Frame, MouthFrame};
+use mouthpiece::playout::{Pair, PairSink, Playout, PlayoutClock, SessionPlayout};
+use mouthpiece::session::{Command, Notice, NoticeReceiver, Notices};
 use mouthpiece::speech::tts::espeak::Espeak;
 use mouthpiece::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 use mouthpiece::timeline::{LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
@@ -359,10 +360,10 @@ async fn talk_for_two_hours() -> String {
     let _seat = audience.enter();
     let voice = avatar.manifest.voice.clone();
     let (responder, history) = dialogues.of("Tiny", &Persona::default(), &voice.language);
-    let (notices, (told, heard)) = (Notices::default(), signalling::notices(1024));
+    let (notices, (told, heard)) = (Notices::default(), mouthpiece::session::notices(1024));
     notices.add(told);
     let parts = Parts {
-        driver: Driver::new(devices.desk(), composer.clone(), avatar, handle, session, audience),
+        animator: Animator::new(devices.desk(), composer.clone(), avatar, handle, session, audience),
         tts: Arc::new(Counting { espeak: Espeak::new(), sentences: AtomicUsize::new(0) }),
         voice,
         responder,

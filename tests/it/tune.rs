@@ -4,10 +4,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use mouthpiece::avatar::Avatar;
-use mouthpiece::lipsync::musetalk::config::TinyConfig;
-use mouthpiece::lipsync::musetalk::model::Decoder;
-use mouthpiece::lipsync::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, save_safetensors};
-use mouthpiece::lipsync::{AvatarHandle, LipSync, MouthFrame, MouthRun};
+use mouthpiece::lipsync::{AvatarHandle, LipSync, MouthRun};
+use mouthpiece::musetalk::config::TinyConfig;
+use mouthpiece::musetalk::model::Decoder;
+use mouthpiece::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, save_safetensors};
+use mouthpiece::picture::MouthFrame;
 use serde_json::{Value, json};
 use tch::{Device, Tensor, nn};
 

@@ -4,7 +4,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
 use crate::dialogue::history::History;
-use crate::signalling::{NoticeReceiver, notices};
+use crate::session::{NoticeReceiver, notices};
 
 /// A session's turns and what its one viewer is told.
 struct Bench {
@@ -25,7 +25,7 @@ fn times() -> TurnTimes {
 }
 
 impl Bench {
-    fn add(&self, text: &str, place: Place) -> Result<UtteranceId, SubmitError> {
+    fn add(&self, text: &str, place: Place) -> Result<UtteranceId, Refusal> {
         self.active.add(Some(text.to_owned()), Say::ReplyTo(text.to_owned()), times(), place)
     }
 

@@ -25,7 +25,7 @@ use crate::demo::network::{
 };
 use crate::demo::prepare::conditioning;
 use crate::demo::visemes::{PARAMETERS, shape};
-use crate::lipsync::musetalk::layers::channels_last;
+use crate::musetalk::layers::channels_last;
 
 /// Windows of sound; two frames of each are drawn.
 const EXAMPLES: usize = 20_000;

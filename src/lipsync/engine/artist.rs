@@ -128,7 +128,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::lipsync::{AvatarHandle, MouthFrame};
+    use crate::lipsync::AvatarHandle;
+    use crate::picture::MouthFrame;
 
     /// Has memory for `room` frames at once; draws a pixel that says which frame of its sound it is.
     struct Small {

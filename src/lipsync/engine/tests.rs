@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc as blocking};
 use std::time::Duration;
 
 use super::*;
-use crate::lipsync::MouthFrame;
+use crate::picture::MouthFrame;
 
 /// Draws a pixel that says which pose it is, and remembers the poses. Pose 99 says that it is there and waits for
 /// leave, 13 panics, 14 is refused.

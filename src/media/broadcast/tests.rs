@@ -10,7 +10,7 @@ use super::*;
 use crate::media::description::names;
 use crate::media::publisher::running_time;
 use crate::media::testing::{Browser, FORMAT, PATIENCE, Stage, encoders, loopback, pair, until_connected, watch};
-use crate::signalling::{ErrorCode, PeerEvent};
+use crate::session::{ErrorCode, PeerEvent};
 use crate::timeline::MediaTime;
 
 impl Broadcast {

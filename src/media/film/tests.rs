@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::media::{FileWriter, PipelineDir, VideoFormat};
-use crate::playout::{I420Frame, Pair};
+use crate::picture::I420Frame;
+use crate::playout::Pair;
 use crate::timeline::{FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};
 
 const SHIPPED: &str = include_str!("../../../pipelines/render-mp4.launch");

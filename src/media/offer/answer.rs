@@ -9,7 +9,7 @@ use super::canonical::{Purpose, h264_parameters};
 use super::{Line, Plan, Track, refuse};
 use crate::media::Codec;
 use crate::media::sdp::{Direction, Sdp};
-use crate::signalling::{ErrorCode, OpenPeerError};
+use crate::session::{ErrorCode, Refusal};
 
 /// What webrtcbin answered, by what each line is for, and our candidates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Negotiated {
 
 impl Negotiated {
     /// Takes webrtcbin's answer apart, or says which track it did not answer as planned.
-    pub fn check(plan: Plan, made: &str) -> Result<Self, OpenPeerError> {
+    pub fn check(plan: Plan, made: &str) -> Result<Self, Refusal> {
         let unserved = |what: &str, why: &str| {
             refuse(ErrorCode::NegotiationFailed, format!("the {what} of this offer could not be served: {why}"))
         };

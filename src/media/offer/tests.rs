@@ -6,7 +6,7 @@ use super::super::sdp::{MAX_BYTES, MAX_MEDIA};
 use super::*;
 use crate::media::testing::sdp::{APPLICATION, CHROMIUM, FIREFOX, FIREFOX_153, Parts, high_only};
 
-fn plan(sdp: &str, codecs: &[Codec]) -> Result<Plan, OpenPeerError> {
+fn plan(sdp: &str, codecs: &[Codec]) -> Result<Plan, Refusal> {
     super::plan(sdp, codecs, false)
 }
 

@@ -22,7 +22,7 @@ use crate::media::offer::Plan;
 use crate::media::pipeline::OwnedPipeline;
 use crate::media::publisher::{Publisher, app_source};
 use crate::media::{IceConfig, MediaError, microphone};
-use crate::signalling::{ErrorCode, OpenPeerError};
+use crate::session::{ErrorCode, Refusal};
 
 /// Encoded frames and Opus packets, 320 ms of each, that may wait in front of a viewer that does not send: then it drops
 /// to the next key frame, alone. Counted in buffers, which appsrc 1.22 keeps to exactly; with `max-time` it holds more.
@@ -152,14 +152,14 @@ impl Connection {
     }
 
     /// webrtcbin's answer to an offer of ours.
-    pub async fn negotiate(&self, canonical: &str) -> Result<String, OpenPeerError> {
+    pub async fn negotiate(&self, canonical: &str) -> Result<String, Refusal> {
         let offer = gst_sdp::SDPMessage::parse_buffer(canonical.as_bytes())
-            .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, message: error.to_string() })?;
+            .map_err(|error| Refusal { code: ErrorCode::BadSdp, message: error.to_string() })?;
         let offer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Offer, offer);
         promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&offer, &promise]))
             .await
             // What the check of the offer let through and webrtcbin does not take is still the offer's fault.
-            .map_err(|error| OpenPeerError { code: ErrorCode::BadSdp, ..error })?;
+            .map_err(|error| Refusal { code: ErrorCode::BadSdp, ..error })?;
         let reply = promise(|promise| {
             self.webrtc.emit_by_name::<()>("create-answer", &[&None::<gst::Structure>, &promise]);
         })

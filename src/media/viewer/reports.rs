@@ -18,7 +18,7 @@ use super::connection::Connection;
 use crate::ids::ViewerId;
 use crate::media::pipeline::BusReport;
 use crate::media::selftest::describe;
-use crate::signalling::{IceCandidate, PeerEvent};
+use crate::session::{IceCandidate, PeerEvent};
 
 /// How long the answer waits for our host candidates; they are there in a few milliseconds, those from STUN trickle.
 const GATHERING_TIME: Duration = Duration::from_millis(150);

@@ -86,7 +86,7 @@ fn with_every_kind_of_candidate(number: usize) -> String {
     offer.replacen("t=0 0\r\n", &format!("t=0 0\r\n{lines}"), 1)
 }
 
-async fn opens(stage: &Stage, offer: String) -> Result<Viewer, OpenPeerError> {
+async fn opens(stage: &Stage, offer: String) -> Result<Viewer, Refusal> {
     let (events, _told) = mpsc::channel(64);
     stage.broadcast.open_viewer(offer, events, &IceConfig::default(), Some(mpsc::channel(4).0)).await
 }

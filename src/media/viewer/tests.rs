@@ -92,7 +92,7 @@ async fn browsers_offers_are_answered_by_webrtcbin() {
 }
 
 /// The kinds of an answer's m-lines and whether they are served, or the code of the error.
-async fn answered(stage: &Stage, offer: &str, listens: bool) -> Result<String, OpenPeerError> {
+async fn answered(stage: &Stage, offer: &str, listens: bool) -> Result<String, Refusal> {
     let (events, _told) = mpsc::channel(64);
     let microphone = listens.then(|| mpsc::channel(4).0);
     let viewer = stage.broadcast.open_viewer(offer.to_owned(), events, &loopback(), microphone).await;

@@ -237,7 +237,7 @@ impl Viewer {
         Self { bench, segments: Vec::new(), rests: 0, gave_up: false, last }
     }
 
-    /// Announces a segment as the driver does: from where the one before ends, else from a pose that is still to come.
+    /// Announces a segment as the animator does: from where the one before ends, else from a pose that is still to come.
     fn begin(&mut self, lead: u64) {
         let start_pose = match self.segments.iter().rfind(|segment| segment.is_live()) {
             Some(before) if !before.ended => return,

@@ -95,12 +95,11 @@ async fn a_failure_passes_and_is_not_tried_again_at_once() {
     let (avatars, fake) = avatars().await;
     let broken = id("broken");
     let loads = || fake.loads.load(Ordering::SeqCst) - 1;
-    let Err(refusal @ Refusal::Unavailable(_)) = avatars.get(&broken).await else { panic!("it is broken") };
-    let told = JoinError::from(refusal.clone());
+    let Err(told) = avatars.get(&broken).await else { panic!("it is broken") };
     assert_eq!((told.code, told.code.retry_after()), (ErrorCode::AvatarUnavailable, Some(Duration::from_secs(5))));
     assert!(told.message.contains("broken") && !told.message.contains("secret"), "{}", told.message);
     for _ in 0..100 {
-        assert_eq!(avatars.get(&broken).await.err(), Some(refusal.clone()));
+        assert_eq!(avatars.get(&broken).await.err(), Some(told.clone()));
     }
     assert_eq!(loads(), 1);
     // It rests for longer each time.
@@ -117,7 +116,9 @@ async fn a_failure_passes_and_is_not_tried_again_at_once() {
 #[tokio::test]
 async fn names_of_nobody_are_told_what_there_is_and_not_remembered() {
     let (avatars, fake) = avatars().await;
-    let Err(Refusal::Unknown(message)) = avatars.get(&id("nobody")).await else { panic!("there is none") };
+    let Err(Refusal { code: ErrorCode::UnknownAvatar, message }) = avatars.get(&id("nobody")).await else {
+        panic!("there is none")
+    };
     assert!(message.contains("nobody") && message.contains("demo") && !message.contains("secret"), "{message}");
     assert_eq!((avatars.shelf().len(), fake.loads.load(Ordering::SeqCst)), (1, 1));
 }

@@ -13,9 +13,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::session::{ErrorCode, Notice, NoticeReceiver, Refusal, Session, Sessions, notices};
 use crate::signalling::handshake::JoinRequest;
 use crate::signalling::listener::{Shared, spawn};
-use crate::signalling::{ErrorCode, JoinError, Notice, NoticeReceiver, Session, Sessions, notices};
 
 /// Sessions opened over HTTP at a time, beyond what the server admits anyway.
 const MOST: usize = 64;
@@ -103,7 +103,7 @@ impl OpenSessions {
         shared: &Arc<Shared>,
         sessions: &dyn Sessions,
         join: JoinRequest,
-    ) -> Result<Arc<Open>, JoinError> {
+    ) -> Result<Arc<Open>, Refusal> {
         let name = join.name.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
         self.check_room(&name)?;
         let (sender, notices) = notices(NOTICES);
@@ -125,7 +125,7 @@ impl OpenSessions {
         Ok(open)
     }
 
-    fn check_room(&self, name: &str) -> Result<(), JoinError> {
+    fn check_room(&self, name: &str) -> Result<(), Refusal> {
         check(&self.lock(), name)
     }
 
@@ -151,14 +151,14 @@ impl OpenSessions {
     }
 }
 
-fn check(all: &HashMap<String, Arc<Open>>, name: &str) -> Result<(), JoinError> {
+fn check(all: &HashMap<String, Arc<Open>>, name: &str) -> Result<(), Refusal> {
     if all.contains_key(name) {
         let message = format!("session {name:?} was opened over HTTP already: use it, or choose another name");
-        return Err(JoinError { code: ErrorCode::SessionExists, message });
+        return Err(Refusal { code: ErrorCode::SessionExists, message });
     }
     if all.len() >= MOST {
         let message = format!("{MOST} sessions are open over HTTP already: close some");
-        return Err(JoinError { code: ErrorCode::ServerFull, message });
+        return Err(Refusal { code: ErrorCode::ServerFull, message });
     }
     Ok(())
 }

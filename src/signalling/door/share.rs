@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::meter::Flow;
 use crate::ids::{AvatarId, SessionId};
-use crate::signalling::limits::{Taken, TokenBucket};
-use crate::signalling::{
-    AvatarInfo, BoxFuture, Command, ErrorCode, IceServer, JoinError, NoticeSender, OpenPeerError, Peer, PeerEvent,
-    Session, Sessions, SubmitError,
+use crate::session::{
+    AvatarInfo, Command, ErrorCode, IceServer, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
 };
+use crate::signalling::limits::{Taken, TokenBucket};
 
 /// Something that an address asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,16 +166,16 @@ impl Sessions for AtAddress {
         avatar: Option<AvatarId>,
         name: Option<String>,
         notices: NoticeSender,
-    ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>> {
+    ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>> {
         Box::pin(async move {
             if !self.share.take(Asked::Join) {
                 let message = too_many("sessions are opened or joined from this address", "a second");
-                return Err(JoinError { code: ErrorCode::TooManyMessages, message });
+                return Err(Refusal { code: ErrorCode::TooManyMessages, message });
             }
             let full = || {
                 let most = self.share.most_sessions;
                 let message = format!("this address holds {most} sessions, which is all that one may have: close some");
-                JoinError { code: ErrorCode::ServerFull, message }
+                Refusal { code: ErrorCode::ServerFull, message }
             };
             // One without a name is a new one, so it is not even opened.
             if name.is_none() && !self.share.has_room() {
@@ -215,20 +215,20 @@ impl Session for Shared {
         &self,
         offer: String,
         events: mpsc::Sender<PeerEvent>,
-    ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>> {
         if self.share.take(Asked::Offer) {
             return self.session.open_peer(offer, events);
         }
         let message = format!("webrtc_offer: {}", too_many("offers come from this address", "a second"));
-        Box::pin(async { Err(OpenPeerError { code: ErrorCode::TooManyMessages, message }) })
+        Box::pin(async { Err(Refusal { code: ErrorCode::TooManyMessages, message }) })
     }
 
-    fn submit(&self, command: Command) -> Result<(), SubmitError> {
+    fn submit(&self, command: Command) -> Result<(), Refusal> {
         if matches!(command, Command::Text { .. } | Command::Speak { .. }) {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             if turns.take(self.began.elapsed()) != Taken::Yes || !self.share.take(Asked::Turn) {
                 let message = too_many("turns", "a second");
-                return Err(SubmitError { code: ErrorCode::TooManyMessages, message });
+                return Err(Refusal { code: ErrorCode::TooManyMessages, message });
             }
         }
         self.session.submit(command)

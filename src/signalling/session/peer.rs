@@ -9,8 +9,8 @@ use super::super::limits::{
     ANSWER_TIMEOUT, CANDIDATES_PER_OFFER, CONNECT_TIMEOUT, HELD_CANDIDATES, Taken, check_candidate,
 };
 use super::super::protocol::{CandidateInit, ServerMessage};
-use super::super::{ErrorCode, OpenPeerError, PeerEvent};
 use super::{OfferNumber, Output, PeerState, SignallingSession, told};
+use crate::session::{ErrorCode, PeerEvent, Refusal};
 
 impl SignallingSession {
     pub(super) fn new_offer(&mut self, now: Duration, sdp: String, out: &mut Vec<Output>) {
@@ -63,7 +63,7 @@ impl SignallingSession {
         &mut self,
         now: Duration,
         offer: OfferNumber,
-        answer: Result<String, OpenPeerError>,
+        answer: Result<String, Refusal>,
         out: &mut Vec<Output>,
     ) {
         if offer != self.offer || self.opening.take().is_none() {
@@ -80,12 +80,7 @@ impl SignallingSession {
         }
     }
 
-    pub(super) fn renegotiated(
-        &mut self,
-        offer: OfferNumber,
-        answer: Result<String, OpenPeerError>,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn renegotiated(&mut self, offer: OfferNumber, answer: Result<String, Refusal>, out: &mut Vec<Output>) {
         if offer != self.offer || self.opening.take().is_none() {
             return;
         }
@@ -101,7 +96,7 @@ impl SignallingSession {
     }
 
     /// The peer, if there is one, goes on as if the offer had not been made.
-    pub(super) fn refused_offer(&mut self, error: OpenPeerError, out: &mut Vec<Output>) {
+    pub(super) fn refused_offer(&mut self, error: Refusal, out: &mut Vec<Output>) {
         self.no_offer();
         out.push(told(error.code, error.message));
     }

@@ -6,9 +6,10 @@ mod peers;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::limits::{ID_CHARACTERS, TEXT_CHARACTERS};
+use super::super::limits::ID_CHARACTERS;
 use super::*;
 use crate::ids::UtteranceId;
+use crate::session::TEXT_CHARACTERS;
 
 /// A client and its signalling, with a clock that only the test moves.
 #[derive(Default)]
@@ -44,13 +45,13 @@ impl Client {
         self.give(Input::PeerOpened { offer: OfferNumber(offer), answer: Ok("v=0 answer".to_owned()) })
     }
 
-    fn renegotiates(&mut self, offer: u64, answer: Result<(), OpenPeerError>) -> Vec<Output> {
+    fn renegotiates(&mut self, offer: u64, answer: Result<(), Refusal>) -> Vec<Output> {
         let answer = answer.map(|()| "v=0 answer".to_owned());
         self.give(Input::Renegotiated { offer: OfferNumber(offer), answer })
     }
 
     fn is_refused(&mut self, offer: u64) -> Vec<Output> {
-        let error = OpenPeerError { code: ErrorCode::BadSdp, message: "no SDP".to_owned() };
+        let error = Refusal { code: ErrorCode::BadSdp, message: "no SDP".to_owned() };
         self.give(Input::PeerOpened { offer: OfferNumber(offer), answer: Err(error) })
     }
 
@@ -180,7 +181,7 @@ fn audio_reaches_the_session_until_it_takes_no_more() {
     let out = client.give(Input::Binary(&[1, 0]));
     assert_eq!(out, [Output::Submit(Turn::Audio, Command::Audio(vec![1]))]);
     assert_eq!(the_error(&client.give(Input::Binary(&[0; 65_538]))).0, ErrorCode::MessageTooLong);
-    let busy = SubmitError { code: ErrorCode::Busy, message: "the queue is full".to_owned() };
+    let busy = Refusal { code: ErrorCode::Busy, message: "the queue is full".to_owned() };
     let out = client.give(Input::Refused { turn: Turn::Audio, id: None, error: busy });
     assert_eq!(the_error(&out).0, ErrorCode::Busy);
     assert_eq!(client.give(Input::Binary(&[0; 640])), [], "and is not told again");
@@ -204,7 +205,7 @@ fn a_turn_that_is_refused_is_named_by_the_clients_own_id() {
     assert_eq!(named(client.says(json!({"type": "text", "content": "a", "id": id}))), None, "too long to come back");
     assert_eq!(named(client.says(json!({"type": "audio_start", "sample_rate": 16_000, "id": id}))), None);
     assert_eq!(the_error(&client.give(Input::Binary(&[1, 2]))).0, ErrorCode::AudioNotStarted);
-    let error = SubmitError { code: ErrorCode::Busy, message: "8 turns are waiting".to_owned() };
+    let error = Refusal { code: ErrorCode::Busy, message: "8 turns are waiting".to_owned() };
     assert_eq!(named(client.give(Input::Refused { turn: Turn::Text, id: mine.clone(), error })), mine);
 }
 

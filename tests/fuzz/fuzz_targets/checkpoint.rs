@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use checkpoint::{Checkpoint, DType};
 
 #[allow(dead_code, unused_imports)]
-#[path = "../../../src/models/checkpoint/mod.rs"]
+#[path = "../../../src/models/checkpoint.rs"]
 mod checkpoint;
 
 /// What a file may cost whatever its size: the reader's buffers, and its tables before they are worth counting.

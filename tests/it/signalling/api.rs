@@ -1,6 +1,6 @@
 //! The conversation over HTTP.
 
-use mouthpiece::signalling::{Command, Notice, Told};
+use mouthpiece::session::{Command, Notice, Told};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 

@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
+use mouthpiece::session::{
+    AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, Peer, PeerEvent, Refusal, Session,
+    Sessions,
+};
 use mouthpiece::signalling::door::Room;
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
-use mouthpiece::signalling::{
-    AvatarInfo, BoxFuture, Command, ErrorCode, IceCandidate, IceServer, JoinError, Notice, NoticeSender, OpenPeerError,
-    Peer, PeerEvent, Session, Sessions, SubmitError,
-};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -63,7 +64,7 @@ impl Sessions for FakeSessions {
         avatar: Option<AvatarId>,
         name: Option<String>,
         notices: NoticeSender,
-    ) -> BoxFuture<'_, Result<Box<dyn Session>, JoinError>> {
+    ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>> {
         let ledger = Arc::clone(&self.0);
         Box::pin(async move {
             match avatar.as_ref().map(AvatarId::as_str) {
@@ -71,7 +72,7 @@ impl Sessions for FakeSessions {
                 None | Some("demo") => {}
                 Some(other) => {
                     let message = format!("there is no avatar {other:?}: there is demo");
-                    return Err(JoinError { code: ErrorCode::UnknownAvatar, message });
+                    return Err(Refusal { code: ErrorCode::UnknownAvatar, message });
                 }
             }
             ledger.joined.lock().unwrap().push((avatar, name));
@@ -108,7 +109,7 @@ impl Session for FakeSession {
         &self,
         offer: String,
         events: mpsc::Sender<PeerEvent>,
-    ) -> BoxFuture<'_, Result<Box<dyn Peer>, OpenPeerError>> {
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>> {
         Box::pin(async move {
             self.ledger.offers.fetch_add(1, Ordering::SeqCst);
             if offer.contains("never") {
@@ -116,7 +117,7 @@ impl Session for FakeSession {
             }
             if !offer.contains("m=") {
                 let message = "the offer has no m= line: add recvonly transceivers".to_owned();
-                return Err(OpenPeerError { code: ErrorCode::OfferWithoutMedia, message });
+                return Err(Refusal { code: ErrorCode::OfferWithoutMedia, message });
             }
             // Before the answer, as a real peer gathers; it must not reach the client before the answer does.
             events.try_send(PeerEvent::Candidate(Some(candidate(7)))).unwrap();
@@ -127,11 +128,11 @@ impl Session for FakeSession {
         })
     }
 
-    fn submit(&self, command: Command) -> Result<(), SubmitError> {
+    fn submit(&self, command: Command) -> Result<(), Refusal> {
         self.ledger.commands.lock().unwrap().push(command.clone());
         if let Command::Speak { content, id } | Command::Text { content, id } = command {
             if content == "too much" {
-                return Err(SubmitError { code: ErrorCode::Busy, message: "three turns are waiting".to_owned() });
+                return Err(Refusal { code: ErrorCode::Busy, message: "three turns are waiting".to_owned() });
             }
             let utterance = UtteranceId::next();
             let text_spoken = content.clone();
@@ -163,7 +164,7 @@ impl Peer for FakePeer {
     }
 
     /// Every offer but one with `again` in it is of another connection.
-    fn renegotiate(&self, offer: &str) -> Option<Result<String, OpenPeerError>> {
+    fn renegotiate(&self, offer: &str) -> Option<Result<String, Refusal>> {
         offer.contains("again").then(|| Ok(format!("answer again to {offer}")))
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::UtteranceId;
+use mouthpiece::session::{Notice, Told};
 use mouthpiece::signalling::handshake::JoinRequest;
-use mouthpiece::signalling::{Notice, Told, connection, socket};
+use mouthpiece::signalling::{connection, socket};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;

@@ -158,7 +158,7 @@ fn an_offer_of_the_same_connection_is_answered_by_the_peer_that_is_there() {
     client.sends_candidate(1);
     assert_eq!(client.renegotiates(2, Ok(())), [answer(), Output::AddCandidate(candidate(1))]);
     assert_eq!(client.offers(), [open(3)]);
-    let error = OpenPeerError { code: ErrorCode::NegotiationFailed, message: "no".to_owned() };
+    let error = Refusal { code: ErrorCode::NegotiationFailed, message: "no".to_owned() };
     assert_eq!(the_error(&client.renegotiates(3, Err(error))).0, ErrorCode::NegotiationFailed);
     let out = client.peer_says(1, PeerEvent::Closed { reason: "gone".to_owned() });
     assert_eq!(out[0], Output::ClosePeer, "events of the peer are still heeded");
@@ -182,7 +182,7 @@ fn a_late_answer_to_a_replaced_offer_is_ignored() {
     assert_eq!(client.offers(), [open(2)]);
     assert_eq!(client.is_answered(1), []);
     assert_eq!(client.peer_says(1, PeerEvent::Candidate(Some(candidate(9)))), []);
-    let error = OpenPeerError { code: ErrorCode::BadSdp, message: "late".to_owned() };
+    let error = Refusal { code: ErrorCode::BadSdp, message: "late".to_owned() };
     assert_eq!(client.give(Input::PeerOpened { offer: OfferNumber(1), answer: Err(error) }), []);
     assert_eq!(client.is_answered(2), [Output::TakePeer, answer()], "and its candidates are not for the new peer");
     let closed = PeerEvent::Closed { reason: "late".to_owned() };
@@ -193,7 +193,7 @@ fn a_late_answer_to_a_replaced_offer_is_ignored() {
 fn an_offer_that_is_refused_is_an_error_and_the_next_one_is_served() {
     let mut client = Client::default();
     client.offers();
-    let error = OpenPeerError { code: ErrorCode::OfferWithoutMedia, message: "no m= line".to_owned() };
+    let error = Refusal { code: ErrorCode::OfferWithoutMedia, message: "no m= line".to_owned() };
     let out = client.give(Input::PeerOpened { offer: OfferNumber(1), answer: Err(error) });
     assert_eq!(the_error(&out), (ErrorCode::OfferWithoutMedia, "no m= line"));
     assert_eq!(client.offers(), [open(2)], "there is no peer to close");

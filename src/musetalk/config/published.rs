@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{AudioWindow, AutoencoderConfig, KlConfig, MelConfig, ModelConfig, TinyConfig, UnetConfig, WhisperConfig};
 use crate::lipsync::LipSyncError;
-use crate::lipsync::musetalk::Result;
+use crate::musetalk::Result;
 
 /// What a `config.json` turned out to describe.
 #[derive(Clone, Debug, PartialEq)]

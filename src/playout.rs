@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::avatar::Avatar;
 use crate::ids::{SegmentId, SessionId, UtteranceId};
+use crate::picture::I420Frame;
 use crate::timeline::{FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Timeline};
 use crate::worker::Worker;
 use schedule::Schedule;
@@ -33,15 +34,6 @@ const CONTROLS: usize = 64;
 const MAX_CATCH_UP: u64 = FPS as u64;
 /// Events that wait for a session's task, which takes them as they come. Beyond, only ends of utterances are kept.
 const UNTOLD: usize = 256;
-
-/// A finished picture: planar YUV 4:2:0, BT.601 limited range, rows without padding. `width` and `height` are even.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct I420Frame {
-    pub width: u32,
-    pub height: u32,
-    /// Y (`width * height`), then U, then V (a quarter of that each).
-    pub data: Vec<u8>,
-}
 
 /// The sound of one frame: 40 ms of 48 kHz mono.
 pub type FrameAudio = Box<[i16; PLAYOUT_SAMPLES_PER_FRAME]>;
@@ -333,7 +325,7 @@ impl Running {
         self.fader.tick(shown.audio.as_deref_mut());
         self.clock.publish(self.schedule.next_pose(), following);
         self.sink.push(Pair { index, frame: shown.frame, audio: shown.audio, utterance: shown.utterance });
-        crate::metrics::pair_pushed(shown.kind);
+        crate::metrics::pair_pushed(shown.kind.as_str(), shown.kind.mouth());
         self.tell(index);
     }
 

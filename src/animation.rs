@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::devices::Desk;
-use super::engine::{Due, EngineError, Mouths};
-use super::window::{self, Loudness};
-use super::{AvatarHandle, LipSyncError, MouthRun};
 use crate::audience::Audience;
 use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::ids::{SegmentId, UtteranceId};
 use crate::latency::{Stage, TurnTimes};
+use crate::lipsync::devices::Desk;
+use crate::lipsync::engine::{Due, EngineError, Mouths};
+use crate::lipsync::window::{self, Loudness};
+use crate::lipsync::{AvatarHandle, LipSyncError, MouthRun};
 use crate::playout::{Command, FrameAudio, SessionPlayout, Volume};
 use crate::speech::resample::{Resampler, to_i16};
 use crate::speech::{PcmChunk, PcmStream, SpeechError};
@@ -51,7 +51,7 @@ pub struct Outcome {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum DriverError {
+pub enum AnimationError {
     #[error(transparent)]
     Speech(#[from] SpeechError),
     #[error(transparent)]
@@ -64,7 +64,7 @@ pub enum DriverError {
 }
 
 /// One session's way from sound to playout.
-pub struct Driver {
+pub struct Animator {
     desk: Desk,
     composer: Composer,
     avatar: Arc<Avatar>,
@@ -90,7 +90,7 @@ struct InFlight {
     sent: Instant,
 }
 
-impl Driver {
+impl Animator {
     pub fn new(
         desk: Desk,
         composer: Composer,
@@ -133,13 +133,13 @@ impl Driver {
         cancelled: &CancellationToken,
         times: &TurnTimes,
         words: impl Fn(Vec<u32>),
-    ) -> Result<Outcome, DriverError> {
+    ) -> Result<Outcome, AnimationError> {
         let outcome = tokio::select! {
             biased;
-            () = cancelled.cancelled() => Err(DriverError::Cancelled),
+            () = cancelled.cancelled() => Err(AnimationError::Cancelled),
             outcome = self.run(utterance, speech, cancelled, times, words) => outcome,
         };
-        if !matches!(outcome, Ok(_) | Err(DriverError::Speech(_))) {
+        if !matches!(outcome, Ok(_) | Err(AnimationError::Speech(_))) {
             // What was planned will not be shown, so the next segment starts where the idle loop stands.
             self.end_pose = 0;
         }
@@ -151,12 +151,12 @@ impl Driver {
         &self,
         utterance: UtteranceId,
         cancelled: &CancellationToken,
-    ) -> Result<(), DriverError> {
+    ) -> Result<(), AnimationError> {
         self.playout
             .commands
             .send(Command::EndUtterance { utterance, cancelled: cancelled.clone() })
             .await
-            .map_err(|_| DriverError::Ended("playout"))
+            .map_err(|_| AnimationError::Ended("playout"))
     }
 
     async fn run(
@@ -166,7 +166,7 @@ impl Driver {
         cancelled: &CancellationToken,
         times: &TurnTimes,
         words: impl Fn(Vec<u32>),
-    ) -> Result<Outcome, DriverError> {
+    ) -> Result<Outcome, AnimationError> {
         let (batches, drawn) = mpsc::channel(BATCHES_BETWEEN);
         let finisher = Finisher {
             desk: &self.desk,
@@ -192,7 +192,7 @@ impl Driver {
 
 /// First half of a segment's way: sound in, frames announced to playout, batches to the engine.
 struct Planner<'a> {
-    driver: &'a Driver,
+    animator: &'a Animator,
     segment: SegmentId,
     utterance: UtteranceId,
     cancelled: &'a CancellationToken,
@@ -222,14 +222,14 @@ struct Planned {
 
 impl<'a> Planner<'a> {
     fn new(
-        driver: &'a Driver,
+        animator: &'a Animator,
         utterance: UtteranceId,
         cancelled: &'a CancellationToken,
         times: &'a TurnTimes,
         batches: mpsc::Sender<InFlight>,
     ) -> Self {
         Self {
-            driver,
+            animator,
             segment: SegmentId::next(),
             utterance,
             cancelled,
@@ -250,7 +250,7 @@ impl<'a> Planner<'a> {
 
     /// Consumes the planner, and with it the way to the second half, which ends when it has finished what is in
     /// flight.
-    async fn run(mut self, mut speech: PcmStream, words: impl Fn(Vec<u32>)) -> Result<Planned, DriverError> {
+    async fn run(mut self, mut speech: PcmStream, words: impl Fn(Vec<u32>)) -> Result<Planned, AnimationError> {
         let mut resamplers: Option<(Resampler, Resampler)> = None;
         let failure = spoken_up_to(self.read(&mut speech, words, &mut resamplers).await)?;
         // What a voice said before it failed is spoken.
@@ -268,7 +268,7 @@ impl<'a> Planner<'a> {
         speech: &mut PcmStream,
         words: impl Fn(Vec<u32>),
         resamplers: &mut Option<(Resampler, Resampler)>,
-    ) -> Result<(), DriverError> {
+    ) -> Result<(), AnimationError> {
         let asked = Instant::now();
         while let Some(chunk) = speech.recv().await {
             let mut chunk = chunk?;
@@ -290,7 +290,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Plans what is left once no more comes.
-    async fn finish(&mut self, resamplers: Option<(Resampler, Resampler)>) -> Result<(), DriverError> {
+    async fn finish(&mut self, resamplers: Option<(Resampler, Resampler)>) -> Result<(), AnimationError> {
         if let Some((mut to_network, mut to_playout)) = resamplers {
             let (network, playout) = (to_network.finish()?, to_playout.finish()?);
             self.take(&network, &playout);
@@ -305,7 +305,7 @@ impl<'a> Planner<'a> {
         chunk: &PcmChunk,
         resamplers: &mut Option<(Resampler, Resampler)>,
         asked: Instant,
-    ) -> Result<(), DriverError> {
+    ) -> Result<(), AnimationError> {
         if !std::mem::replace(&mut self.heard_any, true) {
             self.times.reach(Stage::FirstAudio, Instant::now());
             crate::metrics::tts_first_audio(asked.elapsed());
@@ -329,12 +329,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Announces every frame of which enough is known.
-    async fn plan(&mut self, complete: bool) -> Result<(), DriverError> {
+    async fn plan(&mut self, complete: bool) -> Result<(), AnimationError> {
         let drawable = window::drawable_frames(self.dropped + self.heard.len(), complete);
         while self.planned() < drawable {
             self.begin().await?;
             let first = self.planned();
-            if self.loudness.is_quiet(first) || self.driver.audience.is_empty() {
+            if self.loudness.is_quiet(first) || self.animator.audience.is_empty() {
                 self.announce(true).await?;
                 continue;
             }
@@ -350,39 +350,39 @@ impl<'a> Planner<'a> {
     }
 
     /// Chooses the pose of the first frame and opens the segment, once.
-    async fn begin(&mut self) -> Result<(), DriverError> {
+    async fn begin(&mut self) -> Result<(), AnimationError> {
         if self.begun {
             return Ok(());
         }
         self.begun = true;
-        let playout = &self.driver.playout;
-        let idle = playout.pose.pose_after(playout.clock.now(), self.driver.first_mouth);
+        let playout = &self.animator.playout;
+        let idle = playout.pose.pose_after(playout.clock.now(), self.animator.first_mouth);
         // Behind segments that are still to be shown, or where the idle loop will be when the mouth is there.
-        self.start_pose = idle.max(self.driver.end_pose);
+        self.start_pose = idle.max(self.animator.end_pose);
         let (segment, utterance, start_pose) = (self.segment, self.utterance, self.start_pose);
         self.send(Command::Begin { segment, utterance, start_pose, cancelled: self.cancelled.clone() }).await
     }
 
     /// Sends the sound of the next frame once there is room for it.
-    async fn announce(&mut self, own: bool) -> Result<(), DriverError> {
+    async fn announce(&mut self, own: bool) -> Result<(), AnimationError> {
         let permit = self.permit().await?;
         let audio = self.next_audio();
         self.frames += 1;
-        self.driver.announced.fetch_add(1, Ordering::Relaxed);
+        self.animator.announced.fetch_add(1, Ordering::Relaxed);
         self.send(Command::Frame { segment: self.segment, audio, own, permit }).await
     }
 
     /// Whatever is announced while nobody watches has no mouth, so it goes no further ahead than the first viewer may have
     /// to wait for one.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, DriverError> {
-        let share = if self.driver.audience.is_empty() { FRAMES_AHEAD / UNWATCHED_FRAMES_AHEAD } else { 1 };
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, AnimationError> {
+        let share = if self.animator.audience.is_empty() { FRAMES_AHEAD / UNWATCHED_FRAMES_AHEAD } else { 1 };
         let share = u32::try_from(share).unwrap_or(1);
-        // Never closed while the driver lives.
-        Arc::clone(&self.driver.ahead).acquire_many_owned(share).await.map_err(|_| DriverError::Ended("session"))
+        // Never closed while the animator lives.
+        Arc::clone(&self.animator.ahead).acquire_many_owned(share).await.map_err(|_| AnimationError::Ended("session"))
     }
 
     /// Announces `size` frames and sends them to the engine together.
-    async fn draw(&mut self, first: usize, size: usize) -> Result<(), DriverError> {
+    async fn draw(&mut self, first: usize, size: usize) -> Result<(), AnimationError> {
         let pose = self.start_pose + self.frames;
         for _ in 0..size {
             self.announce(false).await?;
@@ -390,19 +390,19 @@ impl<'a> Planner<'a> {
         self.mouths += size;
         self.forget_old_audio(first);
         let batch = MouthRun {
-            avatar: self.driver.handle,
-            poses: (0..size as u64).map(|at| self.driver.avatar.cycle.frame(pose + at)).collect(),
+            avatar: self.animator.handle,
+            poses: (0..size as u64).map(|at| self.animator.avatar.cycle.frame(pose + at)).collect(),
             audio: self.sound(),
             first_frame_at: first * LIPSYNC_SAMPLES_PER_FRAME - self.dropped,
         };
         let sent = Instant::now();
-        let playout = &self.driver.playout;
+        let playout = &self.animator.playout;
         let deadline = playout.pose.due(pose).map(|due| playout.clock.instant(due));
         // Playout holds the head for a segment's first mouth.
         let due = Due { deadline, awaited: first == 0 };
-        let mouths = self.driver.desk.draw(batch, due, self.cancelled.clone()).await?;
+        let mouths = self.animator.desk.draw(batch, due, self.cancelled.clone()).await?;
         let in_flight = InFlight { segment: self.segment, first: first as u64, pose, mouths, frames: size, sent };
-        self.batches.send(in_flight).await.map_err(|_| DriverError::Ended("compose"))
+        self.batches.send(in_flight).await.map_err(|_| AnimationError::Ended("compose"))
     }
 
     /// What the engine is given: one copy of it, however many batches are drawn from it.
@@ -412,7 +412,7 @@ impl<'a> Planner<'a> {
 
     /// Keeps what the network hears before a frame; cut at whole frames so that positions stay exact.
     fn forget_old_audio(&mut self, frame: usize) {
-        let keep_from = (frame * LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(self.driver.desk.hears_back());
+        let keep_from = (frame * LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(self.animator.desk.hears_back());
         // In steps of a second, since what is kept moves down.
         let step = LIPSYNC_RATE as usize;
         if keep_from >= self.dropped + step {
@@ -433,16 +433,16 @@ impl<'a> Planner<'a> {
         audio
     }
 
-    async fn send(&self, command: Command) -> Result<(), DriverError> {
-        self.driver.playout.commands.send(command).await.map_err(|_| DriverError::Ended("playout"))
+    async fn send(&self, command: Command) -> Result<(), AnimationError> {
+        self.animator.playout.commands.send(command).await.map_err(|_| AnimationError::Ended("playout"))
     }
 }
 
 /// A fault of the voice ends a segment, any other one leaves nothing of it.
-fn spoken_up_to(outcome: Result<(), DriverError>) -> Result<Option<SpeechError>, DriverError> {
+fn spoken_up_to(outcome: Result<(), AnimationError>) -> Result<Option<SpeechError>, AnimationError> {
     match outcome {
         Ok(()) => Ok(None),
-        Err(DriverError::Speech(error)) => Ok(Some(error)),
+        Err(AnimationError::Speech(error)) => Ok(Some(error)),
         Err(error) => Err(error),
     }
 }

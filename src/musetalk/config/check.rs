@@ -6,7 +6,7 @@ use super::{
     AudioWindow, AutoencoderConfig, KlConfig, MelConfig, MelFloor, ModelConfig, TinyConfig, UnetConfig, WhisperConfig,
 };
 use crate::lipsync::LipSyncError;
-use crate::lipsync::musetalk::Result;
+use crate::musetalk::Result;
 
 fn ensure(holds: bool, field: &str, problem: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(LipSyncError::Config { field: field.to_owned(), problem: problem() }) }

@@ -1,13 +1,13 @@
 //! The second half of a segment's way: mouths come back from the engine and are pasted, in order, and sent to playout.
 //!
-//! Not in here: what is drawn and when (`driver`). Runs on: the session's tokio task.
+//! Not in here: what is drawn and when (`animator`). Runs on: the session's tokio task.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{DriverError, InFlight};
+use super::{AnimationError, InFlight};
 use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::lipsync::devices::Desk;
@@ -29,7 +29,7 @@ pub(super) struct Finished {
 }
 
 impl Finisher<'_> {
-    pub async fn run(self, mut batches: mpsc::Receiver<InFlight>) -> Result<Finished, DriverError> {
+    pub async fn run(self, mut batches: mpsc::Receiver<InFlight>) -> Result<Finished, AnimationError> {
         let mut finished = Finished::default();
         let mut last: Option<Arc<Mouth>> = None;
         while let Some(batch) = batches.recv().await {
@@ -37,7 +37,7 @@ impl Finisher<'_> {
                 Ok(Ok(mouths)) => mouths,
                 // Its device has ended, and the next batch goes to another one.
                 Err(_) if self.desk.can_draw() => vec![None; batch.frames],
-                Err(_) => return Err(DriverError::Ended("engine")),
+                Err(_) => return Err(AnimationError::Ended("engine")),
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the voice goes on without lip-sync");
                     finished.error = Some(error);
@@ -58,12 +58,12 @@ impl Finisher<'_> {
                         .composer
                         .paste(Arc::clone(&self.avatar), pose, Arc::clone(mouth))
                         .await
-                        .map_err(|_| DriverError::Ended("compose"))?,
+                        .map_err(|_| AnimationError::Ended("compose"))?,
                     None => Arc::clone(&self.avatar.frame(pose).picture),
                 };
                 finished.first_mouth.get_or_insert_with(|| batch.sent.elapsed());
                 let command = Command::Mouth { segment: batch.segment, index: batch.first + at, picture, fresh };
-                self.commands.send(command).await.map_err(|_| DriverError::Ended("playout"))?;
+                self.commands.send(command).await.map_err(|_| AnimationError::Ended("playout"))?;
             }
         }
         Ok(finished)

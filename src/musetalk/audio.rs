@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor, nn};
 
-use super::super::LONGEST_CONTEXT;
 use super::Result;
 use super::config::{AudioWindow, ModelConfig};
 use super::mel::LogMel;
 use super::positional_encoding::positional_encoding;
 use super::whisper::WhisperEncoder;
+use crate::lipsync::LONGEST_CONTEXT;
 use crate::timeline::FPS;
 
 /// Rows that a frame hears.

@@ -1,16 +1,18 @@
 //! Pasting on the device: from the decoder's picture to the finished planes of the part of the frame that changes.
 //!
-//! In here: what an avatar's frames need for that, resident on the device, and the arithmetic of `compose::blend` and
-//! `compose::color` as tensor work, to the bit on a CPU. Not in here: when it pays (`model`): on a GPU, where whole crops
+//! In here: what an avatar's frames need for that, resident on the device, and the arithmetic of `picture::blend` and
+//! `picture::color` as tensor work, to the bit on a CPU. Not in here: when it pays (`model`): on a GPU, where whole crops
 //! would have to be copied out; a CPU is quicker with plain integers. Runs on: the engine's thread.
 
 use tch::{Device, Kind, Tensor};
 
 use super::Result;
 use super::picture::to_rgb8;
-use crate::avatar::{Avatar, AvatarFrame, Mask};
-use crate::compose::blend::{Placing, neighbours};
-use crate::lipsync::{LipSyncError, RegionPlanes};
+use crate::avatar::Avatar;
+use crate::lipsync::LipSyncError;
+use crate::picture::RegionPlanes;
+use crate::picture::blend::{Placing, neighbours};
+use crate::picture::{AvatarFrame, Mask};
 
 /// An avatar's own frames on the device.
 #[derive(Debug)]
@@ -129,7 +131,7 @@ impl Pose {
         to_planes(&mixed)
     }
 
-    /// The crop as the region sees it, `[h, w, 3]`: bilinear, in the order of steps of `compose::blend`.
+    /// The crop as the region sees it, `[h, w, 3]`: bilinear, in the order of steps of `picture::blend`.
     fn scaled(&self, crop: &Tensor) -> Result<Tensor> {
         let crop = crop.f_to_kind(Kind::Float)?;
         let across = |row: &Tensor| -> Result<Tensor> {
@@ -174,10 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::avatar::{CropBox, Region};
-    use crate::compose::{blend, color};
-    use crate::lipsync::MouthFrame;
-    use crate::playout::I420Frame;
+    use crate::picture::{CropBox, I420Frame, MouthFrame, Region, blend, color};
 
     /// Numbers from a seed.
     fn noise(seed: u32, count: usize) -> Vec<u8> {

@@ -6,14 +6,12 @@
 
 pub mod cycle;
 pub mod manifest;
-pub mod resize;
 pub mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::compose::color;
-use crate::playout::I420Frame;
+use crate::picture::{AvatarFrame, CropBox, Mask, Region, color};
 
 pub use cycle::Cycle;
 pub use manifest::Manifest;
@@ -21,43 +19,6 @@ pub use store::AvatarStore;
 
 /// Frames of one avatar are kept in memory; this bounds what a folder may ask for (1000 frames of 512x512 are 400 MB).
 const MAX_FRAMES: usize = 3000;
-
-/// Where the generated crop lies in a frame, in pixels; may reach outside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct CropBox {
-    pub x: i32,
-    pub y: i32,
-    pub width: u32,
-    pub height: u32,
-}
-
-/// How opaque each pixel of the crop is when it is pasted, 0 to 255.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mask {
-    pub width: u32,
-    pub height: u32,
-    pub alpha: Vec<u8>,
-}
-
-/// One of the avatar's own frames.
-#[derive(Clone, Debug)]
-pub struct AvatarFrame {
-    /// Ready for the encoder; idle pairs carry this very picture.
-    pub picture: Arc<I420Frame>,
-    pub crop: CropBox,
-    /// The part that a mouth is pasted into, even-aligned so that it covers whole chroma samples.
-    pub region: Region,
-}
-
-/// A rectangle of a frame in RGB; all four of its numbers are even and it lies inside the frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Region {
-    pub x: u32,
-    pub y: u32,
-    pub width: u32,
-    pub height: u32,
-    pub rgb: Vec<u8>,
-}
 
 /// An avatar in memory.
 #[derive(Clone, Debug)]
@@ -183,31 +144,6 @@ fn mask_region(rgb: &[u8], frame: (u32, u32), crop: CropBox, mask: &Mask) -> Opt
         part.extend_from_slice(&rgb[start..start + (width * 3) as usize]);
     }
     Some(Region { x, y, width, height, rgb: part })
-}
-
-/// A rectangle of pixels; `right` and `bottom` are one past the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    pub left: u32,
-    pub top: u32,
-    pub right: u32,
-    pub bottom: u32,
-}
-
-impl Mask {
-    /// The rectangle of what is not fully transparent, if anything is.
-    pub fn bounds(&self) -> Option<Bounds> {
-        let mut bounds: Option<Bounds> = None;
-        for (row, alphas) in (0u32..).zip(self.alpha.chunks_exact(self.width as usize)) {
-            for (column, _) in (0u32..).zip(alphas).filter(|(_, alpha)| **alpha > 0) {
-                let known = bounds.get_or_insert(Bounds { left: column, top: row, right: column + 1, bottom: row + 1 });
-                known.left = known.left.min(column);
-                known.right = known.right.max(column + 1);
-                known.bottom = row + 1;
-            }
-        }
-        bounds
-    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::avatar::fixture;
-use crate::compose::{ComposeThread, blend};
+use crate::compose::ComposeThread;
+use crate::lipsync::LipSync;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread};
-use crate::lipsync::{LipSync, MouthFrame};
+use crate::picture::{MouthFrame, blend};
 use crate::playout::PlayoutClock;
 
 /// Draws a grey that says which frame it is; fails at the batch of speech that holds the frame `fails_at`.
@@ -48,11 +49,11 @@ impl LipSync for Greys {
 }
 
 struct Spoken {
-    outcome: Result<Outcome, DriverError>,
+    outcome: Result<Outcome, AnimationError>,
     announced: usize,
     segments_ended: usize,
     given: Vec<Arc<[f32]>>,
-    mouths: Vec<(u64, Arc<crate::playout::I420Frame>)>,
+    mouths: Vec<(u64, Arc<crate::picture::I420Frame>)>,
     start_pose: u64,
     /// Of the next segment, unless idle is further.
     next_pose: u64,
@@ -94,7 +95,7 @@ async fn perform(pieces: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
     let handle = devices.add_avatar("latents".into(), None).await.unwrap();
     let desk = devices.desk();
     drop(devices);
-    let mut driver = Driver::new(desk, composer, Arc::clone(&avatar), handle, playout, audience);
+    let mut animator = Animator::new(desk, composer, Arc::clone(&avatar), handle, playout, audience);
     let (sound, speech) = mpsc::channel(pieces.len());
     for piece in pieces {
         sound.send(piece).await.unwrap();
@@ -102,9 +103,9 @@ async fn perform(pieces: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
     drop(sound);
     given.lock().unwrap().clear();
     let times = TurnTimes::since(std::time::Instant::now());
-    let outcome = driver.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times, |_| ()).await;
-    let (counted, next_pose) = (driver.announced(), driver.end_pose);
-    drop(driver);
+    let outcome = animator.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times, |_| ()).await;
+    let (counted, next_pose) = (animator.announced(), animator.end_pose);
+    drop(animator);
     let (announced, mouths, start_pose, segments_ended) = collecting.await.unwrap();
     assert_eq!(counted, announced as u64);
     tokio::task::spawn_blocking(|| assert!(engine_thread.join() && compose_thread.join())).await.unwrap();
@@ -113,7 +114,7 @@ async fn perform(pieces: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
 }
 
 impl Spoken {
-    fn pose(&self, index: u64) -> &crate::avatar::AvatarFrame {
+    fn pose(&self, index: u64) -> &crate::picture::AvatarFrame {
         self.avatar.frame(self.start_pose + index)
     }
 
@@ -157,7 +158,7 @@ async fn what_a_voice_said_before_it_failed_is_spoken_and_its_segment_ends() {
     let tone = vec![0.3; 12 * LIPSYNC_SAMPLES_PER_FRAME];
     let fault = SpeechError::Service("lost its breath".to_owned());
     let spoken = perform(vec![Ok(PcmChunk::new(tone, LIPSYNC_RATE)), Err(fault)], None, true).await;
-    assert!(matches!(spoken.outcome, Err(DriverError::Speech(_))));
+    assert!(matches!(spoken.outcome, Err(AnimationError::Speech(_))));
     assert_eq!((spoken.announced, spoken.mouths.len()), (12, 12));
     assert_eq!(spoken.next_pose, spoken.start_pose + 12, "what comes next does not make the head jump");
     assert_eq!(spoken.segments_ended, 1, "playout would wait for more of it, and so would every turn behind it");

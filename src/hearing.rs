@@ -20,7 +20,7 @@ pub use ear::{Ear, Ears};
 pub use echo::Spoken;
 
 use crate::playout::{Pair, PairSink};
-use crate::signalling::{Notice, SubmitError};
+use crate::session::{Notice, Refusal};
 
 /// Microphones are heard at this rate, mono.
 pub const MICROPHONE_RATE: u32 = 16_000;
@@ -44,7 +44,7 @@ pub trait Floor: Send + Sync {
     fn go_on(&self);
     fn interrupt(&self);
     /// A turn was taken by voice; `ended` is when the last of it sounded.
-    fn take_turn(&self, content: String, ended: Instant) -> Result<(), SubmitError>;
+    fn take_turn(&self, content: String, ended: Instant) -> Result<(), Refusal>;
     fn tell(&self, notice: Notice);
 }
 

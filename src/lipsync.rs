@@ -8,15 +8,14 @@
 
 pub mod capacity;
 pub mod devices;
-pub mod driver;
 pub mod engine;
-pub mod musetalk;
 pub mod scheduler;
 pub mod window;
 
 use std::sync::Arc;
 
 use crate::avatar::Avatar;
+use crate::picture::{MouthFrame, RegionPlanes};
 use crate::timeline::LIPSYNC_RATE;
 
 /// Sound before a frame that any network hears: Whisper's 30 s, in samples.
@@ -39,20 +38,6 @@ pub struct MouthRun {
 /// An avatar that the engine has prepared; an index, so cheap to send along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AvatarHandle(pub usize);
-
-/// One generated crop, 8-bit RGB, rows from the top without padding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MouthFrame {
-    pub width: u32,
-    pub height: u32,
-    pub rgb: Vec<u8>,
-}
-
-/// The finished I420 planes of the changed region of one of an avatar's own frames: Y, U and V, one after the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegionPlanes {
-    pub data: Vec<u8>,
-}
 
 /// A mouth as it comes from a device.
 #[derive(Clone, Debug, PartialEq, Eq)]

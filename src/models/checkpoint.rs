@@ -3,7 +3,7 @@
 //! In here: which dialect a file is in, the list of its tensors, and their numbers, read one tensor at a time. A file may
 //! come from anywhere: nothing in it is run, every size is checked against the file's own before memory is taken, and
 //! the error names the file and the tensor. Together that stays below four times the file and a few megabytes.
-//! Not in here: which tensors a network wants (`networks`), libtorch (`lipsync::musetalk`).
+//! Not in here: which tensors a network wants (`networks`), libtorch (`musetalk`).
 
 mod dtype;
 mod layout;

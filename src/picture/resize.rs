@@ -1,7 +1,7 @@
 //! How a face is scaled to the size that MuseTalk's encoder takes: OpenCV's `INTER_LANCZOS4` for bytes, which is what its
 //! weights were trained on.
 //!
-//! In here: that arithmetic. Not in here: scaling a generated mouth back (`compose::blend`), which is bilinear upstream.
+//! In here: that arithmetic. Not in here: scaling a generated mouth back (`picture::blend`), which is bilinear upstream.
 //! From OpenCV's `modules/imgproc/src/resize.cpp`: eight taps at distances -3 to 4, half-pixel centres, borders
 //! repeated, no smoothing before a reduction, weights in 11 bits.
 

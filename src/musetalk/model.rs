@@ -25,9 +25,10 @@ use super::unet::Unet;
 use super::vae::AutoencoderKlDecoder;
 use super::weights::{Mapping, load_safetensors, read_safetensors, set_kind_of, use_channels_last};
 use crate::avatar;
-use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthFrame, MouthRun};
+use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
 use crate::models::catalog::PARTS;
 use crate::models::names::current_name;
+use crate::picture::MouthFrame;
 use crate::timeline::FPS;
 
 /// The half of the autoencoder that serving needs, of either kind.

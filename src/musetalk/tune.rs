@@ -12,8 +12,9 @@ use tch::{Kind, Tensor, nn};
 use super::model::MuseTalk;
 use super::small_decoder::SmallDecoder;
 use super::{Result, layers::channels_last};
-use crate::avatar::{Avatar, Mask};
+use crate::avatar::Avatar;
 use crate::lipsync::{AvatarHandle, LipSyncError, MouthRun};
+use crate::picture::Mask;
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// Frames drawn or taught at once.

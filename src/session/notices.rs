@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::signalling::{Notice, NoticeSender, Told};
+use super::{Notice, NoticeSender, Told};
 
 /// The viewers' connections; cheap to clone.
 #[derive(Clone, Default)]
@@ -30,7 +30,7 @@ impl Notices {
 mod tests {
     use super::*;
     use crate::ids::UtteranceId;
-    use crate::signalling::notices;
+    use crate::session::notices;
 
     #[tokio::test]
     async fn a_viewer_that_does_not_listen_delays_nobody() {

@@ -2,20 +2,18 @@
 //!
 //! In here: the compose thread and its bounded queue. `blend` pastes through the mask, `color` makes I420, `mark` draws
 //! what measurements look for.
-//! Not in here: which frame and when (`lipsync::driver`, `playout`).
+//! Not in here: which frame and when (`animation`, `playout`).
 //! Runs on: its own OS thread, "compose", one for all sessions: the work is a quarter of a millisecond a frame.
 
-pub mod blend;
-pub mod color;
 mod mark;
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::avatar::{Avatar, AvatarFrame, Mask};
+use crate::avatar::Avatar;
 use crate::lipsync::Mouth;
-use crate::playout::I420Frame;
+use crate::picture::{AvatarFrame, I420Frame, Mask, blend, color};
 use crate::worker::Worker;
 
 /// Pastes waiting for the thread: two batches of four sessions. More would only hide that it is too slow.
@@ -108,3 +106,6 @@ impl ComposeThread {
         self.0.join()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,7 @@
 //!
 //! Coefficients are ITU-R BT.601's in 8-bit fixed point. Chroma is the mean of its four pixels.
 
-use crate::avatar::Region;
-use crate::playout::I420Frame;
+use crate::picture::{I420Frame, Region};
 
 /// Converts a whole frame; `width` and `height` are even and `rgb` holds `width * height * 3` bytes.
 pub fn rgb_to_i420(rgb: &[u8], width: u32, height: u32) -> I420Frame {

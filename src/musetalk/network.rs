@@ -19,11 +19,11 @@ use super::picture::from_rgb8;
 use super::precision::Precision;
 use super::weights::{Mapping, load_checkpoint, read_safetensors};
 use super::{AutoencoderKl, Result, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder};
-use crate::avatar::resize::lanczos4;
 use crate::lipsync::LipSyncError;
 use crate::models::Checkpoint;
 use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::models::names::{audio_encoder_prefix, current_name};
+use crate::picture::resize::lanczos4;
 
 /// Which network, and which half of an autoencoder; `Latents` is what an avatar's faces are to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -1,0 +1,95 @@
+//! Pixels: frames, the regions of them that change, and what is done to them on the CPU.
+//!
+//! In here: plain data and pure functions: `color` converts, `blend` pastes a mouth through a mask, `resize` scales.
+//! Not in here: where pictures come from (`avatar`, `lipsync`) and when they are shown (`playout`).
+
+pub mod blend;
+pub mod color;
+pub mod resize;
+
+use std::sync::Arc;
+
+/// A finished picture: planar YUV 4:2:0, BT.601 limited range, rows without padding. `width` and `height` are even.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct I420Frame {
+    pub width: u32,
+    pub height: u32,
+    /// Y (`width * height`), then U, then V (a quarter of that each).
+    pub data: Vec<u8>,
+}
+
+/// Where the generated crop lies in a frame, in pixels; may reach outside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CropBox {
+    pub x: i32,
+    pub y: i32,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// How opaque each pixel of the crop is when it is pasted, 0 to 255.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    pub width: u32,
+    pub height: u32,
+    pub alpha: Vec<u8>,
+}
+
+/// A rectangle of pixels; `right` and `bottom` are one past the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub left: u32,
+    pub top: u32,
+    pub right: u32,
+    pub bottom: u32,
+}
+
+impl Mask {
+    /// The rectangle of what is not fully transparent, if anything is.
+    pub fn bounds(&self) -> Option<Bounds> {
+        let mut bounds: Option<Bounds> = None;
+        for (row, alphas) in (0u32..).zip(self.alpha.chunks_exact(self.width as usize)) {
+            for (column, _) in (0u32..).zip(alphas).filter(|(_, alpha)| **alpha > 0) {
+                let known = bounds.get_or_insert(Bounds { left: column, top: row, right: column + 1, bottom: row + 1 });
+                known.left = known.left.min(column);
+                known.right = known.right.max(column + 1);
+                known.bottom = row + 1;
+            }
+        }
+        bounds
+    }
+}
+
+/// A rectangle of a frame in RGB; all four of its numbers are even and it lies inside the frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+    pub rgb: Vec<u8>,
+}
+
+/// One of the avatar's own frames.
+#[derive(Clone, Debug)]
+pub struct AvatarFrame {
+    /// Ready for the encoder; idle pairs carry this very picture.
+    pub picture: Arc<I420Frame>,
+    pub crop: CropBox,
+    /// The part that a mouth is pasted into, even-aligned so that it covers whole chroma samples.
+    pub region: Region,
+}
+
+/// One generated crop, 8-bit RGB, rows from the top without padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MouthFrame {
+    pub width: u32,
+    pub height: u32,
+    pub rgb: Vec<u8>,
+}
+
+/// The finished I420 planes of the changed region of one of an avatar's own frames: Y, U and V, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionPlanes {
+    pub data: Vec<u8>,
+}

@@ -1,0 +1,66 @@
+//! What a session is asked and what it tells, in plain words and data that all of the server shares.
+//!
+//! In here: commands, notices and their queues, refusals, and the traits between whoever brings a client and whoever runs
+//! the session: `signalling` calls them, `server` implements them, `media` implements its part, [`Peer`]. Not in here: how any of
+//! it looks on the wire (`signalling::protocol`), what is done about it (`conversation`), running a session (`server`).
+
+mod command;
+mod notice;
+mod notice_queue;
+mod notices;
+mod peer;
+mod refusal;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+pub use command::{Command, TEXT_CHARACTERS};
+pub use notice::{CaptionWord, Notice};
+pub use notice_queue::{NoticeReceiver, NoticeSender, Told, notices};
+pub use notices::Notices;
+pub use peer::{CANDIDATE_BYTES, IceCandidate, IceServer, Peer, PeerEvent};
+pub use refusal::{ErrorCode, Refusal};
+
+use crate::ids::{AvatarId, SessionId};
+
+/// What a connection may ask of the session it belongs to. Implemented by the server, faked in tests.
+pub trait Session: Send + Sync {
+    fn id(&self) -> SessionId;
+    fn avatar(&self) -> AvatarInfo;
+    /// STUN and TURN servers for the page's RTCPeerConnection, as its `iceServers` member.
+    fn ice_servers(&self) -> Vec<IceServer>;
+    /// Whether what a microphone in an offer hears is listened to.
+    fn listens(&self) -> bool;
+    /// Answers an offer that may hold anything at all; refused before webrtcbin sees it if it cannot be served.
+    fn open_peer(
+        &self,
+        offer: String,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>>;
+    /// Queues a turn. Fails at once if the queue is full or there is nothing to say.
+    fn submit(&self, command: Command) -> Result<(), Refusal>;
+}
+
+/// How a connection finds or opens its session.
+pub trait Sessions: Send + Sync {
+    /// `avatar`: another than the server's own; `name`: a shared session to join or open.
+    /// `notices` gets everything the session tells its viewers.
+    fn join(
+        &self,
+        avatar: Option<AvatarId>,
+        name: Option<String>,
+        notices: NoticeSender,
+    ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>>;
+    /// Why no new session can be opened just now, for `/readyz`; `None` if one can.
+    fn full(&self) -> Option<String>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AvatarInfo {
+    pub id: AvatarId,
+    /// What people call it.
+    pub name: String,
+    pub width: u32,
+    pub height: u32,
+    pub fps: u32,
+}

@@ -1,0 +1,52 @@
+//! A viewer's WebRTC peer, as whoever carries its offer and candidates sees it.
+//!
+//! Not in here: what the peer is made of (`media::viewer`), and how its words travel (`signalling`).
+
+use super::Refusal;
+use crate::ids::ViewerId;
+
+/// Longest line of a candidate, in bytes; real ones are under 200.
+pub const CANDIDATE_BYTES: usize = 1024;
+
+/// A trickled ICE candidate, as RTCIceCandidateInit of the W3C's WebRTC API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceCandidate {
+    pub candidate: String,
+    pub sdp_mid: Option<String>,
+    pub sdp_m_line_index: Option<u32>,
+    pub username_fragment: Option<String>,
+}
+
+/// What a viewer's peer connection reports; sent with `try_send` from callbacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// A candidate of ours for the browser; `None` after the last one.
+    Candidate(Option<IceCandidate>),
+    Connected,
+    /// ICE or DTLS failed or the peer went away; the viewer is to be dropped.
+    Closed {
+        reason: String,
+    },
+}
+
+/// One WebRTC peer as a connection sees it. Dropping it closes the peer and frees what it held.
+pub trait Peer: Send {
+    fn id(&self) -> ViewerId;
+    /// Our answer, holding the host candidates already.
+    fn answer(&self) -> &str;
+    /// The answer to another offer of the same RTCPeerConnection, or why there is none; the peer goes on in either case.
+    /// `None` if the offer is of another connection: then another peer has to answer.
+    fn renegotiate(&self, offer: &str) -> Option<Result<String, Refusal>>;
+    fn add_candidate(&self, candidate: &IceCandidate);
+    /// The button to talk went down or up; nothing to a peer whose microphone nobody hears.
+    fn push_to_talk(&self, is_pressed: bool);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IceServer {
+    pub urls: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub credential: Option<String>,
+}
