@@ -1,5 +1,5 @@
 //! `mouthpiece bench throughput` as a program that needs libtorch only: for a machine with a GPU and PyTorch, but without
-//! GStreamer and cargo. `models/README.md` says how to run it there.
+//! GStreamer and cargo. `FIGURES.md` says how to run it there.
 
 use std::io::Write;
 use std::path::PathBuf;
