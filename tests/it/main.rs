@@ -6,6 +6,7 @@
 mod avatars;
 mod barge_in;
 mod cli;
+mod documents;
 mod echo;
 mod fetch;
 mod film;
