@@ -23,14 +23,19 @@ const MAX_FRAMES: usize = 3000;
 /// An avatar in memory.
 #[derive(Clone, Debug)]
 pub struct Avatar {
+    /// Its `avatar.toml`.
     pub manifest: Manifest,
+    /// Its own frames, in the order of the files; at least one.
     pub frames: Vec<AvatarFrame>,
+    /// Through which mouths are pasted, the same for all frames.
     pub mask: Mask,
+    /// In which order the frames follow each other for ever.
     pub cycle: Cycle,
     /// `latents.safetensors`, read by the engine.
     pub latents: PathBuf,
 }
 
+/// Why an avatar cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AvatarError {
     #[error("avatar {id:?} does not exist in {folder}; there is: {available}")]

@@ -54,6 +54,7 @@ impl Boxes {
         Ok(Some((Self(index), place.start)))
     }
 
+    /// The place of the whole index.
     pub fn whole(&self) -> Range<usize> {
         0..self.0.len()
     }
@@ -74,18 +75,22 @@ impl Boxes {
         found
     }
 
+    /// The first box of a kind right within a place.
     pub fn child(&self, within: &Range<usize>, kind: [u8; 4]) -> Option<Range<usize>> {
         self.all(within.clone(), kind).into_iter().next()
     }
 
+    /// The box that is reached through the first of each of these kinds.
     pub fn path(&self, within: &Range<usize>, kinds: &[[u8; 4]]) -> Option<Range<usize>> {
         kinds.iter().try_fold(within.clone(), |within, kind| self.child(&within, *kind))
     }
 
+    /// The 32 bits at a place; `None` beyond the end.
     pub fn number(&self, at: usize) -> Option<u32> {
         self.0.get(at..at + 4).map(|bytes| number(bytes, 0))
     }
 
+    /// The 64 bits at a place; `None` beyond the end.
     pub fn wide(&self, at: usize) -> Option<u64> {
         Some(u64::from(self.number(at)?) << 32 | u64::from(self.number(at + 4)?))
     }

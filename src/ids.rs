@@ -14,13 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[serde(try_from = "String", into = "String")]
 pub struct AvatarId(String);
 
+/// A name that no avatar can have.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("avatar id {given:?} is not valid: use 1 to 64 of a-z, 0-9, '_' and '-', starting with a letter or digit")]
 pub struct InvalidAvatarId {
+    /// What was given, its first 80 characters.
     pub given: String,
 }
 
 impl AvatarId {
+    /// As it is written everywhere: on the wire, in logs, as the folder's name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

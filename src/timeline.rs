@@ -31,10 +31,12 @@ pub struct FrameIndex(pub u64);
 pub struct MediaTime(u64);
 
 impl MediaTime {
+    /// So many nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
+    /// Nanoseconds since the origin.
     pub const fn nanos(self) -> u64 {
         self.0
     }
@@ -48,8 +50,11 @@ impl MediaTime {
 /// Where media time zero lies and how fast frames and samples run from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeline {
+    /// The running time of sample 0 and frame 0.
     pub origin: MediaTime,
+    /// Samples a second.
     pub sample_rate: u32,
+    /// Frames a second.
     pub fps: u32,
 }
 

@@ -23,6 +23,7 @@ impl Cycle {
         Self { kind, len: (len as u64).max(1) }
     }
 
+    /// Which frame is shown at a place in the endless cycle: an index below `len`.
     pub fn frame(&self, pose: u64) -> usize {
         let index = match self.kind {
             CycleKind::Loop => pose % self.len,

@@ -11,6 +11,7 @@ use crate::timeline::FPS;
 
 /// What an avatar calls the small decoder in its own folder, and where it lies there.
 pub const TUNED: &str = "tuned";
+/// The folder of that decoder, within the avatar's own.
 pub const TUNED_FOLDER: &str = "decoder";
 
 /// The manifest of an avatar's folder.
@@ -29,6 +30,7 @@ pub struct Manifest {
     pub height: u32,
     /// Always 25 today.
     pub fps: u32,
+    /// How the idle frames follow each other: `loop` or `ping_pong`.
     pub cycle: CycleKind,
     /// First and one past the last row of the latent that the mask shows; the decoder skips the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,12 +42,15 @@ pub struct Manifest {
     /// Under which terms the pictures may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
+    /// How it speaks.
     pub voice: Voice,
+    /// Who it is to a language model.
     #[serde(default, skip_serializing_if = "Persona::is_default")]
     pub dialogue: Persona,
 }
 
 impl Manifest {
+    /// Reads and checks an `avatar.toml`; an error names the file and the field.
     pub fn load(path: &Path) -> Result<Self, AvatarError> {
         let text = std::fs::read_to_string(path).map_err(|error| AvatarError::file(path, error))?;
         let manifest: Self = toml::from_str(&text).map_err(|error| AvatarError::file(path, error))?;

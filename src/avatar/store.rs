@@ -12,10 +12,12 @@ pub struct AvatarStore {
 }
 
 impl AvatarStore {
+    /// Of the avatars in this folder, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
+    /// The folder that holds the avatars.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -48,10 +50,12 @@ impl AvatarStore {
         })
     }
 
+    /// An avatar's manifest without its pictures.
     pub fn manifest(&self, id: &AvatarId) -> Result<Manifest, AvatarError> {
         Manifest::load(&self.folder(id)?.join("avatar.toml"))
     }
 
+    /// A whole avatar; up to half a gigabyte, so this takes a while.
     pub fn load(&self, id: &AvatarId) -> Result<Avatar, AvatarError> {
         Avatar::load(&self.folder(id)?)
     }

@@ -14,10 +14,15 @@ pub(super) struct Recording(Snapshotter);
 /// A distribution of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Percentiles {
+    /// How many were recorded.
     pub count: usize,
+    /// Milliseconds that half of them took at most.
     pub p50_ms: f64,
+    /// Of 95 in a hundred.
     pub p95_ms: f64,
+    /// Of 99 in a hundred.
     pub p99_ms: f64,
+    /// The longest.
     pub max_ms: f64,
 }
 

@@ -6,6 +6,7 @@ pub const PARTS: [&str; 3] = ["audio_encoder", "unet", "autoencoder"];
 /// A published model.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KnownModel {
+    /// As in `--model`, and of its folder under `models/`.
     pub name: &'static str,
     /// For each of [`PARTS`], the folders of upstream's `models/` that may hold it.
     pub folders: [&'static [&'static str]; 3],
@@ -16,11 +17,15 @@ pub struct KnownModel {
 /// A file on the hub, and its place in a folder like upstream's `models/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Download {
+    /// The repository on the hub, `owner/name`.
     pub repo: &'static str,
+    /// The file within the repository.
     pub file: &'static str,
+    /// Where it goes, under the folder that is fetched to.
     pub to: &'static str,
 }
 
+/// The published versions of MuseTalk.
 pub const KNOWN: [KnownModel; 2] = [
     KnownModel {
         name: "musetalk-v1.0",
@@ -56,6 +61,7 @@ const fn with_encoders(config: Download, weights: Download) -> [Download; 7] {
 
 /// A small decoder for Stable Diffusion's latents, fetched as it is: for `models run`.
 pub const TAESD: &str = "taesd";
+/// Where its files are published.
 pub const TAESD_DOWNLOADS: [Download; 2] = [
     Download { repo: "madebyollin/taesd", file: "config.json", to: "config.json" },
     Download {
@@ -91,6 +97,7 @@ pub struct UnknownModel {
     name: String,
 }
 
+/// The model of this name, or an error that lists those that there are.
 pub fn known(name: &str) -> Result<&'static KnownModel, UnknownModel> {
     KNOWN.iter().find(|model| model.name == name).ok_or_else(|| UnknownModel { name: name.to_owned() })
 }

@@ -25,10 +25,13 @@ use source::Source;
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct CheckpointError {
+    /// The file, or what [`Checkpoint::from_bytes`] was told to call it.
     pub path: String,
+    /// What is wrong with it.
     pub problem: Problem,
 }
 
+/// What can be wrong with a file of weights.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     #[error(transparent)]
@@ -69,8 +72,11 @@ pub enum Dialect {
 /// One tensor of a file; its numbers stay in the file until they are read.
 #[derive(Clone, Debug)]
 pub struct TensorEntry {
+    /// As the file calls it.
     pub name: String,
+    /// The type of its numbers in the file.
     pub dtype: DType,
+    /// Its sizes, the outermost first; empty for a single number.
     pub shape: Vec<u64>,
     layout: Layout,
 }
@@ -108,10 +114,12 @@ impl Checkpoint {
         }
     }
 
+    /// What errors call the file.
     pub fn path(&self) -> &str {
         &self.path
     }
 
+    /// How the file stores its tensors.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }

@@ -15,6 +15,7 @@ use super::names::{audio_encoder_prefix, current_name};
 use super::tensor_list::{Difference, TensorList};
 use super::{Checkpoint, ListError};
 
+/// Why a published model cannot be made into one of ours.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
     #[error("{from} has no folder {wanted} with {} in it", CONFIGS.join(" or "))]
@@ -53,9 +54,11 @@ pub fn find_folders(model: &KnownModel, from: &Path) -> Result<[PathBuf; 3], Con
 pub struct Target<'a> {
     /// `models/`, with the lists in it.
     pub models: &'a Path,
+    /// What each network must have, in the order of [`PARTS`].
     pub lists: [TensorList; 3],
     /// The text of `config.json`.
     pub config: &'a str,
+    /// The type that floats are written in.
     pub dtype: DType,
     /// A folder that is there already gives way.
     pub replace: bool,

@@ -23,6 +23,7 @@ pub struct Settings {
     pub endpoint: String,
     /// For files that need a login or accepted conditions. Sent to the endpoint only, not to where it redirects.
     pub token: Option<String>,
+    /// When to give up.
     pub patience: Patience,
 }
 
@@ -43,6 +44,7 @@ impl Default for Patience {
     }
 }
 
+/// Why a file cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("endpoint {endpoint:?} is no address ({problem}): use https://host or http://host:port")]
@@ -80,12 +82,17 @@ type Result<T> = std::result::Result<T, FetchError>;
 /// One file to get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
+    /// The repository on the hub, `owner/name`.
     pub repo: &'static str,
+    /// The file within the repository.
     pub file: &'static str,
     /// Under the folder that everything is fetched to.
     pub to: &'static str,
+    /// The repository's commit that is fetched: 40 hex digits.
     pub commit: String,
+    /// Its length as the hub lists it.
     pub bytes: u64,
+    /// What its bytes must add up to.
     pub hash: Hash,
     /// As the hub's page states it.
     pub licence: String,

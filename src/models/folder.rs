@@ -19,7 +19,9 @@ pub const WEIGHTS: [&str; 6] = [
 #[derive(Debug, thiserror::Error)]
 #[error("{folder} has none of {wanted}")]
 pub struct MissingFile {
+    /// The folder that was looked into.
     pub folder: String,
+    /// The names of which it has none.
     pub wanted: String,
 }
 

@@ -8,38 +8,50 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// The file beside the weights that says what they are.
 pub const MANIFEST: &str = "manifest.json";
 
+/// What a model's folder holds, and where that came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// The model's name.
     pub name: String,
+    /// Every file of the folder by name.
     pub files: BTreeMap<String, Recorded>,
     /// For each network, the file that it was converted from.
     #[serde(default)]
     pub sources: BTreeMap<String, Origin>,
 }
 
+/// A file as it was when it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
+    /// Its length.
     pub bytes: u64,
+    /// Of its bytes, in hex digits.
     pub sha256: String,
 }
 
+/// A file that weights were converted from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
+    /// Its name upstream.
     pub file: String,
+    /// Of its bytes, in hex digits.
     pub sha256: String,
 }
 
 impl Manifest {
+    /// Reads the folder's [`MANIFEST`].
     pub fn load(folder: &Path) -> io::Result<Self> {
         let text = fs::read(folder.join(MANIFEST))?;
         Ok(serde_json::from_slice(&text)?)
     }
 
+    /// Writes the folder's [`MANIFEST`].
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');

@@ -13,11 +13,15 @@ pub struct TensorList(BTreeMap<String, Vec<u64>>);
 /// What a file has too little, too much or in another shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
+    /// Names that are in the list and not in the file.
     pub missing: Vec<String>,
+    /// Names that are in the file and not in the list.
     pub unexpected: Vec<String>,
+    /// Names with both shapes, the file's first.
     pub misshapen: Vec<String>,
 }
 
+/// A list that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("list of tensors {path}: {problem}")]
 pub struct ListError {
@@ -26,6 +30,7 @@ pub struct ListError {
 }
 
 impl TensorList {
+    /// Reads a list: a line for each tensor, its name and its sizes.
     pub fn load(path: &Path) -> Result<Self, ListError> {
         let failed = |problem: String| ListError { path: path.display().to_string(), problem };
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
@@ -46,10 +51,12 @@ impl TensorList {
         Ok(Self(tensors))
     }
 
+    /// How many tensors there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether there is no tensor.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -85,6 +92,7 @@ fn same_shape(given: &[u64], wanted: &[u64]) -> bool {
 }
 
 impl Difference {
+    /// Whether nothing differs.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }

@@ -11,10 +11,13 @@ use super::tensor_list::TensorList;
 /// One file and everything that is wrong with it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct FileReport {
+    /// Its name in the folder.
     pub file: String,
+    /// Its length.
     pub bytes: u64,
     /// Tensors in it, for weights.
     pub tensors: usize,
+    /// What is wrong with it, each in one line; empty if nothing is.
     pub problems: Vec<String>,
 }
 

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+/// The type of a tensor's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DType {
     F64,
@@ -60,6 +61,7 @@ impl DType {
         }
     }
 
+    /// Whether it is one of those that [`Self::floats`] reads.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }

@@ -17,8 +17,11 @@ use crate::models::manifest::digest;
 /// How far a file is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
+    /// The file within its repository.
     pub file: &'a str,
+    /// How much of it is here.
     pub bytes: u64,
+    /// Its whole length in bytes.
     pub of: u64,
 }
 

@@ -22,6 +22,7 @@ pub enum Hash {
 }
 
 impl Hash {
+    /// In hex digits.
     pub fn text(&self) -> &str {
         match self {
             Self::Sha256(text) | Self::GitBlob(text) => text,
@@ -56,6 +57,7 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// Asks nothing yet; fails if the endpoint is no address.
     pub fn new(settings: Settings) -> Result<Self> {
         let wrong = |problem: String| FetchError::Endpoint { endpoint: settings.endpoint.clone(), problem };
         let url = Url::parse(&settings.endpoint).map_err(|error| wrong(error.to_string()))?;
