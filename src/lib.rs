@@ -32,7 +32,7 @@
 //! | 5 | `lipsync` | what a network that draws mouths must do, and the thread that has it do so for all sessions |
 //! | 6 | `musetalk`, `compose`, `playout` | the network; pasting; the clock |
 //! | 7 | `animation`, `hearing` | speech to pairs of frame and sound; microphones |
-//! | 8 | `conversation`, `media`, `demo` | turns; GStreamer; the demo model |
+//! | 8 | `conversation`, `media`, `training` | turns; GStreamer; what teaches the network a face |
 //! | 9 | `signalling` | WebSocket and HTTP |
 //! | 10 | `cli` | what may be typed |
 //! | 11 | `config` | what is true |
@@ -57,7 +57,7 @@
 //! - **Every turn carries its times** ([`latency`]), from its text, or the end of the user's speech, to the picture that a
 //!   viewer says it was shown.
 //! - **Silence is the avatar's own frame**, the very buffer that idle shows.
-//! - **Each foreign library has its home**: libtorch in [`musetalk`] (and `demo`, which trains it), GStreamer in
+//! - **Each foreign library has its home**: libtorch in [`musetalk`] and [`training`], GStreamer in
 //!   [`media`], the server's sockets in [`signalling`], what all clients of other services share in [`endpoint`].
 //!   `tests/it/layering.rs` has the whole list, exceptions and all, and checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
@@ -82,7 +82,6 @@ pub mod commands;
 pub mod compose;
 pub mod config;
 pub mod conversation;
-pub mod demo;
 pub mod dialogue;
 pub mod doctor;
 pub mod endpoint;
@@ -101,4 +100,5 @@ pub mod session;
 pub mod signalling;
 pub mod speech;
 pub mod timeline;
+pub mod training;
 pub mod worker;

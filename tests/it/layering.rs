@@ -13,7 +13,7 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("gstreamer_video", &["media"]),
     ("gstreamer_webrtc", &["media"]),
     ("if_addrs", &["media"]),
-    ("tch", &["musetalk", "musetalk.rs", "lipsync.rs", "demo"]),
+    ("tch", &["musetalk", "musetalk.rs", "lipsync.rs", "training", "training.rs", "bin/demo-model"]),
     ("libloading", &["musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/websocket.rs"]),
     ("axum", &["signalling"]),
@@ -28,8 +28,8 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("rten_tensor", &["speech/tts/hibari"]),
     ("unicode_script", &["speech"]),
     ("fancy_regex", &["speech/tts/hibari"]),
-    ("tiny_skia", &["demo"]),
-    ("anyhow", &["server", "server.rs", "commands", "commands.rs", "demo", "bin"]),
+    ("tiny_skia", &["bin/demo-model/character", "bin/demo-model/character.rs"]),
+    ("anyhow", &["server", "server.rs", "commands", "commands.rs", "bin"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,10 +1,28 @@
-//! Trains, judges and prepares the demo model and its avatar.
+//! Makes the demo avatar and its model: draws the character, trains the network that speaks for it, and judges it.
+//!
+//! In here: the commands. What moves the mouth is in `visemes` and `loudness`, the speech in `corpus`, how the character
+//! is shown to training in `subject`; training itself is the library's. The server has no part in any of it.
 
-use std::path::PathBuf;
+// Tests cast small constants; the lint guards what runs.
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_lossless))]
+
+mod character;
+mod corpus;
+mod eval;
+mod judge;
+mod loudness;
+mod opening;
+mod perform;
+mod prepare;
+mod sheet;
+mod speeches;
+mod subject;
+mod visemes;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use mouthpiece::demo::train::{Budget, Options, Stage, train};
-use mouthpiece::demo::{eval, network, prepare, sheet};
+use mouthpiece::training::{Budget, Options, Stage, checkpoints, train};
 
 #[derive(Debug, Parser)]
 #[command(about = "Trains, judges and prepares the demo model and its avatar")]
@@ -61,15 +79,37 @@ enum Command {
     Sheet(sheet::Args),
 }
 
+/// What is judged, and by which clips.
+#[derive(Debug, clap::Args)]
+struct Trial {
+    /// The model's folder.
+    #[arg(long, default_value = "models/demo")]
+    model: PathBuf,
+    /// The avatar's folder.
+    #[arg(long, default_value = "models/avatars/demo")]
+    avatar: PathBuf,
+    /// Clips with phone times, as scripts/make_corpus.py writes them; those meant for training are left out.
+    #[arg(long, default_value = "models/demo/eval")]
+    corpus: PathBuf,
+}
+
+/// What is wrong with a file.
+fn file_error(path: &Path, problem: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("{}: {problem}", path.display())
+}
+
 fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     match Cli::parse().command {
         Command::Prepare { model, avatar } => prepare::prepare(&model, &avatar)?,
         Command::Train { corpus, out, work, seed, resume, stage, autoencoder_steps, audio_steps, joint_steps } => {
             let budget = Budget { autoencoder: autoencoder_steps, audio: audio_steps, joint: joint_steps };
-            train(Options { corpus, out, work, seed, budget, resume }, stage)?;
+            // Only the audio encoder's stage is judged by them.
+            let heldout = stage != Stage::Joint;
+            let corpus = speeches::training_corpus(&corpus, seed, heldout)?;
+            train(&subject::DrawnCharacter, corpus, Options { out, work, seed, budget, resume }, stage)?;
         }
-        Command::Average { checkpoints, out } => network::average(&checkpoints, &out)?,
+        Command::Average { checkpoints, out } => checkpoints::average(&checkpoints, &out)?,
         Command::Eval(args) => eval::run(&args)?,
         Command::Sheet(args) => sheet::run(&args)?,
     }

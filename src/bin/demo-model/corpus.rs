@@ -1,15 +1,16 @@
 //! The speech corpus on disk: `clips.jsonl` and 16 kHz wav files.
 //!
-//! In here: reading and checking it. Not in here: making it (`scripts/make_corpus.py`) and disturbing it
-//! (`augment`).
+//! In here: reading and checking it. Not in here: making it (`scripts/make_corpus.py`) and what training
+//! makes of it (`speeches`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::visemes::Phone;
-use super::{DemoError, Result};
-use crate::speech::sound;
-use crate::timeline::LIPSYNC_RATE;
+use mouthpiece::speech::sound;
+use mouthpiece::timeline::LIPSYNC_RATE;
+
+use crate::file_error;
+use crate::visemes::Phone;
 
 /// What a clip is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -43,12 +44,12 @@ pub struct Clip {
 }
 
 /// The clips of a folder that `wanted` takes, in the file's order.
-pub fn load(folder: &Path, wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Clip>> {
+pub fn load(folder: &Path, wanted: impl Fn(&Entry) -> bool) -> anyhow::Result<Vec<Clip>> {
     let list = folder.join("clips.jsonl");
-    let text = std::fs::read_to_string(&list).map_err(|error| DemoError::file(&list, error))?;
+    let text = std::fs::read_to_string(&list).map_err(|error| file_error(&list, error))?;
     let mut clips = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let bad = |problem: String| DemoError::file(&list, format!("line {}: {problem}", number + 1));
+        let bad = |problem: String| file_error(&list, format!("line {}: {problem}", number + 1));
         let entry: Entry = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
         if !wanted(&entry) {
             continue;
@@ -60,13 +61,13 @@ pub fn load(folder: &Path, wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Clip>>
         clips.push(Clip { entry, samples });
     }
     if clips.is_empty() {
-        return Err(DemoError::file(&list, "holds no clip that is wanted here"));
+        return Err(file_error(&list, "holds no clip that is wanted here"));
     }
     Ok(clips)
 }
 
-fn read_wav(path: &Path) -> Result<Arc<[f32]>> {
-    let bad = |problem: String| DemoError::file(path, problem);
+fn read_wav(path: &Path) -> anyhow::Result<Arc<[f32]>> {
+    let bad = |problem: String| file_error(path, problem);
     let (samples, rate) = sound::read(path).map_err(|error| bad(error.problem.to_string()))?;
     match rate {
         LIPSYNC_RATE => Ok(samples.into()),

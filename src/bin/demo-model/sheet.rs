@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use image::ExtendedColorType;
 
-use super::character::{FRAME_SIZE, draw_frame, idle_pose};
-use super::corpus::{self, Clip, Split};
-use super::perform::{Performer, Shown};
-use super::prepare::write_png;
-use super::visemes::{MouthTrack, Viseme};
-use super::{Result, Subject};
+use crate::Trial;
+use crate::character::{FRAME_SIZE, draw_frame, idle_pose};
+use crate::corpus::{self, Clip, Split};
+use crate::perform::{Performer, Shown};
+use crate::prepare::write_png;
+use crate::visemes::{MouthTrack, Viseme};
 
 /// The columns. Neighbours that look alike are left out.
 const VISEMES: [Viseme; 9] =
@@ -26,7 +26,7 @@ const GAP: usize = 4;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    pub judged: Subject,
+    pub trial: Trial,
     #[arg(long, default_value = "models/demo/sheet.png")]
     pub out: PathBuf,
     /// Enlarge by this whole factor.
@@ -37,9 +37,9 @@ pub struct Args {
 /// A frame of the sheet: the generated one and the drawn one.
 type Cell = [Vec<u8>; 2];
 
-pub fn run(args: &Args) -> Result<()> {
-    let clips = corpus::load(&args.judged.corpus, |entry| entry.split != Split::Train)?;
-    let mut performer = Performer::open(&args.judged.model, &args.judged.avatar)?;
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let clips = corpus::load(&args.trial.corpus, |entry| entry.split != Split::Train)?;
+    let mut performer = Performer::open(&args.trial.model, &args.trial.avatar)?;
     let mut engines: Vec<&str> = clips.iter().map(|clip| clip.entry.engine.as_str()).collect();
     engines.dedup();
     let mut rows = Vec::with_capacity(engines.len());
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// A cell for each viseme, taken from clip after clip.
-fn row(performer: &mut Performer, clips: &[&Clip]) -> Result<Vec<Option<Cell>>> {
+fn row(performer: &mut Performer, clips: &[&Clip]) -> anyhow::Result<Vec<Option<Cell>>> {
     let mut cells: Vec<Option<Cell>> = vec![None; VISEMES.len()];
     for (number, clip) in clips.iter().enumerate() {
         // Every clip has a turn, so that the row is not all of one voice; the last may fill whatever is missing.

@@ -11,14 +11,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::character::{CROP_SIZE, draw_crop, idle_pose, mouth_opening};
-use super::corpus::{self, Clip, Split};
-use super::judge::{self, Pair, Range};
-use super::perform::{Performer, Shown, rest_crops};
-use super::visemes::MouthTrack;
-use super::{DemoError, Result, Subject};
-use crate::lipsync::{LipSync, MouthRun};
-use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
+use mouthpiece::lipsync::{LipSync, MouthRun};
+use mouthpiece::timeline::LIPSYNC_SAMPLES_PER_FRAME;
+
+use crate::character::{CROP_SIZE, draw_crop, idle_pose, mouth_opening};
+use crate::corpus::{self, Clip, Split};
+use crate::judge::{self, Pair, Range};
+use crate::perform::{Performer, Shown, rest_crops};
+use crate::visemes::MouthTrack;
+use crate::{Trial, file_error};
 
 /// The part of the crop that holds the mouth in every pose, where sharpness is judged: columns, rows.
 const MOUTH: ([usize; 2], [usize; 2]) = ([20, 108], [16, 80]);
@@ -32,7 +33,7 @@ const TIMED_RUNS: usize = 15;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    pub judged: Subject,
+    pub trial: Trial,
     /// Judge only every n-th clip.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub every: u16,
@@ -97,16 +98,16 @@ struct Judged {
 }
 
 /// Judges, and prints to stdout.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let report = evaluate(args)?;
     let text = if args.json { serde_json::to_string(&report) } else { serde_json::to_string_pretty(&report) };
-    let text = text.map_err(|error| DemoError::file(Path::new("report"), error))?;
-    writeln!(std::io::stdout(), "{text}").map_err(|error| DemoError::file(Path::new("stdout"), error))
+    let text = text.map_err(|error| file_error(Path::new("report"), error))?;
+    writeln!(std::io::stdout(), "{text}").map_err(|error| file_error(Path::new("stdout"), error))
 }
 
-pub fn evaluate(args: &Args) -> Result<Report> {
-    let clips = corpus::load(&args.judged.corpus, |entry| entry.split != Split::Train)?;
-    let mut performer = Performer::open(&args.judged.model, &args.judged.avatar)?;
+pub fn evaluate(args: &Args) -> anyhow::Result<Report> {
+    let clips = corpus::load(&args.trial.corpus, |entry| entry.split != Split::Train)?;
+    let mut performer = Performer::open(&args.trial.model, &args.trial.avatar)?;
     let rests = rest_crops(performer.avatar.frames.len());
     let mut judged = Vec::new();
     for (index, clip) in clips.iter().enumerate().step_by(usize::from(args.every)) {
@@ -130,7 +131,7 @@ pub fn evaluate(args: &Args) -> Result<Report> {
     Ok(Report { heldout, unknown: of(&|clip| clip.split == Split::Unknown), per_engine, shut_below: SHUT })
 }
 
-fn judge_clip(performer: &mut Performer, rests: &[Vec<u8>], clip: &Clip, pose: usize) -> Result<Judged> {
+fn judge_clip(performer: &mut Performer, rests: &[Vec<u8>], clip: &Clip, pose: usize) -> anyhow::Result<Judged> {
     let shown = performer.speak(&clip.samples, pose as u64)?;
     let track = MouthTrack::new(&clip.entry.phones, &clip.samples);
     let truths = draw_truths(&track, &shown);
@@ -228,7 +229,7 @@ fn figures(clips: &[&Judged], speed: Speed) -> Figures {
     }
 }
 
-fn measure_speed(performer: &mut Performer, samples: &Arc<[f32]>) -> Result<Speed> {
+fn measure_speed(performer: &mut Performer, samples: &Arc<[f32]>) -> anyhow::Result<Speed> {
     let [batch1, cpu_batch1] = measure_batch(performer, samples, 1)?;
     let [batch4, cpu_batch4] = measure_batch(performer, samples, 4)?;
     let known = |value: f64| (value > 0.0).then_some(value);
@@ -237,7 +238,7 @@ fn measure_speed(performer: &mut Performer, samples: &Arc<[f32]>) -> Result<Spee
 
 /// Milliseconds a frame by the clock and by the processor, medians.
 #[allow(clippy::cast_precision_loss, reason = "a batch of four")]
-fn measure_batch(performer: &mut Performer, samples: &Arc<[f32]>, size: usize) -> Result<[f64; 2]> {
+fn measure_batch(performer: &mut Performer, samples: &Arc<[f32]>, size: usize) -> anyhow::Result<[f64; 2]> {
     let (mut wall, mut cpu) = (Vec::new(), Vec::new());
     for run in 0..TIMED_RUNS + 3 {
         let batch = MouthRun {
@@ -266,7 +267,7 @@ fn cpu_ms() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::character::{MouthShape, paste_mask};
+    use crate::character::{MouthShape, paste_mask};
 
     #[test]
     fn a_shut_mouth_measures_shut_and_a_slightly_open_one_does_not() {

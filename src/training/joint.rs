@@ -13,18 +13,16 @@ use rand_chacha::ChaCha8Rng;
 use tch::nn::OptimizerConfig;
 use tch::{Device, Kind, Tensor, nn};
 
-use super::audio::truth_of;
-use super::autoencoder::{picture_loss, psnr};
-use super::opening::Opening;
-use super::{Clock, RESUMED_RATE, Run};
-use crate::demo::Result;
-use crate::demo::character::{IDLE_FRAMES, MouthShape};
-use crate::demo::dataset::{BATCH, Windows, draw_crops, pick_frame};
-use crate::demo::network::{
-    AudioPart, DecoderPart, EncoderPart, Normalisation, UnetPart, load_part, save_parts, to_picture,
-};
-use crate::demo::prepare::conditioning;
-use crate::demo::visemes::{PARAMETERS, shape};
+use super::Result;
+use super::checkpoints::{load_part, save_parts};
+use super::latents::{Normalisation, conditioning, to_picture};
+use super::losses::{opening_loss, picture_loss, psnr};
+use super::parts::{AudioPart, DecoderPart, EncoderPart, UnetPart};
+use super::run::Run;
+use super::schedule::{Clock, RESUMED_RATE};
+use super::speeches::pick_frame;
+use super::subject::{Crop, Layout, Rectangle};
+use super::windows::{BATCH, Windows};
 use crate::musetalk::layers::channels_last;
 
 /// Windows of sound; two frames of each are drawn.
@@ -38,10 +36,6 @@ const PIXELS: f64 = 8.0;
 const OPENING: f64 = 0.5;
 /// How much more latent cells around the mouth count than the others.
 const MOUTH: f64 = 4.0;
-/// Patches of latent cells that are decoded for the picture's loss: rows from and number, columns from and number.
-/// Both keep the mouth or the jaw a cell away from the patch's border, where the decoder sees padding.
-const MOUTH_PATCH: [i64; 4] = [0, 11, 1, 14];
-const JAW_PATCH: [i64; 4] = [6, 10, 1, 14];
 
 /// Windows encoded at once.
 const ENCODED_AT_ONCE: usize = 32;
@@ -66,7 +60,7 @@ struct Parts {
 
 impl Parts {
     /// Also says whether they have been trained together before.
-    fn load(run: &Run) -> Result<(Self, bool)> {
+    fn load(run: &Run<'_>) -> Result<(Self, bool)> {
         let parts = Self {
             audio: AudioPart::new(&run.config)?,
             unet: UnetPart::new(&run.config)?,
@@ -91,20 +85,24 @@ impl Parts {
     }
 
     /// For going on, and for serving.
-    fn save(&self, run: &Run) -> Result<()> {
+    fn save(&self, run: &Run<'_>) -> Result<()> {
         save_parts(&self.stores(), &run.checkpoint("joint"), false)?;
         save_parts(&self.stores(), &run.options.out.join("model.safetensors"), true)
     }
 }
 
 impl Data {
-    fn make(run: &Run, parts: &Parts, rng: &mut ChaCha8Rng) -> Result<Self> {
+    fn make(run: &Run<'_>, parts: &Parts, rng: &mut ChaCha8Rng) -> Result<Self> {
         let heard = Heard::make(run, &parts.audio, rng)?;
-        let spread: Vec<Vec<f32>> =
-            (0..PARAMETERS).map(|at| spread(&column(&heard.guesses, at), &column(&heard.truth, at))).collect();
-        let shapes = (0..heard.truth.len()).map(|frame| shape(std::array::from_fn(|at| spread[at][frame])));
-        let jobs: Vec<(usize, MouthShape)> = shapes.map(|shape| (rng.random_range(0..IDLE_FRAMES), shape)).collect();
-        let crops = draw_crops(&jobs)?;
+        let parameters = run.subject.parameter_weights().len();
+        let spread: Vec<Vec<f32>> = (0..parameters)
+            .map(|at| spread(&column(&heard.guesses, parameters, at), &column(&heard.truth, parameters, at)))
+            .collect();
+        let mouths =
+            (0..heard.truth.len() / parameters).map(|frame| spread.iter().map(|values| values[frame]).collect());
+        let wanted: Vec<Crop> =
+            mouths.map(|mouth| Crop { pose: rng.random_range(0..run.subject.poses()), mouth }).collect();
+        let crops = run.subject.crops(&wanted)?;
         let normalisation = Normalisation::new(&run.config)?;
         let mut targets = Vec::new();
         tch::no_grad(|| -> Result<()> {
@@ -113,8 +111,8 @@ impl Data {
             }
             Ok(())
         })?;
-        let poses = jobs.iter().map(|(pose, _)| i64::try_from(*pose).unwrap_or(0)).collect();
-        let conditioning = conditioning(&run.config, &parts.encoder)?;
+        let poses = wanted.iter().map(|crop| i64::try_from(crop.pose).unwrap_or(0)).collect();
+        let conditioning = conditioning(run.subject, &run.config, &parts.encoder)?;
         Ok(Self { poses, tokens: heard.tokens, crops, targets: Tensor::f_cat(&targets, 0)?, conditioning })
     }
 }
@@ -122,25 +120,26 @@ impl Data {
 /// What the audio encoder and the helper head make of disturbed sound, and the truth; two frames of each window.
 struct Heard {
     tokens: Tensor,
-    guesses: Vec<[f32; PARAMETERS]>,
-    truth: Vec<[f32; PARAMETERS]>,
+    /// The parameters of frame after frame, and so is the truth.
+    guesses: Vec<f32>,
+    truth: Vec<f32>,
 }
 
 impl Heard {
-    fn make(run: &Run, audio: &AudioPart, rng: &mut ChaCha8Rng) -> Result<Self> {
+    fn make(run: &Run<'_>, audio: &AudioPart, rng: &mut ChaCha8Rng) -> Result<Self> {
         let windows = Windows::new(&run.config)?;
         let (mut tokens, mut guesses, mut truth) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..EXAMPLES / ENCODED_AT_ONCE {
             let (mut mels, mut before_last) = (Vec::new(), Vec::new());
             for _ in 0..ENCODED_AT_ONCE {
-                let (speech, first) = pick_frame(&run.speeches, rng);
-                let speech = &run.speeches[speech];
+                let (speech, first) = pick_frame(&run.corpus.speeches, rng);
+                let speech = &run.corpus.speeches[speech];
                 let frames = [first, first + rng.random_range(1..BATCH)];
                 // Wherever both frames may lie in a batch.
                 let last = rng.random_range(frames[1]..first + BATCH);
                 mels.push(windows.heard(&speech.samples, last, rng)?);
                 before_last.push(frames.map(|frame| last - frame));
-                truth.extend(frames.map(|frame| truth_of(speech, frame)));
+                frames.iter().for_each(|frame| truth.extend_from_slice(speech.mouth(*frame)));
             }
             let heard = tch::no_grad(|| -> Result<Tensor> {
                 let hidden = audio.encoder.hidden_states(&Tensor::f_stack(&mels, 0)?)?;
@@ -153,15 +152,16 @@ impl Heard {
                 Ok(Tensor::f_cat(&heard, 0)?.f_add(&audio.positional)?)
             })?;
             let guess = tch::no_grad(|| audio.helper.forward(&heard))?;
-            guesses.extend(Vec::<f32>::try_from(guess.f_flatten(0, 1)?)?.as_chunks().0);
+            guesses.extend(Vec::<f32>::try_from(guess.f_flatten(0, 1)?)?);
             tokens.push(heard.f_to_kind(Kind::Half)?);
         }
         Ok(Self { tokens: Tensor::f_cat(&tokens, 0)?, guesses, truth })
     }
 }
 
-fn column(rows: &[[f32; PARAMETERS]], at: usize) -> Vec<f32> {
-    rows.iter().map(|row| row[at]).collect()
+/// One of the parameters in every frame.
+fn column(frames: &[f32], parameters: usize, at: usize) -> Vec<f32> {
+    frames.iter().skip(at).step_by(parameters).copied().collect()
 }
 
 /// Each guess replaced by the true value of the same rank: the order of the guesses, the distribution of the truth.
@@ -177,7 +177,7 @@ fn spread(guesses: &[f32], truth: &[f32]) -> Vec<f32> {
     spread
 }
 
-pub(in crate::demo) fn train(run: &Run) -> Result<()> {
+pub(super) fn train(run: &Run<'_>) -> Result<()> {
     let normalisation = Normalisation::new(&run.config)?;
     let (mut parts, resumed) = Parts::load(run)?;
     // Other examples than before.
@@ -193,12 +193,8 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
     parts.encoder.store.freeze();
     parts.decoder.store.freeze();
     let mut decoder_learns = false;
-    let weights = cell_weights(&data.targets)?;
-    let opening = {
-        let scale = run.config.autoencoder.scale();
-        let [top, height, left, width] = inside(MOUTH_PATCH, scale);
-        Opening::new([height, width], [top, left])?
-    };
+    let layout = run.subject.layout();
+    let weights = cell_weights(&data.targets, layout.mouth_cells)?;
     let mut order: Vec<usize> = Vec::new();
     let mut clock = Clock::new(run.options.budget.joint);
     let mut means = Means::default();
@@ -212,7 +208,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<()> {
             order.shuffle(&mut rng);
         }
         let chosen = order.split_off(order.len() - EXAMPLES_A_STEP);
-        let step = Step { run, parts: &parts, data: &data, normalisation: &normalisation, opening: &opening };
+        let step = Step { run, parts: &parts, data: &data, normalisation: &normalisation, layout: &layout };
         let losses = step.losses(&chosen, &weights, &mut rng)?;
         let mut loss = losses.latent.f_add(&losses.look.pixels.f_mul_scalar(PIXELS)?)?;
         if let Some(opening) = &losses.look.opening {
@@ -281,19 +277,19 @@ fn model_name(out: &Path) -> String {
 }
 
 /// 1 for most latent cells, more for those that the mouth moves in.
-fn cell_weights(targets: &Tensor) -> Result<Tensor> {
+fn cell_weights(targets: &Tensor, mouth: Rectangle) -> Result<Tensor> {
     let (_, _, height, width) = targets.size4()?;
     let weights = Tensor::f_ones([1, 1, height, width], (Kind::Float, Device::Cpu))?;
-    let _ = weights.f_narrow(2, 1, 10)?.f_narrow(3, 2, 12)?.f_fill_(MOUTH)?;
+    let _ = mouth.of(&weights)?.f_fill_(MOUTH)?;
     Ok(weights.f_div(&weights.f_mean(Kind::Float)?)?)
 }
 
 struct Step<'a> {
-    run: &'a Run,
+    run: &'a Run<'a>,
     parts: &'a Parts,
     data: &'a Data,
     normalisation: &'a Normalisation,
-    opening: &'a Opening,
+    layout: &'a Layout,
 }
 
 struct Losses {
@@ -335,28 +331,25 @@ impl Step<'_> {
     }
 
     fn look(&self, latent: &Tensor, truth: &Tensor, jaw: bool) -> Result<Look> {
-        let patch = if jaw { JAW_PATCH } else { MOUTH_PATCH };
-        let [row, rows, column, columns] = patch;
-        let latent = self.normalisation.undo(latent)?.f_narrow(2, row, rows)?.f_narrow(3, column, columns)?;
-        let picture = self.parts.decoder.decoder.decode(&latent)?;
+        let patch = if jaw { self.layout.jaw_patch } else { self.layout.mouth_patch };
+        let picture = self.parts.decoder.decoder.decode(&patch.of(&self.normalisation.undo(latent)?)?)?;
         let scale = self.run.config.autoencoder.scale();
-        let [_, height, _, width] = inside(patch, scale);
-        let picture = picture.f_narrow(2, scale, height)?.f_narrow(3, scale, width)?;
-        let truth = looked_at(truth, patch, scale)?;
+        let part = patch.inside(scale);
+        let picture = Rectangle { top: scale, left: scale, ..part }.of(&picture)?;
+        let truth = part.of(truth)?;
         let psnr = tch::no_grad(|| psnr(&picture, &truth))?;
-        let opening = if jaw { None } else { Some(self.opening.loss(&picture, &truth)?) };
+        let openings = |pictures| self.run.subject.openings(pictures, part);
+        let opening = if jaw { None } else { Some(opening_loss(&openings(&picture)?, &openings(&truth)?)?) };
         Ok(Look { pixels: picture_loss(&picture, &truth)?, opening, psnr })
     }
 }
 
-/// The pixels that a patch of latent cells is judged by, less a cell on each side: rows from and number, columns from
-/// and number.
-fn inside([row, rows, column, columns]: [i64; 4], scale: i64) -> [i64; 4] {
-    [(row + 1) * scale, (rows - 2) * scale, (column + 1) * scale, (columns - 2) * scale]
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Those pixels of whole pictures.
-fn looked_at(pictures: &Tensor, patch: [i64; 4], scale: i64) -> Result<Tensor> {
-    let [top, height, left, width] = inside(patch, scale);
-    Ok(pictures.f_narrow(2, top, height)?.f_narrow(3, left, width)?)
+    #[test]
+    fn guesses_keep_their_order_and_spread_as_widely_as_the_truth() {
+        assert_eq!(spread(&[0.4, 0.6, 0.5, 0.45], &[0.0, 1.0, 0.1, 0.7]), [0.0, 1.0, 0.7, 0.1]);
+    }
 }

@@ -32,7 +32,7 @@ pub fn resample(samples: &[f32], factor: f64) -> Vec<f32> {
 }
 
 /// Disturbs a stretch of audio in place: room, tilt, bandwidth, level, noise, in this order.
-pub fn disturb(samples: &mut [f32], rng: &mut ChaCha8Rng) {
+pub(super) fn disturb(samples: &mut [f32], rng: &mut ChaCha8Rng) {
     if rng.random_bool(0.3) {
         reverberate(samples, rng);
     }
@@ -54,7 +54,7 @@ pub fn disturb(samples: &mut [f32], rng: &mut ChaCha8Rng) {
 
 /// Another throat and another microphone: moves the bands of a spectrogram, `[bands, frames]`, up or down and gives
 /// each its own level. Nothing sinks under the spectrogram's own floor.
-pub fn disturb_bands(mel: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn disturb_bands(mel: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let bands = mel.size2()?.0;
     let count = u16::try_from(bands).unwrap_or(u16::MAX);
     let (stretch, shift) = (rng.random_range(0.92..1.09_f32), rng.random_range(-0.8..0.8_f32));

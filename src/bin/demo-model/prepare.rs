@@ -7,41 +7,20 @@ use std::path::Path;
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
+use mouthpiece::avatar::Manifest;
+use mouthpiece::musetalk::ModelConfig;
+use mouthpiece::picture::CropBox;
+use mouthpiece::training::checkpoints::load_part;
+use mouthpiece::training::latents::conditioning;
+use mouthpiece::training::parts::EncoderPart;
 use tch::{Kind, Tensor};
 
-use super::character::{self, CROP_SIZE, FRAME_SIZE, IDLE_FRAMES, MouthShape, crop_origin, idle_pose};
-use super::network::{EncoderPart, Normalisation, load_part, to_picture};
-use super::{DemoError, Result};
-use crate::avatar::Manifest;
-use crate::musetalk::ModelConfig;
-use crate::picture::CropBox;
-
-/// The first crop row that the masked latent hides; speech moves nothing above it.
-const MASKED_FROM: i64 = 20;
-
-/// The latents of the idle loop as the UNet sees them, `[IDLE_FRAMES, 8, 16, 16]`: the crop with the mouth hidden, then
-/// the crop at rest.
-pub fn conditioning(config: &ModelConfig, encoder: &EncoderPart) -> Result<Tensor> {
-    let normalisation = Normalisation::new(config)?;
-    let mut latents = Vec::with_capacity(IDLE_FRAMES);
-    tch::no_grad(|| {
-        for frame in 0..IDLE_FRAMES {
-            let side = i64::from(CROP_SIZE);
-            let crop = character::draw_crop(&idle_pose(frame), &MouthShape::default());
-            let picture = to_picture(&Tensor::f_from_slice(&crop)?.f_view([1, side, side, 3])?)?;
-            let masked = picture.f_mul_scalar(1.0)?;
-            let _ = masked.f_narrow(2, MASKED_FROM, side - MASKED_FROM)?.f_fill_(-1.0)?;
-            let pair = Tensor::f_cat(&[masked, picture], 0)?;
-            let latent = normalisation.apply(&encoder.encoder.encode(&pair)?)?;
-            let (_, channels, height, width) = latent.size4()?;
-            latents.push(latent.f_contiguous()?.f_view([1, 2 * channels, height, width])?);
-        }
-        Ok(Tensor::f_cat(&latents, 0)?)
-    })
-}
+use crate::character::{self, CROP_SIZE, FRAME_SIZE, IDLE_FRAMES, MouthShape, crop_origin, idle_pose};
+use crate::file_error;
+use crate::subject::DrawnCharacter;
 
 /// Writes the avatar's folder for the model in `model`, which must hold the autoencoder's encoder.
-pub fn prepare(model: &Path, avatar: &Path) -> Result<()> {
+pub fn prepare(model: &Path, avatar: &Path) -> anyhow::Result<()> {
     let config = ModelConfig::load(&model.join("config.json"))?;
     let encoder = EncoderPart::new(&config)?;
     load_part(&encoder.store, &model.join("model.safetensors"))?;
@@ -50,16 +29,16 @@ pub fn prepare(model: &Path, avatar: &Path) -> Result<()> {
 }
 
 /// The latents alone: what changes when the model was trained again and the drawing stayed.
-pub fn write_latents(config: &ModelConfig, encoder: &EncoderPart, avatar: &Path) -> Result<()> {
-    let latents = conditioning(config, encoder)?.f_to_kind(Kind::Half)?.f_contiguous()?;
+pub fn write_latents(config: &ModelConfig, encoder: &EncoderPart, avatar: &Path) -> anyhow::Result<()> {
+    let latents = conditioning(&DrawnCharacter, config, encoder)?.f_to_kind(Kind::Half)?.f_contiguous()?;
     let path = avatar.join("latents.safetensors");
-    std::fs::create_dir_all(avatar).map_err(|error| DemoError::file(avatar, error))?;
-    Tensor::write_safetensors(&[("latents", latents)], &path).map_err(|error| DemoError::file(&path, error))
+    std::fs::create_dir_all(avatar).map_err(|error| file_error(avatar, error))?;
+    Tensor::write_safetensors(&[("latents", latents)], &path).map_err(|error| file_error(&path, error))
 }
 
-fn write_drawing(config: &ModelConfig, folder: &Path) -> Result<()> {
+fn write_drawing(config: &ModelConfig, folder: &Path) -> anyhow::Result<()> {
     let frames = folder.join("frames");
-    std::fs::create_dir_all(&frames).map_err(|error| DemoError::file(&frames, error))?;
+    std::fs::create_dir_all(&frames).map_err(|error| file_error(&frames, error))?;
     let mut boxes = Vec::with_capacity(IDLE_FRAMES);
     for frame in 0..IDLE_FRAMES {
         let pose = idle_pose(frame);
@@ -81,9 +60,9 @@ pub fn crop_box(frame: usize) -> CropBox {
 }
 
 /// One box a line: 125 of them are read by people too.
-fn boxes_json(boxes: &[CropBox]) -> Result<String> {
+fn boxes_json(boxes: &[CropBox]) -> anyhow::Result<String> {
     let lines: std::result::Result<Vec<String>, _> = boxes.iter().map(serde_json::to_string).collect();
-    let lines = lines.map_err(|error| DemoError::file(Path::new("boxes.json"), error))?;
+    let lines = lines.map_err(|error| file_error(Path::new("boxes.json"), error))?;
     Ok(format!("[\n  {}\n]\n", lines.join(",\n  ")))
 }
 
@@ -101,7 +80,7 @@ pub fn masked_rows(config: &ModelConfig, mask: &[u8]) -> [i64; 2] {
     }
 }
 
-fn manifest(config: &ModelConfig, mask: &[u8]) -> Result<String> {
+fn manifest(config: &ModelConfig, mask: &[u8]) -> anyhow::Result<String> {
     let [first, end] = masked_rows(config, mask);
     let text = format!(
         "# Written by `demo-model prepare`.\n\
@@ -113,17 +92,17 @@ fn manifest(config: &ModelConfig, mask: &[u8]) -> Result<String> {
     // What is written can be read, or it is not written.
     match toml::from_str::<Manifest>(&text) {
         Ok(_) => Ok(text),
-        Err(error) => Err(DemoError::file(Path::new("avatar.toml"), error)),
+        Err(error) => Err(file_error(Path::new("avatar.toml"), error)),
     }
 }
 
-pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|error| DemoError::file(path, error))
+pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).map_err(|error| file_error(path, error))
 }
 
-pub(super) fn write_png(path: &Path, bytes: &[u8], width: u32, height: u32, colour: ExtendedColorType) -> Result<()> {
-    let file = std::fs::File::create(path).map_err(|error| DemoError::file(path, error))?;
+pub fn write_png(path: &Path, bytes: &[u8], width: u32, height: u32, colour: ExtendedColorType) -> anyhow::Result<()> {
+    let file = std::fs::File::create(path).map_err(|error| file_error(path, error))?;
     let encoder =
         PngEncoder::new_with_quality(std::io::BufWriter::new(file), CompressionType::Best, FilterType::Adaptive);
-    encoder.write_image(bytes, width, height, colour).map_err(|error| DemoError::file(path, error))
+    encoder.write_image(bytes, width, height, colour).map_err(|error| file_error(path, error))
 }

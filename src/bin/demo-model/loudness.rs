@@ -3,7 +3,7 @@
 //!
 //! Not in here: which sound is spoken (`visemes`).
 
-use crate::timeline::LIPSYNC_RATE;
+use mouthpiece::timeline::LIPSYNC_RATE;
 
 /// Hann window over which power is averaged, in seconds: about a syllable, so that the gap of a stop dips little.
 const WINDOW: f64 = 0.16;

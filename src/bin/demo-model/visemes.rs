@@ -5,8 +5,8 @@
 //! out and that sampling at 25 fps cannot miss. And what is said louder opens the mouth further (`loudness`). Not in
 //! here: where phones and times come from (`corpus`).
 
-use super::character::MouthShape;
-use super::loudness::openness;
+use crate::character::MouthShape;
+use crate::loudness::openness;
 
 /// What the lips do for a class of phones. `ax` is no viseme of the MPEG-4 set, which opens the mouth for a schwa as
 /// for the vowel of "father": a mouth that does so flaps, and cannot tell the schwa from the `ih` that it sounds like.

@@ -1,5 +1,5 @@
 //! Speaks clips with a model and an avatar in exactly the server's steps: quiet frames stay the avatar's own, the
-//! others are drawn by `MuseTalk::infer` in the driver's batches and pasted through the avatar's mask.
+//! others are drawn by `MuseTalk::infer` in the server's batches and pasted through the avatar's mask.
 //!
 //! Not in here: the clock, the queues and the resampling around these steps (`animation`). Runs on the caller's
 //! thread, with one thread for libtorch.
@@ -7,16 +7,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mouthpiece::avatar::Avatar;
+use mouthpiece::lipsync::window::{Loudness, batch_size, frames_of};
+use mouthpiece::lipsync::{AvatarHandle, LipSync, MouthRun};
+use mouthpiece::musetalk::MuseTalk;
+use mouthpiece::picture::{MouthFrame, blend};
+use mouthpiece::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 use tch::Device;
 
-use super::character::{CROP_SIZE, FRAME_SIZE, MouthShape, draw_crop, draw_frame, idle_pose};
-use super::{DemoError, Result};
-use crate::avatar::Avatar;
-use crate::lipsync::window::{Loudness, batch_size, frames_of};
-use crate::lipsync::{AvatarHandle, LipSync, MouthRun};
-use crate::musetalk::MuseTalk;
-use crate::picture::{MouthFrame, blend};
-use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
+use crate::character::{CROP_SIZE, FRAME_SIZE, MouthShape, draw_crop, draw_frame, idle_pose};
+use crate::file_error;
 
 /// A model and the avatar that it speaks for.
 #[derive(Debug)]
@@ -37,14 +37,14 @@ pub struct Shown {
 
 impl Performer {
     /// Loads a model's and an avatar's folder.
-    pub fn open(model: &Path, avatar: &Path) -> Result<Self> {
+    pub fn open(model: &Path, avatar: &Path) -> anyhow::Result<Self> {
         let mut model = MuseTalk::load(model, Device::Cpu, 1)?;
         let folder = avatar;
         let avatar = Avatar::load(folder)?;
         for (index, frame) in avatar.frames.iter().enumerate() {
             if (frame.crop.width, frame.crop.height) != (CROP_SIZE, CROP_SIZE) {
                 let problem = format!("frame {index} has the crop {:?}, must be {CROP_SIZE}x{CROP_SIZE}", frame.crop);
-                return Err(DemoError::file(&folder.join("boxes.json"), problem));
+                return Err(file_error(&folder.join("boxes.json"), problem));
             }
         }
         let handle = model.add_avatar(&avatar.latents, avatar.manifest.decode_rows)?;
@@ -52,7 +52,7 @@ impl Performer {
     }
 
     /// All frames of a clip of 16 kHz speech, as a segment that begins at `pose` of the avatar's cycle.
-    pub fn speak(&mut self, samples: &Arc<[f32]>, pose: u64) -> Result<Vec<Shown>> {
+    pub fn speak(&mut self, samples: &Arc<[f32]>, pose: u64) -> anyhow::Result<Vec<Shown>> {
         let mut loudness = Loudness::default();
         loudness.push(samples);
         loudness.finish();
@@ -123,9 +123,9 @@ pub fn rest_crops(frames: usize) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::character::paste_mask;
-    use crate::demo::prepare::crop_box;
-    use crate::demo::{corpus, judge};
+    use crate::character::paste_mask;
+    use crate::prepare::crop_box;
+    use crate::{corpus, judge};
 
     fn folder(name: &str) -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)

@@ -1,14 +1,17 @@
-//! Stage one: the autoencoder, on patches of drawn crops.
+//! Stage one: the autoencoder, on patches of the face's crops.
 
 use rand::Rng;
 use tch::nn::OptimizerConfig;
 use tch::{Kind, Tensor, nn};
 
-use super::{Clock, Run};
-use crate::demo::Result;
-use crate::demo::character::CROP_SIZE;
-use crate::demo::dataset::{autoencoder_jobs, draw_crops};
-use crate::demo::network::{DecoderPart, EncoderPart, load_part, save_parts, to_picture};
+use super::Result;
+use super::checkpoints::{load_part, save_parts};
+use super::latents::to_picture;
+use super::losses::{picture_loss, psnr};
+use super::parts::{DecoderPart, EncoderPart};
+use super::run::Run;
+use super::schedule::Clock;
+use super::subject::Layout;
 
 const CROPS: usize = 9000;
 /// Of the crops, the last ones are only looked at.
@@ -19,38 +22,12 @@ const LEARNING_RATE: f64 = 2.5e-3;
 /// Noise on the latents: what the UNet gives is never exact.
 const LATENT_NOISE: f64 = 0.02;
 
-/// The rectangle of the crop in which a mouth is judged: rows from 14 to 78, columns from 18 to 110.
-pub fn mouth_of(picture: &Tensor) -> Result<Tensor> {
-    Ok(picture.f_narrow(2, 14, 64)?.f_narrow(3, 18, 92)?)
-}
-
-/// Differences between neighbours, across and down: where the edges are.
-pub fn edges(picture: &Tensor) -> Result<(Tensor, Tensor)> {
-    Ok((
-        picture.f_diff(1, 3, None::<&Tensor>, None::<&Tensor>)?,
-        picture.f_diff(1, 2, None::<&Tensor>, None::<&Tensor>)?,
-    ))
-}
-
-/// Mean absolute difference of colours and of edges.
-pub fn picture_loss(drawn: &Tensor, truth: &Tensor) -> Result<Tensor> {
-    let (across, down) = edges(&drawn.f_sub(truth)?)?;
-    let flat = drawn.f_sub(truth)?;
-    let sharp = across.f_abs()?.f_mean(Kind::Float)?.f_add(&down.f_abs()?.f_mean(Kind::Float)?)?;
-    let colour = flat.f_abs()?.f_mean(Kind::Float)?.f_add(&flat.f_square()?.f_mean(Kind::Float)?.f_mul_scalar(2.0)?)?;
-    Ok(colour.f_add(&sharp)?)
-}
-
-/// In decibels, of pictures from -1 to 1.
-pub fn psnr(drawn: &Tensor, truth: &Tensor) -> Result<f64> {
-    let error = drawn.f_clamp(-1.0, 1.0)?.f_sub(truth)?.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?;
-    Ok(10.0 * (4.0 / error.max(1e-12)).log10())
-}
-
 /// Trains and saves both halves; returns mean and deviation of the latents' channels.
-pub(in crate::demo) fn train(run: &Run) -> Result<(Vec<f32>, Vec<f32>)> {
+pub(super) fn train(run: &Run<'_>) -> Result<(Vec<f32>, Vec<f32>)> {
     let mut rng = run.rng(1);
-    let crops = draw_crops(&autoencoder_jobs(&run.speeches, CROPS, &mut rng))?;
+    let crops = run.subject.examples(CROPS, &run.corpus.speeches, &mut rng)?;
+    let layout = run.subject.layout();
+    let [mouth_rows, mouth_columns] = &layout.mouth_begins;
     let (encoder, decoder) = (EncoderPart::new(&run.config)?, DecoderPart::new(&run.config)?);
     let path = run.checkpoint("autoencoder");
     if run.options.resume && path.exists() {
@@ -61,17 +38,17 @@ pub(in crate::demo) fn train(run: &Run) -> Result<(Vec<f32>, Vec<f32>)> {
         nn::Adam::default().build(&encoder.store, LEARNING_RATE)?,
         nn::Adam::default().build(&decoder.store, LEARNING_RATE)?,
     ];
-    let total = crops.size()[0];
+    let (total, side, _, _) = crops.size4()?;
     let mut clock = Clock::new(run.options.budget.autoencoder);
     let mut mean_loss = 0.0;
     while clock.progress() < 1.0 {
         let mut patches = Vec::with_capacity(PATCHES);
         for index in 0..PATCHES {
             let crop = rng.random_range(0..total - HELD_OUT);
-            let most = i64::from(CROP_SIZE) - PATCH;
+            let most = side - PATCH;
             // Most of them on the mouth; all at even offsets of a latent cell or not, as they fall.
             let (x, y) = if index % 4 < 3 {
-                (rng.random_range(12..=52), rng.random_range(4..=32))
+                (rng.random_range(mouth_columns.clone()), rng.random_range(mouth_rows.clone()))
             } else {
                 (rng.random_range(0..=most), rng.random_range(0..=most))
             };
@@ -96,7 +73,7 @@ pub(in crate::demo) fn train(run: &Run) -> Result<(Vec<f32>, Vec<f32>)> {
         mean_loss += loss.f_double_value(&[])? / 100.0;
         clock.step += 1;
         if clock.step.is_multiple_of(100) {
-            let (whole, mouth) = judge(&encoder, &decoder, &crops)?;
+            let (whole, mouth) = judge(&encoder, &decoder, &crops, &layout)?;
             run.log(&serde_json::json!({
                 "stage": "autoencoder", "step": clock.step, "seconds": clock.seconds(), "loss": mean_loss,
                 "psnr_db": whole, "mouth_psnr_db": mouth,
@@ -108,16 +85,16 @@ pub(in crate::demo) fn train(run: &Run) -> Result<(Vec<f32>, Vec<f32>)> {
         }
     }
     save_parts(&[&encoder.store, &decoder.store], &path, false)?;
-    let (whole, mouth) = judge(&encoder, &decoder, &crops)?;
+    let (whole, mouth) = judge(&encoder, &decoder, &crops, &layout)?;
     run.log(&serde_json::json!({ "stage": "autoencoder", "done": true, "step": clock.step, "psnr_db": whole, "mouth_psnr_db": mouth }));
     statistics(&encoder, &crops)
 }
 
-fn judge(encoder: &EncoderPart, decoder: &DecoderPart, crops: &Tensor) -> Result<(f64, f64)> {
+fn judge(encoder: &EncoderPart, decoder: &DecoderPart, crops: &Tensor, layout: &Layout) -> Result<(f64, f64)> {
     tch::no_grad(|| {
         let truth = to_picture(&crops.f_narrow(0, crops.size()[0] - HELD_OUT, HELD_OUT)?)?;
         let drawn = decoder.decoder.decode(&encoder.encoder.encode(&truth)?)?;
-        Ok((psnr(&drawn, &truth)?, psnr(&mouth_of(&drawn)?, &mouth_of(&truth)?)?))
+        Ok((psnr(&drawn, &truth)?, psnr(&layout.mouth.of(&drawn)?, &layout.mouth.of(&truth)?)?))
     })
 }
 

@@ -1,0 +1,119 @@
+//! Trains a network for one face from nothing: the autoencoder and, beside it, the audio encoder; then all of them together.
+//!
+//! In here: the order of the stages, and what a run is made with. The stages are in `autoencoder`, `audio` and `joint`.
+//! What they learn from comes from outside: speech that says what the mouth does in every frame ([`speeches`]), and the
+//! face's pictures and measures ([`subject`]). Not in here: the network as it serves (`musetalk`), and any face.
+//! Runs on the caller's thread and, for the audio encoder, on one that it joins.
+
+mod audio;
+pub mod augment;
+mod autoencoder;
+pub mod checkpoints;
+mod joint;
+pub mod latents;
+pub mod losses;
+pub mod parts;
+mod run;
+mod schedule;
+pub mod speeches;
+pub mod subject;
+mod windows;
+
+use std::path::{Path, PathBuf};
+
+use run::Run;
+use speeches::Corpus;
+use subject::Subject;
+
+use crate::lipsync::LipSyncError;
+
+/// What can go wrong while a network is trained.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    #[error("{path}: {problem}")]
+    File { path: String, problem: String },
+    #[error("a mouth has {found} parameters, must have {wanted}")]
+    Parameters { found: usize, wanted: usize },
+    #[error("audio encoder: its training thread ended early")]
+    AudioEnded,
+    #[error(transparent)]
+    LipSync(#[from] LipSyncError),
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+impl TrainingError {
+    fn file(path: &Path, problem: impl std::fmt::Display) -> Self {
+        Self::File { path: path.display().to_string(), problem: problem.to_string() }
+    }
+}
+
+type Result<T> = std::result::Result<T, TrainingError>;
+
+/// Steps that each stage gets. Steps, not minutes: a slow or busy machine makes the same model.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Budget {
+    pub autoencoder: u32,
+    /// Of the audio encoder.
+    pub audio: u32,
+    pub joint: u32,
+}
+
+/// What a run is made with, beside its face and its speech.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The model's folder: `config.json` is read there, everything is written there in the end.
+    pub out: PathBuf,
+    /// Checkpoints on the way.
+    pub work: PathBuf,
+    pub seed: u64,
+    pub budget: Budget,
+    /// Start the stages from their checkpoints in `work`, where there are any.
+    pub resume: bool,
+}
+
+/// Which stages to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stage {
+    All,
+    /// The autoencoder and the audio encoder beside each other.
+    Parts,
+    /// Everything together, on top of finished parts.
+    Joint,
+}
+
+/// Trains; the model's folder holds the result afterwards. The same face, corpus, seed and budget make the same model.
+///
+/// # Errors
+///
+/// If a file cannot be read or written, the configuration describes a network that cannot be trained, or libtorch refuses.
+pub fn train(subject: &dyn Subject, corpus: Corpus, options: Options, stage: Stage) -> Result<()> {
+    let seed = i64::try_from(options.seed).unwrap_or(0);
+    tch::manual_seed(seed);
+    let mut run = Run::new(subject, corpus, options)?;
+    // Parts that have been trained together since are finished.
+    let finished = run.options.resume && run.checkpoint("joint").exists();
+    if stage != Stage::Joint && !finished {
+        // One core each.
+        tch::set_num_threads(1);
+        let (image, sound) = std::thread::scope(|scope| {
+            let sound = scope.spawn(|| audio::train(&run));
+            let image = autoencoder::train(&run);
+            (image, sound.join())
+        });
+        let (mean, std) = image?;
+        sound.map_err(|_| TrainingError::AudioEnded)??;
+        (run.config.latent_mean, run.config.latent_std) = (Some(mean), Some(std));
+        let path = run.options.out.join("config.json");
+        let text = serde_json::to_string_pretty(&run.config).map_err(|error| TrainingError::file(&path, error))?;
+        std::fs::write(&path, text + "\n").map_err(|error| TrainingError::file(&path, error))?;
+    }
+    if stage != Stage::Parts {
+        tch::set_num_threads(
+            std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1)),
+        );
+        joint::train(&run)?;
+    }
+    run.log(&serde_json::json!({ "event": "end" }));
+    Ok(())
+}
