@@ -30,14 +30,19 @@ use crate::lipsync::LipSyncError;
 /// What can go wrong while a network is trained.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {
+    /// A file or a folder cannot be read or written.
     #[error("{path}: {problem}")]
     File { path: String, problem: String },
+    /// Speech and face do not agree on what a mouth is.
     #[error("a mouth has {found} parameters, must have {wanted}")]
     Parameters { found: usize, wanted: usize },
+    /// The thread that trained it panicked.
     #[error("audio encoder: its training thread ended early")]
     AudioEnded,
+    /// The configuration or the weights are not those of a network that can be trained.
     #[error(transparent)]
     LipSync(#[from] LipSyncError),
+    /// Memory is short, or tensors do not fit each other.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
 }
@@ -53,9 +58,11 @@ type Result<T> = std::result::Result<T, TrainingError>;
 /// Steps that each stage gets. Steps, not minutes: a slow or busy machine makes the same model.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Budget {
+    /// Of the autoencoder.
     pub autoencoder: u32,
     /// Of the audio encoder.
     pub audio: u32,
+    /// Of everything together.
     pub joint: u32,
 }
 
@@ -66,7 +73,9 @@ pub struct Options {
     pub out: PathBuf,
     /// Checkpoints on the way.
     pub work: PathBuf,
+    /// Of everything that is left to chance.
     pub seed: u64,
+    /// How long each stage takes, in steps.
     pub budget: Budget,
     /// Start the stages from their checkpoints in `work`, where there are any.
     pub resume: bool,
@@ -75,6 +84,7 @@ pub struct Options {
 /// Which stages to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Stage {
+    /// The parts, then everything together.
     All,
     /// The autoencoder and the audio encoder beside each other.
     Parts,

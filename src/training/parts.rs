@@ -77,11 +77,13 @@ impl UnetPart {
 /// The half of the autoencoder that makes latents.
 #[derive(Debug)]
 pub struct EncoderPart {
+    /// Its weights, in 32 bits.
     pub store: nn::VarStore,
     pub(super) encoder: TinyVaeEncoder,
 }
 
 impl EncoderPart {
+    /// With random weights; fails if the configuration's autoencoder is none that can be trained here.
     pub fn new(config: &ModelConfig) -> Result<Self> {
         let store = nn::VarStore::new(Device::Cpu);
         let encoder = TinyVaeEncoder::new(&(store.root() / "autoencoder" / "encoder"), tiny(config)?)?;

@@ -62,6 +62,7 @@ impl Speech {
 pub struct HeldOut {
     /// What the log calls them.
     pub name: String,
+    /// Undisturbed.
     pub speeches: Vec<Speech>,
 }
 
@@ -72,7 +73,9 @@ pub struct Corpus {
     pub hash: String,
     /// Recordings that the speeches were made of, for the log.
     pub clips: usize,
+    /// What is learnt from.
     pub speeches: Vec<Speech>,
+    /// What is not; only the audio encoder's stage listens to it.
     pub heldout: Vec<HeldOut>,
 }
 

@@ -15,9 +15,13 @@ use super::speeches::Speech;
 /// A part of a picture: of pixels or of latent cells, from the upper left corner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rectangle {
+    /// Its first row.
     pub top: i64,
+    /// Rows.
     pub height: i64,
+    /// Its first column.
     pub left: i64,
+    /// Columns.
     pub width: i64,
 }
 
@@ -52,6 +56,7 @@ pub struct Layout {
     /// Latent cells that are decoded to be looked at. Both keep the mouth or the jaw a cell away from the patch's border,
     /// where the decoder sees padding.
     pub mouth_patch: Rectangle,
+    /// Now and then this one instead.
     pub jaw_patch: Rectangle,
 }
 
@@ -66,6 +71,7 @@ pub struct Crop {
 
 /// A face that a network learns to draw. The same call gives the same pictures; several threads may ask at once.
 pub trait Subject: Sync {
+    /// Where to look for the mouth.
     fn layout(&self) -> Layout;
 
     /// How much each of the mouth's parameters counts; there are as many as these.
