@@ -13,7 +13,7 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("gstreamer_video", &["media"]),
     ("gstreamer_webrtc", &["media"]),
     ("if_addrs", &["media"]),
-    ("tch", &["musetalk", "musetalk.rs", "lipsync.rs", "training", "training.rs", "bin/demo-model"]),
+    ("tch", &["musetalk", "lipsync.rs", "training", "training.rs", "bin/demo-model"]),
     ("libloading", &["musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/websocket.rs"]),
     ("axum", &["signalling"]),
@@ -29,7 +29,7 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("unicode_script", &["speech"]),
     ("fancy_regex", &["speech/tts/hibari"]),
     ("tiny_skia", &["bin/demo-model/character", "bin/demo-model/character.rs"]),
-    ("anyhow", &["server", "server.rs", "commands", "commands.rs", "bin"]),
+    ("anyhow", &["server", "commands", "bin"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -61,7 +61,9 @@ fn project_sources() -> Vec<(String, String)> {
 fn every_foreign_library_has_one_home() {
     for (file, text) in project_sources() {
         for (library, homes) in HOMES {
-            let at_home = homes.iter().any(|home| file == *home || file.starts_with(&format!("{home}/")));
+            let at_home = homes
+                .iter()
+                .any(|home| file == *home || file == format!("{home}.rs") || file.starts_with(&format!("{home}/")));
             let named = text.lines().filter(|line| !line.trim_start().starts_with("//")).find(|line| {
                 line.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
                     .any(|word| word == library || word.starts_with(&format!("{library}::")))
@@ -146,9 +148,10 @@ fn modules_use_only_what_is_on_a_floor_below_them() {
         let Some(floor) = floors.get(&module) else { continue };
         let code: String =
             text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]).collect();
-        // From a module's own folder, so many `super` reach the root of the crate.
-        let depth = file.matches('/').count() + 1;
-        assert!(!code.contains(&format!("{}{{", "super::".repeat(depth + 2))), "{file} reaches over the root");
+        // So many `super` lead from this file to the root of the crate.
+        let to_the_root = "super::".repeat(file.matches('/').count() + 1);
+        assert!(!code.contains(&format!("{to_the_root}super::")), "{file} reaches beyond the root");
+        let code = code.replace(&to_the_root, "crate::");
         for used in named_modules(&code).into_iter().filter(|used| *used != module) {
             if floors.get(&used).is_some_and(|below| below >= floor) {
                 upward.push(format!("{file} uses {used}"));
