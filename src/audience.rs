@@ -14,33 +14,36 @@ pub struct Audience {
     watched: Arc<AtomicUsize>,
 }
 
-/// One viewer; leaves when dropped.
+/// That one viewer watches; counts no more when dropped.
 #[derive(Debug)]
-pub struct Seat(Audience);
+pub struct ViewerGuard(Audience);
 
 impl Audience {
     /// Of another session of the same server.
-    pub fn of_another_session(&self) -> Self {
+    pub(crate) fn of_another_session(&self) -> Self {
         Self { viewers: Arc::default(), watched: Arc::clone(&self.watched) }
     }
 
-    pub fn enter(&self) -> Seat {
+    /// Counts one viewer more, until the guard is dropped.
+    pub fn enter(&self) -> ViewerGuard {
         if self.viewers.fetch_add(1, Ordering::Relaxed) == 0 {
             self.watched.fetch_add(1, Ordering::Relaxed);
         }
-        Seat(self.clone())
+        ViewerGuard(self.clone())
     }
 
-    pub fn is_empty(&self) -> bool {
+    /// Whether nobody watches this session.
+    pub(crate) fn is_empty(&self) -> bool {
         self.viewers.load(Ordering::Relaxed) == 0
     }
 
-    pub fn watched_sessions(&self) -> usize {
+    /// How many sessions of the server have viewers.
+    pub(crate) fn watched_sessions(&self) -> usize {
         self.watched.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Seat {
+impl Drop for ViewerGuard {
     fn drop(&mut self) {
         if self.0.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.watched.fetch_sub(1, Ordering::Relaxed);

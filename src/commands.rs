@@ -23,7 +23,7 @@ use crate::avatar::AvatarError;
 use crate::cli::{Cli, Command, Home, Serve};
 use crate::config::{ConfigError, ServeConfig};
 use crate::media;
-use crate::server::budget::system::raise_descriptors;
+use crate::server::budget::limits::raise_descriptors;
 use crate::{metrics, server};
 
 /// Everything has ended by now or never will; the threads left must not meet libtorch's destructors.

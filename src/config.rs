@@ -19,8 +19,8 @@ use crate::ids::{AvatarId, InvalidAvatarId};
 use crate::media::{EncoderChoice, IceConfig};
 use crate::musetalk::device::{DeviceChoices, DeviceError};
 use crate::session::IceServer;
-use crate::signalling::door::address::network;
 use crate::signalling::host::is_name;
+use crate::signalling::quota::address::network;
 
 const DEFAULT_AVATAR: &str = "demo";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);

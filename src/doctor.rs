@@ -17,8 +17,8 @@ use crate::media::inventory::{self, MissingElement};
 use crate::media::{self, EncoderChoice, Encoders, PipelineDir};
 use crate::musetalk::libtorch::Libtorch;
 use crate::musetalk::{DeviceChoice, MuseTalk, find_device};
-use crate::server::budget::Budget;
-use crate::server::budget::system::{Measured, System, raise_descriptors};
+use crate::server::budget::ResourceBudget;
+use crate::server::budget::limits::{ProcessLimits, Usage, raise_descriptors};
 use crate::speech::tts::{espeak, hibari};
 use crate::speech::{SpeechError, Voice, tts};
 
@@ -130,12 +130,12 @@ const USUAL_VIEWERS: usize = 16;
 fn limits() -> Check {
     const NAME: &str = "limits";
     raise_descriptors();
-    let system = System::look(None);
-    let (descriptors, threads) = (system.descriptors(), system.threads());
+    let limits = ProcessLimits::find(None);
+    let (descriptors, threads) = (limits.descriptors(), limits.threads());
     let fix = "raise the limit that is named: `ulimit -n` and `ulimit -u` in a shell, LimitNOFILE and TasksMax of a systemd \
                unit, --ulimit nofile and --pids-limit of a container";
-    let unlimited = |measured: &Measured| {
-        if measured.most == usize::MAX { "any number of".into() } else { measured.most.to_string() }
+    let unlimited = |usage: &Usage| {
+        if usage.most == usize::MAX { "any number of".into() } else { usage.most.to_string() }
     };
     let allowed = format!(
         "{} descriptors ({}) and {} threads ({})",
@@ -144,7 +144,7 @@ fn limits() -> Check {
         unlimited(&threads),
         threads.by
     );
-    match Budget::new(system, USUAL_VIEWERS, USUAL_VIEWERS) {
+    match ResourceBudget::new(limits, USUAL_VIEWERS, USUAL_VIEWERS) {
         Err(short) => Check::fault(NAME, format!("{allowed}: not enough for one viewer: {short}"), fix),
         Ok((budget, _)) if budget.viewers() < USUAL_VIEWERS => {
             Check::note(NAME, format!("{allowed}: enough for {} viewers", budget.viewers()), fix)
@@ -167,9 +167,9 @@ fn media_checks(pipelines: &Path, checks: &mut Vec<Check>) {
 
 /// What every connection begins with.
 fn encryption() -> Check {
-    match media::selftest::encryption() {
+    match media::encryption_check::run() {
         Ok(()) => Check::ok("encryption", "DTLS and SRTP work"),
-        Err(error) => Check::fault("encryption", error, media::selftest::SRTP_HINT),
+        Err(error) => Check::fault("encryption", error, media::encryption_check::SRTP_HINT),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What language models, voices and ears behind OpenAI-compatible endpoints have in common.
+//! What language models, voices and recognisers behind OpenAI-compatible endpoints have in common.
 //!
 //! In here: keys, the connection and what is tried again, refusals; `address` says where a path lies, `words` makes a
 //! provider's words fit for others. Not in here: what is asked and answered (`dialogue::llm`,
@@ -68,7 +68,7 @@ pub struct Endpoint {
 
 /// Why there is no answer. Holds neither the key nor where the endpoint is: it is told to viewers.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum EndpointError {
     #[error("cannot be reached: {problem}")]
     Unreachable { problem: String },
     /// HTTP 429.
@@ -100,7 +100,7 @@ impl Endpoint {
     }
 
     /// Sends a JSON body. Whatever the status, that is the answer.
-    pub async fn post(&self, accept: &str, body: Vec<u8>) -> Result<Response, Fault> {
+    pub async fn post(&self, accept: &str, body: Vec<u8>) -> Result<Response, EndpointError> {
         self.send(|request| {
             Ok(request.header(CONTENT_TYPE, "application/json").header(ACCEPT, accept).body(body.clone()))
         })
@@ -113,7 +113,7 @@ impl Endpoint {
         fields: &[(&'static str, &str)],
         (name, kind): (&'static str, &'static str),
         file: Vec<u8>,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, EndpointError> {
         // Shared by all attempts.
         let file = Bytes::from(file);
         self.send(|request| {
@@ -126,14 +126,16 @@ impl Endpoint {
     }
 
     /// All of a good answer's body, or why it is none.
-    pub async fn read(&self, mut response: Response, most: usize) -> Result<Vec<u8>, Fault> {
+    pub async fn read(&self, mut response: Response, most: usize) -> Result<Vec<u8>, EndpointError> {
         if !response.status().is_success() {
             return Err(self.refused(response).await);
         }
         let mut body = Vec::new();
-        while let Some(bytes) = response.chunk().await.map_err(|error| Fault::BrokeOff { problem: cause(&error) })? {
+        while let Some(bytes) =
+            response.chunk().await.map_err(|error| EndpointError::BrokeOff { problem: cause(&error) })?
+        {
             if body.len() + bytes.len() > most {
-                return Err(Fault::BrokeOff { problem: format!("more than {most} bytes came") });
+                return Err(EndpointError::BrokeOff { problem: format!("more than {most} bytes came") });
             }
             body.extend_from_slice(&bytes);
         }
@@ -143,7 +145,7 @@ impl Endpoint {
     async fn send(
         &self,
         prepare: impl Fn(RequestBuilder) -> reqwest::Result<RequestBuilder>,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, EndpointError> {
         let is_elsewhere = self.is_elsewhere.load(Ordering::Relaxed);
         let response = self.send_to(self.url(), &prepare).await?;
         let is_missing = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
@@ -166,7 +168,7 @@ impl Endpoint {
         }
     }
 
-    fn with_key(&self, request: RequestBuilder) -> Result<RequestBuilder, Fault> {
+    fn with_key(&self, request: RequestBuilder) -> Result<RequestBuilder, EndpointError> {
         let Some(Key(key)) = &self.key else { return Ok(request) };
         let header = self.address.key_header;
         let request = if header == KeyHeader::ApiKey { request } else { request.bearer_auth(key) };
@@ -174,7 +176,7 @@ impl Endpoint {
             return Ok(request);
         }
         let mut value = HeaderValue::from_str(key)
-            .map_err(|_| Fault::Unreachable { problem: "its key holds what no header may hold".to_owned() })?;
+            .map_err(|_| EndpointError::Unreachable { problem: "its key holds what no header may hold".to_owned() })?;
         value.set_sensitive(true);
         Ok(request.header("api-key", value))
     }
@@ -183,11 +185,11 @@ impl Endpoint {
         &self,
         url: &str,
         prepare: impl Fn(RequestBuilder) -> reqwest::Result<RequestBuilder>,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, EndpointError> {
         let mut wait = CONNECT_AGAIN_AFTER;
         let mut attempt = 1;
         loop {
-            let unusable = |error: reqwest::Error| Fault::Unreachable { problem: cause(&error) };
+            let unusable = |error: reqwest::Error| EndpointError::Unreachable { problem: cause(&error) };
             let request = self.with_key(prepare(self.client.post(url)).map_err(unusable)?)?;
             let error = match request.send().await {
                 Ok(response) => return Ok(response),
@@ -201,7 +203,7 @@ impl Endpoint {
                     cause(&error)
                 };
                 tracing::warn!(url = shown(url), problem, "the {} cannot be reached", self.what);
-                return Err(Fault::Unreachable { problem });
+                return Err(EndpointError::Unreachable { problem });
             }
             sleep(wait).await;
             wait *= 2;
@@ -210,7 +212,7 @@ impl Endpoint {
     }
 
     /// The provider's own words, as far as they come soon and are not long.
-    pub async fn refused(&self, mut response: Response) -> Fault {
+    pub async fn refused(&self, mut response: Response) -> EndpointError {
         let code = response.status();
         let retry_after_s =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -228,8 +230,8 @@ impl Endpoint {
         tracing::warn!(url = shown(self.url()), status = code.as_u16(), words, "the {} refuses", self.what);
         let status = code.to_string();
         match code {
-            StatusCode::TOO_MANY_REQUESTS => Fault::TooMany { status, words, retry_after_s },
-            _ => Fault::Refused { status, words },
+            StatusCode::TOO_MANY_REQUESTS => EndpointError::TooMany { status, words, retry_after_s },
+            _ => EndpointError::Refused { status, words },
         }
     }
 }

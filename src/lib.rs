@@ -4,7 +4,7 @@
 //!
 //! | # | where | runs on | what | what bounds it |
 //! |---|---|---|---|---|
-//! | 1 | [`signalling`] | tokio | a WebSocket frame or a request becomes a [`session::Command`] | rates and sizes of each socket, places and rates of each address ([`signalling::door`]) |
+//! | 1 | [`signalling`] | tokio | a WebSocket frame or a request becomes a [`session::Command`] | rates and sizes of each socket, slots and rates of each address ([`signalling::quota`]) |
 //! | 2 | [`conversation`], [`dialogue`] | tokio | the model's reply as it is written, shown and cut into sentences, the first one after its first clause | 8 turns, more are refused as busy; 64 sentences ahead of the voice, then the model waits |
 //! | 3 | [`speech`] | tokio; thread "hibari" and espeak-ng's processes | a sentence is written out, its runs go to voices of their scripts and become PCM, the next one is made meanwhile | pieces of at most twelve seconds, of each session in turn; 8 processes at once; two minutes of sound a sentence |
 //! | 4 | [`animation`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen |
@@ -13,7 +13,7 @@
 //! | 7 | [`playout`] | thread "playout" | every 40 ms one pair of a frame and its sound leaves for each session | nothing waits any more |
 //! | 8 | [`media`] | GStreamer | encoded once for each session and codec in use, sent to each viewer through its own pipeline | a slow viewer skips to the next key frame |
 //!
-//! And back: a viewer's microphone arrives in its own pipeline ([`media`]), and an ear ([`hearing`], one tokio task a
+//! And back: a viewer's microphone arrives in its own pipeline ([`media`]), and a listener ([`hearing`], one tokio task a
 //! microphone) tells speech from the avatar's echo, asks the recogniser, and takes the turn or stops the avatar.
 //!
 //! Before playout everything waits and no text is lost; after playout nothing waits.
@@ -61,7 +61,7 @@
 //!   [`media`], the server's sockets in [`signalling`], what all clients of other services share in [`endpoint`].
 //!   `tests/it/layering.rs` has the whole list, exceptions and all, and checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.
-//! - **Nothing is begun that there is not enough of the process for** ([`server::budget`]): libraries end the process when a
+//! - **Nothing is begun that there is not enough of the process for** (`server::budget`): libraries end the process when a
 //!   descriptor or a thread cannot be had. Whoever comes then is told that the server is full.
 //! - **Nobody waits for another's avatar**: one is loaded once for all who ask, and made ready between two batches.
 //! - **Nothing of a client's own words reaches GStreamer**: offers, candidates and RTCP are read, judged and written anew

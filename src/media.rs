@@ -4,27 +4,27 @@
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`),
 //! what an SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are
 //! used (`ice`), a session written to a file (`file`), and a peer that receives without decoding,
-//! for measurements (`receiver`), and a trial of what connections need (`selftest`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
+//! for measurements (`receiver`), and a trial of what connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 
 pub mod broadcast;
-mod candidates;
-mod cost;
 pub mod description;
+mod elements;
 pub mod encoder;
+pub mod encryption_check;
 pub mod file;
-mod film;
 mod ice;
 mod inbound;
 pub mod inventory;
 mod microphone;
+mod mp4_repair;
 pub mod offer;
 pub mod pipeline;
 pub mod publisher;
 pub mod receiver;
+mod resources;
 mod sdp;
-pub mod selftest;
 #[cfg(test)]
 mod testing;
 pub mod viewer;
@@ -37,13 +37,13 @@ use gstreamer::prelude::*;
 use crate::ids::UtteranceId;
 
 pub use broadcast::{Broadcast, BroadcastSink};
-pub use cost::{Cost, PEER_COST, SESSION_COST};
 pub use description::{CheckReport, Description, DescriptionError, PipelineDir, check, list};
 pub use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
 pub use ice::IceConfig;
 pub use publisher::{Publisher, PublisherCounters, VideoFormat};
 pub use receiver::{Received, Receiver};
+pub(crate) use resources::{ENCODE_RESOURCES, Resources, VIEWER_RESOURCES};
 pub use viewer::{Viewer, ViewerStats};
 
 /// What a browser decodes and we encode.

@@ -1,17 +1,20 @@
-//! All WebSocket and HTTP: the wire protocol, a pure session state machine, sockets and the page.
+//! All WebSocket and HTTP: the wire protocol, what one client may do next, sockets and the page.
 //!
-//! In here: how a client's words come in and a session's go out. Not in here: what they mean (`session`), media, speech.
+//! In here: how a client's words come in and a session's go out. `listener` accepts, `http_connection` serves HTTP, `client_task`
+//! one WebSocket; `client` decides, without a socket or a clock, by `protocol` and `limits`; `quota` is what one address may
+//! take. Not in here: what the words mean (`session`), media, speech.
 
 mod api;
-mod audio;
-pub mod connection;
-pub mod door;
+mod audio_turns;
+mod browser_policy;
+mod client;
+pub mod client_task;
 pub mod handshake;
-pub mod host;
+pub(crate) mod host;
+mod http_connection;
 pub(crate) mod limits;
 pub mod listener;
-mod pages;
-pub mod protocol;
-pub mod session;
+mod page_files;
+mod protocol;
+pub mod quota;
 pub mod socket;
-mod visit;

@@ -25,7 +25,7 @@ use crate::latency::TurnTimes;
 use crate::media::{self, EncoderChoice, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
-use crate::server::{self, Works};
+use crate::server::{self, Workers};
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, sound, spoken, tts};
 use crate::timeline::FrameIndex;
 
@@ -51,9 +51,9 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     media::init()?;
     let recording = Recording::install()?;
     let started = Instant::now();
-    let works = Works::start(&folders, &manifest.model, &devices).await?;
+    let workers = Workers::start(&folders, &manifest.model, &devices).await?;
     let model_loading = started.elapsed();
-    let loaded = server::load_avatar(&works.devices, &folders, &id).await?;
+    let loaded = server::load_avatar(&workers.devices, &folders, &id).await?;
     let format = VideoFormat { width: manifest.width, height: manifest.height };
     let writer = FileWriter::create(&arguments.out, format, &pipelines)?;
 
@@ -66,7 +66,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let schedule = Schedule::new(Arc::clone(&loaded.avatar));
     let film = Film { schedule, queue, writer, started: speaking, told: speaking };
     let filming = tokio::task::spawn_blocking(move || film.run());
-    let (desk, composer) = (works.devices.desk(), works.composer.clone());
+    let (desk, composer) = (workers.devices.desk(), workers.composer.clone());
     let audience = Audience::default();
     // The film is what watches.
     let _seat = audience.enter();
@@ -74,7 +74,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let spoken = speak(&mut driver, clips).await;
     drop(driver);
     let shown = filming.await?;
-    works.stop().await?;
+    workers.stop().await?;
     voices.stop().await;
     // A film that cannot be written is why nothing more could be said.
     let (shown, spoken) = (shown?, spoken?);

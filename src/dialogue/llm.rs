@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{DialogueError, Message, Persona, Reply, Responder, Role};
-use crate::endpoint::{Endpoint, Fault, Key};
+use crate::endpoint::{Endpoint, EndpointError, Key};
 use answer::Answer;
 
 /// Which model answers, where, and how patient we are with it.
@@ -137,13 +137,15 @@ impl Model {
     }
 }
 
-impl From<Fault> for DialogueError {
-    fn from(fault: Fault) -> Self {
+impl From<EndpointError> for DialogueError {
+    fn from(fault: EndpointError) -> Self {
         match fault {
-            Fault::Unreachable { problem } => Self::Unreachable { problem },
-            Fault::TooMany { status, words, retry_after_s } => Self::RateLimited { status, words, retry_after_s },
-            Fault::Refused { status, words } => Self::Refused { status, words },
-            Fault::BrokeOff { problem } => Self::BrokeOff { words: problem },
+            EndpointError::Unreachable { problem } => Self::Unreachable { problem },
+            EndpointError::TooMany { status, words, retry_after_s } => {
+                Self::RateLimited { status, words, retry_after_s }
+            }
+            EndpointError::Refused { status, words } => Self::Refused { status, words },
+            EndpointError::BrokeOff { problem } => Self::BrokeOff { words: problem },
         }
     }
 }

@@ -2,7 +2,7 @@
 //! faster-whisper-server, vLLM, the hosted ones.
 //!
 //! In here: what is sent and what is understood of the answer. Not in here: connecting and refusals (`endpoint`), when it
-//! is asked (`ear`), what of its words was said (`transcript`).
+//! is asked (`listener`), what of its words was said (`transcript`).
 //! Runs on: the task that asks; dropping the future closes the connection.
 //! Source: OpenAI's API reference, "Create transcription".
 
@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::MICROPHONE_RATE;
-use crate::endpoint::{Endpoint, Fault, Key};
+use crate::endpoint::{Endpoint, EndpointError, Key};
 
 /// Half a minute of speech is below 1 kB of text; `verbose_json` has more around it.
 const MOST_BYTES: usize = 256 * 1024;
@@ -35,7 +35,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum AsrError {
     #[error("the speech recogniser {0}")]
-    Service(#[from] Fault),
+    Service(#[from] EndpointError),
     #[error("the speech recogniser did not answer within {seconds} s")]
     Late { seconds: f32 },
     #[error("the speech recogniser's answer cannot be used: {problem}")]

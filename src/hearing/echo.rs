@@ -5,20 +5,19 @@
 //! frames ago, through a path that is learnt. What the microphone has beyond that is somebody else's. Powers rather than
 //! samples: the path goes through two codecs and two jitter buffers that stretch time, in which no phase survives.
 //! In here: finding the path's delay by correlation, and the verdict. Not in here: the path's gains, learnt by non-negative
-//! least squares, and its changes (`path`), whether it is speech (`ear`), what is done about it (`turn`).
+//! least squares, and its changes (`path`), whether it is speech (`listener`), what is done about it (`turn`).
 //! Pure: time and sound are arguments.
 
 mod path;
 mod powers;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::path::{Path, Verdict};
 use self::powers::{BANDS, Powers, Spectrum, Track};
-use super::{FRAME, MICROPHONE_RATE};
-use crate::playout::FrameAudio;
+use super::reference::ReferenceFrame;
+use super::{FRAME_SAMPLES, MICROPHONE_RATE};
 use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 
 /// Frames of the longest way to a viewer's loudspeaker and back: 1.2 s.
@@ -41,26 +40,18 @@ const SOUNDS: f32 = 2e-6;
 const UNKNOWN_MARGIN: f32 = 10.0;
 const HALF_SECOND: usize = 31;
 
-/// What the avatar says, as playout sends it.
-#[derive(Clone, Debug)]
-pub struct Spoken {
-    pub index: u64,
-    pub at: Instant,
-    pub audio: Option<Arc<FrameAudio>>,
-}
-
-/// The ear's knowledge of the avatar's voice and of the way it takes.
+/// The listener's knowledge of the avatar's voice and of the way it takes.
 pub struct EchoGuard {
     epoch: Instant,
     voice: Spectrum,
-    ear: Spectrum,
+    microphone: Spectrum,
     /// The avatar's samples that are not in `said` yet, the index of the pair that would go on, and their frame's number.
     pending: Vec<f32>,
     following: Option<u64>,
     pending_number: u64,
     said: Track,
     heard: Track,
-    previous: [f32; FRAME],
+    previous: [f32; FRAME_SAMPLES],
     /// The least power of late, which is noise.
     noise: Powers,
     /// Once its delay was found.
@@ -75,17 +66,17 @@ pub struct EchoGuard {
 
 impl EchoGuard {
     pub fn new(epoch: Instant) -> Self {
-        let hop = FRAME * as_usize(PLAYOUT_RATE) / as_usize(MICROPHONE_RATE);
+        let hop = FRAME_SAMPLES * as_usize(PLAYOUT_RATE) / as_usize(MICROPHONE_RATE);
         Self {
             epoch,
             voice: Spectrum::new(hop, as_f32(as_usize(PLAYOUT_RATE))),
-            ear: Spectrum::new(FRAME, as_f32(as_usize(MICROPHONE_RATE))),
+            microphone: Spectrum::new(FRAME_SAMPLES, as_f32(as_usize(MICROPHONE_RATE))),
             pending: Vec::new(),
             following: None,
             pending_number: 0,
             said: Track::default(),
             heard: Track::default(),
-            previous: [0.0; FRAME],
+            previous: [0.0; FRAME_SAMPLES],
             noise: [1e-9; BANDS],
             path: None,
             found_before: None,
@@ -97,13 +88,13 @@ impl EchoGuard {
     }
 
     /// Takes what the avatar says, in order.
-    pub fn said(&mut self, spoken: &Spoken) {
-        if self.following != Some(spoken.index) {
+    pub fn reference(&mut self, frame: &ReferenceFrame) {
+        if self.following != Some(frame.index) {
             self.pending.clear();
-            self.pending_number = self.number(spoken.at);
+            self.pending_number = self.number(frame.at);
         }
-        self.following = Some(spoken.index + 1);
-        match &spoken.audio {
+        self.following = Some(frame.index + 1);
+        match &frame.audio {
             Some(audio) => self.pending.extend(audio.iter().map(|sample| f32::from(*sample) / 32768.0)),
             None => self.pending.resize(self.pending.len() + PLAYOUT_SAMPLES_PER_FRAME, 0.0),
         }
@@ -120,11 +111,11 @@ impl EchoGuard {
 
     /// How much of what the microphone heard in the last [`JUDGED`] frames is not the avatar, from 0 to 1. Frames come in
     /// order; `at` is when this one began.
-    pub fn judge(&mut self, frame: &[i16; FRAME], at: Instant) -> f32 {
+    pub fn judge(&mut self, frame: &[i16; FRAME_SAMPLES], at: Instant) -> f32 {
         let number = self.number(at);
         let frame = frame.map(|sample| f32::from(sample) / 32768.0);
         let both = self.previous.iter().chain(&frame).copied();
-        let heard = self.ear.powers(both);
+        let heard = self.microphone.powers(both);
         self.previous = frame;
         self.heard.enter(number, heard);
         self.frames += 1;

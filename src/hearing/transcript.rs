@@ -2,7 +2,7 @@
 //!
 //! Recognisers describe noises (`[BLANK_AUDIO]`, `(music)`, `♪`), tag what they hear (`<|en|>`, `<|nospeech|>`), and, trained
 //! on subtitles, write how films end when they are given music or noise. The last can be told from speech only with the
-//! ear's help: people do thank each other. So words that are known to be made up count if the ear has heard speech that is
+//! listener's help: people do thank each other. So words that are known to be made up count if the listener has heard speech that is
 //! as long as they are.
 //! Pure.
 
@@ -27,7 +27,7 @@ const NOTES: [char; 8] = ['♩', '♪', '♫', '♬', '♭', '♯', '🎵', '�
 /// Notes without their brackets, letters only.
 const BARE: [&str; 6] = ["blankaudio", "nospeech", "nonspeech", "novoice", "emounk", "eventunk"];
 
-/// What was said, where the ear heard this much of a voice; nothing if nothing was.
+/// What was said, where the listener heard this much of a voice; nothing if nothing was.
 pub fn words_said(transcript: &str, voice: &Voice) -> String {
     let words = without_notes(transcript);
     let letters: String = words.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();

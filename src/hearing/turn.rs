@@ -1,7 +1,7 @@
 //! When somebody begins to speak, pauses, and has said all.
 //!
 //! In here: decisions over frames of 16 ms of which is known whether they hold speech that is not the avatar's. Not in
-//! here: how that is known (`ear`, `echo`), what is done about it (`ear`).
+//! here: how that is known (`listener`, `echo`), what is done about it (`listener`).
 //! Pure: frames are the time.
 
 use std::collections::VecDeque;

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::candidates::{debian_package, needs_hardware};
+use super::elements::{debian_package, needs_hardware};
 
 mod contract;
 mod report;
 
 pub(super) use contract::codec_of;
-pub use report::{CheckReport, CheckStatus, Fault, check, list};
+pub use report::{CheckReport, CheckStatus, DescriptionFault, check, list};
 
 /// The descriptions the program was built with; used when the pipelines directory does not exist.
 const EMBEDDED: &[(&str, &str)] = &[

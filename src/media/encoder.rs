@@ -12,7 +12,7 @@ use gstreamer_app as gst_app;
 use super::description::{codec_of, names, publish_values};
 use super::pipeline::{OwnedPipeline, Teardown};
 use super::publisher::{app_sink, app_source, audio_buffers, video_buffer};
-use super::{Codec, Description, DescriptionError, MediaError, PipelineDir, candidates};
+use super::{Codec, Description, DescriptionError, MediaError, PipelineDir, elements};
 use crate::picture::I420Frame;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
 
@@ -87,7 +87,7 @@ impl Encoders {
     /// Finds working encoders. One that is asked for by name is the only one or is an error, never replaced by another.
     pub fn select(choice: &EncoderChoice, directory: &PipelineDir) -> Result<Self, MediaError> {
         match choice {
-            EncoderChoice::Auto => Self::select_among(candidates::AUTO, directory),
+            EncoderChoice::Auto => Self::select_among(elements::AUTO, directory),
             EncoderChoice::Named(name) => {
                 choice.check(directory)?;
                 let preferred = find(name, directory).and_then(try_out).map_err(|error| match error {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn every_software_encoder_encodes() {
-        for name in candidates::AUTO.iter().filter(|name| !candidates::needs_hardware(name)) {
+        for name in elements::AUTO.iter().filter(|name| !elements::needs_hardware(name)) {
             let found = Encoders::select(&EncoderChoice::Named((*name).to_owned()), &directory()).unwrap();
             assert_eq!((found.preferred.encoder.as_str(), found.others.len()), (*name, 0));
         }

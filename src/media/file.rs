@@ -1,7 +1,7 @@
 //! A session written to a file instead of sent: what `mouthpiece render` uses.
 //!
-//! In here: the render pipeline, fed as fast as it takes pairs. Not in here: where pairs come from, what is mended in the
-//! finished file (`film`).
+//! In here: the render pipeline, fed as fast as it takes pairs. Not in here: where pairs come from, what is repaired in the
+//! finished file (`mp4_repair`).
 //! Runs on: the caller's thread, which waits for the encoder.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use gstreamer_app as gst_app;
 use super::description::{names, render_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
 use super::publisher::{app_source, audio_buffers, video_buffer};
-use super::{MediaError, PipelineDir, VideoFormat, film};
+use super::{MediaError, PipelineDir, VideoFormat, mp4_repair};
 use crate::playout::Pair;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
 
@@ -100,7 +100,8 @@ impl FileWriter {
         // The file is closed after that.
         teardown.wait();
         outcome?;
-        film::mend(Path::new(&path), written).map_err(|error| MediaError::Write { path, reason: error.to_string() })
+        mp4_repair::repair(Path::new(&path), written)
+            .map_err(|error| MediaError::Write { path, reason: error.to_string() })
     }
 
     /// Frames that wait are raw, so only a few may; an error of the pipeline ends the wait.

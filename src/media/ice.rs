@@ -1,11 +1,11 @@
 //! Which of a client's ICE candidates libnice is given, and how many.
 //!
-//! In here: one gate for candidates that trickle and those within an offer: it reads a line, decides, and writes it anew,
+//! In here: one filter for candidates that trickle and those within an offer: it reads a line, decides, and writes it anew,
 //! so that nothing of a client's own spelling reaches libnice. Not in here: where candidates come from (`viewer`,
 //! `offer`), our own candidates (`viewer::reports`).
 //!
 //! Each candidate makes the server send a few packets to an address of the client's choice: that is how ICE works, and
-//! why the gate is narrow. A browser is still reached without any of its candidates if it can reach the server: the pair
+//! why the filter is narrow. A browser is still reached without any of its candidates if it can reach the server: the pair
 //! forms from where its own checks come from.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -81,7 +81,7 @@ impl Default for IceConfig {
 
 /// Why a candidate is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum UnusableCandidate {
     #[error("it is not a candidate as RFC 8839 writes it")]
     Malformed,
     #[error("it is for another component than RTP, and RTCP is multiplexed")]
@@ -100,26 +100,26 @@ pub enum Unusable {
     TooMany,
 }
 
-/// The gate of one peer.
+/// The filter of one peer.
 #[derive(Debug)]
-pub struct Gate {
+pub struct CandidateFilter {
     private: bool,
     loopback: bool,
     taken: Mutex<Vec<SocketAddr>>,
 }
 
-impl Gate {
+impl CandidateFilter {
     pub fn new(config: &IceConfig) -> Self {
         let on_loopback = config.local_addresses.iter().any(IpAddr::is_loopback);
         Self { private: config.private, loopback: config.loopback || on_loopback, taken: Mutex::default() }
     }
 
     /// The line as libnice is given it. `None` for one that was taken before.
-    pub fn admit(&self, line: &str) -> Result<Option<String>, Unusable> {
+    pub fn admit(&self, line: &str) -> Result<Option<String>, UnusableCandidate> {
         let candidate = Candidate::parse(line)?;
         self.check_address(candidate.at.ip())?;
         if candidate.at.port() < FIRST_PORT {
-            return Err(Unusable::Port);
+            return Err(UnusableCandidate::Port);
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.contains(&candidate.at) {
@@ -127,7 +127,7 @@ impl Gate {
         }
         let at_this_address = taken.iter().filter(|at| at.ip() == candidate.at.ip()).count();
         if taken.len() >= MOST || at_this_address >= MOST_AT_ONE_ADDRESS {
-            return Err(Unusable::TooMany);
+            return Err(UnusableCandidate::TooMany);
         }
         taken.push(candidate.at);
         Ok(Some(candidate.to_line()))
@@ -138,13 +138,13 @@ impl Gate {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn check_address(&self, address: IpAddr) -> Result<(), Unusable> {
+    fn check_address(&self, address: IpAddr) -> Result<(), UnusableCandidate> {
         match reach(address) {
             Reach::Public => Ok(()),
             Reach::Private if self.private => Ok(()),
-            Reach::Private => Err(Unusable::Private),
+            Reach::Private => Err(UnusableCandidate::Private),
             Reach::Loopback if self.loopback => Ok(()),
-            Reach::Loopback | Reach::Never => Err(Unusable::Address),
+            Reach::Loopback | Reach::Never => Err(UnusableCandidate::Address),
         }
     }
 }
@@ -214,13 +214,14 @@ struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     /// `candidate:1 1 UDP 2122260223 192.0.2.7 51000 typ host`, with or without `a=` and whatever follows.
-    fn parse(line: &'a str) -> Result<Self, Unusable> {
+    fn parse(line: &'a str) -> Result<Self, UnusableCandidate> {
         if line.len() > CANDIDATE_BYTES || !line.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-            return Err(Unusable::Malformed);
+            return Err(UnusableCandidate::Malformed);
         }
-        let line = line.strip_prefix("a=").unwrap_or(line).strip_prefix("candidate:").ok_or(Unusable::Malformed)?;
+        let line =
+            line.strip_prefix("a=").unwrap_or(line).strip_prefix("candidate:").ok_or(UnusableCandidate::Malformed)?;
         let mut words = line.split_ascii_whitespace();
-        let mut word = || words.next().ok_or(Unusable::Malformed);
+        let mut word = || words.next().ok_or(UnusableCandidate::Malformed);
         let (foundation, component, transport) = (word()?, word()?, word()?);
         let (priority, address, port) = (word()?, word()?, word()?);
         let (typ, kind) = (word()?, word()?);
@@ -229,22 +230,22 @@ impl<'a> Candidate<'a> {
             && foundation.bytes().all(is_foundation)
             && typ == "typ"
             && matches!(kind, "host" | "srflx" | "prflx" | "relay");
-        let priority: u32 = priority.parse().map_err(|_| Unusable::Malformed)?;
-        let port: u16 = port.parse().map_err(|_| Unusable::Malformed)?;
+        let priority: u32 = priority.parse().map_err(|_| UnusableCandidate::Malformed)?;
+        let port: u16 = port.parse().map_err(|_| UnusableCandidate::Malformed)?;
         match component.parse::<u16>() {
             Ok(1) => {}
-            Ok(2..=256) => return Err(Unusable::Component),
-            _ => return Err(Unusable::Malformed),
+            Ok(2..=256) => return Err(UnusableCandidate::Component),
+            _ => return Err(UnusableCandidate::Malformed),
         }
         if !is_well_formed || !(1..1 << 31).contains(&priority) {
-            return Err(Unusable::Malformed);
+            return Err(UnusableCandidate::Malformed);
         }
         if !transport.eq_ignore_ascii_case("udp") {
-            return Err(Unusable::Transport);
+            return Err(UnusableCandidate::Transport);
         }
         // Not even the `.local` names behind which browsers hide their addresses: each look-up that finds nothing keeps
         // webrtcbin's ICE thread and its descriptors for ever (GStreamer 1.22).
-        let address: IpAddr = address.parse().map_err(|_| Unusable::Name)?;
+        let address: IpAddr = address.parse().map_err(|_| UnusableCandidate::Name)?;
         Ok(Self { foundation, priority, at: SocketAddr::new(address, port), kind })
     }
 
@@ -259,8 +260,8 @@ impl<'a> Candidate<'a> {
 mod tests {
     use super::*;
 
-    fn gate(private: bool, loopback: bool) -> Gate {
-        Gate::new(&IceConfig { private, loopback, ..IceConfig::default() })
+    fn filter(private: bool, loopback: bool) -> CandidateFilter {
+        CandidateFilter::new(&IceConfig { private, loopback, ..IceConfig::default() })
     }
 
     fn at(address: &str) -> String {
@@ -269,10 +270,10 @@ mod tests {
 
     #[test]
     fn a_candidate_is_written_anew_without_what_is_of_no_use() {
-        let admitted = gate(true, false).admit(&at("192.0.2.1")).unwrap().unwrap();
+        let admitted = filter(true, false).admit(&at("192.0.2.1")).unwrap().unwrap();
         assert_eq!(admitted, "candidate:1 1 UDP 2113937151 192.0.2.1 51000 typ host");
         let line = "a=candidate:a+/9 1 UDP 1677729535 2001:DB8:0::1 51000 typ srflx raddr 0.0.0.0 rport 0";
-        let admitted = gate(true, false).admit(line).unwrap().unwrap();
+        let admitted = filter(true, false).admit(line).unwrap().unwrap();
         assert_eq!(admitted, "candidate:a+/9 1 UDP 1677729535 2001:db8::1 51000 typ srflx");
     }
 
@@ -299,21 +300,21 @@ mod tests {
             "candidate:123456789012345678901234567890123 1 udp 1 192.0.2.1 5000 typ host",
             &long,
         ] {
-            assert_eq!(gate(true, true).admit(line), Err(Unusable::Malformed), "{line:?}");
+            assert_eq!(filter(true, true).admit(line), Err(UnusableCandidate::Malformed), "{line:?}");
         }
         for (line, refusal) in [
-            ("candidate:1 2 udp 1 192.0.2.1 5000 typ host", Unusable::Component),
-            ("candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype active", Unusable::Transport),
-            ("candidate:1 1 TCP 1 192.0.2.1 5000 typ host tcptype passive", Unusable::Transport),
-            ("candidate:1 1 tls 1 192.0.2.1 5000 typ host", Unusable::Transport),
-            ("candidate:1 1 udp 1 4a1f8e0e-0000.local 5000 typ host", Unusable::Name),
-            ("candidate:1 1 udp 1 db.internal.example 5000 typ host", Unusable::Name),
-            ("candidate:1 1 udp 1 127.1 5000 typ host", Unusable::Name),
-            ("candidate:1 1 udp 1 fe80::1%eth0 5000 typ host", Unusable::Name),
-            ("candidate:1 1 udp 1 192.0.2.1 53 typ host", Unusable::Port),
-            ("candidate:1 1 udp 1 192.0.2.1 0 typ host", Unusable::Port),
+            ("candidate:1 2 udp 1 192.0.2.1 5000 typ host", UnusableCandidate::Component),
+            ("candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype active", UnusableCandidate::Transport),
+            ("candidate:1 1 TCP 1 192.0.2.1 5000 typ host tcptype passive", UnusableCandidate::Transport),
+            ("candidate:1 1 tls 1 192.0.2.1 5000 typ host", UnusableCandidate::Transport),
+            ("candidate:1 1 udp 1 4a1f8e0e-0000.local 5000 typ host", UnusableCandidate::Name),
+            ("candidate:1 1 udp 1 db.internal.example 5000 typ host", UnusableCandidate::Name),
+            ("candidate:1 1 udp 1 127.1 5000 typ host", UnusableCandidate::Name),
+            ("candidate:1 1 udp 1 fe80::1%eth0 5000 typ host", UnusableCandidate::Name),
+            ("candidate:1 1 udp 1 192.0.2.1 53 typ host", UnusableCandidate::Port),
+            ("candidate:1 1 udp 1 192.0.2.1 0 typ host", UnusableCandidate::Port),
         ] {
-            assert_eq!(gate(true, true).admit(line), Err(refusal), "{line:?}");
+            assert_eq!(filter(true, true).admit(line), Err(refusal), "{line:?}");
         }
     }
 
@@ -341,20 +342,20 @@ mod tests {
             "2001:0:1::1",
             "4000::1",
         ] {
-            assert_eq!(gate(true, true).admit(&at(address)), Err(Unusable::Address), "{address}");
+            assert_eq!(filter(true, true).admit(&at(address)), Err(UnusableCandidate::Address), "{address}");
         }
         for address in ["127.0.0.1", "127.255.0.9", "::1"] {
-            assert_eq!(gate(true, false).admit(&at(address)), Err(Unusable::Address), "{address}");
-            assert!(gate(false, true).admit(&at(address)).unwrap().is_some(), "{address}");
+            assert_eq!(filter(true, false).admit(&at(address)), Err(UnusableCandidate::Address), "{address}");
+            assert!(filter(false, true).admit(&at(address)).unwrap().is_some(), "{address}");
         }
         for address in ["10.1.2.3", "172.16.0.1", "172.31.9.9", "192.168.1.1", "100.64.0.1", "198.18.0.1", "fd00::2"] {
-            assert_eq!(gate(false, true).admit(&at(address)), Err(Unusable::Private), "{address}");
-            assert!(gate(true, false).admit(&at(address)).unwrap().is_some(), "{address}");
+            assert_eq!(filter(false, true).admit(&at(address)), Err(UnusableCandidate::Private), "{address}");
+            assert!(filter(true, false).admit(&at(address)).unwrap().is_some(), "{address}");
         }
         for address in
             ["8.8.8.8", "172.32.0.1", "100.128.0.1", "198.20.0.1", "2001:db8::1", "2a00::1", "64:ff9b::808:808"]
         {
-            assert!(gate(false, false).admit(&at(address)).unwrap().is_some(), "{address}");
+            assert!(filter(false, false).admit(&at(address)).unwrap().is_some(), "{address}");
         }
     }
 
@@ -378,14 +379,14 @@ mod tests {
 
     #[test]
     fn a_peer_has_few_candidates_and_fewer_at_one_address() {
-        let gate = gate(true, false);
+        let filter = filter(true, false);
         let line = |host: usize, port: usize| format!("candidate:1 1 UDP 1 10.0.0.{host} {} typ host", 2000 + port);
-        assert!(gate.admit(&line(1, 0)).unwrap().is_some());
-        assert_eq!(gate.admit(&line(1, 0)), Ok(None), "the same again costs nothing");
-        let scanned = (1..100).filter(|port| gate.admit(&line(1, *port)).is_ok()).count();
+        assert!(filter.admit(&line(1, 0)).unwrap().is_some());
+        assert_eq!(filter.admit(&line(1, 0)), Ok(None), "the same again costs nothing");
+        let scanned = (1..100).filter(|port| filter.admit(&line(1, *port)).is_ok()).count();
         assert_eq!(scanned, MOST_AT_ONE_ADDRESS - 1);
-        let others = (2..200).filter(|host| gate.admit(&line(*host, 0)).is_ok()).count();
+        let others = (2..200).filter(|host| filter.admit(&line(*host, 0)).is_ok()).count();
         assert_eq!(others, MOST - MOST_AT_ONE_ADDRESS);
-        assert_eq!(gate.admit(&line(250, 0)), Err(Unusable::TooMany));
+        assert_eq!(filter.admit(&line(250, 0)), Err(UnusableCandidate::TooMany));
     }
 }

@@ -4,7 +4,7 @@
 
 use gstreamer as gst;
 
-use super::candidates::debian_package;
+use super::elements::debian_package;
 
 /// Elements that no description names but `webrtcbin` makes for itself; without one of them no peer connects.
 const BEHIND_WEBRTCBIN: &[&str] =

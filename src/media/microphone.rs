@@ -12,15 +12,15 @@ use gstreamer_app as gst_app;
 use tokio::sync::mpsc;
 
 use super::description::names;
-use crate::hearing::Sound;
+use crate::hearing::MicrophoneChunk;
 
 /// How often the two clocks are read; a reading takes some microseconds.
 const READINGS: usize = 3;
 
-/// Links whatever the peer sends, from its first packet on: the first stream of Opus to the ears, if there are any, all
+/// Links whatever the peer sends, from its first packet on: the first stream of Opus to the listener, if there is one, all
 /// else to nowhere. A pad that is linked to nothing would end the viewer's pipeline.
-pub fn connect(pipeline: &gst::Pipeline, webrtc: &gst::Element, heard: Option<mpsc::Sender<Sound>>) {
-    let ears = heard.and_then(|heard| {
+pub fn connect(pipeline: &gst::Pipeline, webrtc: &gst::Element, heard: Option<mpsc::Sender<MicrophoneChunk>>) {
+    let listener = heard.and_then(|heard| {
         let appsink = pipeline.by_name(names::HEARD)?.downcast::<gst_app::AppSink>().ok()?;
         listen(&appsink, heard);
         pipeline.by_name(names::MICROPHONE)?.static_pad("sink").map(|pad| pad.downgrade())
@@ -30,8 +30,8 @@ pub fn connect(pipeline: &gst::Pipeline, webrtc: &gst::Element, heard: Option<mp
         if pad.direction() != gst::PadDirection::Src {
             return;
         }
-        let ears = ears.as_ref().and_then(gst::glib::WeakRef::upgrade).filter(|ears| !ears.is_linked());
-        if ears.is_some_and(|ears| is_opus(pad) && pad.link(&ears).is_ok()) {
+        let free = listener.as_ref().and_then(gst::glib::WeakRef::upgrade).filter(|listener| !listener.is_linked());
+        if free.is_some_and(|listener| is_opus(pad) && pad.link(&listener).is_ok()) {
             tracing::debug!("the viewer's microphone is heard");
             return;
         }
@@ -55,7 +55,7 @@ fn discard(pipeline: &gst::Pipeline, pad: &gst::Pad) -> Result<(), gst::glib::Bo
     pad.link(&into).map(drop).map_err(|error| gst::glib::bool_error!("{error:?}"))
 }
 
-fn listen(appsink: &gst_app::AppSink, heard: mpsc::Sender<Sound>) {
+fn listen(appsink: &gst_app::AppSink, heard: mpsc::Sender<MicrophoneChunk>) {
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |appsink| {
         let sample = appsink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         if let Some(sound) = sample.buffer().and_then(|buffer| sound(appsink, buffer)) {
@@ -67,7 +67,7 @@ fn listen(appsink: &gst_app::AppSink, heard: mpsc::Sender<Sound>) {
     appsink.set_callbacks(callbacks.build());
 }
 
-fn sound(appsink: &gst_app::AppSink, buffer: &gst::BufferRef) -> Option<Sound> {
+fn sound(appsink: &gst_app::AppSink, buffer: &gst::BufferRef) -> Option<MicrophoneChunk> {
     let bytes = buffer.map_readable().ok()?;
     let samples = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
     let (running, now) = moment(appsink);
@@ -76,7 +76,7 @@ fn sound(appsink: &gst_app::AppSink, buffer: &gst::BufferRef) -> Option<Sound> {
         (Some(running), Some(pts)) => Duration::from_nanos(running.saturating_sub(pts).nseconds()),
         _ => Duration::ZERO,
     };
-    Some(Sound { at: now.checked_sub(age).unwrap_or(now), samples })
+    Some(MicrophoneChunk { at: now.checked_sub(age).unwrap_or(now), samples })
 }
 
 /// The same moment on both clocks. A thread that is put aside between reading one and the other is as wrong as it was long,

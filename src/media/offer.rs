@@ -12,7 +12,7 @@ use crate::session::{ErrorCode, Refusal};
 pub mod answer;
 mod canonical;
 
-/// Candidates within an offer that are looked at; the gate takes fewer.
+/// Candidates within an offer that are looked at; the filter (`ice`) takes fewer.
 const MAX_CANDIDATES: usize = 64;
 
 /// How an offer is served.

@@ -18,7 +18,7 @@ use super::viewer::{only_udp, promise};
 use super::{
     Broadcast, BroadcastSink, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer,
 };
-use crate::hearing::Sound;
+use crate::hearing::MicrophoneChunk;
 use crate::picture::I420Frame;
 use crate::playout::{Pair, PairSink};
 use crate::session::{IceCandidate, Peer, PeerEvent};
@@ -272,7 +272,7 @@ pub async fn watch(stage: &Stage, codec: &str) -> (Browser, Viewer, mpsc::Receiv
 pub async fn join(
     stage: &Stage,
     mut browser: Browser,
-    microphone: Option<mpsc::Sender<Sound>>,
+    microphone: Option<mpsc::Sender<MicrophoneChunk>>,
 ) -> (Browser, Viewer, mpsc::Receiver<PeerEvent>) {
     let (events, told) = mpsc::channel(64);
     let viewer = stage.broadcast.open_viewer(browser.offer().await, events, &loopback(), microphone).await.unwrap();

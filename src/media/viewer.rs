@@ -13,11 +13,11 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use tokio::sync::{mpsc, oneshot};
 
-use super::ice::Gate;
+use super::ice::CandidateFilter;
 use super::offer::answer::Negotiated;
 use super::offer::{self, Plan};
 use super::{Broadcast, Codec, IceConfig, MediaError};
-use crate::hearing::Sound;
+use crate::hearing::MicrophoneChunk;
 use crate::ids::ViewerId;
 use crate::session::{ErrorCode, IceCandidate, Peer, PeerEvent, Refusal};
 
@@ -49,7 +49,7 @@ pub struct Viewer {
 /// Where a client's candidates go through, whether they trickle or come within an offer.
 #[derive(Debug)]
 struct Candidates {
-    gate: Gate,
+    filter: CandidateFilter,
     ufrag: String,
     /// By m-line: its `a=mid`, and whether its candidates are those of the one transport there is.
     lines: Vec<(Option<String>, bool)>,
@@ -74,7 +74,7 @@ impl Broadcast {
         offer: String,
         events: mpsc::Sender<PeerEvent>,
         ice: &IceConfig,
-        microphone: Option<mpsc::Sender<Sound>>,
+        microphone: Option<mpsc::Sender<MicrophoneChunk>>,
     ) -> Result<Viewer, Refusal> {
         Viewer::open(self.clone(), offer, events, ice.clone(), microphone).await
     }
@@ -86,7 +86,7 @@ impl Viewer {
         offer: String,
         events: mpsc::Sender<PeerEvent>,
         ice: IceConfig,
-        microphone: Option<mpsc::Sender<Sound>>,
+        microphone: Option<mpsc::Sender<MicrophoneChunk>>,
     ) -> Result<Self, Refusal> {
         let id = ViewerId::next();
         let listens = microphone.is_some();
@@ -197,7 +197,7 @@ impl Drop for Viewer {
 impl Candidates {
     fn new(plan: &Plan, ice: &IceConfig) -> Self {
         let lines = plan.lines.iter().map(|line| (line.mid.clone(), line.is_bundled)).collect();
-        Self { gate: Gate::new(ice), ufrag: plan.transport.ufrag.clone(), lines }
+        Self { filter: CandidateFilter::new(ice), ufrag: plan.transport.ufrag.clone(), lines }
     }
 
     /// Whether a trickled candidate is for the transport that is used, and not one of before an ICE restart.
@@ -218,11 +218,11 @@ impl Candidates {
 
     /// Empty means that no more will come, which webrtcbin need not know.
     fn add(&self, candidate: &str, connection: &Connection) {
-        match self.gate.admit(candidate) {
+        match self.filter.admit(candidate) {
             // The canonical offer has its transport in its first line.
             Ok(Some(line)) => connection.webrtc.emit_by_name::<()>("add-ice-candidate", &[&0u32, &line]),
             Ok(None) => {}
-            Err(refusal) => tracing::debug!(%refusal, "a candidate of the viewer's is not used"),
+            Err(reason) => tracing::debug!(%reason, "a candidate of the viewer's is not used"),
         }
     }
 }
@@ -252,4 +252,4 @@ pub(super) async fn promise(action: impl FnOnce(gst::Promise)) -> Result<Option<
 mod tests;
 
 #[cfg(test)]
-mod strangers;
+mod hostile_peers;

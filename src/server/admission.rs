@@ -8,10 +8,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::budget::{Budget, CLIENT, Held, SESSION, Short};
-use crate::audience::{Audience, Seat};
+use super::budget::{CLIENT, OutOfResources, Reservation, ResourceBudget, SESSION};
+use crate::audience::{Audience, ViewerGuard};
 use crate::config::ServeConfig;
-use crate::media::{PEER_COST as VIEWER, SESSION_COST as ENCODE};
+use crate::media::{ENCODE_RESOURCES as ENCODE, VIEWER_RESOURCES as VIEWER};
 use crate::timeline::FPS;
 
 pub(super) struct Admission {
@@ -20,26 +20,26 @@ pub(super) struct Admission {
     speaking_share: f64,
     open: Arc<AtomicUsize>,
     /// Knows how many sessions are watched.
-    house: Audience,
-    /// Held while a place is looked for and taken.
-    door: Mutex<()>,
-    budget: Arc<Budget>,
+    watched: Audience,
+    /// Reservation while a place is looked for and taken.
+    deciding: Mutex<()>,
+    budget: Arc<ResourceBudget>,
 }
 
 /// That a session is open; given back when dropped.
-pub(super) struct Place {
+pub(super) struct SessionSlot {
     open: Arc<AtomicUsize>,
-    _held: Held,
+    _reservation: Reservation,
 }
 
 /// A viewer in its session, and what it takes of the process; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Entered {
-    _seat: Seat,
-    _held: Held,
+pub(super) struct ViewerSlot {
+    _watching: ViewerGuard,
+    _reservation: Reservation,
 }
 
-/// Why there is no place.
+/// Why there is no slot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
     #[error("all {0} sessions are in use: try again in a few seconds")]
@@ -47,64 +47,64 @@ pub(super) enum Full {
     #[error("this server can draw {0} sessions and all are watched: try again in a few seconds")]
     Capacity(usize),
     #[error(transparent)]
-    Short(#[from] Short),
+    OutOfResources(#[from] OutOfResources),
 }
 
 impl Admission {
-    pub(super) fn new(config: &ServeConfig, budget: Arc<Budget>) -> Self {
+    pub(super) fn new(config: &ServeConfig, budget: Arc<ResourceBudget>) -> Self {
         Self {
             max_sessions: config.max_sessions,
             max_load: config.max_load,
             speaking_share: config.speaking_share,
             open: Arc::default(),
-            house: Audience::default(),
-            door: Mutex::default(),
+            watched: Audience::default(),
+            deciding: Mutex::default(),
             budget,
         }
     }
 
     /// What a client holds for as long as it holds a session.
-    pub(super) fn client(&self) -> Result<Held, Full> {
+    pub(super) fn admit_client(&self) -> Result<Reservation, Full> {
         Ok(self.budget.take(CLIENT)?)
     }
 
     /// For a new session.
     pub(super) fn audience(&self) -> Audience {
-        self.house.of_another_session()
+        self.watched.of_another_session()
     }
 
     /// Whether one more session may be opened, of which the viewers are about to come. `rate` is the frames a second that
     /// the device draws, where that is known.
-    pub(super) fn room(&self, rate: Option<f64>) -> Result<(), Full> {
+    pub(super) fn check_capacity(&self, rate: Option<f64>) -> Result<(), Full> {
         if self.open.load(Ordering::Relaxed) >= self.max_sessions {
             return Err(Full::Sessions(self.max_sessions));
         }
         let most = self.most_watched(rate);
-        if self.house.watched_sessions() >= most {
+        if self.watched.watched_sessions() >= most {
             return Err(Full::Capacity(most));
         }
-        Ok(self.budget.room(CLIENT + SESSION + ENCODE + VIEWER)?)
+        Ok(self.budget.check(CLIENT + SESSION + ENCODE + VIEWER)?)
     }
 
-    /// Takes a place for a new session.
-    pub(super) fn open(&self, rate: Option<f64>) -> Result<Place, Full> {
-        let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        self.room(rate)?;
-        let held = self.budget.take(SESSION)?;
+    /// Takes a slot for a new session.
+    pub(super) fn admit_session(&self, rate: Option<f64>) -> Result<SessionSlot, Full> {
+        let _alone = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_capacity(rate)?;
+        let reservation = self.budget.take(SESSION)?;
         self.open.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { open: Arc::clone(&self.open), _held: held })
+        Ok(SessionSlot { open: Arc::clone(&self.open), _reservation: reservation })
     }
 
     /// Lets a viewer in: always into a session that is watched already.
-    pub(super) fn enter(&self, audience: &Audience, rate: Option<f64>) -> Result<Entered, Full> {
-        let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn admit_viewer(&self, audience: &Audience, rate: Option<f64>) -> Result<ViewerSlot, Full> {
+        let _alone = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let most = self.most_watched(rate);
-        if audience.is_empty() && self.house.watched_sessions() >= most {
+        if audience.is_empty() && self.watched.watched_sessions() >= most {
             return Err(Full::Capacity(most));
         }
         // The first one has the encode begin.
-        let held = self.budget.take(if audience.is_empty() { VIEWER + ENCODE } else { VIEWER })?;
-        Ok(Entered { _seat: audience.enter(), _held: held })
+        let reservation = self.budget.take(if audience.is_empty() { VIEWER + ENCODE } else { VIEWER })?;
+        Ok(ViewerSlot { _watching: audience.enter(), _reservation: reservation })
     }
 
     /// However slow the device is, one session is served as well as it can.
@@ -115,7 +115,7 @@ impl Admission {
     }
 }
 
-impl Drop for Place {
+impl Drop for SessionSlot {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -124,7 +124,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::Cost;
+    use crate::media::Resources;
 
     fn admission() -> Admission {
         Admission {
@@ -132,9 +132,9 @@ mod tests {
             max_load: 0.8,
             speaking_share: 0.5,
             open: Arc::default(),
-            house: Audience::default(),
-            door: Mutex::default(),
-            budget: Budget::of(Cost { descriptors: 1000, threads: 1000 }),
+            watched: Audience::default(),
+            deciding: Mutex::default(),
+            budget: ResourceBudget::of(Resources { descriptors: 1000, threads: 1000 }),
         }
     }
 
@@ -144,25 +144,25 @@ mod tests {
         let (first, second, third) = (admission.audience(), admission.audience(), admission.audience());
         // 40 frames a second, 32 of them promised, 12.5 to each session.
         let rate = Some(40.0);
-        let _one = admission.enter(&first, rate).unwrap();
-        assert_eq!(admission.room(rate), Ok(()));
-        let two = admission.enter(&second, rate).unwrap();
-        assert_eq!(admission.enter(&third, rate).unwrap_err(), Full::Capacity(2));
-        assert_eq!(admission.room(rate), Err(Full::Capacity(2)));
-        assert!(admission.enter(&first, rate).is_ok(), "it is watched already");
+        let _one = admission.admit_viewer(&first, rate).unwrap();
+        assert_eq!(admission.check_capacity(rate), Ok(()));
+        let two = admission.admit_viewer(&second, rate).unwrap();
+        assert_eq!(admission.admit_viewer(&third, rate).unwrap_err(), Full::Capacity(2));
+        assert_eq!(admission.check_capacity(rate), Err(Full::Capacity(2)));
+        assert!(admission.admit_viewer(&first, rate).is_ok(), "it is watched already");
         drop(two);
-        assert!(admission.enter(&third, rate).is_ok(), "one has left");
+        assert!(admission.admit_viewer(&third, rate).is_ok(), "one has left");
     }
 
     #[test]
     fn a_device_that_is_too_slow_for_one_or_not_yet_known_takes_one_and_sessions_have_their_own_limit() {
         let admission = admission();
-        let _one = admission.enter(&admission.audience(), Some(1.0)).unwrap();
-        assert_eq!(admission.room(Some(1.0)), Err(Full::Capacity(1)));
-        let _first = admission.open(None).unwrap();
-        let second = admission.open(None).unwrap();
-        assert_eq!(admission.open(None).err(), Some(Full::Sessions(2)));
+        let _one = admission.admit_viewer(&admission.audience(), Some(1.0)).unwrap();
+        assert_eq!(admission.check_capacity(Some(1.0)), Err(Full::Capacity(1)));
+        let _first = admission.admit_session(None).unwrap();
+        let second = admission.admit_session(None).unwrap();
+        assert_eq!(admission.admit_session(None).err(), Some(Full::Sessions(2)));
         drop(second);
-        assert!(admission.open(None).is_ok(), "one has closed");
+        assert!(admission.admit_session(None).is_ok(), "one has closed");
     }
 }

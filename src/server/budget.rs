@@ -1,45 +1,36 @@
 //! What descriptors and threads there are for: nothing is begun that the process has not enough of them for, since GLib
 //! ends it when a pipe or a thread cannot be made.
 //!
-//! In here: what each thing costs, what is taken, what is left. Not in here: how much there is (`system`), who asks
-//! (`admission`, `signalling::door`). Runs on: any thread; taking reads small files of `/proc`.
+//! In here: what each thing costs, what is taken, what is left. Not in here: how much there is (`limits`), who asks
+//! (`admission`, `signalling::quota`). Runs on: any thread; taking reads small files of `/proc`.
 
-pub mod system;
+pub(crate) mod limits;
 
-use std::ops::Add;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::media::{Cost, PEER_COST as VIEWER, SESSION_COST as ENCODE};
-use crate::signalling::door::{APART, Room};
-use system::{Measured, System};
+use crate::media::{ENCODE_RESOURCES as ENCODE, Resources, VIEWER_RESOURCES as VIEWER};
+use crate::signalling::quota::{ConnectionLimits, OVERFLOW_CONNECTIONS};
+use limits::{ProcessLimits, Usage};
 
-const NOTHING: Cost = Cost { descriptors: 0, threads: 0 };
+const NOTHING: Resources = Resources { descriptors: 0, threads: 0 };
 /// A session: its voice's process, its connections to services.
-pub const SESSION: Cost = Cost { descriptors: 6, threads: 2 };
+pub(crate) const SESSION: Resources = Resources { descriptors: 6, threads: 2 };
 /// A WebSocket or whatever else holds a session.
-pub const CLIENT: Cost = Cost { descriptors: 1, threads: 0 };
+pub(crate) const CLIENT: Resources = Resources { descriptors: 1, threads: 0 };
 
 /// Never given away: files that are read, names that are resolved, blocking work.
-const SPARE: Cost = Cost { descriptors: 40, threads: 32 };
+const SPARE: Resources = Resources { descriptors: 40, threads: 32 };
 
 /// Places for HTTP where descriptors are plenty.
 const REQUESTS: usize = 512;
 const EVENT_STREAMS: usize = 256;
-
-impl Add for Cost {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { descriptors: self.descriptors + other.descriptors, threads: self.threads + other.threads }
-    }
-}
 
 /// What is short.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this server has no {what} left for more than it does already (the limit is {most}, {by}): try again in a few seconds"
 )]
-pub struct Short {
+pub(crate) struct OutOfResources {
     what: &'static str,
     most: usize,
     by: String,
@@ -47,91 +38,99 @@ pub struct Short {
 
 /// The process' descriptors and threads.
 #[derive(Debug)]
-pub struct Budget {
-    system: System,
+pub(crate) struct ResourceBudget {
+    limits: ProcessLimits,
     /// What was there to be given away when the server was ready.
-    whole: Cost,
-    taken: Mutex<Cost>,
+    whole: Resources,
+    taken: Mutex<Resources>,
 }
 
 /// A part of the budget; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
-    budget: Arc<Budget>,
-    cost: Cost,
+pub(crate) struct Reservation {
+    budget: Arc<ResourceBudget>,
+    cost: Resources,
 }
 
-impl Budget {
+impl ResourceBudget {
     /// Of what is left once everything else is running. Also says how many connections of each kind there may be, of those
     /// that are wanted at most.
-    pub fn new(system: System, sessions: usize, web_sockets: usize) -> Result<(Self, Room), Short> {
-        let (descriptors, threads) = (system.descriptors(), system.threads());
-        let left = |measured: &Measured, spare: usize| measured.left().saturating_sub(spare);
-        let left = Cost { descriptors: left(&descriptors, SPARE.descriptors), threads: left(&threads, SPARE.threads) };
+    pub(crate) fn new(
+        limits: ProcessLimits,
+        sessions: usize,
+        web_sockets: usize,
+    ) -> Result<(Self, ConnectionLimits), OutOfResources> {
+        let (descriptors, threads) = (limits.descriptors(), limits.threads());
+        let left = |measured: &Usage, spare: usize| measured.left().saturating_sub(spare);
+        let left =
+            Resources { descriptors: left(&descriptors, SPARE.descriptors), threads: left(&threads, SPARE.threads) };
         let requests = REQUESTS.min(left.descriptors / 6);
         let event_streams = EVENT_STREAMS.min(left.descriptors / 16);
-        let whole = Cost { descriptors: left.descriptors.saturating_sub(requests + event_streams + APART), ..left };
+        let whole = Resources {
+            descriptors: left.descriptors.saturating_sub(requests + event_streams + OVERFLOW_CONNECTIONS),
+            ..left
+        };
         let web_sockets = web_sockets.min(whole.descriptors / 2);
-        let room = Room { requests, event_streams, web_sockets, sessions };
-        let budget = Self { system, whole, taken: Mutex::new(NOTHING) };
+        let connections = ConnectionLimits { requests, event_streams, web_sockets, sessions };
+        let budget = Self { limits, whole, taken: Mutex::new(NOTHING) };
         match budget.short_of(NOTHING, SESSION + ENCODE + VIEWER + CLIENT) {
             Some(short) => Err(short),
-            None => Ok((budget, room)),
+            None => Ok((budget, connections)),
         }
     }
 
     /// How many viewers there may be, of one session.
-    pub fn viewers(&self) -> usize {
+    pub(crate) fn viewers(&self) -> usize {
         let left = |whole: usize, first: usize, each: usize| whole.saturating_sub(first) / each.max(1);
         let (first, each) = (SESSION + ENCODE, VIEWER + CLIENT);
         let by_descriptors = left(self.whole.descriptors, first.descriptors, each.descriptors);
         by_descriptors.min(left(self.whole.threads, first.threads, each.threads))
     }
 
-    fn taken(&self) -> MutexGuard<'_, Cost> {
+    fn taken(&self) -> MutexGuard<'_, Resources> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn short_of(&self, taken: Cost, cost: Cost) -> Option<Short> {
+    fn short_of(&self, taken: Resources, cost: Resources) -> Option<OutOfResources> {
         let after = taken + cost;
         // What was counted may be less than what is really there, so that is looked at too.
-        let is_short = |after: usize, whole: usize, cost: usize, measured: &Measured| {
+        let is_short = |after: usize, whole: usize, cost: usize, measured: &Usage| {
             after > whole || (cost > 1 && measured.left() < cost + 8)
         };
-        let (descriptors, threads) = (self.system.descriptors(), self.system.threads());
+        let (descriptors, threads) = (self.limits.descriptors(), self.limits.threads());
         if is_short(after.descriptors, self.whole.descriptors, cost.descriptors, &descriptors) {
-            Some(Short { what: "file descriptors", most: descriptors.most, by: descriptors.by })
+            Some(OutOfResources { what: "file descriptors", most: descriptors.most, by: descriptors.by })
         } else if is_short(after.threads, self.whole.threads, cost.threads, &threads) {
-            Some(Short { what: "threads", most: threads.most, by: threads.by })
+            Some(OutOfResources { what: "threads", most: threads.most, by: threads.by })
         } else {
             None
         }
     }
 
     /// Whether so much could be taken.
-    pub fn room(&self, cost: Cost) -> Result<(), Short> {
+    pub(crate) fn check(&self, cost: Resources) -> Result<(), OutOfResources> {
         let taken = *self.taken();
         self.short_of(taken, cost).map_or(Ok(()), Err)
     }
 
-    pub fn take(self: &Arc<Self>, cost: Cost) -> Result<Held, Short> {
+    pub(crate) fn take(self: &Arc<Self>, cost: Resources) -> Result<Reservation, OutOfResources> {
         let mut taken = self.taken();
         match self.short_of(*taken, cost) {
             Some(short) => Err(short),
             None => {
                 *taken = *taken + cost;
-                Ok(Held { budget: Arc::clone(self), cost })
+                Ok(Reservation { budget: Arc::clone(self), cost })
             }
         }
     }
 
     #[cfg(test)]
-    pub(super) fn of(whole: Cost) -> Arc<Self> {
-        Arc::new(Self { system: System::look(None), whole, taken: Mutex::new(NOTHING) })
+    pub(super) fn of(whole: Resources) -> Arc<Self> {
+        Arc::new(Self { limits: ProcessLimits::find(None), whole, taken: Mutex::new(NOTHING) })
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut taken = self.budget.taken();
         taken.descriptors = taken.descriptors.saturating_sub(self.cost.descriptors);
@@ -145,23 +144,23 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_not_there_until_it_is_given_back() {
-        let budget = Budget::of(Cost { descriptors: 20, threads: 100 });
+        let budget = ResourceBudget::of(Resources { descriptors: 20, threads: 100 });
         let held = budget.take(VIEWER).unwrap();
         let second = budget.take(VIEWER).unwrap();
         let short = budget.take(VIEWER).unwrap_err();
         assert!(short.to_string().contains("file descriptors") && short.to_string().contains("ulimit -n"), "{short}");
-        assert_eq!(budget.room(CLIENT), Ok(()));
+        assert_eq!(budget.check(CLIENT), Ok(()));
         drop(held);
         let third = budget.take(VIEWER).unwrap();
         drop((second, third));
-        let few = Budget::of(Cost { descriptors: 1000, threads: 15 });
+        let few = ResourceBudget::of(Resources { descriptors: 1000, threads: 15 });
         let _one = few.take(VIEWER).unwrap();
         assert!(few.take(VIEWER).unwrap_err().to_string().contains("threads"));
     }
 
     #[test]
     fn viewers_are_as_many_as_the_scarcer_of_both_allows() {
-        let viewers = |descriptors, threads| Budget::of(Cost { descriptors, threads }).viewers();
+        let viewers = |descriptors, threads| ResourceBudget::of(Resources { descriptors, threads }).viewers();
         let (first, each) = (SESSION + ENCODE, VIEWER + CLIENT);
         assert_eq!(viewers(first.descriptors + each.descriptors * 6 - 1, 10_000), 5);
         assert_eq!(viewers(10_000, first.threads + each.threads * 3), 3);
@@ -171,10 +170,13 @@ mod tests {
     /// Whatever the machine that runs this has.
     #[test]
     fn connections_have_their_part_of_what_this_process_has() {
-        let (budget, room) = Budget::new(System::look(None), 16, 256).unwrap();
-        assert!(room.requests > 0 && room.event_streams > 0 && room.web_sockets > 0, "{room:?}");
-        assert!(room.requests <= REQUESTS && room.web_sockets <= 256 && budget.viewers() > 0);
-        let few = System::look(Some(System::look(None).threads().used + SPARE.threads + 8));
-        assert!(Budget::new(few, 16, 256).unwrap_err().to_string().contains("max_threads"));
+        let (budget, connections) = ResourceBudget::new(ProcessLimits::find(None), 16, 256).unwrap();
+        assert!(
+            connections.requests > 0 && connections.event_streams > 0 && connections.web_sockets > 0,
+            "{connections:?}"
+        );
+        assert!(connections.requests <= REQUESTS && connections.web_sockets <= 256 && budget.viewers() > 0);
+        let few = ProcessLimits::find(Some(ProcessLimits::find(None).threads().used + SPARE.threads + 8));
+        assert!(ResourceBudget::new(few, 16, 256).unwrap_err().to_string().contains("max_threads"));
     }
 }

@@ -2,20 +2,25 @@
 //! ever seen or heard in another. Everything is real but the network, which draws the mark of the avatar it is told.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc as blocking;
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::workers::{Threads, Workers};
 use crate::animation::Animator;
 use crate::audience::Audience;
 use crate::avatar::{Avatar, fixture};
+use crate::compose::Composer;
 use crate::ids::{SessionId, UtteranceId};
 use crate::latency::TurnTimes;
-use crate::lipsync::{LipSyncError, MouthRun};
+use crate::lipsync::devices::Devices;
+use crate::lipsync::engine::Engine;
+use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
 use crate::picture::{I420Frame, MouthFrame};
-use crate::playout::{Event, Pair, PairSink};
+use crate::playout::{Event, Pair, PairSink, Playout};
 use crate::speech::PcmChunk;
 use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 
@@ -86,7 +91,7 @@ fn level(mark: usize) -> i16 {
     i16::try_from(4096 + 128 * mark).unwrap()
 }
 
-async fn works() -> Works {
+async fn workers() -> Workers {
     let (mut engines, mut threads) = (Vec::new(), Vec::new());
     for name in ["one", "two"] {
         let (engine, thread) = Engine::spawn(|| Ok(Box::new(Marking::default()) as Box<dyn LipSync>)).await.unwrap();
@@ -96,19 +101,19 @@ async fn works() -> Works {
     let (composer, compose) = Composer::spawn().unwrap();
     let (playout, playout_thread) = Playout::spawn().unwrap();
     let threads = Threads { engines: threads, compose, playout: playout_thread };
-    Works { devices: Devices::new(engines), composer, playout, threads }
+    Workers { devices: Devices::new(engines), composer, playout, threads }
 }
 
 /// Speaks to the end and tells what left meanwhile.
-async fn speak(works: &Works, mark: usize) -> Vec<Left> {
+async fn speak(workers: &Workers, mark: usize) -> Vec<Left> {
     let (sink, left) = blocking::channel();
     let (events, mut told) = mpsc::channel(8);
     let avatar = Arc::new(marked(mark));
     let id = SessionId::next();
-    let session = works.playout.add(id, Arc::clone(&avatar), Box::new(Watching(sink)), events).await.unwrap();
+    let session = workers.playout.add(id, Arc::clone(&avatar), Box::new(Watching(sink)), events).await.unwrap();
     let audience = Audience::default();
     let _seat = audience.enter();
-    let (desk, composer) = (works.devices.desk(), works.composer.clone());
+    let (desk, composer) = (workers.devices.desk(), workers.composer.clone());
     let mut animator = Animator::new(desk, composer, avatar, AvatarHandle(mark), session, audience);
     let (pieces, speech) = mpsc::channel(1);
     let (utterance, token) = (UtteranceId::next(), CancellationToken::new());
@@ -124,17 +129,17 @@ async fn speak(works: &Works, mark: usize) -> Vec<Left> {
     assert_eq!(outcome.unwrap().frames, SPOKEN as u64);
     animator.end_utterance(utterance, &token).await.unwrap();
     while !matches!(told.recv().await, Some(Event::Ended { .. })) {}
-    drop(works.playout.remove(id).await);
+    drop(workers.playout.remove(id).await);
     left.iter().collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn none_of_two_hundred_sessions_ever_shows_or_says_anothers_mark() {
-    let works = works().await;
+    let workers = workers().await;
     for mark in 0..SESSIONS {
-        assert_eq!(works.devices.add_avatar("latents".into(), None).await.unwrap(), AvatarHandle(mark));
+        assert_eq!(workers.devices.add_avatar("latents".into(), None).await.unwrap(), AvatarHandle(mark));
     }
-    let all = join_all((0..SESSIONS).map(|mark| speak(&works, mark))).await;
+    let all = join_all((0..SESSIONS).map(|mark| speak(&workers, mark))).await;
     let mut mouths = BTreeSet::new();
     for (mark, left) in all.iter().enumerate() {
         let drawn: BTreeSet<_> = left.iter().map(|(colour, _)| *colour).filter(|at| *at != own_colour(mark)).collect();
@@ -144,5 +149,5 @@ async fn none_of_two_hundred_sessions_ever_shows_or_says_anothers_mark() {
         assert_eq!(heard, [level(mark); SPOKEN], "session {mark}");
     }
     assert_eq!(mouths.len(), SESSIONS, "two sessions show the same mouth");
-    works.stop().await.unwrap();
+    workers.stop().await.unwrap();
 }

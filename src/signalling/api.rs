@@ -1,10 +1,10 @@
 //! The conversation for programs, over plain HTTP: open a session, have it speak or answer, hear what it tells.
 //!
-//! In here: the routes below `/api/`, reading bodies, errors as JSON. `open` keeps the sessions that were opened so,
+//! In here: the routes below `/api/`, reading bodies, errors as JSON. `sessions` keeps the sessions that were opened so,
 //! `openapi.json` describes it all. Not in here: pictures and sound, which viewers get over `/ws?session=ID`; limits that
 //! both ways share (`limits`). Runs on: the task of the HTTP connection.
 
-pub(super) mod open;
+pub(super) mod sessions;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
-use super::door::Place;
 use super::handshake::{JoinRequest, is_origin_allowed};
+use super::http_connection::Requester;
 use super::limits::check_turn;
 use super::listener::Shared;
 use super::protocol::{Avatar, MAX_MESSAGE_BYTES, ServerMessage, clipped};
-use super::visit::Visitor;
+use super::quota::ConnectionSlot;
 use crate::session::{Command, ErrorCode, Refusal};
-use open::{Listener, Open};
+use sessions::{ApiSession, Subscriber};
 
 /// For the body of a request, which is one small object.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -190,13 +190,13 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
 
 async fn create(
     State(shared): State<Arc<Shared>>,
-    Extension(visitor): Extension<Visitor>,
+    Extension(requester): Extension<Requester>,
     request: Request,
 ) -> Result<Response, Problem> {
     let Create { avatar, session } = read(request).await?;
     let join = JoinRequest::new(avatar.as_deref(), session.as_deref())?;
-    let open = shared.open.create(&shared, &*visitor.sessions(&shared), join).await?;
-    Ok((StatusCode::CREATED, as_json(&description(&open))).into_response())
+    let session = shared.api.create(&shared, &*requester.sessions(&shared), join).await?;
+    Ok((StatusCode::CREATED, as_json(&description(&session))).into_response())
 }
 
 async fn show(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
@@ -204,7 +204,7 @@ async fn show(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response,
 }
 
 async fn close(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    if shared.open.close(&id) { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&id)) }
+    if shared.api.close(&id) { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&id)) }
 }
 
 async fn speak(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
@@ -221,10 +221,10 @@ async fn turn(
     request: Request,
     command: fn(String, Option<String>) -> Command,
 ) -> Result<Response, Problem> {
-    let open = find(shared, id)?;
+    let session = find(shared, id)?;
     let Turn { content, id } = read(request).await?;
     check_turn(kind, &content, id.as_deref())?;
-    open.session.submit(command(content, id))?;
+    session.session.submit(command(content, id))?;
     Ok(accepted())
 }
 
@@ -241,26 +241,27 @@ fn accepted() -> Response {
 /// message as on the WebSocket.
 async fn events(
     State(shared): State<Arc<Shared>>,
-    Extension(visitor): Extension<Visitor>,
+    Extension(requester): Extension<Requester>,
     Id(id): Id,
 ) -> Result<Response, Problem> {
-    let open = find(&shared, &id)?;
-    let seat = visitor.place;
-    seat.listens(visitor.address).map_err(|full| Problem::of(ErrorCode::ServerFull, full.to_string()))?;
-    let listening = Listening { listener: open.listen(), seat };
+    let session = find(&shared, &id)?;
+    let slot = requester.slot;
+    slot.becomes_event_stream(requester.address)
+        .map_err(|full| Problem::of(ErrorCode::ServerFull, full.to_string()))?;
+    let listening = Listening { subscriber: session.subscribe(), slot };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(told(listening)).keep_alive(keep_alive).into_response())
 }
 
-/// A program that hears events, in a place for one that does.
+/// A program that hears events, with a slot for one that does.
 struct Listening {
-    listener: Listener,
-    seat: Arc<Place>,
+    subscriber: Subscriber,
+    slot: Arc<ConnectionSlot>,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.seat.listens_no_more();
+        self.slot.ends_event_stream();
     }
 }
 
@@ -270,7 +271,7 @@ fn told(listening: Listening) -> impl Stream<Item = Result<Event, Infallible>> {
             // At once, so that whoever connects knows that it is heard from here on.
             return Some((Ok(Event::default().comment("listening")), (listening, false)));
         }
-        let event = match listening.listener.next().await {
+        let event = match listening.subscriber.next().await {
             Ok(notice) => event_of(&ServerMessage::from(notice)),
             Err(RecvError::Lagged(count)) => event_of(&ServerMessage::Missed { count }),
             Err(RecvError::Closed) => return None,
@@ -283,8 +284,8 @@ fn event_of(message: &ServerMessage) -> Event {
     Event::default().event(message.kind()).data(message.to_json())
 }
 
-fn find(shared: &Shared, id: &str) -> Result<Arc<Open>, Problem> {
-    shared.open.find(id).ok_or_else(|| unknown(id))
+fn find(shared: &Shared, id: &str) -> Result<Arc<ApiSession>, Problem> {
+    shared.api.find(id).ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> Problem {
@@ -292,12 +293,12 @@ fn unknown(id: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown_session", message)
 }
 
-fn description(open: &Open) -> Value {
-    let path = format!("/api/sessions/{}", open.name);
+fn description(session: &ApiSession) -> Value {
+    let path = format!("/api/sessions/{}", session.name);
     json!({
-        "session_id": open.name,
-        "avatar": Avatar::from(open.session.avatar()),
+        "session_id": session.name,
+        "avatar": Avatar::from(session.session.avatar()),
         "events": format!("{path}/events"),
-        "websocket": format!("/ws?avatar={}&session={}", open.session.avatar().id, open.name),
+        "websocket": format!("/ws?avatar={}&session={}", session.session.avatar().id, session.name),
     })
 }

@@ -1,7 +1,7 @@
 //! How much one client may ask for, and what holds it to that.
 //!
 //! In here: the numbers, each with its reason, the checks of content, a token bucket. Not in here: what happens to a client
-//! that goes over (`session`), the longest message (`protocol`), how long a socket may stall (`socket`).
+//! that goes over (`client`), the longest message (`protocol`), how long a socket may stall (`socket`).
 //! Runs on: whichever task calls it; time is an argument.
 
 use std::time::Duration;
@@ -74,7 +74,7 @@ pub fn check_id(kind: &str, id: Option<&str>) -> Result<(), Refusal> {
 
 /// Refuses what RTCPeerConnection itself would refuse, and what could not be one line of SDP.
 pub fn check_candidate(candidate: &CandidateInit) -> Result<(), Refusal> {
-    let fault = if candidate.candidate.len() > CANDIDATE_BYTES {
+    let problem = if candidate.candidate.len() > CANDIDATE_BYTES {
         "candidate.candidate is too long to be a candidate"
     } else if !candidate.candidate.starts_with("candidate:") || candidate.candidate.contains(char::is_control) {
         "candidate.candidate is not one line that starts with \"candidate:\""
@@ -83,7 +83,7 @@ pub fn check_candidate(candidate: &CandidateInit) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
-    Err(Refusal::new(ErrorCode::BadCandidate, format!("webrtc_ice_candidate: {fault}")))
+    Err(Refusal::new(ErrorCode::BadCandidate, format!("webrtc_ice_candidate: {problem}")))
 }
 
 /// Lets `burst` through at once and `per_second` in the long run.

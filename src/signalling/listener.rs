@@ -1,7 +1,8 @@
 //! The one port: the page, health, metrics and the API (`api`) over HTTP, and WebSockets at `/ws`.
 //!
-//! In here: accepting, routes, the upgrade, shutdown. Not in here: who comes in (`door`), one HTTP connection (`visit`), the
-//! page's files and policies (`pages`), what is said on a WebSocket (`connection`), when the server is ready and what it
+//! In here: accepting, routes, the upgrade, shutdown. Not in here: what one address may take (`quota`), one HTTP connection
+//! (`http_connection`), the page's files (`page_files`), what browsers may do (`browser_policy`), what is said on a WebSocket
+//! (`client_task`), when the server is ready and what it
 //! measures (`server`, `metrics`), TLS (a proxy in front).
 //! Runs on: tokio; every task is tracked and awaited, with a bound, before `serve` returns.
 
@@ -31,14 +32,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::api::open::OpenSessions;
-use super::door::meter::Metered;
-use super::door::{Door, Room};
+use super::api::sessions::ApiSessions;
 use super::handshake::{HandshakeError, JoinRequest, accept};
 use super::host::Hosts;
+use super::http_connection::Requester;
 use super::limits::{Taken, TokenBucket};
-use super::visit::Visitor;
-use super::{api, connection, pages, socket, visit};
+use super::quota::{ConnectionLimits, ConnectionQuota, ThrottledStream};
+use super::{api, browser_policy, client_task, http_connection, page_files, socket};
 use crate::session::{ErrorCode, Sessions};
 
 /// Whether the server can take viewers, for `/readyz`.
@@ -58,7 +58,7 @@ pub struct ListenerOptions {
     /// Proxies in front, whose word on who asks is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Connections of each kind; more get 503.
-    pub room: Room,
+    pub connections: ConnectionLimits,
     /// Whether one address is held to half of the connections and to rates.
     pub limits_addresses: bool,
     pub readiness: watch::Receiver<Readiness>,
@@ -84,9 +84,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Shared {
     pub sessions: Arc<dyn Sessions>,
     /// Those opened over HTTP.
-    pub open: OpenSessions,
+    pub api: ApiSessions,
     pub options: ListenerOptions,
-    pub door: Arc<Door>,
+    pub quota: Arc<ConnectionQuota>,
     pub hosts: Hosts,
     /// Whether it was said that a proxy is in front.
     pub proxy_told: AtomicBool,
@@ -107,11 +107,11 @@ pub async fn serve(
     // Also cancelled when this future is dropped, so that no task outlives it for long.
     let shutdown = shutdown.child_token();
     let _shutdown_on_drop = shutdown.clone().drop_guard();
-    let door = Door::new(options.room, options.limits_addresses, options.trusted_proxies.clone());
+    let quota = ConnectionQuota::new(options.connections, options.limits_addresses, options.trusted_proxies.clone());
     let shared = Arc::new(Shared {
         sessions,
-        open: OpenSessions::default(),
-        door: Arc::new(door),
+        api: ApiSessions::default(),
+        quota: Arc::new(quota),
         hosts: Hosts::new(&options.allowed_hosts, &options.allowed_origins),
         proxy_told: AtomicBool::new(false),
         tracker: TaskTracker::new(),
@@ -144,8 +144,11 @@ async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, router: &Route
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                let (place, kind) = shared.door.enter(peer.ip());
-                spawn(shared, visit::serve(stream, peer.ip(), place, kind, Arc::clone(shared), router.clone()));
+                let (slot, kind) = shared.quota.admit(peer.ip());
+                spawn(
+                    shared,
+                    http_connection::serve(stream, peer.ip(), slot, kind, Arc::clone(shared), router.clone()),
+                );
                 if rate.take(began.elapsed()) == Taken::Yes {
                     // Whoever was sent away for this one closes its socket before the next one comes.
                     tokio::task::yield_now().await;
@@ -158,7 +161,7 @@ async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, router: &Route
                 if !std::mem::replace(&mut failing, true) {
                     warn!(%source, "connections cannot be accepted just now");
                 }
-                shared.door.dismiss_the_idlest();
+                shared.quota.evict_idlest();
                 shared.shutdown.run_until_cancelled(sleep(ACCEPT_REST)).await;
             }
         }
@@ -182,7 +185,7 @@ pub(super) fn spawn(shared: &Shared, work: impl Future<Output = ()> + Send + 'st
 }
 
 fn router(shared: Arc<Shared>) -> Router {
-    pages::router()
+    page_files::router()
         .route("/healthz", get(|| plain(StatusCode::OK, "alive")))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
@@ -192,9 +195,9 @@ fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")], "only GET is served\n").into_response()
         })
-        .layer(pages::cors(&shared.options.allowed_origins))
-        .layer(from_fn_with_state(Arc::clone(&shared), pages::for_own_host))
-        .layer(from_fn_with_state(Arc::clone(&shared), pages::with_security_headers))
+        .layer(browser_policy::cors(&shared.options.allowed_origins))
+        .layer(from_fn_with_state(Arc::clone(&shared), browser_policy::for_own_host))
+        .layer(from_fn_with_state(Arc::clone(&shared), browser_policy::with_security_headers))
         .with_state(shared)
 }
 
@@ -223,38 +226,38 @@ async fn metrics_text(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn web_socket(
     State(shared): State<Arc<Shared>>,
-    Extension(visitor): Extension<Visitor>,
+    Extension(requester): Extension<Requester>,
     mut request: Request,
 ) -> Response {
     let accept_key = match accept(request.headers(), &shared.options.allowed_origins) {
         Ok(accept_key) => accept_key,
         Err(error) => return refused(&error),
     };
-    let place = match shared.door.enter_web_socket(visitor.address) {
-        Ok(place) => place,
+    let slot = match shared.quota.admit_web_socket(requester.address) {
+        Ok(slot) => slot,
         Err(full) => {
             counter!("mouthpiece_connections_refused_total").increment(1);
-            warn!(reason = %full, address = %visitor.address, "a client is turned away");
+            warn!(reason = %full, address = %requester.address, "a client is turned away");
             let seconds = ErrorCode::ServerFull.retry_after().unwrap_or_default().as_secs().to_string();
             return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds)], format!("{full}\n")).into_response();
         }
     };
     let join = JoinRequest::from_query(request.uri().query().unwrap_or_default());
     let upgrade = hyper::upgrade::on(&mut request);
-    let sessions = visitor.sessions(&shared);
-    let share = visitor.share;
+    let sessions = requester.sessions(&shared);
+    let quota = requester.quota;
     let shutdown = shared.shutdown.clone();
     spawn(&shared, async move {
-        let _place = place;
+        let _slot = slot;
         let upgraded = match upgrade.await {
             Ok(upgraded) => upgraded,
             Err(error) => return debug!(%error, "a client left before it had its WebSocket"),
         };
         let _open = OpenConnection::count();
         let config = Some(socket::config());
-        let stream = Metered::new(TokioIo::new(upgraded), share);
+        let stream = ThrottledStream::new(TokioIo::new(upgraded), quota);
         let stream = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
-        connection::run(stream, sessions, join, shutdown).await;
+        client_task::run(stream, sessions, join, shutdown).await;
     });
     let headers: [(HeaderName, &str); 3] =
         [(UPGRADE, "websocket"), (CONNECTION, "Upgrade"), (SEC_WEBSOCKET_ACCEPT, &accept_key)];

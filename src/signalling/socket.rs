@@ -1,7 +1,7 @@
 //! A WebSocket that neither a slow, a silent nor a flooding client can hold up or fill.
 //!
 //! In here: the bounded outgoing queue, keep-alive pings, time limits, the closing handshake.
-//! Not in here: what the frames mean (`session`), what else a connection waits for (`connection`).
+//! Not in here: what the frames mean (`client`), what else a connection waits for (`client_task`).
 //! Runs on: the task of its connection, which alone reads and writes it.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
-use super::session::Unreadable;
+use super::client::Unreadable;
 
 /// Frames that are read into memory, to be answered by an error if they are longer than a message may be. Of a longer
 /// one only the header is read: a socket must never hold more than this, and there is no skipping of a frame.

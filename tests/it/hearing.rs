@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use mouthpiece::hearing::asr::{AsrError, Transcribe};
-use mouthpiece::hearing::{Ear, Ears, Floor, Sound, Spoken};
+use mouthpiece::hearing::{Listener, Listeners, MicrophoneChunk, ReferenceFrame, TurnTaking};
 use mouthpiece::session::{Notice, Refusal};
 use tokio::sync::broadcast;
 
@@ -82,7 +82,7 @@ impl Room {
     }
 }
 
-impl Floor for Room {
+impl TurnTaking for Room {
     fn speak_lower(&self) {
         self.act(Act::Lower);
     }
@@ -132,8 +132,8 @@ impl Transcribe for Understands {
 
 pub(crate) struct Scene {
     pub(crate) room: Arc<Room>,
-    ear: Ear,
-    voice: broadcast::Sender<Spoken>,
+    ear: Listener,
+    voice: broadcast::Sender<ReferenceFrame>,
     epoch: Instant,
     /// Samples and pairs so far.
     heard: usize,
@@ -144,7 +144,7 @@ impl Scene {
     pub(crate) fn new(recogniser: Arc<Understands>) -> Self {
         let (voice, _) = broadcast::channel(25);
         let room = Arc::new(Room::default());
-        let (ear, listening) = Ears::new(recogniser).listen(voice.clone(), Arc::clone(&room) as _);
+        let (ear, listening) = Listeners::new(recogniser).listen(voice.clone(), Arc::clone(&room) as _);
         tokio::spawn(listening);
         Self { room, ear, voice, epoch: Instant::now(), heard: 0, pairs: 0 }
     }
@@ -161,12 +161,12 @@ impl Scene {
                     *to = (said.get(at / 3).copied().unwrap_or(0.0) * 32767.0) as i16;
                 }
                 let audio = (!is_silent).then(|| Arc::new(audio));
-                let _ = self.voice.send(Spoken { index: self.pairs, at, audio });
+                let _ = self.voice.send(ReferenceFrame { index: self.pairs, at, audio });
                 self.pairs += 1;
             }
             self.room.now.store(self.heard as u64, Ordering::Relaxed);
             let samples = piece.iter().map(|sample| (sample.clamp(-1.0, 1.0) * 32767.0) as i16).collect();
-            self.ear.microphone.send(Sound { at, samples }).await.unwrap();
+            self.ear.microphone.send(MicrophoneChunk { at, samples }).await.unwrap();
             // Until the ear has taken all of it; nothing here takes real time.
             while self.ear.microphone.capacity() < self.ear.microphone.max_capacity() {
                 tokio::task::yield_now().await;

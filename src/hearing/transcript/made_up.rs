@@ -3,7 +3,7 @@
 //! In here: the phrases, as people have collected them from Whisper and its kin on music, noise and silence, and how much
 //! of a voice makes them believable.
 //!
-//! The ear scores every frame of 16 ms (earshot, 0 to 1). Measured with it: phrases of people and of synthesisers hold a voice
+//! The listener scores every frame of 16 ms (earshot, 0 to 1). Measured with it: phrases of people and of synthesisers hold a voice
 //! for once to twice as long as their letters take, a quarter (softly spoken) to nine tenths of it scored above 0.8; music
 //! goes on for longer than the words, and much of it scores lower (a game's jingles and tunes 0.1 to 0.5, applause none);
 //! knocks and coughs are shorter than any words. A tune that is as long and as clear as the words is taken for them.
@@ -11,7 +11,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::hearing::{FRAME, MICROPHONE_RATE};
+use crate::hearing::{FRAME_SAMPLES, MICROPHONE_RATE};
 
 /// A frame with a higher score is a voice without doubt.
 const CLEAR: f32 = 0.8;
@@ -19,7 +19,7 @@ const CLEAR: f32 = 0.8;
 const LETTERS_PER_S: f64 = 15.0;
 const SYLLABLES_PER_S: f64 = 6.5;
 
-/// How much of a voice the ear has heard of a turn.
+/// How much of a voice the listener has heard of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Voice {
     frames: u32,
@@ -36,7 +36,7 @@ impl Voice {
     }
 
     fn seconds(frames: u32) -> f64 {
-        f64::from(frames) * FRAME as f64 / f64::from(MICROPHONE_RATE)
+        f64::from(frames) * FRAME_SAMPLES as f64 / f64::from(MICROPHONE_RATE)
     }
 
     /// Whether it may have said words that take so long, which say little else than that a film is over.

@@ -14,7 +14,7 @@ pub struct CheckReport {
     pub file: String,
     pub status: CheckStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fault: Option<Fault>,
+    pub fault: Option<DescriptionFault>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -27,7 +27,7 @@ pub enum CheckStatus {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Fault {
+pub struct DescriptionFault {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct Fault {
     pub message: String,
 }
 
-impl From<&DescriptionError> for Fault {
+impl From<&DescriptionError> for DescriptionFault {
     fn from(error: &DescriptionError) -> Self {
         let (line, element) = match error {
             DescriptionError::Unreadable { .. } | DescriptionError::UnknownKind { .. } => (None, None),
@@ -63,7 +63,7 @@ fn report(file: String, description: Result<Description, DescriptionError>) -> C
         Ok(()) => CheckReport { file, status: CheckStatus::Ok, fault: None },
         Err(error) => {
             let status = if error.is_missing_hardware() { CheckStatus::Unavailable } else { CheckStatus::Faulty };
-            CheckReport { file, status, fault: Some(Fault::from(&error)) }
+            CheckReport { file, status, fault: Some(DescriptionFault::from(&error)) }
         }
     }
 }

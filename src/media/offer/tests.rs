@@ -167,7 +167,7 @@ fn webrtcbin_is_offered_nothing_that_was_not_planned() {
     let sdp = format!("{CHROMIUM}{evil}{APPLICATION}{evil}");
     let sdp = sdp.replacen("a=group:BUNDLE 0 1", &format!("{evil}a=group:BUNDLE 0 1 data"), 1);
     let plan = plan(&sdp, &[Codec::H264]).unwrap();
-    assert_eq!(plan.candidates.len(), 3, "the gate decides on those");
+    assert_eq!(plan.candidates.len(), 3, "the filter decides on those");
     let canonical = plan.canonical(false);
     assert!(!canonical.contains("evil") && !canonical.contains("odd") && !canonical.contains("application"));
     assert!(!canonical.contains("extmap") && canonical.matches("m=").count() == 2);

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::reports::Reports;
 use super::{ViewerStats, negotiation_failed, promise};
-use crate::hearing::Sound;
+use crate::hearing::MicrophoneChunk;
 use crate::media::description::{Parts, names, viewer_values};
 use crate::media::inbound::Inbound;
 use crate::media::offer::Plan;
@@ -108,7 +108,7 @@ impl Connection {
         plan: &Plan,
         ice: &IceConfig,
         reports: Reports,
-        heard: Option<mpsc::Sender<Sound>>,
+        heard: Option<mpsc::Sender<MicrophoneChunk>>,
     ) -> Result<Self, MediaError> {
         let (video_ssrc, audio_ssrc) = (rand::random::<u32>() | 1, rand::random::<u32>() & !1);
         let payload_type =

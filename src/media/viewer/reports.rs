@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use crate::ids::ViewerId;
+use crate::media::encryption_check::describe;
 use crate::media::pipeline::BusReport;
-use crate::media::selftest::describe;
 use crate::session::{IceCandidate, PeerEvent};
 
 /// How long the answer waits for our host candidates; they are there in a few milliseconds, those from STUN trickle.

@@ -204,9 +204,9 @@ async fn candidates_are_taken_by_the_same_gate_wherever_they_come_from() {
             sdp_m_line_index: Some(m_line),
             username_fragment: ufrag.map(str::to_owned),
         });
-        viewer.candidates.gate.taken()
+        viewer.candidates.filter.taken()
     };
-    assert_eq!(viewer.candidates.gate.taken(), 0);
+    assert_eq!(viewer.candidates.filter.taken(), 0);
     assert_eq!(trickle(line("udp", "x.local"), 0, None), 0);
     assert_eq!(trickle(line("udp", "10.0.0.1"), 7, None), 0, "no such line");
     assert_eq!(trickle(line("udp", "10.0.0.1"), 0, Some("before")), 0, "of before an ICE restart");

@@ -145,6 +145,6 @@ fn shown(given: &str) -> String {
     given.chars().take(60).collect()
 }
 
-fn service(fault: &crate::endpoint::Fault) -> SpeechError {
+fn service(fault: &crate::endpoint::EndpointError) -> SpeechError {
     SpeechError::Service(fault.to_string())
 }

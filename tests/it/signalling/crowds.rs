@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mouthpiece::signalling::door::Room;
+use mouthpiece::signalling::quota::ConnectionLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn full_of(requests: usize, limits_addresses: bool) -> TestServer {
     TestServer::with(|options| {
-        options.room = Room { requests, event_streams: 2, web_sockets: 4, sessions: 8 };
+        options.connections = ConnectionLimits { requests, event_streams: 2, web_sockets: 4, sessions: 8 };
         options.limits_addresses = limits_addresses;
     })
     .await
@@ -203,7 +203,7 @@ async fn a_client_that_asks_and_never_reads_is_let_go() {
 #[tokio::test]
 async fn addresses_behind_a_trusted_proxy_are_held_to_limits_one_by_one() {
     let server = TestServer::with(|options| {
-        options.room = Room { requests: 8, event_streams: 2, web_sockets: 4, sessions: 8 };
+        options.connections = ConnectionLimits { requests: 8, event_streams: 2, web_sockets: 4, sessions: 8 };
         options.limits_addresses = true;
         options.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     })

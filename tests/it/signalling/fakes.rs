@@ -11,8 +11,8 @@ use mouthpiece::session::{
     AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, Peer, PeerEvent, Refusal, Session,
     Sessions,
 };
-use mouthpiece::signalling::door::Room;
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
+use mouthpiece::signalling::quota::ConnectionLimits;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -222,7 +222,7 @@ impl TestServer {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
-            room: Room { requests: 64, event_streams: 4, web_sockets: 16, sessions: 16 },
+            connections: ConnectionLimits { requests: 64, event_streams: 4, web_sockets: 16, sessions: 16 },
             // Every test comes from one address.
             limits_addresses: false,
             readiness: receiver,

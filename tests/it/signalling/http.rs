@@ -122,7 +122,7 @@ async fn pages_of_other_origins_get_no_socket_unless_they_are_allowed() {
 
 #[tokio::test]
 async fn a_full_server_turns_away_and_takes_again_when_one_leaves() {
-    let server = TestServer::with(|options| options.room.web_sockets = 1).await;
+    let server = TestServer::with(|options| options.connections.web_sockets = 1).await;
     let client = server.client().await;
     let own = format!("http://{}", server.address);
     assert_eq!(status_for_origin(&server, &own).await, 503);

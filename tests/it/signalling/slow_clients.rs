@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::UtteranceId;
 use mouthpiece::session::{Notice, Told};
 use mouthpiece::signalling::handshake::JoinRequest;
-use mouthpiece::signalling::{connection, socket};
+use mouthpiece::signalling::{client_task, socket};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
@@ -36,7 +36,7 @@ async fn connect(bytes: usize) -> Piped {
     let ledger = Arc::clone(&sessions.0);
     let shutdown = CancellationToken::new();
     let request = Ok(JoinRequest::default());
-    let task = tokio::spawn(connection::run(stream, Arc::new(sessions), request, shutdown.clone()));
+    let task = tokio::spawn(client_task::run(stream, Arc::new(sessions), request, shutdown.clone()));
     while ledger.sessions.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }

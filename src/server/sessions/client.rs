@@ -1,0 +1,62 @@
+//! One client's hold on a session: what a connection asks of it.
+//!
+//! In here: commands, and peers to watch it with (`viewer`). Not in here: the connection (`signalling`), what its clients
+//! share (`core`).
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::super::budget::Reservation;
+use super::core::SessionCore;
+use super::viewer::ViewerPeer;
+use crate::conversation::OwnVoice;
+use crate::ids::SessionId;
+use crate::session::{AvatarInfo, Command, IceServer, Peer, PeerEvent, Refusal, Session};
+
+/// One client's hold on a session, its own voice, and what the client takes of the process.
+pub(super) struct ClientSession {
+    core: Arc<SessionCore>,
+    voice: OwnVoice,
+    _reservation: Reservation,
+}
+
+impl ClientSession {
+    pub(super) fn new(core: Arc<SessionCore>, reservation: Reservation) -> Self {
+        Self { core, voice: OwnVoice::default(), _reservation: reservation }
+    }
+}
+
+impl Session for ClientSession {
+    fn id(&self) -> SessionId {
+        self.core.id
+    }
+
+    fn avatar(&self) -> AvatarInfo {
+        self.core.avatar.clone()
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        self.core.ice.servers()
+    }
+
+    fn listens(&self) -> bool {
+        self.core.listeners.is_some()
+    }
+
+    fn open_peer(
+        &self,
+        offer: String,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>> {
+        Box::pin(async move {
+            let viewer = ViewerPeer::open(&self.core, offer, events).await?;
+            Ok(Box::new(viewer) as Box<dyn Peer>)
+        })
+    }
+
+    fn submit(&self, command: Command) -> Result<(), Refusal> {
+        self.core.conversation.submit(command, &self.voice)
+    }
+}

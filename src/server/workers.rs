@@ -1,0 +1,169 @@
+//! The worker threads (engines, compose, playout) and the ways to them: what `serve`, `render` and `bench` share.
+//!
+//! In here: starting them, noticing one that ends, joining them. Not in here: what runs on them (`lipsync`, `compose`,
+//! `playout`).
+//! Runs on: the caller's task; joining on a thread that may block.
+
+use anyhow::Context;
+
+use crate::compose::{ComposeThread, Composer};
+use crate::config::Folders;
+use crate::lipsync::LipSync;
+use crate::lipsync::devices::Devices;
+use crate::lipsync::engine::{Engine, EngineThread};
+use crate::musetalk::{DeviceChoices, ENGINE_THREADS, MuseTalk, find_device};
+use crate::playout::{Playout, PlayoutThread};
+
+/// The threads that do the work and the ways to them. Dropping it ends and joins the threads, so that no way out leaves
+/// one behind.
+pub(crate) struct Workers {
+    /// The engines, one a device.
+    pub(crate) devices: Devices,
+    /// Pastes mouths into frames.
+    pub(crate) composer: Composer,
+    /// Sends pairs of frame and sound, 25 a second to each session.
+    pub(crate) playout: Playout,
+    /// Declared last: they end once the ways to them are gone.
+    pub(super) threads: Threads,
+}
+
+pub(super) struct Threads {
+    pub(super) engines: Vec<EngineThread>,
+    pub(super) compose: ComposeThread,
+    pub(super) playout: PlayoutThread,
+}
+
+impl Workers {
+    /// Loads a model on each device and starts the threads.
+    pub(crate) async fn start(folders: &Folders, model: &str, devices: &DeviceChoices) -> anyhow::Result<Self> {
+        let (mut engines, mut threads) = (Vec::new(), Vec::new());
+        for choice in devices.iter() {
+            let folder = folders.models.join(model);
+            let build = move || {
+                Ok(Box::new(MuseTalk::load(&folder, find_device(choice)?, ENGINE_THREADS)?) as Box<dyn LipSync>)
+            };
+            let (engine, thread) = Engine::spawn(build).await.with_context(|| format!("model {model}"))?;
+            engines.push((choice.to_string(), engine));
+            threads.push(thread);
+        }
+        let (composer, compose) = Composer::spawn().context("compose thread")?;
+        let (playout, playout_thread) = Playout::spawn().context("playout thread")?;
+        let threads = Threads { engines: threads, compose, playout: playout_thread };
+        Ok(Self { devices: Devices::new(engines), composer, playout, threads })
+    }
+
+    /// Resolves to the name of the first thread that ends, which while they are needed is a fault.
+    pub(crate) async fn ended(&self) -> &'static str {
+        tokio::select! {
+            () = self.devices.ended() => "engine",
+            () = self.composer.ended() => "compose",
+            () = self.playout.ended() => "playout",
+        }
+    }
+
+    /// Ends the threads, waits for them without blocking the runtime, and tells if one has panicked.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let Self { devices, composer, playout, threads } = self;
+        drop((devices, composer, playout));
+        let joined = tokio::task::spawn_blocking(move || {
+            let joined = [
+                ("playout", threads.playout.join()),
+                ("compose", threads.compose.join()),
+                // All of them, whatever the first says.
+                ("engine", threads.engines.into_iter().map(EngineThread::join).filter(|sound| !sound).count() == 0),
+            ];
+            joined.iter().filter(|(_, sound)| !sound).map(|(name, _)| *name).collect::<Vec<_>>()
+        });
+        let panicked = joined.await?;
+        anyhow::ensure!(panicked.is_empty(), "worker threads panicked: {}", panicked.join(", "));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::avatar::fixture;
+    use crate::ids::SessionId;
+    use crate::lipsync::{AvatarHandle, LipSyncError, Mouth, MouthRun};
+    use crate::picture::MouthFrame;
+    use crate::playout::{Pair, PairSink};
+
+    /// A network that draws nothing, and one that panics when it is asked to.
+    struct Network {
+        panics: bool,
+    }
+
+    impl LipSync for Network {
+        fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
+            assert!(!self.panics, "the network is told to panic");
+            Ok(AvatarHandle(0))
+        }
+
+        fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
+            Ok(())
+        }
+
+        fn remove_avatar(&mut self, _: AvatarHandle) {}
+
+        fn infer_all(&mut self, _: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+            Ok(Vec::new())
+        }
+    }
+
+    struct PanickingSink;
+
+    impl PairSink for PanickingSink {
+        fn push(&mut self, _: Pair) {
+            panic!("the sink panics");
+        }
+    }
+
+    async fn workers(panics: bool) -> Workers {
+        let build = move || Ok(Box::new(Network { panics }) as Box<dyn LipSync>);
+        let (engine, engine_thread) = Engine::spawn(build).await.unwrap();
+        let (composer, compose) = Composer::spawn().unwrap();
+        let (playout, playout_thread) = Playout::spawn().unwrap();
+        Workers {
+            devices: Devices::new([("fake".to_owned(), engine)]),
+            composer,
+            playout,
+            threads: Threads { engines: vec![engine_thread], compose, playout: playout_thread },
+        }
+    }
+
+    async fn assert_told(workers: Workers, thread: &str) {
+        assert_eq!(workers.ended().await, thread);
+        assert_eq!(workers.stop().await.unwrap_err().to_string(), format!("worker threads panicked: {thread}"));
+    }
+
+    /// As when `serve` or `render` fails in the middle: sessions and films still hold ways to the threads.
+    #[tokio::test]
+    async fn whichever_way_works_go_their_threads_have_ended() {
+        let workers = workers(false).await;
+        let (devices, composer, playout) = (workers.devices.clone(), workers.composer.clone(), workers.playout.clone());
+        drop(workers);
+        let all_ended = async { tokio::join!(devices.ended(), composer.ended(), playout.ended()) };
+        assert!(futures_util::FutureExt::now_or_never(all_ended).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_worker_thread_that_ends_is_named() {
+        let engine = workers(true).await;
+        engine.devices.add_avatar("latents".into(), None).await.unwrap_err();
+        assert_told(engine, "engine").await;
+
+        let compose = workers(false).await;
+        let too_small = Arc::new(Mouth::Crop(MouthFrame { width: 32, height: 32, rgb: Vec::new() }));
+        compose.composer.paste(Arc::new(fixture::avatar()), 0, too_small).await.unwrap_err();
+        assert_told(compose, "compose").await;
+
+        let playout = workers(false).await;
+        let (events, _told) = tokio::sync::mpsc::channel(1);
+        let avatar = Arc::new(fixture::avatar());
+        let _session = playout.playout.add(SessionId::next(), avatar, Box::new(PanickingSink), events).await.unwrap();
+        assert_told(playout, "playout").await;
+    }
+}

@@ -1,0 +1,165 @@
+//! The sessions that programs have opened over HTTP, until they close them or forget them.
+//!
+//! In here: opening, finding, closing, what they tell and who listens. Not in here: HTTP (`api`), sessions themselves
+//! (`server`). Runs on: one task a session, tracked by the listener, which passes on what the session tells and ends a
+//! session that nobody has used for a while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::session::{ErrorCode, Notice, NoticeReceiver, Refusal, Session, Sessions, notices};
+use crate::signalling::handshake::JoinRequest;
+use crate::signalling::listener::{Shared, spawn};
+
+/// Sessions opened over HTTP at a time, beyond what the server admits anyway.
+const MOST: usize = 64;
+/// A session that nobody asks anything of and nobody listens to is closed after that; its viewers keep it.
+const IDLE: Duration = Duration::from_secs(600);
+/// Notices between the session and this side, and those that a slow listener may be behind.
+const NOTICES: usize = 64;
+const BEHIND: usize = 256;
+
+#[derive(Default)]
+pub struct ApiSessions(Mutex<HashMap<String, Arc<ApiSession>>>);
+
+/// One of them. The session ends with the last of its holders.
+pub struct ApiSession {
+    /// Under which viewers join it; not to be guessed unless the program chose it.
+    pub name: String,
+    pub session: Box<dyn Session>,
+    told: broadcast::Sender<Notice>,
+    used: Mutex<Instant>,
+    /// Cancelled when it is closed or the server ends.
+    ended: CancellationToken,
+}
+
+/// Who hears what a session tells.
+pub struct Subscriber {
+    told: broadcast::Receiver<Notice>,
+    ended: CancellationToken,
+}
+
+impl Subscriber {
+    /// The next notice; [`RecvError::Closed`] once the session is closed.
+    pub async fn next(&mut self) -> Result<Notice, RecvError> {
+        tokio::select! {
+            biased;
+            notice = self.told.recv() => notice,
+            () = self.ended.cancelled() => Err(RecvError::Closed),
+        }
+    }
+}
+
+impl ApiSession {
+    pub fn subscribe(&self) -> Subscriber {
+        Subscriber { told: self.told.subscribe(), ended: self.ended.clone() }
+    }
+
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn idle_until(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) + IDLE
+    }
+
+    /// Passes on what the session tells until it is closed or forgotten.
+    async fn run(&self, mut notices: NoticeReceiver) {
+        loop {
+            tokio::select! {
+                () = self.ended.cancelled() => return,
+                notice = notices.recv() => match notice {
+                    // Nobody listens just now.
+                    Some(notice) => drop(self.told.send(notice)),
+                    None => return,
+                },
+                () = sleep_until(self.idle_until()) => {
+                    if self.told.receiver_count() > 0 {
+                        self.touch();
+                    } else if self.idle_until() <= Instant::now() {
+                        tracing::info!(session = %self.session.id(), "a session opened over HTTP is not used any more");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl ApiSessions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<ApiSession>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session, under the name that is asked for or one that cannot be guessed.
+    pub async fn create(
+        &self,
+        shared: &Arc<Shared>,
+        sessions: &dyn Sessions,
+        join: JoinRequest,
+    ) -> Result<Arc<ApiSession>, Refusal> {
+        let name = join.name.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+        self.check_room(&name)?;
+        let (sender, notices) = notices(NOTICES);
+        let session = sessions.join(join.avatar, Some(name.clone()), sender).await?;
+        let (told, _) = broadcast::channel(BEHIND);
+        let ended = shared.shutdown.child_token();
+        let session =
+            Arc::new(ApiSession { name: name.clone(), session, told, used: Mutex::new(Instant::now()), ended });
+        {
+            let mut all = self.lock();
+            // Another request may have been quicker.
+            check(&all, &name)?;
+            all.insert(name, Arc::clone(&session));
+        }
+        let (running, holder) = (Arc::clone(&session), Arc::clone(shared));
+        spawn(shared, async move {
+            running.run(notices).await;
+            holder.api.forget(&running);
+        });
+        Ok(session)
+    }
+
+    fn check_room(&self, name: &str) -> Result<(), Refusal> {
+        check(&self.lock(), name)
+    }
+
+    pub fn find(&self, name: &str) -> Option<Arc<ApiSession>> {
+        let session = self.lock().get(name).cloned()?;
+        session.touch();
+        Some(session)
+    }
+
+    /// Lets go of a session that has ended. Another one may have its name by now.
+    fn forget(&self, ended: &Arc<ApiSession>) {
+        let mut all = self.lock();
+        if all.get(&ended.name).is_some_and(|session| Arc::ptr_eq(session, ended)) {
+            all.remove(&ended.name);
+        }
+    }
+
+    /// False if there is none of this name.
+    pub fn close(&self, name: &str) -> bool {
+        let Some(session) = self.lock().remove(name) else { return false };
+        session.ended.cancel();
+        true
+    }
+}
+
+fn check(all: &HashMap<String, Arc<ApiSession>>, name: &str) -> Result<(), Refusal> {
+    if all.contains_key(name) {
+        let message = format!("session {name:?} was opened over HTTP already: use it, or choose another name");
+        return Err(Refusal { code: ErrorCode::SessionExists, message });
+    }
+    if all.len() >= MOST {
+        let message = format!("{MOST} sessions are open over HTTP already: close some");
+        return Err(Refusal { code: ErrorCode::ServerFull, message });
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Sessions as somebody at one address may use them: what goes over the address's rates is refused before it is done.
+//!
+//! Not in here: the rates (`address_quota`), the sessions (`server`).
+//! Runs on: the task of the connection.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::address_quota::{AddressQuota, Operation, SessionHold};
+use crate::ids::{AvatarId, SessionId};
+use crate::session::{
+    AvatarInfo, Command, ErrorCode, IceServer, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
+};
+use crate::signalling::limits::{Taken, TokenBucket};
+
+/// The sessions as somebody at one address may use them.
+pub(in super::super) struct LimitedSessions {
+    pub(in super::super) sessions: Arc<dyn Sessions>,
+    pub(in super::super) quota: Arc<AddressQuota>,
+}
+
+/// A session as one of its clients may use it.
+struct LimitedSession {
+    session: Arc<dyn Session>,
+    quota: Arc<AddressQuota>,
+    /// Turns of this client. Each asks the language model and stops what is being said.
+    turns: Mutex<TokenBucket>,
+    began: Instant,
+    _hold: SessionHold,
+}
+
+fn too_many(what: &str, wait: &str) -> String {
+    format!("too many {what}: this one is ignored, wait {wait} and send fewer")
+}
+
+impl Sessions for LimitedSessions {
+    fn join(
+        &self,
+        avatar: Option<AvatarId>,
+        name: Option<String>,
+        notices: NoticeSender,
+    ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>> {
+        Box::pin(async move {
+            if !self.quota.take(Operation::Join) {
+                let message = too_many("sessions are opened or joined from this address", "a second");
+                return Err(Refusal { code: ErrorCode::TooManyMessages, message });
+            }
+            let full = || {
+                let most = self.quota.most_sessions;
+                let message = format!("this address holds {most} sessions, which is all that one may have: close some");
+                Refusal { code: ErrorCode::ServerFull, message }
+            };
+            // One without a name is a new one, so it is not even opened.
+            if name.is_none() && !self.quota.has_room() {
+                return Err(full());
+            }
+            let session: Arc<dyn Session> = Arc::from(self.sessions.join(avatar, name, notices).await?);
+            let hold = self.quota.hold(session.id()).ok_or_else(full)?;
+            let turns = Mutex::new(TokenBucket::new(30.0, 5.0));
+            let quota = Arc::clone(&self.quota);
+            Ok(Box::new(LimitedSession { session, quota, turns, began: Instant::now(), _hold: hold })
+                as Box<dyn Session>)
+        })
+    }
+
+    fn full(&self) -> Option<String> {
+        self.sessions.full()
+    }
+}
+
+impl Session for LimitedSession {
+    fn id(&self) -> SessionId {
+        self.session.id()
+    }
+
+    fn avatar(&self) -> AvatarInfo {
+        self.session.avatar()
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        self.session.ice_servers()
+    }
+
+    fn listens(&self) -> bool {
+        self.session.listens()
+    }
+
+    fn open_peer(
+        &self,
+        offer: String,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>> {
+        if self.quota.take(Operation::Offer) {
+            return self.session.open_peer(offer, events);
+        }
+        let message = format!("webrtc_offer: {}", too_many("offers come from this address", "a second"));
+        Box::pin(async { Err(Refusal { code: ErrorCode::TooManyMessages, message }) })
+    }
+
+    fn submit(&self, command: Command) -> Result<(), Refusal> {
+        if matches!(command, Command::Text { .. } | Command::Speak { .. }) {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.take(self.began.elapsed()) != Taken::Yes || !self.quota.take(Operation::Turn) {
+                let message = too_many("turns", "a second");
+                return Err(Refusal { code: ErrorCode::TooManyMessages, message });
+            }
+        }
+        self.session.submit(command)
+    }
+}
