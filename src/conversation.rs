@@ -27,7 +27,7 @@ use crate::dialogue::history::History;
 use crate::ids::UtteranceId;
 use crate::latency::TurnTimes;
 use crate::playout::{self, Volume};
-use crate::session::{Command, ErrorCode, Notice, Notices, Refusal, TEXT_CHARACTERS};
+use crate::session::{Command, ErrorCode, Notice, Notices, Refusal, check_text_length};
 use crate::speech::sentence::speakable;
 use crate::speech::{Tts, Voice};
 use crate::timeline::FrameIndex;
@@ -212,13 +212,7 @@ impl Drop for Conversation {
 
 /// A text that is too long or holds nothing to say is refused.
 fn checked(content: &str) -> Result<(), Refusal> {
-    let length = content.chars().count();
-    if length > TEXT_CHARACTERS {
-        let message = format!(
-            "the text has {length} characters, at most {TEXT_CHARACTERS} are spoken in one turn: send it in parts"
-        );
-        return Err(Refusal::new(ErrorCode::TextTooLong, message));
-    }
+    check_text_length(content)?;
     if speakable(content).is_none() {
         return Err(Refusal::new(ErrorCode::NothingToSay, "the text holds nothing that can be spoken: send words"));
     }

@@ -8,26 +8,28 @@
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 
-pub mod broadcast;
-pub mod description;
+mod broadcast;
+mod buffers;
+mod description;
 mod elements;
-pub mod encoder;
-pub mod encryption_check;
-pub mod file;
+mod encoder;
+pub(crate) mod encryption_check;
+mod file;
 mod ice;
 mod inbound;
-pub mod inventory;
+pub(crate) mod inventory;
 mod microphone;
 mod mp4_repair;
-pub mod offer;
-pub mod pipeline;
-pub mod publisher;
-pub mod receiver;
+mod offer;
+mod pipeline;
+mod publisher;
+mod receiver;
 mod resources;
 mod sdp;
+mod session_time;
 #[cfg(test)]
 mod testing;
-pub mod viewer;
+mod viewer;
 
 use std::time::Instant;
 
@@ -36,15 +38,16 @@ use gstreamer::prelude::*;
 
 use crate::ids::UtteranceId;
 
-pub use broadcast::{Broadcast, BroadcastSink};
-pub use description::{CheckReport, Description, DescriptionError, PipelineDir, check, list};
-pub use encoder::{EncoderChoice, Encoders, Selected};
+pub(crate) use broadcast::Broadcast;
+pub(crate) use description::{CheckStatus, Description, check, list};
+pub use description::{DescriptionError, PipelineDir};
+pub(crate) use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
-pub use ice::IceConfig;
-pub use publisher::{Publisher, PublisherCounters, VideoFormat};
-pub use receiver::{Received, Receiver};
+pub(crate) use ice::IceConfig;
+pub use publisher::VideoFormat;
+pub(crate) use receiver::{Received, Receiver};
 pub(crate) use resources::{ENCODE_RESOURCES, Resources, VIEWER_RESOURCES};
-pub use viewer::{Viewer, ViewerStats};
+pub(crate) use viewer::Viewer;
 
 /// What a browser decodes and we encode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

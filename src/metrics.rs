@@ -1,8 +1,8 @@
 //! The counters and histograms of what the server does, with their buckets and help texts.
 //!
 //! In here: names, one small function for each thing that is counted, the Prometheus text of it all, and the upkeep of the
-//! recorder. Not in here: where something is counted in one place only, that place names it, and this file describes it
-//! (`signalling`). The recorder is the one allowed global: crates we use record into it as well.
+//! recorder. Labels come as text, so that this file knows none of the types that they stand for. The recorder is the one
+//! allowed global: crates we use record into it as well.
 
 use std::time::Duration;
 
@@ -16,43 +16,95 @@ const FRAME_BUCKETS: &[f64] =
 /// Seconds, for what a viewer waits for.
 const WAIT_BUCKETS: &[f64] = &[0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0];
 
+// Histograms, in seconds unless they say otherwise.
+
+/// Pasting a mouth into a frame.
 pub(crate) const COMPOSE: &str = "mouthpiece_compose_seconds";
+/// Writing one pair into a file, encoding included.
 pub(crate) const ENCODE: &str = "mouthpiece_render_write_seconds";
+/// Mel spectrogram and audio encoder of one batch.
 pub(crate) const FEATURES: &str = "mouthpiece_features_seconds";
+/// What a sentence waited for its first sound.
 pub(crate) const TTS_FIRST: &str = "mouthpiece_tts_first_audio_seconds";
+/// One batch of mouths through the network; label `batch`.
 pub(crate) const INFER: &str = "mouthpiece_infer_seconds";
+/// The same for each frame of the batch.
 pub(crate) const INFER_FRAME: &str = "mouthpiece_infer_frame_seconds";
+/// How long a batch waited for the engine.
 const ENGINE_WAIT: &str = "mouthpiece_engine_wait_seconds";
-const ENGINE_SKIPPED: &str = "mouthpiece_engine_skipped_total";
-const OUT_OF_MEMORY: &str = "mouthpiece_out_of_memory_total";
+/// How late a playout tick came.
 pub(crate) const TICK_LATE: &str = "mouthpiece_playout_tick_late_seconds";
-const TICKS_SKIPPED: &str = "mouthpiece_playout_ticks_skipped_total";
-pub(crate) const PAIRS: &str = "mouthpiece_pairs_total";
-pub(crate) const MOUTH_FRAMES: &str = "mouthpiece_mouth_frames_total";
+/// Between two frames as they leave an encoder.
 pub(crate) const FRAME_GAP: &str = "mouthpiece_frame_gap_seconds";
+/// From the first viewer of a codec to the first picture that it can be sent.
 pub(crate) const ENCODE_BEGAN: &str = "mouthpiece_encode_began_seconds";
-const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
-const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
-const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
+/// From the beginning of a turn to each stage of the answer; label `stage`.
 pub(crate) const TURN_STAGE: &str = "mouthpiece_turn_stage_seconds";
+/// From an interruption to the first pair without speech.
 pub(crate) const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
-const TTS_FALLBACKS: &str = "mouthpiece_tts_fallbacks_total";
-const HEARD: &str = "mouthpiece_speech_heard_total";
+/// From asking the recogniser to the text of a turn.
 const TRANSCRIBED: &str = "mouthpiece_transcript_seconds";
-const UTTERANCES: &str = "mouthpiece_utterances_total";
-const SESSIONS: &str = "mouthpiece_sessions";
-const ENCODES: &str = "mouthpiece_encodes";
-const VIEWER_PUSHED: &str = "mouthpiece_viewer_pushed_total";
-const VIEWER_DROPPED: &str = "mouthpiece_viewer_dropped_total";
-const VIEWER_LOST: &str = "mouthpiece_viewer_packets_lost_total";
+/// Round trip to a viewer, as its RTCP reports tell.
 const VIEWER_ROUND_TRIP: &str = "mouthpiece_viewer_round_trip_seconds";
+
+// Counters.
+
+/// Batches cancelled before the engine reached them.
+const ENGINE_SKIPPED: &str = "mouthpiece_engine_skipped_total";
+/// Batches for which a device had no memory.
+const OUT_OF_MEMORY: &str = "mouthpiece_out_of_memory_total";
+/// Playout ticks given up after the process stood still.
+const TICKS_SKIPPED: &str = "mouthpiece_playout_ticks_skipped_total";
+/// Pairs that left playout; label `shows`.
+pub(crate) const PAIRS: &str = "mouthpiece_pairs_total";
+/// Frames of speech that a mouth is drawn for; label `kind`.
+pub(crate) const MOUTH_FRAMES: &str = "mouthpiece_mouth_frames_total";
+/// Mouths that came after their frame had left.
+const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
+/// Sentences that began at another pose than the idle loop had reached.
+const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
+/// Notices that found a queue full.
+const EVENTS_DROPPED: &str = "mouthpiece_events_dropped_total";
+/// Sentences that the avatar's own voice took over; label `when`.
+const TTS_FALLBACKS: &str = "mouthpiece_tts_fallbacks_total";
+/// Stretches of speech into microphones; label `became`.
+const HEARD: &str = "mouthpiece_speech_heard_total";
+/// Utterances; label `how` they ended.
+const UTTERANCES: &str = "mouthpiece_utterances_total";
+/// WebSockets that were opened.
+const CONNECTIONS_OPENED: &str = "mouthpiece_connections_total";
+/// Connections that there was no slot for.
+const CONNECTIONS_REFUSED: &str = "mouthpiece_connections_refused_total";
+/// Requests over the rate of their address.
+const REQUESTS_REFUSED: &str = "mouthpiece_requests_refused_total";
+/// Messages of clients; label `type`.
+const MESSAGES_RECEIVED: &str = "mouthpiece_messages_received_total";
+/// Messages to clients; label `type`.
+const MESSAGES_SENT: &str = "mouthpiece_messages_sent_total";
+/// Errors told to clients; label `code`.
+const ERRORS: &str = "mouthpiece_errors_total";
+/// Encoded frames and packets of sound given to viewers' pipelines.
+const VIEWER_PUSHED: &str = "mouthpiece_viewer_pushed_total";
+/// Those that a viewer's pipeline lost.
+const VIEWER_DROPPED: &str = "mouthpiece_viewer_dropped_total";
+/// RTP packets that viewers report as lost.
+const VIEWER_LOST: &str = "mouthpiece_viewer_packets_lost_total";
+
+// Gauges.
+
+/// WebSockets now.
+const CONNECTIONS: &str = "mouthpiece_connections";
+/// Sessions now.
+const SESSIONS: &str = "mouthpiece_sessions";
+/// Publish pipelines now; label `codec`.
+const ENCODES: &str = "mouthpiece_encodes";
 
 /// How often what was recorded is put into its buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Has the recorder put what was recorded into buckets, again and again until it is cancelled. Otherwise each value is kept
 /// until somebody scrapes them, which may be never.
-pub async fn keep_up(run_upkeep: impl Fn(), ended: CancellationToken) {
+pub(crate) async fn keep_up(run_upkeep: impl Fn(), ended: CancellationToken) {
     let mut times = tokio::time::interval(UPKEEP);
     while ended.run_until_cancelled(times.tick()).await.is_some() {
         run_upkeep();
@@ -60,7 +112,7 @@ pub async fn keep_up(run_upkeep: impl Fn(), ended: CancellationToken) {
 }
 
 /// Installs the recorder of this process; once.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
     for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP, VIEWER_ROUND_TRIP] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
@@ -115,13 +167,13 @@ fn describe() {
         "Stretches of speech by what became of them: turn, backchannel, nothing, noise, failed, lost"
     );
     describe_histogram!(TRANSCRIBED, "From asking the speech recogniser to the text of a turn");
-    describe_counter!("mouthpiece_connections_total", "WebSockets that were opened");
-    describe_gauge!("mouthpiece_connections", "WebSockets now");
-    describe_counter!("mouthpiece_connections_refused_total", "Connections that there was no place for");
-    describe_counter!("mouthpiece_requests_refused_total", "Requests over the rate of their address");
-    describe_counter!("mouthpiece_messages_received_total", "Messages of clients, by type");
-    describe_counter!("mouthpiece_messages_sent_total", "Messages to clients, by type");
-    describe_counter!("mouthpiece_errors_total", "Errors told to clients, by code");
+    describe_counter!(CONNECTIONS_OPENED, "WebSockets that were opened");
+    describe_gauge!(CONNECTIONS, "WebSockets now");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections that there was no place for");
+    describe_counter!(REQUESTS_REFUSED, "Requests over the rate of their address");
+    describe_counter!(MESSAGES_RECEIVED, "Messages of clients, by type");
+    describe_counter!(MESSAGES_SENT, "Messages to clients, by type");
+    describe_counter!(ERRORS, "Errors told to clients, by code");
     describe_gauge!(SESSIONS, "Sessions now");
     describe_counter!(
         VIEWER_PUSHED,
@@ -136,126 +188,186 @@ fn describe() {
     describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
 }
 
-pub fn compose_took(time: Duration) {
+/// One mouth was pasted into a frame.
+pub(crate) fn compose_took(time: Duration) {
     histogram!(COMPOSE).record(time);
 }
 
-pub fn encoded(time: Duration) {
+/// One pair was written into a file.
+pub(crate) fn encoded(time: Duration) {
     histogram!(ENCODE).record(time);
 }
 
-pub fn features_took(time: Duration) {
+/// One batch of features was computed.
+pub(crate) fn features_took(time: Duration) {
     histogram!(FEATURES).record(time);
 }
 
-pub fn tts_first_audio(after: Duration) {
+/// A sentence waited so long for its first sound.
+pub(crate) fn tts_first_audio(after: Duration) {
     histogram!(TTS_FIRST).record(after);
 }
 
 /// `when` is `before` or `within`.
-pub fn tts_fell_back(when: &'static str) {
+pub(crate) fn tts_fell_back(when: &'static str) {
     counter!(TTS_FALLBACKS, "when" => when).increment(1);
 }
 
+/// One batch of so many frames went through the network.
 #[allow(clippy::cast_precision_loss, reason = "a batch has at most 16 frames")]
-pub fn inferred(frames: usize, time: Duration) {
+pub(crate) fn inferred(frames: usize, time: Duration) {
     histogram!(INFER, "batch" => frames.to_string()).record(time);
     histogram!(INFER_FRAME).record(time.as_secs_f64() / frames.max(1) as f64);
 }
 
-pub fn engine_waited(time: Duration) {
+/// A batch waited so long for the engine.
+pub(crate) fn engine_waited(time: Duration) {
     histogram!(ENGINE_WAIT).record(time);
 }
 
-pub fn engine_skipped() {
+/// A batch was cancelled before the engine reached it.
+pub(crate) fn engine_skipped() {
     counter!(ENGINE_SKIPPED).increment(1);
 }
 
-pub fn out_of_memory() {
+/// A device had no memory for a batch.
+pub(crate) fn out_of_memory() {
     counter!(OUT_OF_MEMORY).increment(1);
 }
 
-pub fn tick_late(by: Duration) {
+/// A playout tick came so late.
+pub(crate) fn tick_late(by: Duration) {
     histogram!(TICK_LATE).record(by);
 }
 
-pub fn ticks_skipped(count: u64) {
+/// So many playout ticks were given up.
+pub(crate) fn ticks_skipped(count: u64) {
     counter!(TICKS_SKIPPED).increment(count);
 }
 
 /// What its picture shows, and of which kind its mouth is where it has a generated one: `fresh` or `repeated`.
-pub fn pair_pushed(shows: &'static str, mouth: Option<&'static str>) {
+pub(crate) fn pair_pushed(shows: &'static str, mouth: Option<&'static str>) {
     counter!(PAIRS, "shows" => shows).increment(1);
     if let Some(kind) = mouth {
         counter!(MOUTH_FRAMES, "kind" => kind).increment(1);
     }
 }
 
-pub fn frame_encoded(after: Duration) {
+/// A frame left an encoder, so long after the one before.
+pub(crate) fn frame_encoded(after: Duration) {
     histogram!(FRAME_GAP).record(after);
 }
 
-pub fn encode_began(after: Duration) {
+/// An encode sent its first picture, so long after it was started.
+pub(crate) fn encode_began(after: Duration) {
     histogram!(ENCODE_BEGAN).record(after);
 }
 
-pub fn mouth_late() {
+/// A mouth came after its frame had left.
+pub(crate) fn mouth_late() {
     counter!(MOUTHS_LATE).increment(1);
 }
 
-pub fn pose_jumped() {
+/// A sentence began at another pose than the idle loop had reached.
+pub(crate) fn pose_jumped() {
     counter!(POSE_JUMPS).increment(1);
 }
 
-pub fn event_dropped() {
+/// A notice found a queue full.
+pub(crate) fn event_dropped() {
     counter!(EVENTS_DROPPED).increment(1);
 }
 
-pub fn turn_reached(stage: &'static str, after: Duration) {
+/// A turn reached a stage (`latency::Stage::as_str`), so long after its beginning.
+pub(crate) fn turn_reached(stage: &'static str, after: Duration) {
     histogram!(TURN_STAGE, "stage" => stage).record(after);
 }
 
-pub fn heard(became: &'static str) {
+/// Speech into a microphone became a `turn`, a `backchannel`, `nothing`, `noise`, `failed` or was `lost`.
+pub(crate) fn heard(became: &'static str) {
     counter!(HEARD, "became" => became).increment(1);
 }
 
-pub fn transcribed(after: Duration) {
+/// The recogniser answered after so long.
+pub(crate) fn transcribed(after: Duration) {
     histogram!(TRANSCRIBED).record(after);
 }
 
-pub fn interrupted(after: Duration) {
+/// The avatar fell silent so long after an interruption.
+pub(crate) fn interrupted(after: Duration) {
     histogram!(INTERRUPT).record(after);
 }
 
 /// `how` is `spoken`, `interrupted` or `failed`.
-pub fn utterance_ended(how: &'static str) {
+pub(crate) fn utterance_ended(how: &'static str) {
     counter!(UTTERANCES, "how" => how).increment(1);
 }
 
-pub fn session_opened() {
+/// A WebSocket was opened.
+pub(crate) fn connection_opened() {
+    counter!(CONNECTIONS_OPENED).increment(1);
+    gauge!(CONNECTIONS).increment(1.0);
+}
+
+/// A WebSocket is gone.
+pub(crate) fn connection_closed() {
+    gauge!(CONNECTIONS).decrement(1.0);
+}
+
+/// There was no slot for a connection.
+pub(crate) fn connection_refused() {
+    counter!(CONNECTIONS_REFUSED).increment(1);
+}
+
+/// A request went over the rate of its address.
+pub(crate) fn request_refused() {
+    counter!(REQUESTS_REFUSED).increment(1);
+}
+
+/// A client sent a message of this `type`, or `audio`, or something `unreadable`.
+pub(crate) fn message_received(kind: &'static str) {
+    counter!(MESSAGES_RECEIVED, "type" => kind).increment(1);
+}
+
+/// A client is sent a message of this `type`.
+pub(crate) fn message_sent(kind: &'static str) {
+    counter!(MESSAGES_SENT, "type" => kind).increment(1);
+}
+
+/// A client is told an error of this `code`.
+pub(crate) fn error_told(code: String) {
+    counter!(ERRORS, "code" => code).increment(1);
+}
+
+/// There is one session more.
+pub(crate) fn session_opened() {
     gauge!(SESSIONS).increment(1.0);
 }
 
-pub fn session_closed() {
+/// There is one session less.
+pub(crate) fn session_closed() {
     gauge!(SESSIONS).decrement(1.0);
 }
 
-pub fn encode_started(codec: &'static str) {
+/// There is one encode of a codec (`h264`, `vp8`) more.
+pub(crate) fn encode_started(codec: &'static str) {
     gauge!(ENCODES, "codec" => codec).increment(1.0);
 }
 
-pub fn encode_ended(codec: &'static str) {
+/// There is one encode of a codec less.
+pub(crate) fn encode_ended(codec: &'static str) {
     gauge!(ENCODES, "codec" => codec).decrement(1.0);
 }
 
 /// Of one viewer, since it was told last.
-pub fn viewer_sent(pushed: u64, dropped: u64, lost: u64) {
+pub(crate) fn viewer_sent(pushed: u64, dropped: u64, lost: u64) {
     counter!(VIEWER_PUSHED).increment(pushed);
     counter!(VIEWER_DROPPED).increment(dropped);
     counter!(VIEWER_LOST).increment(lost);
 }
 
-pub fn viewer_round_trip(time: Duration) {
+/// The round trip to a viewer takes so long.
+pub(crate) fn viewer_round_trip(time: Duration) {
     histogram!(VIEWER_ROUND_TRIP).record(time);
 }
 

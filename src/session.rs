@@ -10,6 +10,7 @@ mod notice_queue;
 mod notices;
 mod peer;
 mod refusal;
+mod text;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -18,8 +19,9 @@ pub use command::{Command, TEXT_CHARACTERS};
 pub use notice::{CaptionWord, Notice};
 pub use notice_queue::{NoticeReceiver, NoticeSender, Told, notices};
 pub use notices::Notices;
-pub use peer::{CANDIDATE_BYTES, IceCandidate, IceServer, Peer, PeerEvent};
+pub use peer::{CANDIDATE_BYTES, IceCandidate, IceServer, OFFER_BYTES, Peer, PeerEvent};
 pub use refusal::{ErrorCode, Refusal};
+pub use text::{TextTooLong, check_text_length};
 
 use crate::ids::{AvatarId, SessionId};
 

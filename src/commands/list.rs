@@ -10,7 +10,7 @@ use crate::cli::{Avatars, Doctor, Home, Pipelines};
 use crate::config::Folders;
 use crate::doctor::{self, DoctorInput};
 use crate::ids::AvatarId;
-use crate::media::{self, description::CheckStatus};
+use crate::media::{self, CheckStatus};
 
 pub(super) fn avatars(home: &Home, command: Avatars) -> anyhow::Result<ExitCode> {
     let store = AvatarStore::new(Folders::find(home)?.avatars);

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::mpsc;
 
 use super::pipeline::Teardown;
-use super::publisher::{Common, Publisher, PublisherSink, SessionTime};
+use super::publisher::{Common, Publisher, PublisherSink};
+use super::session_time::SessionTime;
 use super::{Codec, Encoders, MediaError, MediaEvent, VideoFormat};
 use crate::playout::{Pair, PairSink};
 use crate::timeline::FrameIndex;

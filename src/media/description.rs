@@ -14,7 +14,7 @@ mod contract;
 mod report;
 
 pub(super) use contract::codec_of;
-pub use report::{CheckReport, CheckStatus, DescriptionFault, check, list};
+pub use report::{CheckReport, CheckStatus, check, list};
 
 /// The descriptions the program was built with; used when the pipelines directory does not exist.
 const EMBEDDED: &[(&str, &str)] = &[

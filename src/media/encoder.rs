@@ -9,9 +9,10 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
+use super::buffers::{audio_buffers, video_buffer};
 use super::description::{codec_of, names, publish_values};
 use super::pipeline::{OwnedPipeline, Teardown};
-use super::publisher::{app_sink, app_source, audio_buffers, video_buffer};
+use super::publisher::{app_sink, app_source};
 use super::{Codec, Description, DescriptionError, MediaError, PipelineDir, elements};
 use crate::picture::I420Frame;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};

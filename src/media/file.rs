@@ -12,9 +12,10 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
+use super::buffers::{audio_buffers, video_buffer};
 use super::description::{names, render_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
-use super::publisher::{app_source, audio_buffers, video_buffer};
+use super::publisher::app_source;
 use super::{MediaError, PipelineDir, VideoFormat, mp4_repair};
 use crate::playout::Pair;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};

@@ -2,8 +2,8 @@
 //!
 //! webrtcbin 1.22 crashes the process when a payload type it is given is another codec's in the offer, keeps threads for
 //! names in candidates, and opens whatever else a line asks for. So it never sees a client's text: a plan is made of the
-//! offer, and an offer of our own is written from the plan. In here: the plan, pure. In `canonical` the offer that
-//! webrtcbin is given, in `answer` what is made of its answer. Not in here: reading SDP (`sdp`), GStreamer.
+//! offer, and an offer of our own is written from the plan. In here: the plan, pure; `payload_types`
+//! and `transport` read parts of it. In `canonical` the offer that webrtcbin is given, in `answer` what is made of its answer. Not in here: reading SDP (`sdp`), GStreamer.
 
 use super::Codec;
 use super::sdp::{Direction, Media, Sdp, is_token};
@@ -11,6 +11,11 @@ use crate::session::{ErrorCode, Refusal};
 
 pub mod answer;
 mod canonical;
+mod payload_types;
+mod transport;
+
+use payload_types::{means_another, opus, video_payload_type};
+use transport::Transport;
 
 /// Candidates within an offer that are looked at; the filter (`ice`) takes fewer.
 const MAX_CANDIDATES: usize = 64;
@@ -63,19 +68,6 @@ pub struct Line {
     may_idle: bool,
     /// What a rejection has to repeat for clients that read one as closely as an answer.
     repeated: Vec<String>,
-}
-
-/// The client's side of ICE and DTLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transport {
-    /// The m-line that speaks for the whole bundle.
-    pub m_line: usize,
-    /// Of the RTCPeerConnection, as its o= line has it.
-    origin: String,
-    pub ufrag: String,
-    password: String,
-    fingerprint: String,
-    setup: &'static str,
 }
 
 /// Decides how an offer is served with the first of our codecs that it has and with Opus, or why it cannot be.
@@ -243,85 +235,6 @@ impl<'a> Offer<'a> {
         })
     }
 
-    /// ICE, DTLS and one bundle: without them no connection could form.
-    fn transport(
-        &self,
-        tracks: &[&Track],
-        bundle: &[usize],
-        is_answered: impl Fn(usize) -> bool,
-    ) -> Result<Transport, Refusal> {
-        let m_line = self.speaker(tracks, bundle, is_answered)?;
-        let speaker = self.0.media.get(m_line).ok_or_else(|| bad("the offer has no m-line to connect by"))?;
-        // In later offers the line that comes first may be paused, and the others need not repeat what it says (RFC 9143).
-        let others = bundle.iter().filter_map(|m_line| self.0.media.get(*m_line)).filter(|media| media.is_open());
-        let bundled: Vec<&Media<'a>> = std::iter::once(speaker).chain(others).collect();
-        for track in tracks {
-            let Some(media) = self.0.media.get(track.m_line) else { continue };
-            let named = named(track.m_line, media);
-            if !is_secure_rtp(media) {
-                return Err(bad(format!(
-                    "{named} is {}: only DTLS-SRTP is served (UDP/TLS/RTP/SAVPF)",
-                    media.protocol
-                )));
-            }
-            let is_mapped = |pt: &u8| !media.encodings(*pt).is_empty();
-            if let Some(unmapped) = media.payload_types.iter().find(|pt| is_dynamic(**pt) && !is_mapped(pt)) {
-                return Err(bad(format!(
-                    "{named} lists payload type {unmapped} without an a=rtpmap: the SDP was cut off"
-                )));
-            }
-            // What is said once for the bundle is left out together, so that a line that was cut off is not taken for one.
-            let is_said_elsewhere = media.attribute("ice-ufrag").is_none();
-            let said = bundled.iter().filter(|_| is_said_elsewhere).any(|media| media.attribute("rtcp-mux").is_some());
-            if media.attribute("rtcp-mux").is_none() && !said {
-                return Err(bad(format!("{named} has no a=rtcp-mux")));
-            }
-            if media.attribute("mid").is_some_and(|mid| !is_token(mid) || mid.len() > 64) {
-                return Err(bad(format!("{named} has an a=mid that is no name")));
-            }
-        }
-        let named = named(m_line, speaker);
-        let find = |name: &str, least: usize| {
-            let is_usable = |value: &&str| {
-                (least..=256).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic())
-            };
-            bundled.iter().find_map(|media| self.0.inherited(media, name).filter(is_usable)).map(str::to_owned)
-        };
-        let (Some(ufrag), Some(password)) = (find("ice-ufrag", 4), find("ice-pwd", 22)) else {
-            return Err(bad(format!("{named} has no usable a=ice-ufrag and a=ice-pwd")));
-        };
-        let fingerprint = bundled.iter().find_map(|media| strongest(&self.0.all_inherited(media, "fingerprint")));
-        let fingerprint =
-            fingerprint.ok_or_else(|| bad(format!("{named} has no usable a=fingerprint of its DTLS certificate")))?;
-        let setup = match bundled.iter().find_map(|media| self.0.inherited(media, "setup")) {
-            Some("actpass") => "actpass",
-            Some("passive") => "passive",
-            Some("active") => "active",
-            _ => return Err(bad(format!("{named} has no a=setup:actpass"))),
-        };
-        Ok(Transport { m_line, origin: self.0.origin.clone(), ufrag, password, fingerprint, setup })
-    }
-
-    /// The m-line that speaks for the bundle: of those that are answered the first one in it (RFC 9143). Firefox connects
-    /// anew where the answer names another.
-    fn speaker(
-        &self,
-        tracks: &[&Track],
-        bundle: &[usize],
-        is_answered: impl Fn(usize) -> bool,
-    ) -> Result<usize, Refusal> {
-        let [first, others @ ..] = tracks else { return Err(bad("the offer has no m-line to connect by")) };
-        if others.is_empty() && bundle.is_empty() {
-            // One medium needs no bundle.
-            return Ok(first.m_line);
-        }
-        if let Some(apart) = tracks.iter().find(|track| !bundle.contains(&track.m_line)) {
-            let named = self.0.media.get(apart.m_line).map(|media| named(apart.m_line, media)).unwrap_or_default();
-            return Err(bad(format!("{named} is not in a=group:BUNDLE: use bundlePolicy 'max-bundle' or 'balanced'")));
-        }
-        Ok(bundle.iter().copied().find(|m_line| is_answered(*m_line)).unwrap_or(first.m_line))
-    }
-
     /// The m-lines that share a transport with this one, in the order of their group, if there is one.
     fn bundle(&self, m_line: usize) -> Vec<usize> {
         let mid = |media: &Media<'a>| media.attribute("mid");
@@ -360,13 +273,6 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// Whether a payload type is another codec's in this m-line, or nobody says whose.
-fn means_another(media: &Media<'_>, payload_type: u8, codec: &str) -> bool {
-    let names = media.encodings(payload_type);
-    let is_listed = media.payload_types.contains(&payload_type);
-    names.iter().any(|name| !name.eq_ignore_ascii_case(codec)) || (is_listed && names.is_empty())
-}
-
 /// Which codecs its payload types are, or where its data channels are.
 fn repeated(media: &Media<'_>) -> Vec<String> {
     let is_listed = |value: &str| {
@@ -387,76 +293,6 @@ fn named(m_line: usize, media: &Media<'_>) -> String {
 
 fn is_secure_rtp(media: &Media<'_>) -> bool {
     matches!(media.protocol, "UDP/TLS/RTP/SAVPF" | "TCP/TLS/RTP/SAVPF" | "TCP/DTLS/RTP/SAVPF")
-}
-
-fn opus(m_line: usize, media: &Media<'_>) -> Option<Track> {
-    let payload_type = media.mapped_to("opus/48000/2").next()?;
-    Some(Track { m_line, payload_type, rtx: None, feedback: Vec::new(), profile: None })
-}
-
-fn video_payload_type(media: &Media<'_>, codec: Codec) -> Option<u8> {
-    match codec {
-        Codec::Vp8 => media.mapped_to("VP8/90000").next(),
-        Codec::H264 => {
-            let ranked = media.mapped_to("H264/90000").filter_map(|pt| Some((profile_rank(media, pt)?, pt)));
-            // The first of equals, so that the offer's own order decides between them.
-            ranked.min_by_key(|(rank, _)| *rank).map(|(_, pt)| pt)
-        }
-    }
-}
-
-/// How well H.264 format parameters suit our constrained baseline in packetization mode 1; `None` is not at all.
-fn profile_rank(media: &Media<'_>, payload_type: u8) -> Option<u8> {
-    if media.parameter(payload_type, "packetization-mode") != Some("1") {
-        return None;
-    }
-    // Without a profile RFC 6184 assumes baseline.
-    let profile = media.parameter(payload_type, "profile-level-id").unwrap_or("42000a").to_ascii_lowercase();
-    if profile.len() != 6 || !profile.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    match profile.get(..4) {
-        Some("42e0") => Some(0),
-        Some(profile) if profile.starts_with("42") => Some(1),
-        // A decoder of a higher profile decodes constrained baseline as well: Main, Extended has other tools, High.
-        Some(profile) if profile.starts_with("4d") || profile.starts_with("64") => Some(2),
-        _ => None,
-    }
-}
-
-/// Payload types without a meaning of their own (RFC 3551, and the range that browsers add below 64).
-fn is_dynamic(payload_type: u8) -> bool {
-    matches!(payload_type, 35..=63 | 96..=127)
-}
-
-/// Of several fingerprints, as RFC 8122 allows, the one that everybody checks, else the longest.
-fn strongest(fingerprints: &[&str]) -> Option<String> {
-    let rank = |hash: &str| match hash {
-        "sha-256" => 5,
-        "sha-512" => 4,
-        "sha-384" => 3,
-        "sha-224" => 2,
-        _ => 1,
-    };
-    let usable = fingerprints.iter().filter_map(|value| fingerprint(value));
-    usable.max_by_key(|(hash, _)| rank(hash)).map(|(hash, bytes)| format!("{hash} {bytes}"))
-}
-
-/// `sha-256 AB:CD:...` with as many bytes as the hash has.
-fn fingerprint(value: &str) -> Option<(String, String)> {
-    let (hash, bytes) = value.trim_end().split_once(' ')?;
-    let hash = hash.to_ascii_lowercase();
-    let length = match hash.as_str() {
-        "sha-1" => 20,
-        "sha-224" => 28,
-        "sha-256" => 32,
-        "sha-384" => 48,
-        "sha-512" => 64,
-        _ => return None,
-    };
-    let is_byte = |byte: &str| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let is_whole = bytes.split(':').count() == length && bytes.split(':').all(is_byte);
-    is_whole.then(|| (hash, bytes.to_ascii_uppercase()))
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! One encode of a session: pairs of frame and sound in, one encoded stream for all its viewers out.
 //!
-//! In here: the publish pipeline, presentation times of what goes into it, key frames on demand. Not in here: which
-//! encodes a session has (`broadcast`), when a pair is due (`playout`), a viewer's own pipeline (`viewer`).
+//! In here: the publish pipeline, what goes into it and what comes out, key frames on demand. Not in here: when a pair is
+//! presented (`session_time`), pairs as buffers (`buffers`), which encodes a session has (`broadcast`), when a pair is due
+//! (`playout`), a viewer's own pipeline (`viewer`).
 //! Runs on: `PublisherSink::push` on the playout thread, never blocking; the rest on whoever calls. Encoding is on
 //! GStreamer's threads. Dropping a `Publisher` does not wait: its pipeline ends on a teardown thread, which whoever
 //! holds the `Teardown` joins.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -18,22 +19,15 @@ use gstreamer_utils::StreamProducer;
 use gstreamer_video as gst_video;
 use tokio::sync::{mpsc, watch};
 
+use super::buffers::{audio_buffers, video_buffer};
 use super::description::{names, publish_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
+use super::session_time::SessionTime;
 use super::{Codec, Description, MediaError, MediaEvent, Selected};
 use crate::ids::UtteranceId;
-use crate::picture::I420Frame;
 use crate::playout::Pair;
-use crate::timeline::{
-    self, FPS, FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME, Samples, Timeline,
-};
+use crate::timeline::{FPS, MediaTime};
 
-/// Opus packets carry 20 ms, so each frame's sound goes in as two buffers: browsers buffer less than with 40 ms.
-const AUDIO_BUFFERS_PER_FRAME: usize = 2;
-const SAMPLES_PER_BUFFER: usize = PLAYOUT_SAMPLES_PER_FRAME / AUDIO_BUFFERS_PER_FRAME;
-const BYTES_PER_BUFFER: usize = SAMPLES_PER_BUFFER * 2;
-/// RFC 6184 and RFC 7741.
-const VIDEO_RTP_RATE: u32 = 90_000;
 /// A key frame is many times a delta frame, and all viewers pay for one that a single viewer asks for.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -51,56 +45,6 @@ pub(super) struct Common {
     pub events: mpsc::Sender<MediaEvent>,
     pub time: SessionTime,
     pub teardown: Teardown,
-}
-
-/// The time line of a session, so that a pair is presented at the same moment by every encode of it, whenever that began.
-#[derive(Clone, Debug)]
-pub(super) struct SessionTime {
-    /// Where running time starts, on the system's clock.
-    base_time: gst::ClockTime,
-    /// When the first pair was pushed and its index; from then on presentation time follows from the index alone.
-    origin: Arc<OnceLock<(Timeline, FrameIndex)>>,
-}
-
-impl SessionTime {
-    /// Running time is zero now.
-    pub fn start() -> Self {
-        Self { base_time: gst::SystemClock::obtain().time(), origin: Arc::default() }
-    }
-
-    /// Makes a pipeline tell this time.
-    pub fn set(&self, pipeline: &gst::Pipeline) {
-        pipeline.use_clock(Some(&gst::SystemClock::obtain()));
-        pipeline.set_start_time(gst::ClockTime::NONE);
-        pipeline.set_base_time(self.base_time);
-    }
-
-    fn now(&self) -> MediaTime {
-        MediaTime::from_nanos(gst::SystemClock::obtain().time().saturating_sub(self.base_time).nseconds())
-    }
-
-    /// The RTP timestamp of a pair's sound: its presentation time in the clock of Opus.
-    pub fn audio_rtp_timestamp(&self, index: FrameIndex) -> Option<u32> {
-        self.rtp_timestamp(index, PLAYOUT_RATE)
-    }
-
-    /// The RTP timestamp of a pair's picture, in the clock of every video payload.
-    pub fn video_rtp_timestamp(&self, index: FrameIndex) -> Option<u32> {
-        self.rtp_timestamp(index, VIDEO_RTP_RATE)
-    }
-
-    /// Viewers' payloaders add nothing to it. `None` before the first pair.
-    fn rtp_timestamp(&self, index: FrameIndex, rate: u32) -> Option<u32> {
-        let (timeline, first) = self.origin.get()?;
-        let pts = timeline.video_pts(FrameIndex(index.0.checked_sub(first.0)?));
-        u32::try_from(timeline::samples_at(pts, rate).0 & u64::from(u32::MAX)).ok()
-    }
-
-    /// The first pair is presented when it is pushed, every other by its index. `None` for one from before the first.
-    fn place(&self, index: FrameIndex) -> Option<(Timeline, FrameIndex)> {
-        let (timeline, first) = self.origin.get_or_init(|| (Timeline::playout(self.now()), index));
-        Some((*timeline, FrameIndex(index.0.checked_sub(first.0)?)))
-    }
 }
 
 /// A running publish pipeline, held by its viewers. Dropped, it ends.
@@ -303,74 +247,6 @@ impl PublisherSink {
         let _ = self.video.push_buffer(video_buffer(&pair.frame, at, &timeline));
         self.counters.pushed.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// A frame as the encoder takes it, sharing the pixels instead of copying them.
-pub(super) fn video_buffer(frame: &Arc<I420Frame>, at: FrameIndex, timeline: &Timeline) -> gst::Buffer {
-    struct Pixels(Arc<I420Frame>);
-    impl AsRef<[u8]> for Pixels {
-        fn as_ref(&self) -> &[u8] {
-            &self.0.data
-        }
-    }
-
-    let (width, height) = (frame.width, frame.height);
-    let mut buffer = gst::Buffer::from_slice(Pixels(Arc::clone(frame)));
-    if let Some(buffer) = buffer.get_mut() {
-        buffer.set_pts(clock_time(timeline.video_pts(at)));
-        buffer.set_duration(clock_time(MediaTime::from_nanos(duration_nanos(FRAME_DURATION))));
-        let (luma, chroma) = (width as usize * height as usize, (width / 2) as usize * (height / 2) as usize);
-        let (stride, chroma_stride) = (i32::try_from(width).unwrap_or(0), i32::try_from(width / 2).unwrap_or(0));
-        // GStreamer pads rows to a multiple of four unless it is told that these are not.
-        let described = gst_video::VideoMeta::add_full(
-            buffer,
-            gst_video::VideoFrameFlags::empty(),
-            gst_video::VideoFormat::I420,
-            width,
-            height,
-            &[0, luma, luma + chroma],
-            &[stride, chroma_stride, chroma_stride],
-        );
-        if let Err(error) = described {
-            tracing::error!(%error, width, height, "frame layout");
-        }
-    }
-    buffer
-}
-
-/// The sound of a frame, in the pieces that Opus packs; `None` is silence.
-pub(super) fn audio_buffers(
-    audio: Option<&[i16; PLAYOUT_SAMPLES_PER_FRAME]>,
-    at: FrameIndex,
-    timeline: &Timeline,
-) -> [gst::Buffer; AUDIO_BUFFERS_PER_FRAME] {
-    const SILENCE: &[u8] = &[0; BYTES_PER_BUFFER];
-    let first = timeline.first_sample(at).0;
-    std::array::from_fn(|piece| {
-        let start = piece * SAMPLES_PER_BUFFER;
-        let mut buffer = match audio {
-            None => gst::Buffer::from_slice(SILENCE),
-            Some(samples) => {
-                let piece = &samples[start..start + SAMPLES_PER_BUFFER];
-                gst::Buffer::from_slice(piece.iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>())
-            }
-        };
-        if let Some(buffer) = buffer.get_mut() {
-            let begin = timeline.audio_pts(Samples(first + start as u64));
-            let end = timeline.audio_pts(Samples(first + (start + SAMPLES_PER_BUFFER) as u64));
-            buffer.set_pts(clock_time(begin));
-            buffer.set_duration(clock_time(MediaTime::from_nanos(duration_nanos(end.since(begin)))));
-        }
-        buffer
-    })
-}
-
-fn clock_time(time: MediaTime) -> gst::ClockTime {
-    gst::ClockTime::from_nseconds(time.nanos())
-}
-
-fn duration_nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Lets at most one key frame request through to the encoder per `KEY_FRAME_INTERVAL`.

@@ -3,9 +3,11 @@
 //! In here: reading what anybody may have written, within limits, without judging what it means. Not in here: what an
 //! offer allows (`offer`), GStreamer.
 
-/// Chromium's offer has 6 kB; one with a dozen m-lines stays far below this.
-pub const MAX_BYTES: usize = 64 * 1024;
+use crate::session::OFFER_BYTES;
+
+/// One with a dozen m-lines stays far below this.
 const MAX_LINES: usize = 4_000;
+/// M-lines of one offer; a browser has one a track.
 pub const MAX_MEDIA: usize = 32;
 
 /// An attribute's name and value, `("rtpmap", "96 VP8/90000")`; a flag has an empty value.
@@ -44,8 +46,8 @@ pub enum Direction {
 impl<'a> Sdp<'a> {
     /// Or what is wrong with the text.
     pub fn parse(text: &'a str) -> Result<Self, String> {
-        if text.len() > MAX_BYTES {
-            return Err(format!("the SDP has {} bytes, more than {MAX_BYTES}", text.len()));
+        if text.len() > OFFER_BYTES {
+            return Err(format!("the SDP has {} bytes, more than {OFFER_BYTES}", text.len()));
         }
         // LF alone and a last line without either are common in what people paste and in clients of their own.
         let lines: Vec<&str> = text.trim_end_matches(['\r', '\n']).lines().collect();

@@ -13,11 +13,10 @@ use gstreamer_sdp as gst_sdp;
 use gstreamer_webrtc as gst_webrtc;
 use tokio::sync::mpsc;
 
+use super::broadcast::BroadcastSink;
 use super::publisher::Publisher;
 use super::viewer::{only_udp, promise};
-use super::{
-    Broadcast, BroadcastSink, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer,
-};
+use super::{Broadcast, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer};
 use crate::hearing::MicrophoneChunk;
 use crate::picture::I420Frame;
 use crate::playout::{Pair, PairSink};

@@ -8,6 +8,9 @@ use crate::ids::ViewerId;
 /// Longest line of a candidate, in bytes; real ones are under 200.
 pub const CANDIDATE_BYTES: usize = 1024;
 
+/// Longest offer, in bytes; those of browsers have 3 to 10 kB.
+pub const OFFER_BYTES: usize = 64 * 1024;
+
 /// A trickled ICE candidate, as RTCIceCandidateInit of the W3C's WebRTC API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IceCandidate {

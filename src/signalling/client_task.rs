@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -22,6 +21,7 @@ use super::client::{ClientState, CloseReason, Input, OfferNumber, Output};
 use super::handshake::JoinRequest;
 use super::protocol::{PROTOCOL_VERSION, ServerMessage};
 use super::socket::{Socket, SocketEvent};
+use crate::metrics;
 use crate::session::{ErrorCode, NoticeReceiver, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions};
 
 /// Notices waiting for this client: a reply streams in tens of pieces a second, and a client that reads takes them in
@@ -209,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let mut decided = Vec::new();
         self.signalling.handle(now, input, &mut decided);
         if let Some(kind) = self.signalling.take_received() {
-            counter!("mouthpiece_messages_received_total", "type" => kind).increment(1);
+            metrics::message_received(kind);
         }
         let mut outputs = VecDeque::from(decided);
         while let Some(output) = outputs.pop_front() {
@@ -297,11 +297,11 @@ async fn next_event(peer: &mut Option<Opened>) -> (OfferNumber, PeerEvent) {
 }
 
 fn send<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>, message: &ServerMessage) {
-    counter!("mouthpiece_messages_sent_total", "type" => message.kind()).increment(1);
+    metrics::message_sent(message.kind());
     if let ServerMessage::Error { code, fatal, .. } = message {
         // Not the message: it may quote what the client wrote.
         debug!(%code, fatal, "error told to the client");
-        counter!("mouthpiece_errors_total", "code" => code.to_string()).increment(1);
+        metrics::error_told(code.to_string());
     }
     socket.send(message.to_json());
 }

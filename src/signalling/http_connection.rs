@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use metrics::counter;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -26,6 +25,7 @@ use tracing::{debug, warn};
 use super::listener::Shared;
 use super::quota::address::{client_of, is_forwarded, is_trusted};
 use super::quota::{Address, AddressQuota, ConnectionKind, ConnectionSlot, LimitedSessions, Operation, WriteTimeout};
+use crate::metrics;
 use crate::session::ErrorCode;
 
 /// For the head of a request, and between requests: a connection that says nothing is not kept.
@@ -111,10 +111,10 @@ async fn answer(
     let is_api = path.starts_with("/api/");
     let operation = if is_health(path) { Operation::Health } else { Operation::Request };
     let response = if kind == ConnectionKind::Overflow && operation != Operation::Health && path != "/metrics" {
-        counter!("mouthpiece_connections_refused_total").increment(1);
+        metrics::connection_refused();
         Some(last_word(is_api, StatusCode::SERVICE_UNAVAILABLE, ErrorCode::ServerFull, FULL))
     } else if !quota.take(operation) {
-        counter!("mouthpiece_requests_refused_total").increment(1);
+        metrics::request_refused();
         shared.shutdown.run_until_cancelled(sleep(TOO_OFTEN)).await;
         Some(last_word(is_api, StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyMessages, TOO_MANY))
     } else {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::protocol::CandidateInit;
-use crate::session::{CANDIDATE_BYTES, ErrorCode, Refusal, TEXT_CHARACTERS};
+use crate::session::{CANDIDATE_BYTES, ErrorCode, Refusal, TEXT_CHARACTERS, TextTooLong, check_text_length};
 
 /// Candidates kept until the peer exists. A browser gathers 5 to 20; a host with many networks and TURN servers 40.
 pub const HELD_CANDIDATES: usize = 64;
@@ -49,13 +49,13 @@ pub fn audio_frames() -> TokenBucket {
 
 /// A turn of `text` or `speak`.
 pub fn check_turn(kind: &str, content: &str, id: Option<&str>) -> Result<(), Refusal> {
-    let characters = content.chars().count();
-    if characters > TEXT_CHARACTERS {
+    // The session checks it too; here it is told by the field's name.
+    check_text_length(content).map_err(|TextTooLong { characters }| {
         let message = format!(
             "{kind}.content: {characters} characters are too many: at most {TEXT_CHARACTERS} are spoken in one turn"
         );
-        return Err(Refusal::new(ErrorCode::TextTooLong, message));
-    }
+        Refusal::new(ErrorCode::TextTooLong, message)
+    })?;
     if content.chars().all(|character| character.is_whitespace() || character.is_control()) {
         let message = format!("{kind}.content: there is nothing to say in it: send at least one word");
         return Err(Refusal::new(ErrorCode::NothingToSay, message));

@@ -22,7 +22,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
-use metrics::{counter, gauge};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -39,6 +38,7 @@ use super::http_connection::Requester;
 use super::limits::{Taken, TokenBucket};
 use super::quota::{ConnectionLimits, ConnectionQuota, ThrottledStream};
 use super::{api, browser_policy, client_task, http_connection, page_files, socket};
+use crate::metrics;
 use crate::session::{ErrorCode, Sessions};
 
 /// Whether the server can take viewers, for `/readyz`.
@@ -236,7 +236,7 @@ async fn web_socket(
     let slot = match shared.quota.admit_web_socket(requester.address) {
         Ok(slot) => slot,
         Err(full) => {
-            counter!("mouthpiece_connections_refused_total").increment(1);
+            metrics::connection_refused();
             warn!(reason = %full, address = %requester.address, "a client is turned away");
             let seconds = ErrorCode::ServerFull.retry_after().unwrap_or_default().as_secs().to_string();
             return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds)], format!("{full}\n")).into_response();
@@ -281,15 +281,14 @@ struct OpenConnection;
 
 impl OpenConnection {
     fn count() -> Self {
-        counter!("mouthpiece_connections_total").increment(1);
-        gauge!("mouthpiece_connections").increment(1.0);
+        metrics::connection_opened();
         Self
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        gauge!("mouthpiece_connections").decrement(1.0);
+        metrics::connection_closed();
     }
 }
 

@@ -29,13 +29,13 @@ use serde::{Deserialize, Serialize};
 pub(super) use client_message::ClientMessage;
 pub(super) use server_message::ServerMessage;
 
-use crate::session::{AvatarInfo, IceCandidate};
+use crate::session::{AvatarInfo, IceCandidate, OFFER_BYTES};
 
 /// Sent in `session`; raised when a message changes in a way that an existing client would misread.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Longest message that is read, text and binary alike. An SDP offer of a browser has 3 to 10 kB.
-pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Longest message that is read, in bytes, text and binary alike: an offer is the longest that there is.
+pub(super) const MAX_MESSAGE_BYTES: usize = OFFER_BYTES;
 
 /// Whose words a transcript holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

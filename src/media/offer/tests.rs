@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::sdp::{MAX_BYTES, MAX_MEDIA};
+use super::super::sdp::MAX_MEDIA;
 use super::*;
 use crate::media::testing::sdp::{APPLICATION, CHROMIUM, FIREFOX, FIREFOX_153, Parts, high_only};
+use crate::session::OFFER_BYTES;
 
 fn plan(sdp: &str, codecs: &[Codec]) -> Result<Plan, Refusal> {
     super::plan(sdp, codecs, false)
@@ -254,7 +255,7 @@ fn an_offer_without_bundle_ice_or_dtls_is_refused_and_says_which() {
 
 #[test]
 fn what_is_no_sdp_is_refused() {
-    let long_line = format!("{CHROMIUM}a=x:{}\r\n", "y".repeat(MAX_BYTES));
+    let long_line = format!("{CHROMIUM}a=x:{}\r\n", "y".repeat(OFFER_BYTES));
     let many_media = format!("{CHROMIUM}{}", "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n".repeat(MAX_MEDIA));
     let no_session: String = CHROMIUM.lines().skip(3).map(|line| format!("{line}\r\n")).collect();
     for sdp in
