@@ -33,58 +33,58 @@ const DEFAULT_SPEAKING_SHARE: f64 = 0.2;
 
 /// The project's folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folders {
-    pub models: PathBuf,
-    pub avatars: PathBuf,
-    pub pipelines: PathBuf,
+pub(crate) struct Folders {
+    pub(crate) models: PathBuf,
+    pub(crate) avatars: PathBuf,
+    pub(crate) pipelines: PathBuf,
 }
 
 /// Settings of `mouthpiece serve`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ServeConfig {
-    pub folders: Folders,
-    pub avatar: AvatarId,
-    pub listen: SocketAddr,
-    pub device: DeviceChoices,
-    pub encoder: EncoderChoice,
-    pub ice: Ice,
+pub(crate) struct ServeConfig {
+    pub(crate) folders: Folders,
+    pub(crate) avatar: AvatarId,
+    pub(crate) listen: SocketAddr,
+    pub(crate) device: DeviceChoices,
+    pub(crate) encoder: EncoderChoice,
+    pub(crate) ice: Ice,
     /// Origins other than the server's own whose pages may open the WebSocket.
-    pub allowed_origins: Vec<String>,
+    pub(crate) allowed_origins: Vec<String>,
     /// Names that the server answers to besides its addresses and `localhost`.
-    pub allowed_hosts: Vec<String>,
+    pub(crate) allowed_hosts: Vec<String>,
     /// Proxies in front, which say who asks.
-    pub trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Whether one address may have half of all connections at most, and ask for no more than its rates.
-    pub limit_addresses: bool,
+    pub(crate) limit_addresses: bool,
     /// Threads that the process may have, where that is less than the machine says.
-    pub max_threads: Option<usize>,
-    pub max_sessions: usize,
+    pub(crate) max_threads: Option<usize>,
+    pub(crate) max_sessions: usize,
     /// Watched sessions are admitted while `speaking_share` of them needs no more than this share of what the device
     /// draws; above 0, at most 1.
-    pub max_load: f64,
+    pub(crate) max_load: f64,
     /// Share of the time that a session is expected to speak; above 0, at most 1.
-    pub speaking_share: f64,
+    pub(crate) speaking_share: f64,
     /// The language model that answers; built-in rules do without one.
-    pub llm: Option<dialogue::llm::Settings>,
+    pub(crate) llm: Option<dialogue::llm::Settings>,
     /// The voice service that speaks for all avatars; their own voices do without one.
-    pub tts: Option<crate::speech::tts::remote::Settings>,
+    pub(crate) tts: Option<crate::speech::tts::remote::Settings>,
     /// The speech recogniser; without one nobody listens to microphones.
-    pub asr: Option<crate::hearing::asr::Settings>,
+    pub(crate) asr: Option<crate::hearing::asr::Settings>,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
-    pub mark_speech: bool,
+    pub(crate) mark_speech: bool,
 }
 
 /// Servers that help peers to reach each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ice {
+pub(crate) struct Ice {
     /// `stun:host:port`
-    pub stun: Option<String>,
+    pub(crate) stun: Option<String>,
     /// `turn:user:password@host:port`
-    pub turn: Option<String>,
+    pub(crate) turn: Option<String>,
     /// Whether viewers' candidates with private addresses are not used.
-    pub without_private: bool,
+    pub(crate) without_private: bool,
     /// Whether those with loopback addresses are: all viewers are on this machine.
-    pub on_loopback: bool,
+    pub(crate) on_loopback: bool,
 }
 
 /// The settings file, all of it optional.
@@ -113,7 +113,7 @@ struct File {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     #[error("settings file {path}: {problem}")]
     File { path: String, problem: String },
     #[error(transparent)]
@@ -138,7 +138,7 @@ pub enum ConfigError {
 
 impl Folders {
     /// The folders under `--home`, the current folder, or a folder above the program (where cargo built it).
-    pub fn find(home: &Home) -> Result<Self, ConfigError> {
+    pub(crate) fn find(home: &Home) -> Result<Self, ConfigError> {
         let holds_models = |folder: &Path| folder.join("models/avatars").is_dir();
         if let Some(home) = &home.home {
             return if holds_models(home) {
@@ -163,7 +163,7 @@ impl Folders {
 
 impl Machine {
     /// Devices and encoder, or their defaults.
-    pub fn resolve(&self) -> Result<(DeviceChoices, EncoderChoice), ConfigError> {
+    pub(crate) fn resolve(&self) -> Result<(DeviceChoices, EncoderChoice), ConfigError> {
         let device = self.device.as_deref().map_or(Ok(DeviceChoices::default()), str::parse)?;
         let encoder = match self.encoder.as_deref() {
             None | Some("auto") => EncoderChoice::Auto,
@@ -175,7 +175,7 @@ impl Machine {
 
 impl ServeConfig {
     /// What is typed wins over the settings file, which wins over the defaults.
-    pub fn resolve(home: &Home, typed: Serve) -> Result<Self, ConfigError> {
+    pub(crate) fn resolve(home: &Home, typed: Serve) -> Result<Self, ConfigError> {
         let file = typed.config.as_deref().map_or_else(|| Ok(File::default()), File::load)?;
         let machine =
             Machine { device: typed.machine.device.or(file.device), encoder: typed.machine.encoder.or(file.encoder) };
@@ -289,7 +289,7 @@ impl Ice {
     }
 
     /// The same for webrtcbin, which wants `stun://` and `turn://`.
-    pub fn for_webrtcbin(&self) -> IceConfig {
+    pub(crate) fn for_webrtcbin(&self) -> IceConfig {
         let with_slashes = |url: &String| {
             let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
             format!("{scheme}://{}", rest.trim_start_matches('/'))
@@ -304,7 +304,7 @@ impl Ice {
     }
 
     /// What the page gives its RTCPeerConnection.
-    pub fn servers(&self) -> Vec<IceServer> {
+    pub(crate) fn servers(&self) -> Vec<IceServer> {
         let stun = self.stun.iter().map(|url| IceServer { urls: vec![url.clone()], username: None, credential: None });
         let turn = self.turn_parts().map(|(user, password, address)| IceServer {
             urls: vec![format!("turn:{address}")],

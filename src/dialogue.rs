@@ -19,23 +19,28 @@ use futures_util::Stream;
 
 use history::History;
 use llm::{Llm, Settings};
-pub use rules::Rules;
+use rules::Rules;
 
 use crate::endpoint::shown;
 
 /// What an answer is spoken from when nothing bounds the history otherwise.
 const RULES_HISTORY_TOKENS: usize = 500;
 
+/// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// Whoever the avatar talks with.
     User,
+    /// The avatar, or the model that answers for it.
     Avatar,
 }
 
 /// Something that was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// Who said it.
     pub role: Role,
+    /// Plain text, never empty in a history.
     pub content: String,
 }
 
@@ -65,11 +70,13 @@ impl Persona {
     /// Longest system prompt, in characters.
     const MAX_PROMPT: usize = 20_000;
 
-    pub fn is_default(&self) -> bool {
+    /// Whether the manifest says nothing of it, so that it is not written.
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    pub fn validate(&self) -> Result<(), String> {
+    /// Whether what a manifest holds is in range; the error names the field.
+    pub(crate) fn validate(&self) -> Result<(), String> {
         if let Some(given) = self.temperature.filter(|given| !(0.0..=2.0).contains(given)) {
             return Err(format!("dialogue.temperature is {given}, must be 0 to 2"));
         }
@@ -118,25 +125,62 @@ impl Dialogues {
 /// Why there is no reply, or no more of it. Holds neither the key nor where the endpoint is: it is told to viewers.
 #[derive(Debug, thiserror::Error)]
 pub enum DialogueError {
+    /// No connection came about.
     #[error("the language model cannot be reached: {problem}")]
-    Unreachable { problem: String },
+    Unreachable {
+        /// The innermost reason.
+        problem: String,
+    },
+    /// It took longer than the settings grant.
     #[error("the language model {what} within {seconds} s")]
-    TooSlow { what: &'static str, seconds: f32 },
+    TooSlow {
+        /// What it did not do.
+        what: &'static str,
+        /// What was granted.
+        seconds: f32,
+    },
     /// Answered with another status than 200.
     #[error("the language model answers {status}{}", Words(words))]
-    Refused { status: String, words: String },
+    Refused {
+        /// Such as `401 Unauthorized`.
+        status: String,
+        /// The provider's own, short and without keys; may be empty.
+        words: String,
+    },
     /// HTTP 429.
     #[error("the language model is asked more than it allows ({status}){}{}", Wait(*retry_after_s), Words(words))]
-    RateLimited { status: String, words: String, retry_after_s: Option<u64> },
+    RateLimited {
+        /// `429 Too Many Requests`.
+        status: String,
+        /// The provider's own, short and without keys; may be empty.
+        words: String,
+        /// From the header `Retry-After`, where that holds seconds.
+        retry_after_s: Option<u64>,
+    },
     /// An error object in the middle of the stream.
     #[error("the language model broke off{}", Words(words))]
-    BrokeOff { words: String },
+    BrokeOff {
+        /// The provider's own, or why the connection ended.
+        words: String,
+    },
+    /// What came is no stream of chat completions.
     #[error("the language model's answer cannot be read: {problem}")]
-    Unreadable { problem: String },
+    Unreadable {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The answer ended, and all of it was thought, asked of tools or left out.
     #[error("the language model answered without a word that can be said{}", Reason(reason))]
-    Empty { reason: Option<String> },
+    Empty {
+        /// The model's own `finish_reason`, where it is not the usual one.
+        reason: Option<String>,
+    },
+    /// The settings do not make a client.
     #[error("the client for the language model cannot be made: {problem}")]
-    Client { problem: String },
+    Client {
+        /// What is wrong with them.
+        problem: String,
+    },
 }
 
 /// What the provider says, after a colon.

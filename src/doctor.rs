@@ -23,35 +23,35 @@ use crate::speech::{SpeechError, Voice, tts};
 
 /// What the server would be started with.
 #[derive(Clone, Debug)]
-pub struct DoctorInput {
-    pub folders: Folders,
-    pub avatar: AvatarId,
-    pub listen: SocketAddr,
+pub(crate) struct DoctorInput {
+    pub(crate) folders: Folders,
+    pub(crate) avatar: AvatarId,
+    pub(crate) listen: SocketAddr,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Whether `serve` has all it needs.
-    pub healthy: bool,
+    pub(crate) healthy: bool,
     /// Of mouthpiece itself.
-    pub version: &'static str,
-    pub checks: Vec<Check>,
+    pub(crate) version: &'static str,
+    pub(crate) checks: Vec<Check>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Check {
-    pub name: &'static str,
-    pub status: Status,
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) status: Status,
     /// What was seen.
-    pub found: String,
+    pub(crate) found: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
+    pub(crate) fix: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub(crate) enum Status {
     Ok,
     /// Something is missing that this server does without.
     Note,
@@ -79,12 +79,12 @@ impl Report {
         Self { healthy, version: env!("CARGO_PKG_VERSION"), checks }
     }
 
-    pub fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.healthy
     }
 
     /// The report as a table for people.
-    pub fn write_to(&self, out: &mut impl Write) -> std::io::Result<()> {
+    pub(crate) fn write_to(&self, out: &mut impl Write) -> std::io::Result<()> {
         for check in &self.checks {
             let status = match check.status {
                 Status::Ok => "ok",
@@ -106,7 +106,7 @@ impl Report {
 }
 
 /// Checks everything. One fault never hides another, except behind what both need.
-pub fn run(input: &DoctorInput) -> Report {
+pub(crate) fn run(input: &DoctorInput) -> Report {
     let mut checks = Vec::new();
     media_checks(&input.folders.pipelines, &mut checks);
     checks.push(libtorch());

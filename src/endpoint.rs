@@ -6,7 +6,7 @@
 //! Runs on: whichever task asks; dropping the response closes the connection.
 
 mod address;
-pub mod words;
+pub(crate) mod words;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 use tokio::time::{sleep, timeout};
 
 use address::{Address, KeyHeader};
-pub use address::{check_socket_url, check_url, shown};
+pub(crate) use address::{check_socket_url, check_url, shown};
 
 /// Attempts to connect. Nothing else is tried again: a request that was received may have been paid for.
 const CONNECT_ATTEMPTS: u32 = 3;
@@ -42,7 +42,7 @@ impl Key {
 
 impl Key {
     /// As a header carries it.
-    pub fn bearer(&self) -> String {
+    pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
     }
 }
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Key {
 
 /// One path of an endpoint.
 #[derive(Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     client: Client,
     address: Address,
     /// It was not at its first address and is at the other one.
@@ -69,22 +69,48 @@ pub struct Endpoint {
 /// Why there is no answer. Holds neither the key nor where the endpoint is: it is told to viewers.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
+    /// No connection came about.
     #[error("cannot be reached: {problem}")]
-    Unreachable { problem: String },
+    Unreachable {
+        /// The innermost reason.
+        problem: String,
+    },
     /// HTTP 429.
     #[error("is asked more than it allows ({status}): {words}")]
-    TooMany { status: String, words: String, retry_after_s: Option<u64> },
+    TooMany {
+        /// `429 Too Many Requests`.
+        status: String,
+        /// The provider's own, short and without keys; may be empty.
+        words: String,
+        /// From the header `Retry-After`, where that holds seconds.
+        retry_after_s: Option<u64>,
+    },
     /// Answered with another status than 200.
     #[error("answers {status}: {words}")]
-    Refused { status: String, words: String },
+    Refused {
+        /// Such as `401 Unauthorized`.
+        status: String,
+        /// The provider's own, short and without keys; may be empty.
+        words: String,
+    },
+    /// The answer ended too early, or is too long.
     #[error("breaks off: {problem}")]
-    BrokeOff { problem: String },
+    BrokeOff {
+        /// How.
+        problem: String,
+    },
 }
 
 impl Endpoint {
     /// `url` is such as `http://127.0.0.1:8080/v1`; `path` goes behind it unless it is there already. Where no path is
     /// given, it is looked for below `/v1`, then at the root.
-    pub fn new(what: &'static str, url: &str, path: &str, key: Option<Key>, connect: Duration) -> Result<Self, String> {
+    pub(crate) fn new(
+        what: &'static str,
+        url: &str,
+        path: &str,
+        key: Option<Key>,
+        connect: Duration,
+    ) -> Result<Self, String> {
         let mut client = Client::builder()
             .user_agent(concat!("mouthpiece/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(connect)
@@ -100,7 +126,7 @@ impl Endpoint {
     }
 
     /// Sends a JSON body. Whatever the status, that is the answer.
-    pub async fn post(&self, accept: &str, body: Vec<u8>) -> Result<Response, EndpointError> {
+    pub(crate) async fn post(&self, accept: &str, body: Vec<u8>) -> Result<Response, EndpointError> {
         self.send(|request| {
             Ok(request.header(CONTENT_TYPE, "application/json").header(ACCEPT, accept).body(body.clone()))
         })
@@ -108,7 +134,7 @@ impl Endpoint {
     }
 
     /// Sends a form with text fields and one file, as `multipart/form-data` (RFC 7578).
-    pub async fn post_file(
+    pub(crate) async fn post_file(
         &self,
         fields: &[(&'static str, &str)],
         (name, kind): (&'static str, &'static str),
@@ -126,7 +152,7 @@ impl Endpoint {
     }
 
     /// All of a good answer's body, or why it is none.
-    pub async fn read(&self, mut response: Response, most: usize) -> Result<Vec<u8>, EndpointError> {
+    pub(crate) async fn read(&self, mut response: Response, most: usize) -> Result<Vec<u8>, EndpointError> {
         if !response.status().is_success() {
             return Err(self.refused(response).await);
         }
@@ -212,7 +238,7 @@ impl Endpoint {
     }
 
     /// The provider's own words, as far as they come soon and are not long.
-    pub async fn refused(&self, mut response: Response) -> EndpointError {
+    pub(crate) async fn refused(&self, mut response: Response) -> EndpointError {
         let code = response.status();
         let retry_after_s =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -237,7 +263,7 @@ impl Endpoint {
 }
 
 /// The innermost reason; the outer ones only say that a request failed, and where.
-pub fn cause(error: &reqwest::Error) -> String {
+pub(crate) fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;

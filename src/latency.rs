@@ -8,7 +8,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// In the order in which a turn of speech reaches them.
+/// A stage of a turn, in the order in which a turn of speech reaches them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// What the user said is known as text; only for speech.
@@ -29,7 +29,7 @@ impl Stage {
     const COUNT: usize = 6;
 
     /// As in `/metrics`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Transcript => "transcript",
             Self::FirstToken => "first_token",
@@ -54,12 +54,16 @@ struct Times {
 /// Milliseconds since a turn began; what it skipped, or has not reached, is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Stages {
+    /// What the user said was known as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcript: Option<u64>,
+    /// The reply began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_token: Option<u64>,
+    /// The voice began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_audio: Option<u64>,
+    /// The first lip-synced frame was handed to the encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_frame: Option<u64>,
 }
@@ -71,27 +75,29 @@ impl TurnTimes {
     }
 
     /// The turn is at a stage. Only the first time counts, there and in `/metrics`.
-    pub fn reach(&self, stage: Stage, at: Instant) {
+    pub(crate) fn reach(&self, stage: Stage, at: Instant) {
         self.reach_after(stage, at.saturating_duration_since(self.0.began));
     }
 
-    pub fn reach_after(&self, stage: Stage, after: Duration) {
+    /// The same, so long after the turn began.
+    pub(crate) fn reach_after(&self, stage: Stage, after: Duration) {
         if self.0.reached[stage as usize].set(after).is_ok() {
             crate::metrics::turn_reached(stage.as_str(), after);
         }
     }
 
     /// How long after its beginning the turn was at a stage.
-    pub fn of(&self, stage: Stage) -> Option<Duration> {
+    pub(crate) fn of(&self, stage: Stage) -> Option<Duration> {
         self.0.reached[stage as usize].get().copied()
     }
 
-    pub fn elapsed(&self) -> Duration {
+    /// How long ago the turn began.
+    pub(crate) fn elapsed(&self) -> Duration {
         self.0.began.elapsed()
     }
 
     /// What viewers are told.
-    pub fn stages(&self) -> Stages {
+    pub(crate) fn stages(&self) -> Stages {
         let ms = |stage| self.of(stage).map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         Stages {
             transcript: ms(Stage::Transcript),

@@ -52,14 +52,14 @@ pub(crate) use viewer::Viewer;
 /// What a browser decodes and we encode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Codec {
+pub(crate) enum Codec {
     H264,
     Vp8,
 }
 
 impl Codec {
     /// As SDP and RTP caps spell it.
-    pub const fn encoding_name(self) -> &'static str {
+    pub(crate) const fn encoding_name(self) -> &'static str {
         match self {
             Self::H264 => "H264",
             Self::Vp8 => "VP8",
@@ -67,7 +67,7 @@ impl Codec {
     }
 
     /// A label in the metrics.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::H264 => "h264",
             Self::Vp8 => "vp8",
@@ -75,7 +75,7 @@ impl Codec {
     }
 
     /// The description of a viewer of this codec.
-    pub const fn viewer_file(self) -> &'static str {
+    pub(crate) const fn viewer_file(self) -> &'static str {
         match self {
             Self::H264 => "viewer-h264.launch",
             Self::Vp8 => "viewer-vp8.launch",
@@ -85,33 +85,75 @@ impl Codec {
 
 /// What the owner of a broadcast is told; sent with `try_send` from GStreamer's threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MediaEvent {
+pub(crate) enum MediaEvent {
     /// A publish pipeline stopped. Its viewers are told and closed; the next offer starts another one.
     PublisherFailed { codec: Codec, element: String, message: String },
     /// The first frame of an utterance left the encoder, bound for the viewers.
     FirstPacket { utterance: UtteranceId, at: Instant },
 }
 
+/// Why media does not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum MediaError {
+    /// GStreamer cannot be loaded.
     #[error("GStreamer does not start: {0}; install the packages scripts/setup.sh lists")]
     Init(#[source] gst::glib::Error),
+    /// A pipeline description cannot be used.
     #[error(transparent)]
     Description(#[from] DescriptionError),
+    /// There is no description for an encoder of this name.
     #[error("encoder {name:?} is not known; there are {}", known.join(", "))]
-    UnknownEncoder { name: String, known: Vec<String> },
+    UnknownEncoder {
+        /// As it was typed.
+        name: String,
+        /// What may be typed.
+        known: Vec<String>,
+    },
+    /// The encoder that was chosen does not encode here.
     #[error("encoder {name:?} cannot be used: {reason}")]
-    Encoder { name: String, reason: String },
+    Encoder {
+        /// The element.
+        name: String,
+        /// What its trial said.
+        reason: String,
+    },
+    /// None of those that were tried encodes here.
     #[error("no encoder can be used: {}", refusals.join("; "))]
-    NoEncoder { refusals: Vec<String> },
+    NoEncoder {
+        /// One for each that was tried.
+        refusals: Vec<String>,
+    },
+    /// A pipeline does not reach its playing state.
     #[error("pipeline {file} does not start: {reason}")]
-    Start { file: String, reason: String },
+    Start {
+        /// The description, or the element where there is none.
+        file: String,
+        /// GStreamer's own words.
+        reason: String,
+    },
+    /// It takes no further encode.
     #[error("the session ends: it takes no further encode")]
     SessionEnds,
+    /// A file cannot be created, filled or finished.
     #[error("cannot write {path}: {reason}")]
-    Write { path: String, reason: String },
+    Write {
+        /// The file.
+        path: String,
+        /// The system's or GStreamer's own words.
+        reason: String,
+    },
+    /// A frame is of another size than the pipeline was built for, in pixels.
     #[error("frames are {got_width}x{got_height}, the pipeline was built for {width}x{height}")]
-    FrameSize { got_width: u32, got_height: u32, width: u32, height: u32 },
+    FrameSize {
+        /// Of the frame.
+        got_width: u32,
+        /// Of the frame.
+        got_height: u32,
+        /// Of the pipeline.
+        width: u32,
+        /// Of the pipeline.
+        height: u32,
+    },
 }
 
 /// Loads GStreamer. Call once before anything else here; a second call does nothing.
@@ -122,7 +164,7 @@ pub fn init() -> Result<(), MediaError> {
 /// Makes the process's DTLS certificate, so that the first viewer does not wait for it.
 ///
 /// It is an RSA key: half a second to a second. Blocks; call from `spawn_blocking` or before listening.
-pub fn warm_up() -> Result<(), MediaError> {
+pub(crate) fn warm_up() -> Result<(), MediaError> {
     let element = gst::ElementFactory::make("dtlsdec").build().map_err(|_| MediaError::Start {
         file: "dtlsdec".to_owned(),
         reason: "element dtlsdec is missing: install gstreamer1.0-plugins-bad".to_owned(),

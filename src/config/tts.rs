@@ -37,10 +37,10 @@ pub(super) struct Table {
 
 /// What was typed.
 pub(super) struct Typed {
-    pub url: Option<String>,
-    pub model: Option<String>,
-    pub voice: Option<String>,
-    pub key: Option<String>,
+    pub(crate) url: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) voice: Option<String>,
+    pub(crate) key: Option<String>,
 }
 
 impl Table {

@@ -25,10 +25,13 @@ use answer::Answer;
 pub struct Settings {
     /// Such as `http://127.0.0.1:8080/v1`.
     pub url: String,
+    /// As the endpoint calls it.
     pub model: String,
+    /// Sent with each request; local endpoints need none.
     pub key: Option<Key>,
     /// Of the conversation, without the system prompt.
     pub history_tokens: usize,
+    /// For the connection alone.
     pub connect: Duration,
     /// From the request to the first sign of an answer. Ollama loads a model in this time.
     pub first_token: Duration,
@@ -41,7 +44,7 @@ pub struct Settings {
 
 /// A client for one endpoint, shared by all sessions; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Llm(Arc<Model>);
+pub(super) struct Llm(Arc<Model>);
 
 #[derive(Debug)]
 struct Model {
@@ -50,19 +53,21 @@ struct Model {
 }
 
 impl Llm {
-    pub fn new(settings: Settings) -> Result<Self, DialogueError> {
+    /// Fails if the URL makes no endpoint.
+    pub(super) fn new(settings: Settings) -> Result<Self, DialogueError> {
         let Settings { url, key, connect, .. } = &settings;
         let endpoint = Endpoint::new("language model", url, "chat/completions", key.clone(), *connect)
             .map_err(|problem| DialogueError::Client { problem })?;
         Ok(Self(Arc::new(Model { endpoint, settings })))
     }
 
-    pub fn history_tokens(&self) -> usize {
+    /// How much of a conversation it is told.
+    pub(super) fn history_tokens(&self) -> usize {
         self.0.settings.history_tokens
     }
 
     /// The responder of an avatar.
-    pub fn speaking_as(&self, name: &str, persona: &Persona) -> impl Responder + use<> {
+    pub(super) fn speaking_as(&self, name: &str, persona: &Persona) -> impl Responder + use<> {
         Speaking { model: Arc::clone(&self.0), prompt: persona.prompt(name), temperature: persona.temperature }
     }
 }

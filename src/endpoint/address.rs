@@ -24,12 +24,12 @@ const SECRETS: [&str; 12] = [
 const AZURE: [&str; 5] = [".azure.com", ".azure.us", ".azure.cn", ".azure-api.net", ".azure-api.us"];
 
 /// Says what is wrong with an endpoint's address.
-pub fn check_url(url: &str) -> Result<(), &'static str> {
+pub(crate) fn check_url(url: &str) -> Result<(), &'static str> {
     check(url, &["http", "https"])
 }
 
 /// The same of a WebSocket's, which is not encrypted.
-pub fn check_socket_url(url: &str) -> Result<(), &'static str> {
+pub(crate) fn check_socket_url(url: &str) -> Result<(), &'static str> {
     check(url, &["ws"])
 }
 
@@ -52,7 +52,7 @@ fn check(url: &str, schemes: &[&str]) -> Result<(), &'static str> {
 }
 
 /// An address without its query, for logs.
-pub fn shown(url: &str) -> &str {
+pub(crate) fn shown(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 

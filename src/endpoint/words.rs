@@ -28,7 +28,7 @@ const FIELDS: [&str; 13] = [
 ];
 
 /// The message in the body of a refusal; nothing if it holds none that a person would read.
-pub fn of_refusal(body: &[u8], key: Option<&Key>) -> String {
+pub(crate) fn of_refusal(body: &[u8], key: Option<&Key>) -> String {
     let text = String::from_utf8_lossy(body);
     let found = match serde_json::from_str::<Value>(&text) {
         Ok(value) => message(&value, 0),
@@ -51,7 +51,7 @@ fn message(value: &Value, depth: usize) -> Option<String> {
 }
 
 /// On one line, bounded, without control characters and without anything that looks like a key.
-pub fn clean(text: &str, key: Option<&Key>) -> String {
+pub(crate) fn clean(text: &str, key: Option<&Key>) -> String {
     let text = match key {
         Some(Key(key)) if key.len() >= 4 => text.replace(key.as_str(), "***"),
         _ => text.to_owned(),

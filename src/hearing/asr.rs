@@ -21,31 +21,46 @@ const MOST_BYTES: usize = 256 * 1024;
 /// Where the recogniser is and how long it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Such as `http://127.0.0.1:8000/v1`.
     pub url: String,
+    /// As the endpoint calls it.
     pub model: String,
+    /// Sent with each request; local endpoints need none.
     pub key: Option<Key>,
     /// ISO 639-1; without one the recogniser finds out by itself.
     pub language: Option<String>,
+    /// For the connection alone.
     pub connect: Duration,
     /// From the request to the end of the answer.
     pub answer: Duration,
 }
 
-/// Holds neither the key nor where the recogniser is: it is told to viewers.
+/// Why speech was not understood. Holds neither the key nor where the recogniser is: it is told to viewers.
 #[derive(Debug, thiserror::Error)]
 pub enum AsrError {
+    /// It cannot be reached, refuses or breaks off.
     #[error("the speech recogniser {0}")]
     Service(#[from] EndpointError),
+    /// It took longer than the settings grant.
     #[error("the speech recogniser did not answer within {seconds} s")]
-    Late { seconds: f32 },
+    Late {
+        /// What was granted.
+        seconds: f32,
+    },
+    /// What came is not the JSON that was asked for.
     #[error("the speech recogniser's answer cannot be used: {problem}")]
-    Answer { problem: String },
+    Answer {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The sound could not be written as a WAV file.
     #[error("what was heard cannot be sent: {0}")]
     Wav(#[from] hound::Error),
 }
 
-/// Whatever makes text of speech: 16-bit mono at [`MICROPHONE_RATE`].
+/// Whatever makes text of speech.
 pub trait Transcribe: Send + Sync {
+    /// The text of 16-bit mono samples at 16 kHz, 30 s of them at most; empty if nothing was said.
     fn transcribe(&self, samples: Vec<i16>) -> BoxFuture<'_, Result<String, AsrError>>;
 }
 
@@ -67,6 +82,7 @@ fn or_nothing<'de, D: serde::Deserializer<'de>>(text: D) -> Result<String, D::Er
 }
 
 impl Recogniser {
+    /// Fails if the URL makes no endpoint.
     pub fn new(settings: Settings) -> Result<Self, String> {
         let Settings { url, key, connect, .. } = &settings;
         let endpoint = Endpoint::new("speech recogniser", url, "audio/transcriptions", key.clone(), *connect)?;

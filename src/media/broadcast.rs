@@ -91,7 +91,8 @@ impl Broadcast {
     }
 
     /// A handle that waits for the pipelines let go so far, for whoever must leave no thread behind.
-    pub fn teardown(&self) -> Teardown {
+    #[cfg(test)]
+    pub(super) fn teardown(&self) -> Teardown {
         self.shared.common.teardown.clone()
     }
 }

@@ -14,7 +14,7 @@ mod contract;
 mod report;
 
 pub(super) use contract::codec_of;
-pub use report::{CheckReport, CheckStatus, check, list};
+pub use report::{CheckStatus, check, list};
 
 /// The descriptions the program was built with; used when the pipelines directory does not exist.
 const EMBEDDED: &[(&str, &str)] = &[
@@ -45,6 +45,7 @@ pub mod names {
 /// Where `*.launch` files are read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipelineDir {
+    /// Files that somebody may have edited.
     Directory(PathBuf),
     /// The copies inside the program.
     Embedded,
@@ -57,7 +58,7 @@ impl PipelineDir {
     }
 
     /// File names of the descriptions in it, sorted.
-    pub fn files(&self) -> Result<Vec<String>, DescriptionError> {
+    pub(super) fn files(&self) -> Result<Vec<String>, DescriptionError> {
         let mut files: Vec<String> = match self {
             Self::Embedded => EMBEDDED.iter().map(|(file, _)| (*file).to_owned()).collect(),
             Self::Directory(directory) => {
@@ -79,7 +80,8 @@ impl PipelineDir {
         Ok(files)
     }
 
-    pub fn read(&self, file: &str) -> Result<Description, DescriptionError> {
+    /// One description by its file name, not parsed yet.
+    pub(super) fn read(&self, file: &str) -> Result<Description, DescriptionError> {
         match self {
             Self::Directory(directory) => Description::read(&directory.join(file)),
             Self::Embedded => {
@@ -128,25 +130,72 @@ pub struct Description {
     parts: Parts,
 }
 
+/// Why a description cannot be used. Lines count from 1.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DescriptionError {
+    /// It is not there, or may not be read.
     #[error("pipeline {file} cannot be read: {reason}")]
-    Unreadable { file: String, reason: String },
+    Unreadable {
+        /// The file, or the folder that cannot be listed.
+        file: String,
+        /// The system's own words.
+        reason: String,
+    },
+    /// Its name does not say what it is for.
     #[error("pipeline {file}: its name must begin with publish-, viewer- or render-, which says what it is for")]
-    UnknownKind { file: String },
+    UnknownKind {
+        /// The file.
+        file: String,
+    },
+    /// GStreamer cannot parse it.
     #[error("pipeline {file}{}: {reason}", at_line(*line))]
-    Syntax { file: String, line: Option<usize>, reason: String },
+    Syntax {
+        /// The file.
+        file: String,
+        /// Where, as far as GStreamer's message tells.
+        line: Option<usize>,
+        /// GStreamer's own words.
+        reason: String,
+    },
+    /// It uses an element that is not installed.
     #[error("pipeline {file}{}: no element {element:?}{}", at_line(*line), package_hint(element))]
-    MissingElement { file: String, line: Option<usize>, element: String },
+    MissingElement {
+        /// The file.
+        file: String,
+        /// Where it is first used.
+        line: Option<usize>,
+        /// The element that is not installed.
+        element: String,
+    },
+    /// It uses a placeholder that its kind does not have.
     #[error("pipeline {file}{}: placeholder {{{name}}} is unknown here; there are {known}", at_line(*line))]
-    UnknownPlaceholder { file: String, line: Option<usize>, name: String, known: String },
+    UnknownPlaceholder {
+        /// The file.
+        file: String,
+        /// Where it stands.
+        line: Option<usize>,
+        /// Without its braces.
+        name: String,
+        /// Those that there are, with braces.
+        known: String,
+    },
+    /// It breaks the contract of `pipelines/README.md`.
     #[error("pipeline {file}, {element}: {problem}; {fix}")]
-    Contract { file: String, element: String, problem: String, fix: String },
+    Contract {
+        /// The file.
+        file: String,
+        /// The element that is not as it has to be.
+        element: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to write instead.
+        fix: String,
+    },
 }
 
 impl DescriptionError {
     /// Whether it says no more than that this machine lacks a piece of hardware.
-    pub fn is_missing_hardware(&self) -> bool {
+    pub(crate) fn is_missing_hardware(&self) -> bool {
         matches!(self, Self::MissingElement { element, .. } if needs_hardware(element))
     }
 }

@@ -45,6 +45,7 @@ pub struct FileWriter {
 }
 
 impl FileWriter {
+    /// Begins a file at `path`, which is replaced, of pairs of this size; `directory` has the description.
     pub fn create(path: &Path, format: VideoFormat, directory: &PipelineDir) -> Result<Self, MediaError> {
         let path = path.display().to_string();
         let failed = |reason: String| MediaError::Write { path: path.clone(), reason };

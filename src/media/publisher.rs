@@ -31,10 +31,12 @@ use crate::timeline::{FPS, MediaTime};
 /// A key frame is many times a delta frame, and all viewers pay for one that a single viewer asks for.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Size of the frames of a session.
+/// Size of the frames of a session, in pixels, both even.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VideoFormat {
+    /// Of every frame.
     pub width: u32,
+    /// Of every frame.
     pub height: u32,
 }
 
@@ -59,6 +61,7 @@ pub struct Publisher {
     pub(super) teardown: Teardown,
     /// Why the pipeline stopped by itself, once it has.
     pub(super) failure: watch::Receiver<Option<String>>,
+    #[cfg(test)]
     counters: Arc<Counters>,
     /// Only to be dropped: it ends the pipeline. Declared after the producers, so that they let go of the appsinks first.
     _pipeline: OwnedPipeline,
@@ -75,8 +78,9 @@ struct Counters {
 }
 
 /// Totals since the publisher started.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct PublisherCounters {
+pub(super) struct PublisherCounters {
     /// Pairs handed to the encoder.
     pub pushed: u64,
     /// Pairs, or frames of pairs, that the encoder was too slow for or that had the wrong size.
@@ -129,6 +133,7 @@ impl Publisher {
             time: time.clone(),
             teardown,
             failure,
+            #[cfg(test)]
             counters: Arc::clone(&counters),
             _pipeline: pipeline,
         });
@@ -142,11 +147,13 @@ impl Publisher {
         self.failure.borrow().is_some()
     }
 
-    pub fn viewer_count(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn viewer_count(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    pub fn counters(&self) -> PublisherCounters {
+    #[cfg(test)]
+    pub(super) fn counters(&self) -> PublisherCounters {
         let counters = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PublisherCounters {

@@ -124,7 +124,8 @@ impl Viewer {
     }
 
     /// Reads the RTCP reports; `None` once the peer is gone.
-    pub async fn stats(&self) -> Option<ViewerStats> {
+    #[cfg(test)]
+    pub(super) async fn stats(&self) -> Option<ViewerStats> {
         self.connection.stats().await
     }
 

@@ -19,6 +19,7 @@ use crate::session::{Command, ErrorCode, IceCandidate, Notice, PeerEvent, Refusa
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OfferNumber(u64);
 
+/// What happens to a client.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A text frame, whatever it holds.
@@ -59,6 +60,7 @@ pub enum Input<'a> {
     Disconnected,
 }
 
+/// Why nothing more can be read from a socket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unreadable {
     TooLong { bytes: usize },
@@ -74,6 +76,7 @@ pub enum Turn {
     Audio,
 }
 
+/// What is to be done about it, in order.
 #[derive(Debug, PartialEq)]
 pub enum Output {
     Send(ServerMessage),

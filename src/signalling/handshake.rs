@@ -15,13 +15,15 @@ use crate::session::{ErrorCode, Refusal};
 /// What `/ws?session=NAME&avatar=ID` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JoinRequest {
+    /// Another than the server's own.
     pub avatar: Option<AvatarId>,
+    /// A shared session, opened by whoever comes first; 1 to 64 of `A-Z a-z 0-9 _ -`.
     pub name: Option<String>,
 }
 
 impl JoinRequest {
     /// Of the two names as they were given.
-    pub fn new(avatar: Option<&str>, name: Option<&str>) -> Result<Self, Refusal> {
+    pub(super) fn new(avatar: Option<&str>, name: Option<&str>) -> Result<Self, Refusal> {
         let mut request = Self::default();
         if let Some(name) = name {
             request.name = Some(session_name(name)?);
@@ -33,7 +35,7 @@ impl JoinRequest {
     }
 
     /// Reads the query of the URL. Neither name needs escaping, so anything escaped is a wrong name.
-    pub fn from_query(query: &str) -> Result<Self, Refusal> {
+    pub(super) fn from_query(query: &str) -> Result<Self, Refusal> {
         let mut request = Self::default();
         for (field, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match field {
@@ -69,7 +71,7 @@ fn is_session_name(name: &str) -> bool {
 
 /// Why a request does not become a WebSocket.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HandshakeError {
+pub(super) enum HandshakeError {
     #[error("this is a WebSocket: open it with ws://, for instance `new WebSocket(\"ws://HOST/ws\")` in a page")]
     NotAnUpgrade,
     #[error("Sec-WebSocket-Version is not 13, the only one there is (RFC 6455)")]
@@ -84,7 +86,8 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    pub fn status(&self) -> StatusCode {
+    /// The status that the request is answered with.
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::NotAnUpgrade | Self::UnknownVersion => StatusCode::UPGRADE_REQUIRED,
             Self::BadKey => StatusCode::BAD_REQUEST,
@@ -94,7 +97,7 @@ impl HandshakeError {
 }
 
 /// Checks the headers of a request for `/ws` and returns what `Sec-WebSocket-Accept` has to be.
-pub fn accept(headers: &HeaderMap, allowed_origins: &[String]) -> Result<String, HandshakeError> {
+pub(super) fn accept(headers: &HeaderMap, allowed_origins: &[String]) -> Result<String, HandshakeError> {
     if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
         return Err(HandshakeError::NotAnUpgrade);
     }

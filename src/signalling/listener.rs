@@ -44,10 +44,16 @@ use crate::session::{ErrorCode, Sessions};
 /// Whether the server can take viewers, for `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
+    /// It takes viewers, as far as it is not full.
     Ready,
-    NotReady { reason: String },
+    /// It starts or ends.
+    NotReady {
+        /// One line, told to whoever asks.
+        reason: String,
+    },
 }
 
+/// Who may come in, how many, and what they are told of the server.
 #[derive(Clone)]
 pub struct ListenerOptions {
     /// Origins besides the server's own whose pages may connect, such as `https://example.org`; `*` stands for all.
@@ -61,6 +67,7 @@ pub struct ListenerOptions {
     pub connections: ConnectionLimits,
     /// Whether one address is held to half of the connections and to rates.
     pub limits_addresses: bool,
+    /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
     /// Renders the metrics as Prometheus text.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -68,10 +75,15 @@ pub struct ListenerOptions {
     pub shutdown_grace: Duration,
 }
 
+/// Why the server stops listening by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum SignallingError {
+    /// The listening socket itself is wrong.
     #[error("the listening socket accepts no connections any more: {source}")]
-    Accept { source: io::Error },
+    Accept {
+        /// As the system says it.
+        source: io::Error,
+    },
 }
 
 /// Rests between attempts when accepting fails, out of descriptors mostly.

@@ -44,7 +44,7 @@ const DRAINED_BYTES: usize = 32 * 1024 * 1024;
 
 /// What a socket has to say.
 #[derive(Debug)]
-pub enum SocketEvent {
+pub(super) enum SocketEvent {
     Text(Utf8Bytes),
     Binary(Bytes),
     /// Nothing more can be read; it can still be written.
@@ -66,7 +66,8 @@ pub fn config() -> WebSocketConfig {
         .max_message_size(Some(MAX_FRAME_BYTES))
 }
 
-pub struct Socket<S> {
+/// A WebSocket with its outgoing queue.
+pub(super) struct Socket<S> {
     stream: WebSocketStream<S>,
     outgoing: VecDeque<Message>,
     /// Something is written but not flushed.
@@ -79,7 +80,7 @@ pub struct Socket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    pub fn new(stream: WebSocketStream<S>) -> Self {
+    pub(super) fn new(stream: WebSocketStream<S>) -> Self {
         let now = Instant::now();
         Self {
             stream,
@@ -93,12 +94,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Whether more may be sent; one input leads to a few messages at most, so the queue stays bounded.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.outgoing.len() < OUTGOING
     }
 
     /// Queues a text frame; `next` and `close` write it.
-    pub fn send(&mut self, text: String) {
+    pub(super) fn send(&mut self, text: String) {
         self.push(Message::text(text));
     }
 
@@ -114,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Writes what is queued and waits for something to read. May be dropped at any point without loss.
-    pub async fn next(&mut self) -> SocketEvent {
+    pub(super) async fn next(&mut self) -> SocketEvent {
         loop {
             let stalled_at = if self.is_writing() { Some(self.taken_at + WRITE_TIMEOUT) } else { None };
             let idle_at = self.heard_at + IDLE_TIMEOUT;
@@ -183,7 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Writes what is queued and a close frame, and gives the client a moment to read both.
-    pub async fn close(mut self, status: u16, reason: &'static str) {
+    pub(super) async fn close(mut self, status: u16, reason: &'static str) {
         let frame = CloseFrame { code: CloseCode::from(status), reason: Utf8Bytes::from_static(reason) };
         self.push(Message::Close(Some(frame)));
         let closing = async {
