@@ -1,7 +1,7 @@
 //! MP4 files as what they are: boxes in boxes.
 //!
 //! In here: finding the index of a file and a box in it, reading and setting its numbers. Not in here: what is read or set,
-//! which is `media::film`'s and `speech::sound`'s. Lengths are never believed: a box reaches no further than what it is in.
+//! which is `media::mp4_repair`'s and `speech::sound`'s. Lengths are never believed: a box reaches no further than what it is in.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;

@@ -34,19 +34,28 @@ const DEFAULT_SPEAKING_SHARE: f64 = 0.2;
 /// The project's folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Folders {
+    /// `models`: lip-sync models, voices, and the avatars.
     pub(crate) models: PathBuf,
+    /// `models/avatars`: a folder for each.
     pub(crate) avatars: PathBuf,
+    /// `pipelines`: descriptions; those in the program are used where it is not there.
     pub(crate) pipelines: PathBuf,
 }
 
 /// Settings of `mouthpiece serve`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ServeConfig {
+    /// Where everything lies.
     pub(crate) folders: Folders,
+    /// Whom a session shows unless its client names another.
     pub(crate) avatar: AvatarId,
+    /// Of the one port.
     pub(crate) listen: SocketAddr,
+    /// Where mouths are drawn.
     pub(crate) device: DeviceChoices,
+    /// What encodes the picture.
     pub(crate) encoder: EncoderChoice,
+    /// How peers reach each other.
     pub(crate) ice: Ice,
     /// Origins other than the server's own whose pages may open the WebSocket.
     pub(crate) allowed_origins: Vec<String>,
@@ -58,6 +67,7 @@ pub(crate) struct ServeConfig {
     pub(crate) limit_addresses: bool,
     /// Threads that the process may have, where that is less than the machine says.
     pub(crate) max_threads: Option<usize>,
+    /// Sessions at a time; above 0.
     pub(crate) max_sessions: usize,
     /// Watched sessions are admitted while `speaking_share` of them needs no more than this share of what the device
     /// draws; above 0, at most 1.
@@ -112,6 +122,7 @@ struct File {
     asr: asr::Table,
 }
 
+/// Why the server is not started: a setting by its name, and what would be right. Never shows a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("settings file {path}: {problem}")]

@@ -24,23 +24,31 @@ use crate::speech::{SpeechError, Voice, tts};
 /// What the server would be started with.
 #[derive(Clone, Debug)]
 pub(crate) struct DoctorInput {
+    /// Where everything lies.
     pub(crate) folders: Folders,
+    /// The avatar that is looked at.
     pub(crate) avatar: AvatarId,
+    /// The port that is tried.
     pub(crate) listen: SocketAddr,
 }
 
+/// What was found, in the order in which it was looked at. As JSON with `doctor --json`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Report {
     /// Whether `serve` has all it needs.
     pub(crate) healthy: bool,
     /// Of mouthpiece itself.
     pub(crate) version: &'static str,
+    /// One for each thing that was looked at.
     pub(crate) checks: Vec<Check>,
 }
 
+/// One thing that `serve` needs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Check {
+    /// One word.
     pub(crate) name: &'static str,
+    /// How bad it is.
     pub(crate) status: Status,
     /// What was seen.
     pub(crate) found: String,
@@ -49,6 +57,7 @@ pub(crate) struct Check {
     pub(crate) fix: Option<String>,
 }
 
+/// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
