@@ -44,7 +44,7 @@ pub struct Message {
     pub content: String,
 }
 
-/// Pieces of a reply as they are made. Nothing happens until it is polled; dropping it ends the work behind it, a
+/// A reply as it is written, delta by delta. Nothing happens until it is polled; dropping it ends the work behind it, a
 /// connection included, at once.
 pub type Reply = Pin<Box<dyn Stream<Item = Result<String, DialogueError>> + Send>>;
 

@@ -93,7 +93,7 @@ impl Responder for Speaking {
                 Step::Ask(model, body) => Box::new(model.ask(body).await?),
                 Step::Read(answer) => answer,
             };
-            Ok(answer.next().await?.map(|piece| (piece, Step::Read(answer))))
+            Ok(answer.next().await?.map(|delta| (delta, Step::Read(answer))))
         }))
     }
 }

@@ -1,7 +1,7 @@
 //! Takes out of a streamed reply what nobody should hear: what a model thinks, what it asks of tools, the marks around all
 //! of it, and what it writes after the end of its turn.
 //!
-//! In here: a pure, incremental filter. Marks may be split over pieces anywhere; no more than one is kept. Not in here:
+//! In here: a pure, incremental filter. Marks may be split over deltas anywhere; no more than one is kept. Not in here:
 //! what marks look like (`marks`), and thoughts that come in a field of their own (`llm::chunk`).
 //! Sources: OpenAI's "harmony response format"; chat templates and parsers of vLLM, SGLang and llama.cpp.
 
@@ -87,9 +87,9 @@ impl Thoughtless {
         trial.is_lone
     }
 
-    /// Takes the next piece and gives what of the text is certain to be meant for others.
-    pub(super) fn push(&mut self, piece: &str) -> String {
-        let text = std::mem::take(&mut self.held) + piece;
+    /// Takes the next delta and gives what of the text is certain to be meant for others.
+    pub(super) fn push(&mut self, delta: &str) -> String {
+        let text = std::mem::take(&mut self.held) + delta;
         self.run(&text, false)
     }
 
@@ -300,14 +300,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn said_of(begins_thinking: bool, pieces: &[&str]) -> String {
+    fn said_of(begins_thinking: bool, deltas: &[&str]) -> String {
         let mut filter = Thoughtless::new(begins_thinking);
-        let said: String = pieces.iter().map(|piece| filter.push(piece)).collect();
+        let said: String = deltas.iter().map(|delta| filter.push(delta)).collect();
         said + &filter.finish()
     }
 
-    fn said(pieces: &[&str]) -> String {
-        said_of(false, pieces)
+    fn said(deltas: &[&str]) -> String {
+        said_of(false, deltas)
     }
 
     /// Whole, cut in two anywhere, and letter by letter.
