@@ -14,9 +14,13 @@ pub const OFFER_BYTES: usize = 64 * 1024;
 /// A trickled ICE candidate, as RTCIceCandidateInit of the W3C's WebRTC API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IceCandidate {
+    /// The line itself, `candidate:...`, of at most [`CANDIDATE_BYTES`].
     pub candidate: String,
+    /// Of the media that it is for.
     pub sdp_mid: Option<String>,
+    /// Of the media that it is for, by its place in the SDP, from 0.
     pub sdp_m_line_index: Option<u32>,
+    /// Of the ICE session that it is for.
     pub username_fragment: Option<String>,
 }
 
@@ -25,31 +29,39 @@ pub struct IceCandidate {
 pub enum PeerEvent {
     /// A candidate of ours for the browser; `None` after the last one.
     Candidate(Option<IceCandidate>),
+    /// Media can flow.
     Connected,
     /// ICE or DTLS failed or the peer went away; the viewer is to be dropped.
     Closed {
+        /// What happened, for the log.
         reason: String,
     },
 }
 
 /// One WebRTC peer as a connection sees it. Dropping it closes the peer and frees what it held.
 pub trait Peer: Send {
+    /// For logs and for telling viewers apart.
     fn id(&self) -> ViewerId;
     /// Our answer, holding the host candidates already.
     fn answer(&self) -> &str;
     /// The answer to another offer of the same RTCPeerConnection, or why there is none; the peer goes on in either case.
     /// `None` if the offer is of another connection: then another peer has to answer.
     fn renegotiate(&self, offer: &str) -> Option<Result<String, Refusal>>;
+    /// A candidate of the browser's. One that cannot be used is left out.
     fn add_candidate(&self, candidate: &IceCandidate);
     /// The button to talk went down or up; nothing to a peer whose microphone nobody hears.
     fn push_to_talk(&self, is_pressed: bool);
 }
 
+/// A STUN or TURN server, as RTCIceServer of the W3C's WebRTC API.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct IceServer {
+    /// `stun:`, `turn:` or `turns:`, all of the one server.
     pub urls: Vec<String>,
+    /// TURN only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub username: Option<String>,
+    /// TURN only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub credential: Option<String>,
 }

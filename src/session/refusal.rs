@@ -7,12 +7,14 @@ use std::time::Duration;
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{message}")]
 pub struct Refusal {
+    /// For programs.
     pub code: ErrorCode,
-    /// What is wrong, by the name of the field, and what would be right.
+    /// For people: what is wrong, by the name of the field, and what would be right.
     pub message: String,
 }
 
 impl Refusal {
+    /// For this reason, in these words.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
@@ -22,37 +24,65 @@ impl Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
+    /// A message is not a JSON object.
     BadJson,
+    /// A message of a `type` that there is not.
     UnknownType,
+    /// A message, or a request, whose fields are not as they must be.
     BadMessage,
+    /// A message, or a request, of more bytes than are read.
     MessageTooLong,
+    /// A client sends faster than it may.
     TooManyMessages,
+    /// An offer that asks for neither picture nor sound.
     OfferWithoutMedia,
+    /// An offer with neither picture nor sound that the client would receive.
     OfferNotReceivable,
+    /// An offer with no codec that the server can send.
     NoCommonCodec,
+    /// An offer that is not SDP, or not whole.
     BadSdp,
+    /// A candidate that is not one.
     BadCandidate,
+    /// More candidates than a peer may have.
     TooManyCandidates,
+    /// An offer that is right, and yet came to no answer.
     NegotiationFailed,
+    /// The WebRTC peer, or the session, is broken or cannot be had.
     PeerFailed,
+    /// A text without a word that can be spoken.
     NothingToSay,
+    /// A text of more characters than are spoken in one turn.
     TextTooLong,
+    /// More waits already than may.
     Busy,
+    /// Audio, or its end, without a beginning.
     AudioNotStarted,
+    /// Audio that is not as announced, or breaks off.
     BadAudio,
+    /// There is no avatar of this name.
     UnknownAvatar,
     /// It exists, and cannot be loaded just now.
     AvatarUnavailable,
+    /// A name that no session can have.
     BadSessionName,
+    /// A session of this name is open already.
     SessionExists,
+    /// The voice failed.
     SpeechFailed,
     /// Something of a text was left out, because no voice can say it.
     NoVoice,
+    /// The language model failed.
     LlmFailed,
+    /// The language model is asked more than it allows.
     LlmRateLimited,
+    /// The speech recogniser failed.
     AsrFailed,
+    /// The mouth could not be drawn.
     LipSyncFailed,
+    /// The server has no room for more.
     ServerFull,
+    /// The server, or the session, is closing.
     ShuttingDown,
 }
 
