@@ -1,17 +1,44 @@
 //! What is said in a session: turns in order, each a reply spoken sentence by sentence, and interruption.
 //!
-//! In here: taking turns, the list of them and how each ends (`active`), the task that speaks them (`speaker`), notices to
-//! viewers, the latency chain of each utterance, and what the history keeps of it: what was heard.
+//! What one turn speaks is an *utterance*, and the unit of it is a *sentence*: one id ([`crate::ids::SentenceId`]), given
+//! where the speaker takes the next one that can be spoken, goes with it to `animation`, `playout`, and back to its caption. What
+//! a model writes at a time is a *delta*, what a voice makes at a time a *chunk*.
+//!
+//! # Who does what
+//!
+//! | where | runs on | what it does | ends |
+//! |---|---|---|---|
+//! | [`Conversation`] | whoever submits | takes commands, never waits | with the session's last client |
+//! | `speaker`, with `reply_reader` | tokio task 1 | takes one turn after the other, has it answered, voiced and animated | when no more turns come |
+//! | `playout_observer`, with `captions` | tokio task 2 | makes notices and ends of turns of playout's events | with the session's place in playout |
+//! | `turns` | whoever asks; a lock | the queue of turns, what is known of each, and how each ends | |
+//! | `client_audio` | the client's task and task 1; a lock | the audio that a client sends as its own turn | with the client |
+//!
+//! | on its way | through | bound, and what happens beyond |
+//! |---|---|---|
+//! | a command to task 1 | `turns`, a list and a signal | 8 turns, then refused as busy |
+//! | a client's audio to task 1 | `client_audio`, a ring and a signal | 90 s, then refused as busy |
+//! | a sentence's text from `reply_reader` to `speaker`, both task 1 | mpsc | 64 sentences, then the model waits |
+//! | a sentence's sound from a voice to task 1 | [`PcmStream`](crate::speech::PcmStream) | the voice waits |
+//! | frames and sound to playout | mpsc of [`playout::Command`] | 16 frames ahead of the screen, then task 1 waits |
+//! | what was heard to task 2 | mpsc of [`playout::Event`] | then told later; ends are never left out |
+//! | notices to each client | [`NoticeBroadcast`] | a client that is too slow is told how many it missed |
+//!
+//! Who ends a turn? `turns`, in one place: told by task 2 when playout was given anything of it, by task 1 if not, by
+//! an interruption if it waited. Where is a caption's time made? In `captions` (RTP) and `word_timing` (the words).
+//!
 //! Not in here: what is answered (`dialogue`), sockets (`signalling`), pictures (`lipsync`, `playout`), GStreamer (`media`).
-//! Runs on: two tokio tasks a session, owned by the tracker that was passed in.
+//! Both tasks are owned by the tracker that was passed in.
 
-mod active;
 mod captions;
-mod own_voice;
-mod reader;
+mod client_audio;
+mod playout_observer;
+mod reply_reader;
 mod sentences;
+mod shared_history;
 mod speaker;
-mod watch;
+mod turns;
+mod word_timing;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,30 +51,40 @@ use tracing::Instrument;
 use crate::animation::Animator;
 use crate::dialogue::Responder;
 use crate::dialogue::history::History;
-use crate::ids::UtteranceId;
 use crate::latency::TurnTimes;
 use crate::playout::{self, Volume};
-use crate::session::{Command, ErrorCode, Notice, Notices, Refusal, check_text_length};
+use crate::session::{Command, ErrorCode, NoticeBroadcast, Refusal, check_text_length};
 use crate::speech::sentence::speakable;
 use crate::speech::{Tts, Voice};
 use crate::timeline::FrameIndex;
 
-use active::{Active, Place};
-pub use own_voice::OwnVoice;
-use sentences::Heard;
+use captions::Captions;
+pub use client_audio::ClientAudio;
+use playout_observer::PlayoutObserver;
+use shared_history::SharedHistory;
 use speaker::Speaker;
-use watch::PlayoutWatch;
+pub use turns::Turns;
+use turns::{QueueMode, TurnSource};
 
 /// What one session needs to speak.
-pub struct Parts {
+pub struct ConversationParts {
+    /// Takes sound to playout.
     pub animator: Animator,
+    /// Makes sound of sentences.
     pub tts: Arc<dyn Tts>,
+    /// How they are to be spoken.
     pub voice: Voice,
+    /// Answers what the user says.
     pub responder: Arc<dyn Responder>,
+    /// What was said before; nothing in a new session.
     pub history: History,
-    pub notices: Notices,
+    /// To the session's clients.
+    pub notices: NoticeBroadcast,
+    /// Of the place in playout that the animator speaks to.
     pub playout_events: mpsc::Receiver<playout::Event>,
+    /// Of the sound of a pair, at 48 kHz.
     pub audio_clock: RtpClock,
+    /// Of the picture of a pair, at 90 kHz.
     pub video_clock: RtpClock,
 }
 
@@ -55,73 +92,29 @@ pub struct Parts {
 /// is sent.
 pub type RtpClock = Arc<dyn Fn(FrameIndex) -> Option<u32> + Send + Sync>;
 
-/// Tells viewers what is being heard.
-#[derive(Clone)]
-struct Captions {
-    active: Active,
-    audio_clock: RtpClock,
-}
-
-impl Captions {
-    fn tell(&self, utterance: UtteranceId, heard: Heard) {
-        let Heard { number, began, words } = heard;
-        let rtp_timestamp = (self.audio_clock)(began);
-        self.active.tell(utterance, &Notice::Caption { utterance, sentence: number, rtp_timestamp, words });
-    }
-}
-
-/// A session's ear: takes commands, never waits.
+/// What is said in one session: takes commands, never waits.
 pub struct Conversation {
-    active: Active,
+    turns: Turns,
     volume: Arc<Volume>,
-}
-
-/// What both sides said, shared by the session's tasks; locked for a moment, never across an await.
-#[derive(Clone)]
-struct Said(Arc<std::sync::Mutex<History>>);
-
-impl Said {
-    fn with<T>(&self, work: impl FnOnce(&mut History) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-}
-
-/// How far each utterance's turn is, for whoever measures latency further down.
-#[derive(Clone)]
-pub struct Turns(Active);
-
-impl Turns {
-    /// `None` once the utterance has ended.
-    pub fn times(&self, utterance: UtteranceId) -> Option<TurnTimes> {
-        self.0.times(utterance)
-    }
-}
-
-struct Turn {
-    utterance: UtteranceId,
-    /// The client's own name for the turn.
-    id: Option<String>,
-    say: Say,
-    cancelled: CancellationToken,
-    times: TurnTimes,
-}
-
-enum Say {
-    /// The responder's reply to this.
-    ReplyTo(String),
-    Exactly(String),
-    /// What a client says itself.
-    Sound(own_voice::Stream),
 }
 
 impl Conversation {
     /// Starts the session's tasks on `tracker`; they end when `shutdown` is cancelled or the conversation dropped.
-    pub fn start(parts: Parts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Self {
-        let Parts { animator, tts, voice, responder, history, notices, playout_events, audio_clock, video_clock } =
-            parts;
-        let said = Said(Arc::new(std::sync::Mutex::new(history)));
-        let active = Active::new(&voice.language, said.clone(), notices.clone());
-        let captions = Captions { active: active.clone(), audio_clock };
+    pub fn start(parts: ConversationParts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Self {
+        let ConversationParts {
+            animator,
+            tts,
+            voice,
+            responder,
+            history,
+            notices,
+            playout_events,
+            audio_clock,
+            video_clock,
+        } = parts;
+        let history = SharedHistory::new(history);
+        let turns = Turns::new(&voice.language, history.clone(), notices.clone());
+        let captions = Captions { turns: turns.clone(), audio_clock };
         let volume = animator.volume();
         let speaker = Speaker {
             animator,
@@ -129,58 +122,58 @@ impl Conversation {
             voice,
             responder,
             notices,
-            active: active.clone(),
-            said,
+            turns: turns.clone(),
+            history,
             captions: captions.clone(),
         };
-        let (token, turns) = (shutdown.clone(), active.clone());
+        let (token, ending) = (shutdown.clone(), turns.clone());
         let speaking = async move {
             let _ = token.run_until_cancelled(speaker.run()).await;
             // What is being heard ends when playout lets go of the session.
-            turns.close();
+            ending.close();
         };
         tracker.spawn(speaking.in_current_span());
-        let watch = PlayoutWatch { active: active.clone(), captions, video_clock };
-        tracker.spawn(watch.run(playout_events).in_current_span());
-        Self { active, volume }
+        let observer = PlayoutObserver { turns: turns.clone(), captions, video_clock };
+        tracker.spawn(observer.run(playout_events).in_current_span());
+        Self { turns, volume }
     }
 
-    /// Takes a command; an error says why it is not done. `voice` is that of the client it comes from.
-    pub fn submit(&self, command: Command, voice: &OwnVoice) -> Result<(), Refusal> {
+    /// Takes a command; an error says why it is not done. `audio` is that of the client it comes from.
+    pub fn submit(&self, command: Command, audio: &ClientAudio) -> Result<(), Refusal> {
         match command {
-            Command::Text { content, id } => self.reply_to(content, id, TurnTimes::since(Instant::now())),
-            Command::Speak { content, id } => {
-                checked(&content)?;
-                self.queue(id, Say::Exactly(content))
+            Command::Text { text, id } => self.reply_to(text, id, TurnTimes::since(Instant::now())),
+            Command::Speak { text, id } => {
+                check_text(&text)?;
+                self.append(id, TurnSource::Text(text))
             }
             Command::Interrupt => {
                 self.interrupt();
                 Ok(())
             }
             Command::Shown { utterance, after } => {
-                self.active.shown(utterance, after);
+                self.turns.shown(utterance, after);
                 Ok(())
             }
             Command::AudioStart { sample_rate, id } => {
-                voice.start(sample_rate, |stream| self.queue(id, Say::Sound(stream)))
+                audio.start(sample_rate, |stream| self.append(id, TurnSource::Audio(stream)))
             }
-            Command::Audio(samples) => voice.sound(&samples),
-            Command::AudioEnd => voice.end(),
+            Command::Audio(samples) => audio.push(&samples),
+            Command::AudioEnd => audio.end(),
         }
     }
 
     /// Takes a user's turn. One of speech has its transcript in `times`, which began at the end of the speech.
-    pub fn reply_to(&self, content: String, id: Option<String>, times: TurnTimes) -> Result<(), Refusal> {
-        checked(&content)?;
+    pub fn reply_to(&self, text: String, id: Option<String>, times: TurnTimes) -> Result<(), Refusal> {
+        check_text(&text)?;
         self.volume.raise();
         // Who says something new does not want to hear the rest.
-        self.active.add(id, Say::ReplyTo(content), times, Place::Instead).map(drop)
+        self.turns.add(id, TurnSource::Reply(text), times, QueueMode::Interrupt).map(drop)
     }
 
     /// Stops what is being said and forgets what is queued.
     pub fn interrupt(&self) {
         self.volume.raise();
-        self.active.interrupt();
+        self.turns.interrupt();
     }
 
     /// Somebody may be about to take the turn: the avatar speaks lower for a while, until [`Self::go_on`] or
@@ -194,26 +187,27 @@ impl Conversation {
         self.volume.raise();
     }
 
+    /// How far each of the session's turns is.
     pub fn turns(&self) -> Turns {
-        Turns(self.active.clone())
+        self.turns.clone()
     }
 
-    fn queue(&self, id: Option<String>, say: Say) -> Result<(), Refusal> {
-        self.active.add(id, say, TurnTimes::since(Instant::now()), Place::Behind).map(drop)
+    fn append(&self, id: Option<String>, source: TurnSource) -> Result<(), Refusal> {
+        self.turns.add(id, source, TurnTimes::since(Instant::now()), QueueMode::Append).map(drop)
     }
 }
 
 impl Drop for Conversation {
     /// Nobody can say anything more, or hear what is being said.
     fn drop(&mut self) {
-        self.active.close();
+        self.turns.close();
     }
 }
 
 /// A text that is too long or holds nothing to say is refused.
-fn checked(content: &str) -> Result<(), Refusal> {
-    check_text_length(content)?;
-    if speakable(content).is_none() {
+fn check_text(text: &str) -> Result<(), Refusal> {
+    check_text_length(text)?;
+    if speakable(text).is_none() {
         return Err(Refusal::new(ErrorCode::NothingToSay, "the text holds nothing that can be spoken: send words"));
     }
     Ok(())

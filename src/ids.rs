@@ -1,4 +1,4 @@
-//! Identifiers that travel with work: avatar, session, viewer, utterance.
+//! Identifiers that travel with work: avatar, session, viewer, utterance, sentence.
 //!
 //! In here: newtypes, their text form on the wire and in logs, and what makes an avatar id acceptable.
 //! Not in here: looking anything up by them.
@@ -97,7 +97,7 @@ counted_id!(
     "v"
 );
 counted_id!(
-    /// One thing the avatar says from start to end; what an interruption cancels.
+    /// What the avatar speaks in one turn, from its first sentence to its last; what an interruption cancels.
     UtteranceId,
     "u"
 );
@@ -117,11 +117,23 @@ impl FromStr for UtteranceId {
     }
 }
 
-counted_id!(
-    /// A run of speech frames without a gap (a sentence): the unit that playout schedules.
-    SegmentId,
-    "g"
-);
+/// One sentence of an utterance: the unit that is voiced, drawn, scheduled and captioned.
+///
+/// A client's own audio is one sentence too, of an utterance of its own and without words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SentenceId {
+    /// What it is part of.
+    pub utterance: UtteranceId,
+    /// From 0, over the sentences of the utterance that are given to a voice; those that turn out to be without a sound count.
+    pub number: usize,
+}
+
+impl UtteranceId {
+    /// The sentence of this number, from 0.
+    pub const fn sentence(self, number: usize) -> SentenceId {
+        SentenceId { utterance: self, number }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -147,7 +159,7 @@ mod tests {
     fn an_utterance_is_known_by_the_id_it_was_told_under() {
         let utterance = UtteranceId::next();
         assert_eq!(utterance.to_string().parse(), Ok(utterance));
-        for bad in ["", "u-", "7", "u-+7", "u-07", "g-7", "u-7 ", "u--7", "u-99999999999999999999"] {
+        for bad in ["", "u-", "7", "u-+7", "u-07", "v-7", "u-7 ", "u--7", "u-99999999999999999999"] {
             assert_eq!(bad.parse::<UtteranceId>(), Err(InvalidUtteranceId), "{bad:?}");
         }
     }
@@ -155,5 +167,12 @@ mod tests {
     #[test]
     fn ids_are_never_handed_out_twice() {
         assert_ne!(UtteranceId::next(), UtteranceId::next());
+    }
+
+    #[test]
+    fn sentences_are_in_the_order_in_which_they_are_spoken() {
+        let (first, second) = (UtteranceId::next(), UtteranceId::next());
+        let spoken = [first.sentence(0), first.sentence(1), second.sentence(0), second.sentence(1)];
+        assert!(spoken.is_sorted_by(|before, after| before < after));
     }
 }

@@ -49,11 +49,11 @@
 //!   and rests there if the mouth is late ([`playout::schedule`]).
 //! - **Late is counted, not shown as drift.** A mouth that misses its tick is replaced by the last picture while the
 //!   sound goes on.
-//! - **Every piece of speech carries its utterance.** An interruption cancels a token; whatever holds it drops out at
+//! - **Every sentence carries its utterance.** An interruption cancels a token; whatever holds it drops out at
 //!   its next step, and playout is idle at the next tick. The connection to a language model is closed by dropping the
 //!   reply, and the history is cut to what playout says was heard before the next turn begins.
 //! - **Every turn that is taken ends in one message** that carries its id, told where it is taken off the session's list
-//!   (`conversation::active`), however it ends.
+//!   (`conversation::turns`), however it ends.
 //! - **Every turn carries its times** ([`latency`]), from its text, or the end of the user's speech, to the picture that a
 //!   viewer says it was shown.
 //! - **Silence is the avatar's own frame**, the very buffer that idle shows.

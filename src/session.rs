@@ -6,8 +6,8 @@
 
 mod command;
 mod notice;
+mod notice_broadcast;
 mod notice_queue;
-mod notices;
 mod peer;
 mod refusal;
 mod text;
@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 
 pub use command::{Command, TEXT_CHARACTERS};
 pub use notice::{CaptionWord, Notice};
-pub use notice_queue::{NoticeReceiver, NoticeSender, Told, notices};
-pub use notices::Notices;
+pub use notice_broadcast::NoticeBroadcast;
+pub use notice_queue::{NoticeReceiver, NoticeSender, Told, notice_queue};
 pub use peer::{CANDIDATE_BYTES, IceCandidate, IceServer, OFFER_BYTES, Peer, PeerEvent};
 pub use refusal::{ErrorCode, Refusal};
 pub use text::{TextTooLong, check_text_length};
@@ -27,7 +27,9 @@ use crate::ids::{AvatarId, SessionId};
 
 /// What a connection may ask of the session it belongs to. Implemented by the server, faked in tests.
 pub trait Session: Send + Sync {
+    /// For logs and for telling sessions apart.
     fn id(&self) -> SessionId;
+    /// Who speaks in it.
     fn avatar(&self) -> AvatarInfo;
     /// STUN and TURN servers for the page's RTCPeerConnection, as its `iceServers` member.
     fn ice_servers(&self) -> Vec<IceServer>;
@@ -39,7 +41,7 @@ pub trait Session: Send + Sync {
         offer: String,
         events: mpsc::Sender<PeerEvent>,
     ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>>;
-    /// Queues a turn. Fails at once if the queue is full or there is nothing to say.
+    /// Does what a client asks: it never waits. Refused if the queue of turns is full or there is nothing to say.
     fn submit(&self, command: Command) -> Result<(), Refusal>;
 }
 
@@ -57,12 +59,17 @@ pub trait Sessions: Send + Sync {
     fn full(&self) -> Option<String>;
 }
 
+/// What a client is told of the avatar that it will see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvatarInfo {
+    /// What it is asked for by.
     pub id: AvatarId,
     /// What people call it.
     pub name: String,
+    /// Of its picture, in pixels.
     pub width: u32,
+    /// Of its picture, in pixels.
     pub height: u32,
+    /// Frames a second.
     pub fps: u32,
 }

@@ -1,20 +1,20 @@
-//! The second half of a segment's way: mouths come back from the engine and are pasted, in order, and sent to playout.
+//! The second half of a sentence's way: mouths come back from the engine in order, are pasted, and go to playout.
 //!
-//! Not in here: what is drawn and when (`animator`). Runs on: the session's tokio task.
+//! Not in here: what is drawn and when (`planner`). Runs on: the session's tokio task that speaks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{AnimationError, InFlight};
+use super::{AnimationError, BatchInFlight};
 use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::lipsync::devices::Desk;
 use crate::lipsync::{LipSyncError, Mouth};
 use crate::playout::Command;
 
-/// Second half: mouths come back in order, are pasted and sent on.
+/// Finishes the batches of one sentence.
 pub(super) struct Finisher<'a> {
     pub desk: &'a Desk,
     pub composer: Composer,
@@ -22,14 +22,17 @@ pub(super) struct Finisher<'a> {
     pub commands: mpsc::Sender<Command>,
 }
 
+/// What became of a sentence's mouths.
 #[derive(Default)]
 pub(super) struct Finished {
+    /// From sending the first batch to its first picture.
     pub first_mouth: Option<Duration>,
+    /// Why the avatar's own frames are shown instead of mouths.
     pub error: Option<LipSyncError>,
 }
 
 impl Finisher<'_> {
-    pub async fn run(self, mut batches: mpsc::Receiver<InFlight>) -> Result<Finished, AnimationError> {
+    pub async fn run(self, mut batches: mpsc::Receiver<BatchInFlight>) -> Result<Finished, AnimationError> {
         let mut finished = Finished::default();
         let mut last: Option<Arc<Mouth>> = None;
         while let Some(batch) = batches.recv().await {
@@ -62,7 +65,7 @@ impl Finisher<'_> {
                     None => Arc::clone(&self.avatar.frame(pose).picture),
                 };
                 finished.first_mouth.get_or_insert_with(|| batch.sent.elapsed());
-                let command = Command::Mouth { segment: batch.segment, index: batch.first + at, picture, fresh };
+                let command = Command::Mouth { sentence: batch.sentence, index: batch.first + at, picture, fresh };
                 self.commands.send(command).await.map_err(|_| AnimationError::Ended("playout"))?;
             }
         }

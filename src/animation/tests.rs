@@ -5,11 +5,13 @@ use std::sync::Mutex;
 use super::*;
 use crate::avatar::fixture;
 use crate::compose::ComposeThread;
-use crate::lipsync::LipSync;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread};
+use crate::lipsync::{LipSync, MouthRun};
 use crate::picture::{MouthFrame, blend};
 use crate::playout::PlayoutClock;
+use crate::speech::PcmChunk;
+use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME};
 
 /// Draws a grey that says which frame it is; fails at the batch of speech that holds the frame `fails_at`.
 struct Greys {
@@ -51,11 +53,11 @@ impl LipSync for Greys {
 struct Spoken {
     outcome: Result<Outcome, AnimationError>,
     announced: usize,
-    segments_ended: usize,
+    sentences_ended: usize,
     given: Vec<Arc<[f32]>>,
     mouths: Vec<(u64, Arc<crate::picture::I420Frame>)>,
     start_pose: u64,
-    /// Of the next segment, unless idle is further.
+    /// Of the next sentence, unless idle is further.
     next_pose: u64,
     avatar: Arc<Avatar>,
 }
@@ -66,7 +68,7 @@ async fn speak(frames: usize, fails_at: Option<usize>) -> Spoken {
     perform(vec![Ok(PcmChunk::new(tone, LIPSYNC_RATE))], fails_at, true).await
 }
 
-async fn perform(pieces: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<usize>, watched: bool) -> Spoken {
+async fn perform(chunks: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<usize>, watched: bool) -> Spoken {
     let given = Arc::default();
     let greys = Greys { fails_at, given: Arc::clone(&given) };
     let build = move || Ok(Box::new(greys) as Box<dyn LipSync>);
@@ -78,10 +80,10 @@ async fn perform(pieces: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
         let (mut announced, mut mouths, mut start, mut ended) = (0, Vec::new(), 0, 0);
         while let Some(command) = queue.recv().await {
             match command {
-                Command::Begin { start_pose, .. } => start = start_pose,
+                Command::BeginSentence { start_pose, .. } => start = start_pose,
                 Command::Frame { .. } => announced += 1,
                 Command::Mouth { index, picture, .. } => mouths.push((index, picture)),
-                Command::EndSegment { .. } => ended += 1,
+                Command::EndSentence { .. } => ended += 1,
                 Command::EndUtterance { .. } => {}
             }
         }
@@ -96,21 +98,22 @@ async fn perform(pieces: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
     let desk = devices.desk();
     drop(devices);
     let mut animator = Animator::new(desk, composer, Arc::clone(&avatar), handle, playout, audience);
-    let (sound, speech) = mpsc::channel(pieces.len());
-    for piece in pieces {
-        sound.send(piece).await.unwrap();
+    let (sound, speech) = mpsc::channel(chunks.len());
+    for chunk in chunks {
+        sound.send(chunk).await.unwrap();
     }
     drop(sound);
     given.lock().unwrap().clear();
     let times = TurnTimes::since(std::time::Instant::now());
-    let outcome = animator.speak(UtteranceId::next(), speech, &CancellationToken::new(), &times, |_| ()).await;
+    let sentence = UtteranceId::next().sentence(0);
+    let outcome = animator.speak(sentence, speech, &CancellationToken::new(), &times, |_| ()).await;
     let (counted, next_pose) = (animator.announced(), animator.end_pose);
     drop(animator);
-    let (announced, mouths, start_pose, segments_ended) = collecting.await.unwrap();
+    let (announced, mouths, start_pose, sentences_ended) = collecting.await.unwrap();
     assert_eq!(counted, announced as u64);
     tokio::task::spawn_blocking(|| assert!(engine_thread.join() && compose_thread.join())).await.unwrap();
     let given = std::mem::take(&mut *given.lock().unwrap());
-    Spoken { outcome, announced, segments_ended, given, mouths, start_pose, next_pose, avatar }
+    Spoken { outcome, announced, sentences_ended, given, mouths, start_pose, next_pose, avatar }
 }
 
 impl Spoken {
@@ -154,14 +157,14 @@ async fn a_session_that_nobody_watches_speaks_without_drawing() {
 }
 
 #[tokio::test]
-async fn what_a_voice_said_before_it_failed_is_spoken_and_its_segment_ends() {
+async fn what_a_voice_said_before_it_failed_is_spoken_and_its_sentence_ends() {
     let tone = vec![0.3; 12 * LIPSYNC_SAMPLES_PER_FRAME];
     let fault = SpeechError::Service("lost its breath".to_owned());
     let spoken = perform(vec![Ok(PcmChunk::new(tone, LIPSYNC_RATE)), Err(fault)], None, true).await;
     assert!(matches!(spoken.outcome, Err(AnimationError::Speech(_))));
     assert_eq!((spoken.announced, spoken.mouths.len()), (12, 12));
     assert_eq!(spoken.next_pose, spoken.start_pose + 12, "what comes next does not make the head jump");
-    assert_eq!(spoken.segments_ended, 1, "playout would wait for more of it, and so would every turn behind it");
+    assert_eq!(spoken.sentences_ended, 1, "playout would wait for more of it, and so would every turn behind it");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `mouthpiece render`: the same engine, driver and schedule as `serve`, without the clock, into a file.
+//! `mouthpiece render`: the same engine, animator and schedule as `serve`, without the clock, into a file.
 //!
 //! The playout thread is not used: its schedule is ticked as soon as the next frame is ready, so nothing is ever
 //! late and every mouth is in the film.
@@ -33,7 +33,7 @@ use crate::timeline::FrameIndex;
 const TAIL_FRAMES: u64 = 8;
 /// Between two words on how far a slow film is.
 const TELL_EVERY: Duration = Duration::from_secs(10);
-/// Commands from the driver to the film at a time; the driver waits beyond.
+/// Commands from the animator to the film at a time; the animator waits beyond.
 const COMMANDS: usize = 64;
 
 pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCode> {
@@ -60,7 +60,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let loading = started.elapsed();
     let speaking = Instant::now();
     let (commands, queue) = mpsc::channel(COMMANDS);
-    // Nobody keeps the pose clock: segments follow one another from pose 0 on, so speech begins with the film.
+    // Nobody keeps the pose clock: sentences follow one another from pose 0 on, so speech begins with the film.
     let playout =
         SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
     let schedule = Schedule::new(Arc::clone(&loaded.avatar));
@@ -70,9 +70,9 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let audience = Audience::default();
     // The film is what watches.
     let _seat = audience.enter();
-    let mut driver = Animator::new(desk, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
-    let spoken = speak(&mut driver, clips).await;
-    drop(driver);
+    let mut animator = Animator::new(desk, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
+    let spoken = speak(&mut animator, clips).await;
+    drop(animator);
     let shown = filming.await?;
     workers.stop().await?;
     voices.stop().await;
@@ -134,27 +134,27 @@ fn clips(arguments: &Render, voice: &crate::speech::Voice, voices: &tts::Voices)
 }
 
 /// Frames spoken.
-async fn speak(driver: &mut Animator, clips: Clips) -> anyhow::Result<u64> {
+async fn speak(animator: &mut Animator, clips: Clips) -> anyhow::Result<u64> {
     let (utterance, never) = (UtteranceId::next(), CancellationToken::new());
     let times = TurnTimes::since(std::time::Instant::now());
     let mut frames = 0;
     match clips {
         Clips::Sentences { tts, voice, sentences } => {
-            for sentence in sentences {
-                let speech = tts.speak(&sentence, &voice)?;
-                frames += checked(driver.speak(utterance, speech, &never, &times, |_| ()).await?)?;
+            for (number, text) in sentences.iter().enumerate() {
+                let (sentence, speech) = (utterance.sentence(number), tts.speak(text, &voice)?);
+                frames += checked(animator.speak(sentence, speech, &never, &times, |_| ()).await?)?;
             }
         }
         Clips::Sound(reader, path) => {
             let (stream, feeding) = feed(reader, path);
-            let spoken = driver.speak(utterance, stream, &never, &times, |_| ()).await;
+            let spoken = animator.speak(utterance.sentence(0), stream, &never, &times, |_| ()).await;
             // It ends with its listener.
             let fed = feeding.await;
             frames += checked(spoken?)?;
             fed??;
         }
     }
-    driver.end_utterance(utterance, &never).await?;
+    animator.end_utterance(utterance, &never).await?;
     Ok(frames)
 }
 
@@ -186,7 +186,7 @@ fn feed(mut reader: sound::Reader, path: PathBuf) -> (PcmStream, JoinHandle<Resu
     (stream, task)
 }
 
-/// Takes the driver's commands and writes pairs as soon as they are whole. Blocks; runs on a blocking thread.
+/// Takes the animator's commands and writes pairs as soon as they are whole. Blocks; runs on a blocking thread.
 struct Film {
     schedule: Schedule,
     queue: mpsc::Receiver<Command>,

@@ -1,9 +1,10 @@
 //! Speaks one turn after the other: the reply is read and shown while its sentences are made into speech and spoken.
 //!
-//! Reading (`reader`) and speaking run beside each other: the text is shown as fast as it is written, and the voice follows.
-//! The first clause is spoken as soon as it is whole, then sentence by sentence, the next one made meanwhile.
+//! Reading (`reply_reader`) and speaking run beside each other: the text is shown as fast as it is written, and the voice
+//! follows. The first clause is spoken as soon as it is whole, then sentence by sentence, the next one made meanwhile.
 //!
 //! A turn of which playout was given anything ends when playout says so, any other one here.
+//! Runs on: one tokio task of the session.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +14,16 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::active::{Active, Failure};
-use super::own_voice::Stream;
-use super::reader::Reader;
-use super::{Captions, Said, Say, Turn};
+use super::captions::Captions;
+use super::client_audio::ClientAudioStream;
+use super::reply_reader::ReplyReader;
+use super::shared_history::SharedHistory;
+use super::turns::{Failure, Turn, TurnSource, Turns};
 use crate::animation::{AnimationError, Animator};
 use crate::dialogue::{Reply, Responder};
-use crate::ids::UtteranceId;
+use crate::ids::{SentenceId, UtteranceId};
 use crate::latency::{Stage, TurnTimes};
-use crate::session::{ErrorCode, Notice, Notices};
+use crate::session::{ErrorCode, Notice, NoticeBroadcast};
 use crate::speech::code_blocks::CodeBlocks;
 use crate::speech::sentence::SentenceSplitter;
 use crate::speech::spoken::spoken;
@@ -33,28 +35,48 @@ const SENTENCES: usize = 64;
 /// and a turn is not lost then.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
+/// Speaks the turns of one session.
 pub(super) struct Speaker {
     pub animator: Animator,
     pub tts: Arc<dyn Tts>,
     pub voice: Voice,
     pub responder: Arc<dyn Responder>,
-    pub notices: Notices,
-    pub active: Active,
-    pub said: Said,
+    pub notices: NoticeBroadcast,
+    pub turns: Turns,
+    pub history: SharedHistory,
     pub captions: Captions,
 }
 
-struct Progress {
+/// The turn that is being spoken.
+struct CurrentTurn {
     utterance: UtteranceId,
     id: Option<String>,
     times: TurnTimes,
     cancelled: CancellationToken,
-    /// Viewers were told that mouths are missing.
-    warned: bool,
+    /// Clients were told that mouths are missing.
+    missing_mouths_told: bool,
+}
+
+/// A sentence whose speech is on its way.
+struct VoicedSentence {
+    id: SentenceId,
+    /// As it is written, for captions; empty if a client speaks it.
+    text: String,
+    speech: PcmStream,
+}
+
+/// The sentences of one utterance as they are cut from its text; each is given its id and to the voice when it is asked for.
+struct Voicing {
+    texts: mpsc::Receiver<String>,
+    utterance: UtteranceId,
+    /// Of the next sentence.
+    number: usize,
+    tts: Arc<dyn Tts>,
+    voice: Voice,
 }
 
 /// Why a turn stops before its end.
-enum Stop {
+enum StopReason {
     Cancelled,
     /// What was given to playout is still spoken.
     Failed(Failure),
@@ -62,7 +84,7 @@ enum Stop {
     Broken(Failure),
 }
 
-impl From<AnimationError> for Stop {
+impl From<AnimationError> for StopReason {
     fn from(error: AnimationError) -> Self {
         let failure = |code| Failure { code, message: error.to_string() };
         match error {
@@ -73,7 +95,7 @@ impl From<AnimationError> for Stop {
     }
 }
 
-impl From<SpeechError> for Stop {
+impl From<SpeechError> for StopReason {
     fn from(error: SpeechError) -> Self {
         AnimationError::from(error).into()
     }
@@ -81,90 +103,91 @@ impl From<SpeechError> for Stop {
 
 impl Speaker {
     pub(super) async fn run(mut self) {
-        while let Some(turn) = self.active.next().await {
+        while let Some(turn) = self.turns.next().await {
             let span = tracing::info_span!("utterance", id = %turn.utterance);
-            self.turn(turn).instrument(span).await;
+            self.speak_turn(turn).instrument(span).await;
         }
     }
 
-    async fn turn(&mut self, turn: Turn) {
-        let Turn { utterance, id, say, cancelled, times } = turn;
-        let mut progress = Progress { utterance, id, times, cancelled, warned: false };
+    async fn speak_turn(&mut self, turn: Turn) {
+        let Turn { utterance, id, source, cancelled, times } = turn;
+        let mut turn = CurrentTurn { utterance, id, times, cancelled, missing_mouths_told: false };
         let before = self.animator.announced();
-        let stop = self.say(&mut progress, say).await.err().filter(|_| !progress.cancelled.is_cancelled());
+        let stop = self.speak(&mut turn, source).await.err().filter(|_| !turn.cancelled.is_cancelled());
         let frames = self.animator.announced() - before;
-        if let Some(Stop::Failed(failure) | Stop::Broken(failure)) = &stop {
+        if let Some(StopReason::Failed(failure) | StopReason::Broken(failure)) = &stop {
             tracing::warn!(error = failure.message, "an utterance failed");
-            self.active.fails(utterance, failure.clone());
-            self.active.will_have_said(utterance, frames);
+            self.turns.fail(utterance, failure.clone());
+            self.turns.remember_what_will_be_heard(utterance, frames);
         }
-        if let Some(Stop::Broken(_)) = stop {
-            progress.cancelled.cancel();
+        if let Some(StopReason::Broken(_)) = stop {
+            turn.cancelled.cancel();
         }
         if frames == 0 {
-            self.active.ended_unheard(utterance);
-        } else if self.animator.end_utterance(utterance, &progress.cancelled).await.is_err() {
+            self.turns.ended_unheard(utterance);
+        } else if self.animator.end_utterance(utterance, &turn.cancelled).await.is_err() {
             // All turns of the session end with playout's events.
             tracing::debug!("the session closes");
         }
     }
 
-    async fn say(&mut self, progress: &mut Progress, say: Say) -> Result<(), Stop> {
-        match say {
-            Say::Sound(stream) => self.own_voice(progress, stream).await,
-            Say::Exactly(text) => {
-                self.begin(progress, "").await?;
+    async fn speak(&mut self, turn: &mut CurrentTurn, source: TurnSource) -> Result<(), StopReason> {
+        match source {
+            TurnSource::Audio(stream) => self.speak_audio(turn, stream).await,
+            TurnSource::Text(text) => {
+                self.enter_history(turn, "").await?;
                 let whole: Reply = Box::pin(stream::iter([Ok(text)]));
-                self.text(progress, whole, SentenceSplitter::new(), None).await
+                self.speak_reply(turn, whole, SentenceSplitter::new(), None).await
             }
-            Say::ReplyTo(text) => {
-                self.begin(progress, &text).await?;
-                let reply = self.responder.reply(self.said.with(|history| history.messages()));
-                let times = progress.times.clone();
+            TurnSource::Reply(text) => {
+                self.enter_history(turn, &text).await?;
+                let reply = self.responder.reply(self.history.with(|history| history.messages()));
+                let times = turn.times.clone();
                 let reply = Box::pin(reply.inspect_ok(move |_| times.reach(Stage::FirstToken, Instant::now())));
-                self.text(progress, reply, SentenceSplitter::clause_first(), Some(CodeBlocks::default())).await
+                self.speak_reply(turn, reply, SentenceSplitter::clause_first(), Some(CodeBlocks::default())).await
             }
         }
     }
 
     /// Enters the turn into the history, once that says what was heard of the turns before. One that is cancelled by then
     /// is entered too: that the user said it is remembered.
-    async fn begin(&self, progress: &Progress, user: &str) -> Result<(), Stop> {
-        let ended = tokio::time::timeout(ENDS_WITHIN, self.active.interrupted_have_ended(progress.utterance));
-        let told = progress.cancelled.run_until_cancelled(ended).await;
+    async fn enter_history(&self, turn: &CurrentTurn, user: &str) -> Result<(), StopReason> {
+        let ended = tokio::time::timeout(ENDS_WITHIN, self.turns.interrupted_have_ended(turn.utterance));
+        let told = turn.cancelled.run_until_cancelled(ended).await;
         if matches!(told, Some(Err(_))) {
             tracing::warn!("playout has not told how much of an interrupted utterance was heard");
         }
-        self.said.with(|history| history.begin(progress.utterance, user));
-        if progress.cancelled.is_cancelled() { Err(Stop::Cancelled) } else { Ok(()) }
+        self.history.with(|history| history.begin(turn.utterance, user));
+        if turn.cancelled.is_cancelled() { Err(StopReason::Cancelled) } else { Ok(()) }
     }
 
-    /// Speaks what a client says itself.
-    async fn own_voice(&mut self, progress: &mut Progress, stream: Stream) -> Result<(), Stop> {
-        let (sender, sound) = mpsc::channel(1);
-        let (fed, spoken) = tokio::join!(stream.feed(sender), self.segment(progress, String::new(), sound));
+    /// Speaks a client's own audio: one sentence without words.
+    async fn speak_audio(&mut self, turn: &mut CurrentTurn, stream: ClientAudioStream) -> Result<(), StopReason> {
+        let (sender, speech) = mpsc::channel(1);
+        let sentence = VoicedSentence { id: turn.utterance.sentence(0), text: String::new(), speech };
+        let (fed, spoken) = tokio::join!(stream.feed(sender), self.speak_sentence(turn, sentence));
         spoken?;
-        fed.map_err(|silent| Stop::Failed(Failure { code: ErrorCode::BadAudio, message: silent.to_string() }))
+        fed.map_err(|silent| StopReason::Failed(Failure { code: ErrorCode::BadAudio, message: silent.to_string() }))
     }
 
-    /// Reads, shows and speaks a text.
-    async fn text(
+    /// Reads, shows and speaks a reply, or a text that is taken for one.
+    async fn speak_reply(
         &mut self,
-        progress: &mut Progress,
+        turn: &mut CurrentTurn,
         reply: Reply,
         splitter: SentenceSplitter,
         code_blocks: Option<CodeBlocks>,
-    ) -> Result<(), Stop> {
-        let (sentences, queue) = mpsc::channel(SENTENCES);
-        let utterance = progress.utterance;
-        let (active, id) = (self.active.clone(), progress.id.clone());
-        let reader = Reader { active, utterance, id, splitter, code_blocks, sentences };
-        let cancelled = progress.cancelled.clone();
+    ) -> Result<(), StopReason> {
+        let (sentences, texts) = mpsc::channel(SENTENCES);
+        let utterance = turn.utterance;
+        let (turns, id) = (self.turns.clone(), turn.id.clone());
+        let reader = ReplyReader { turns, utterance, id, splitter, code_blocks, sentences };
+        let cancelled = turn.cancelled.clone();
         // Returning drops the reply, and with it the connection that it comes from.
         let reading = async { Ok(cancelled.run_until_cancelled(reader.run(reply)).await) };
-        let (text, ()) = tokio::try_join!(reading, self.sentences(progress, queue))?;
-        let Some(text) = text else { return Err(Stop::Cancelled) };
-        self.said.with(|history| match progress.cancelled.is_cancelled() {
+        let (text, ()) = tokio::try_join!(reading, self.speak_sentences(turn, texts))?;
+        let Some(text) = text else { return Err(StopReason::Cancelled) };
+        self.history.with(|history| match turn.cancelled.is_cancelled() {
             // How much of it was heard, playout tells.
             true => {}
             false if text.is_empty() => history.forget(utterance),
@@ -174,28 +197,34 @@ impl Speaker {
     }
 
     /// Speaks sentences as they come; while one is spoken the next is being made.
-    async fn sentences(&mut self, progress: &mut Progress, mut queue: mpsc::Receiver<String>) -> Result<(), Stop> {
+    async fn speak_sentences(
+        &mut self,
+        turn: &mut CurrentTurn,
+        texts: mpsc::Receiver<String>,
+    ) -> Result<(), StopReason> {
         let (tts, voice) = (Arc::clone(&self.tts), self.voice.clone());
-        let mut next = made(&mut queue, &*tts, &voice).await;
-        while let Some(speech) = next {
-            let (sentence, speech) = speech?;
-            // Only the segment can fail here, so it is never dropped half way.
-            let making = async { Ok(made(&mut queue, &*tts, &voice).await) };
-            ((), next) = tokio::try_join!(self.segment(progress, sentence, speech), making)?;
+        let mut voicing = Voicing { texts, utterance: turn.utterance, number: 0, tts, voice };
+        let mut next = voicing.next().await;
+        while let Some(sentence) = next {
+            let sentence = sentence?;
+            // Only the speaking can fail here, so it is never dropped half way.
+            let making = async { Ok(voicing.next().await) };
+            ((), next) = tokio::try_join!(self.speak_sentence(turn, sentence), making)?;
         }
         Ok(())
     }
 
-    async fn segment(&mut self, progress: &mut Progress, sentence: String, speech: PcmStream) -> Result<(), Stop> {
-        let (active, utterance) = (self.active.clone(), progress.utterance);
-        active.sentence_begins(utterance, sentence);
-        let words = move |starts| active.sentence_has_words(utterance, starts);
-        let outcome = self.animator.speak(utterance, speech, &progress.cancelled, &progress.times, words).await?;
-        if let Some(heard) = self.active.sentence_has(utterance, outcome.frames) {
-            self.captions.tell(utterance, heard);
+    async fn speak_sentence(&mut self, turn: &mut CurrentTurn, sentence: VoicedSentence) -> Result<(), StopReason> {
+        let VoicedSentence { id, text, speech } = sentence;
+        let turns = self.turns.clone();
+        turns.begin_sentence(id, text);
+        let words = move |starts| turns.add_word_starts(id, starts);
+        let outcome = self.animator.speak(id, speech, &turn.cancelled, &turn.times, words).await?;
+        if let Some(timing) = self.turns.set_frames(id, outcome.frames) {
+            self.captions.tell(timing);
         }
         if let Some(error) = outcome.lip_sync_error
-            && !std::mem::replace(&mut progress.warned, true)
+            && !std::mem::replace(&mut turn.missing_mouths_told, true)
         {
             let message = format!("the voice goes on without lip-sync: {error}");
             self.notices.tell(&Notice::Error { code: ErrorCode::LipSyncFailed, message, fatal: false });
@@ -204,16 +233,17 @@ impl Speaker {
     }
 }
 
-/// The next sentence that can be spoken and its speech, which is on its way.
-async fn made(
-    queue: &mut mpsc::Receiver<String>,
-    tts: &dyn Tts,
-    voice: &Voice,
-) -> Option<Result<(String, PcmStream), SpeechError>> {
-    loop {
-        let sentence = queue.recv().await?;
-        if let Some(text) = spoken(&sentence, &voice.language) {
-            return Some(tts.speak(&text, voice).map(|speech| (sentence, speech)));
+impl Voicing {
+    /// The next sentence that can be spoken. The one place where a sentence of a text gets its id.
+    async fn next(&mut self) -> Option<Result<VoicedSentence, SpeechError>> {
+        loop {
+            let text = self.texts.recv().await?;
+            if let Some(normalised) = spoken(&text, &self.voice.language) {
+                let id = self.utterance.sentence(self.number);
+                self.number += 1;
+                let speech = self.tts.speak(&normalised, &self.voice);
+                return Some(speech.map(|speech| VoicedSentence { id, text, speech }));
+            }
         }
     }
 }

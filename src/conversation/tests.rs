@@ -14,13 +14,14 @@ use crate::audience::Audience;
 use crate::avatar::fixture;
 use crate::compose::{ComposeThread, Composer};
 use crate::dialogue::{DialogueError, Message, Reply};
+use crate::ids::UtteranceId;
 use crate::lipsync::devices::Devices;
 use crate::lipsync::engine::{Engine, EngineThread};
 use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
 use crate::picture::MouthFrame;
-use crate::playout::schedule::{Change, Schedule};
+use crate::playout::schedule::Schedule;
 use crate::playout::{Event, PlayoutClock, SessionPlayout};
-use crate::session::{NoticeReceiver, NoticeSender, notices};
+use crate::session::{Notice, NoticeReceiver, NoticeSender, notice_queue};
 use crate::speech::{PcmChunk, PcmStream, SpeechError};
 use crate::timeline::{FPS, FRAME_DURATION, LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME};
 
@@ -84,7 +85,7 @@ impl Responder for Model {
         let asked = conversation.last().map(|message| message.content.clone()).unwrap_or_default();
         let words = |text: &str| Ok(text.to_owned());
         let broke = || Err(DialogueError::BrokeOff { words: String::new() });
-        let pieces = match asked.split_whitespace().last().unwrap_or_default() {
+        let deltas = match asked.split_whitespace().last().unwrap_or_default() {
             "refuse" => vec![broke()],
             "cut" => vec![words("Fine words. And "), broke()],
             "empty" => vec![Err(DialogueError::Empty { reason: None })],
@@ -96,7 +97,7 @@ impl Responder for Model {
             "code" => vec![words("```\nlet x = 1;\n```")],
             _ => vec![words("Fine words, all"), words(" of them. Mute words. Fine"), words(" words.")],
         };
-        Box::pin(stream::iter(pieces))
+        Box::pin(stream::iter(deltas))
     }
 }
 
@@ -126,7 +127,7 @@ impl Stage {
 /// One session that nobody watches and one client listens to.
 struct Play {
     conversation: Conversation,
-    history: Said,
+    history: SharedHistory,
     told: NoticeReceiver,
     /// Frames of each utterance that left.
     heard: Heard,
@@ -162,13 +163,7 @@ async fn play(
         }
         let at = Instant::now();
         for change in schedule.take_changes() {
-            let event = match change {
-                Change::Started(utterance) => Event::Started { utterance, at },
-                Change::SentenceStarted(utterance) => Event::SentenceStarted { utterance, index },
-                Change::FirstMouth(utterance) => Event::FirstMouth { utterance, index, at },
-                Change::Ended { utterance, frames, interrupted } => Event::Ended { utterance, frames, interrupted, at },
-            };
-            events.send(event).await.unwrap();
+            events.send(Event::of(change, index, at)).await.unwrap();
         }
         if !goes_on {
             return;
@@ -189,31 +184,31 @@ impl Play {
             SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
         let (desk, composer) = (stage.devices.desk(), stage.composer.clone());
         let animator = Animator::new(desk, composer, avatar, AvatarHandle(0), playout, Audience::default());
-        let viewers = Notices::default();
-        let (sender, told) = notices(100_000);
-        viewers.add(sender.clone());
-        let parts = Parts {
+        let notices = NoticeBroadcast::default();
+        let (sender, told) = notice_queue(100_000);
+        notices.add(sender.clone());
+        let parts = ConversationParts {
             animator,
             tts: Arc::new(Actor::default()),
             voice: Voice::plain("en-us"),
             responder: Arc::new(Model),
             history: History::new(10_000),
-            notices: viewers,
+            notices,
             playout_events,
             audio_clock: Arc::new(|_| None),
             video_clock: Arc::new(|_| None),
         };
         let conversation = Conversation::start(parts, &tracker, &shutdown);
-        let history = conversation.active.said();
+        let history = conversation.turns.history();
         Self { conversation, history, told, heard, _notices: sender, tracker, shutdown, removed }
     }
 
-    fn says(&self, content: &str, id: &str) {
-        self.submit(Command::Text { content: content.into(), id: Some(id.into()) }).unwrap();
+    fn says(&self, text: &str, id: &str) {
+        self.submit(Command::Text { text: text.into(), id: Some(id.into()) }).unwrap();
     }
 
     fn submit(&self, command: Command) -> Result<(), Refusal> {
-        self.conversation.submit(command, &OwnVoice::default())
+        self.conversation.submit(command, &ClientAudio::default())
     }
 
     async fn until(&mut self, fits: impl Fn(&Notice) -> bool) -> Notice {
@@ -270,10 +265,10 @@ fn utterance_of(notice: &Notice) -> Option<UtteranceId> {
     match notice {
         Notice::Text { utterance, .. }
         | Notice::SpeechStarted { utterance, .. }
-        | Notice::Caption { utterance, .. }
         | Notice::Latency { utterance, .. }
         | Notice::SpeechEnded { utterance, .. }
         | Notice::Failed { utterance, .. } => Some(*utterance),
+        Notice::Caption { sentence, .. } => Some(sentence.utterance),
         Notice::Transcript { .. } | Notice::Error { .. } | Notice::Missed { .. } => None,
     }
 }
@@ -302,7 +297,7 @@ fn what_was_heard_of_a_voice_that_fails_is_told_and_remembered() {
         assert!(text_spoken.starts_with("Fine words. Broken") && !text_spoken.contains("voice"), "{text_spoken}");
         assert_eq!(play.remembered(), ["breaks", &text_spoken]);
         // And the session speaks on.
-        play.submit(Command::Speak { content: "Fine words.".into(), id: Some("two".into()) }).unwrap();
+        play.submit(Command::Speak { text: "Fine words.".into(), id: Some("two".into()) }).unwrap();
         let Notice::SpeechEnded { interrupted: false, spoken_ms, .. } = play.end_of("two").await else { panic!() };
         assert_eq!(spoken_ms, SENTENCE as u64 * 1000 / u64::from(FPS));
         play
@@ -337,14 +332,14 @@ fn a_fault_is_told_even_if_what_was_left_to_say_is_interrupted() {
 fn a_new_turn_is_taken_however_full_the_queue_is_and_the_rest_ends() {
     scene(async |mut play| {
         play.says("hang", "first");
-        for number in 0..active::TURNS + 1 {
-            let speak = Command::Speak { content: "Fine words.".into(), id: Some(number.to_string()) };
+        for number in 0..turns::TURNS + 1 {
+            let speak = Command::Speak { text: "Fine words.".into(), id: Some(number.to_string()) };
             tokio::task::yield_now().await;
             // The first is being made, so there is room for all but the last.
-            assert_eq!(play.submit(speak).is_ok(), number < active::TURNS);
+            assert_eq!(play.submit(speak).is_ok(), number < turns::TURNS);
         }
         play.says("good", "mine");
-        for number in 0..active::TURNS {
+        for number in 0..turns::TURNS {
             let Notice::SpeechEnded { interrupted: true, spoken_ms: 0, text_spoken, .. } =
                 play.end_of(&number.to_string()).await
             else {
@@ -361,7 +356,7 @@ fn a_new_turn_is_taken_however_full_the_queue_is_and_the_rest_ends() {
 #[test]
 fn two_clients_speak_one_after_the_other() {
     scene(async |mut play| {
-        let (one, other) = (OwnVoice::default(), OwnVoice::default());
+        let (one, other) = (ClientAudio::default(), ClientAudio::default());
         let start = |id: &str| Command::AudioStart { sample_rate: LIPSYNC_RATE, id: Some(id.into()) };
         play.conversation.submit(start("one"), &one).unwrap();
         play.conversation.submit(start("other"), &other).unwrap();
@@ -386,10 +381,10 @@ fn two_clients_speak_one_after_the_other() {
 #[test]
 fn a_client_that_starts_to_speak_and_falls_silent_ends_its_turn_in_an_error() {
     scene(async |mut play| {
-        let voice = OwnVoice::default();
+        let audio = ClientAudio::default();
         let start = Command::AudioStart { sample_rate: LIPSYNC_RATE, id: Some("one".into()) };
-        play.conversation.submit(start, &voice).unwrap();
-        play.submit(Command::Speak { content: "Fine words.".into(), id: Some("two".into()) }).unwrap();
+        play.conversation.submit(start, &audio).unwrap();
+        play.submit(Command::Speak { text: "Fine words.".into(), id: Some("two".into()) }).unwrap();
         let Notice::Failed { code, .. } = play.end_of("one").await else { panic!("no error") };
         assert_eq!(code, ErrorCode::BadAudio);
         assert!(matches!(play.end_of("two").await, Notice::SpeechEnded { interrupted: false, .. }));

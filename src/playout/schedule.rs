@@ -3,11 +3,11 @@
 //!
 //! The rules:
 //! - Idle, the avatar's own frames pass, one a tick. The place in their endless cycle is the *pose*.
-//! - A segment of speech was drawn for given poses. Idle runs up to its first pose and, if the first mouth is not
+//! - A sentence was drawn for given poses. Idle runs up to its first pose and, if the first mouth is not
 //!   there yet, the head rests there until it is (at most [`MAX_HOLD`] ticks), so it never jumps.
-//! - Once a segment runs, its sound runs. A mouth that is late is not waited for: the last picture stands once more
+//! - Once a sentence runs, its sound runs. A mouth that is late is not waited for: the last picture stands once more
 //!   and the late one is dropped when it comes. So lateness shows in a count, never as drift.
-//! - If the sound itself is not there, silence and the last pose are shown and the segment goes on where it stood.
+//! - If the sound itself is not there, silence and the last pose are shown and the sentence goes on where it stood.
 //! - A cancelled utterance vanishes before the tick that follows the cancellation.
 //! - Each [`Command::EndUtterance`] leads to one [`Change::Ended`], whether anything of the utterance was heard or not.
 
@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Command, FrameAudio};
 use crate::avatar::Avatar;
-use crate::ids::{SegmentId, UtteranceId};
+use crate::ids::{SentenceId, UtteranceId};
 use crate::picture::I420Frame;
 
 /// Ticks (400 ms) that the head rests for speech that is late. Beyond, standing still looks worse than a small jump.
-pub const MAX_HOLD: u32 = 10;
+const MAX_HOLD: u32 = 10;
 
 /// What a pair was made of; a label in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,12 +38,13 @@ pub enum Kind {
     Own,
     /// Speech whose mouth came too late, the last picture again, or was not drawn for want of time, the last mouth again.
     Repeated,
-    /// A running segment had no sound to play.
+    /// A running sentence had no sound to play.
     Starved,
 }
 
 impl Kind {
-    pub const fn as_str(self) -> &'static str {
+    /// The label.
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Held => "held",
@@ -55,7 +56,7 @@ impl Kind {
     }
 
     /// What the mouth in it is, as in `/metrics`, where there is a generated one.
-    pub const fn mouth(self) -> Option<&'static str> {
+    pub(super) const fn mouth(self) -> Option<&'static str> {
         match self {
             Self::Mouth => Some("fresh"),
             Self::Repeated | Self::Starved => Some("repeated"),
@@ -66,24 +67,27 @@ impl Kind {
 
 /// The outcome of a tick.
 pub struct Shown {
+    /// What is seen.
     pub frame: Arc<I420Frame>,
+    /// What is heard; `None` is silence.
     pub audio: Option<FrameAudio>,
+    /// Whose speech it is; `None` while idle.
     pub utterance: Option<UtteranceId>,
+    /// What the two were made of.
     pub kind: Kind,
 }
 
 /// What changed for an utterance at a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
+    /// Its first frame leaves.
     Started(UtteranceId),
-    /// The next segment of the utterance begins.
-    SentenceStarted(UtteranceId),
+    /// Its first frame leaves.
+    SentenceStarted(SentenceId),
+    /// The first frame with a mouth drawn for it leaves.
     FirstMouth(UtteranceId),
-    Ended {
-        utterance: UtteranceId,
-        frames: u64,
-        interrupted: bool,
-    },
+    /// Nothing more of it leaves, and so many frames did.
+    Ended { utterance: UtteranceId, frames: u64, interrupted: bool },
 }
 
 struct SpeechFrame {
@@ -96,9 +100,8 @@ struct SpeechFrame {
     _permit: OwnedSemaphorePermit,
 }
 
-struct Segment {
-    id: SegmentId,
-    utterance: UtteranceId,
+struct Sentence {
+    id: SentenceId,
     cancelled: CancellationToken,
     start_pose: u64,
     /// Frames already shown; the index of `frames[0]`.
@@ -109,7 +112,7 @@ struct Segment {
 }
 
 enum Item {
-    Segment(Segment),
+    Sentence(Sentence),
     UtteranceEnd { utterance: UtteranceId, cancelled: CancellationToken },
 }
 
@@ -136,6 +139,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Idle, from the beginning of the avatar's cycle.
     pub fn new(avatar: Arc<Avatar>) -> Self {
         let last = Arc::clone(&avatar.frame(0).picture);
         Self {
@@ -151,23 +155,22 @@ impl Schedule {
     }
 
     /// The pose that the next tick would show if nothing is said.
-    pub fn next_pose(&self) -> u64 {
+    pub(super) fn next_pose(&self) -> u64 {
         self.pose
     }
 
     /// What happened since the last call.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Takes a command in; what belongs to a segment that is gone (cancelled) is dropped.
+    /// Takes a command in; what belongs to a sentence that is gone (cancelled) is dropped.
     pub fn apply(&mut self, command: Command) {
         match command {
-            Command::Begin { segment, utterance, start_pose, cancelled } => {
+            Command::BeginSentence { sentence, start_pose, cancelled } => {
                 if !cancelled.is_cancelled() {
-                    self.queue.push_back(Item::Segment(Segment {
-                        id: segment,
-                        utterance,
+                    self.queue.push_back(Item::Sentence(Sentence {
+                        id: sentence,
                         cancelled,
                         start_pose,
                         shown: 0,
@@ -177,24 +180,24 @@ impl Schedule {
                     }));
                 }
             }
-            Command::Frame { segment, audio, own, permit } => {
-                if let Some(segment) = self.segment(segment) {
-                    segment.frames.push_back(SpeechFrame { audio, own, picture: None, fresh: false, _permit: permit });
+            Command::Frame { sentence, audio, own, permit } => {
+                if let Some(sentence) = self.sentence(sentence) {
+                    sentence.frames.push_back(SpeechFrame { audio, own, picture: None, fresh: false, _permit: permit });
                 }
             }
-            Command::Mouth { segment, index, picture, fresh } => {
-                if let Some(segment) = self.segment(segment) {
-                    let place = index.checked_sub(segment.shown).and_then(|at| usize::try_from(at).ok());
-                    if let Some(frame) = place.and_then(|at| segment.frames.get_mut(at)) {
+            Command::Mouth { sentence, index, picture, fresh } => {
+                if let Some(sentence) = self.sentence(sentence) {
+                    let place = index.checked_sub(sentence.shown).and_then(|at| usize::try_from(at).ok());
+                    if let Some(frame) = place.and_then(|at| sentence.frames.get_mut(at)) {
                         (frame.picture, frame.fresh) = (Some(picture), fresh);
                     } else {
                         crate::metrics::mouth_late();
                     }
                 }
             }
-            Command::EndSegment { segment } => {
-                if let Some(segment) = self.segment(segment) {
-                    segment.complete = true;
+            Command::EndSentence { sentence } => {
+                if let Some(sentence) = self.sentence(sentence) {
+                    sentence.complete = true;
                 }
             }
             // One that is cancelled ends at the next tick, as everything does that is cancelled.
@@ -204,9 +207,9 @@ impl Schedule {
         }
     }
 
-    fn segment(&mut self, id: SegmentId) -> Option<&mut Segment> {
+    fn sentence(&mut self, id: SentenceId) -> Option<&mut Sentence> {
         self.queue.iter_mut().find_map(|item| match item {
-            Item::Segment(segment) if segment.id == id => Some(segment),
+            Item::Sentence(sentence) if sentence.id == id => Some(sentence),
             _ => None,
         })
     }
@@ -215,45 +218,44 @@ impl Schedule {
     /// clock to keep.
     pub fn is_whole(&mut self) -> bool {
         self.drop_played();
-        let Some(Item::Segment(segment)) = self.queue.front() else { return false };
-        segment.frames.front().is_some_and(|frame| frame.own || frame.picture.is_some())
+        let Some(Item::Sentence(sentence)) = self.queue.front() else { return false };
+        sentence.frames.front().is_some_and(|frame| frame.own || frame.picture.is_some())
     }
 
     /// Decides what leaves now.
     pub fn tick(&mut self) -> Shown {
         self.drop_cancelled();
         self.drop_played();
-        let Some(Item::Segment(segment)) = self.queue.front_mut() else {
+        let Some(Item::Sentence(sentence)) = self.queue.front_mut() else {
             return self.idle(Kind::Idle);
         };
-        if !segment.running {
-            let ready = segment.frames.front().is_some_and(|first| first.own || first.picture.is_some());
-            if self.pose < segment.start_pose || (!ready && self.held >= MAX_HOLD) {
+        if !sentence.running {
+            let ready = sentence.frames.front().is_some_and(|first| first.own || first.picture.is_some());
+            if self.pose < sentence.start_pose || (!ready && self.held >= MAX_HOLD) {
                 return self.idle(Kind::Idle);
             }
             if !ready {
                 return self.hold(Kind::Held);
             }
-            if self.pose != segment.start_pose {
+            if self.pose != sentence.start_pose {
                 crate::metrics::pose_jumped();
             }
-            segment.running = true;
+            sentence.running = true;
         }
         self.speak()
     }
 
     fn speak(&mut self) -> Shown {
-        let Some(Item::Segment(segment)) = self.queue.front_mut() else {
+        let Some(Item::Sentence(sentence)) = self.queue.front_mut() else {
             return self.idle(Kind::Idle);
         };
-        let pose = segment.start_pose + segment.shown;
-        let utterance = segment.utterance;
-        let cancelled = segment.cancelled.clone();
-        let Some(frame) = segment.frames.pop_front() else {
+        let pose = sentence.start_pose + sentence.shown;
+        let (id, cancelled) = (sentence.id, sentence.cancelled.clone());
+        let Some(frame) = sentence.frames.pop_front() else {
             return if self.held < MAX_HOLD { self.hold(Kind::Starved) } else { self.idle(Kind::Starved) };
         };
-        let first = segment.shown == 0;
-        segment.shown += 1;
+        let first = sentence.shown == 0;
+        sentence.shown += 1;
         self.held = 0;
         self.pose = pose + 1;
         let (picture, kind) = match frame.picture {
@@ -262,17 +264,18 @@ impl Schedule {
             None => (Arc::clone(&self.last), Kind::Repeated),
         };
         self.last = Arc::clone(&picture);
-        self.count_heard(utterance, &cancelled, kind == Kind::Mouth, first);
-        Shown { frame: picture, audio: Some(frame.audio), utterance: Some(utterance), kind }
+        self.count_heard(id, &cancelled, kind == Kind::Mouth, first);
+        Shown { frame: picture, audio: Some(frame.audio), utterance: Some(id.utterance), kind }
     }
 
-    fn count_heard(&mut self, utterance: UtteranceId, cancelled: &CancellationToken, mouth: bool, first: bool) {
+    fn count_heard(&mut self, sentence: SentenceId, cancelled: &CancellationToken, mouth: bool, first: bool) {
+        let utterance = sentence.utterance;
         if self.speaking.as_ref().is_none_or(|speaking| speaking.utterance != utterance) {
             self.changes.push(Change::Started(utterance));
             self.speaking = Some(Speaking { utterance, cancelled: cancelled.clone(), frames: 0, mouth_seen: false });
         }
         if first {
-            self.changes.push(Change::SentenceStarted(utterance));
+            self.changes.push(Change::SentenceStarted(sentence));
         }
         if let Some(speaking) = &mut self.speaking {
             speaking.frames += 1;
@@ -309,7 +312,7 @@ impl Schedule {
         }
         let mut unheard = Vec::new();
         self.queue.retain(|item| match item {
-            Item::Segment(segment) => !segment.cancelled.is_cancelled(),
+            Item::Sentence(sentence) => !sentence.cancelled.is_cancelled(),
             Item::UtteranceEnd { utterance, cancelled } => {
                 unheard.extend(cancelled.is_cancelled().then_some(*utterance));
                 !cancelled.is_cancelled()
@@ -318,11 +321,11 @@ impl Schedule {
         unheard.into_iter().for_each(|utterance| self.end(utterance, 0, true));
     }
 
-    /// Takes finished segments and the ends of utterances off the front of the queue.
+    /// Takes finished sentences and the ends of utterances off the front of the queue.
     fn drop_played(&mut self) {
         loop {
             match self.queue.front() {
-                Some(Item::Segment(segment)) if segment.complete && segment.frames.is_empty() => {
+                Some(Item::Sentence(sentence)) if sentence.complete && sentence.frames.is_empty() => {
                     self.queue.pop_front();
                 }
                 Some(Item::UtteranceEnd { utterance, .. }) => {
@@ -337,7 +340,7 @@ impl Schedule {
     }
 
     /// The session is closed: what is being heard is not heard any further.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if let Some(speaking) = self.speaking.take() {
             self.end(speaking.utterance, speaking.frames, true);
         }

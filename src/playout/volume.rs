@@ -26,6 +26,7 @@ impl Volume {
         self.low_for.store(LOW_FOR, Ordering::Relaxed);
     }
 
+    /// Speaks as loud as ever.
     pub fn raise(&self) {
         self.low_for.store(0, Ordering::Relaxed);
     }

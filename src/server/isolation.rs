@@ -125,7 +125,7 @@ async fn speak(workers: &Workers, mark: usize) -> Vec<Left> {
         }
         drop(pieces);
     };
-    let (outcome, ()) = tokio::join!(animator.speak(utterance, speech, &token, &times, |_| ()), feeding);
+    let (outcome, ()) = tokio::join!(animator.speak(utterance.sentence(0), speech, &token, &times, |_| ()), feeding);
     assert_eq!(outcome.unwrap().frames, SPOKEN as u64);
     animator.end_utterance(utterance, &token).await.unwrap();
     while !matches!(told.recv().await, Some(Event::Ended { .. })) {}

@@ -29,14 +29,14 @@ use crate::animation::Animator;
 use crate::avatar::Manifest;
 use crate::compose::Composer;
 use crate::config::ServeConfig;
-use crate::conversation::{Conversation, Parts};
+use crate::conversation::{Conversation, ConversationParts};
 use crate::dialogue::Dialogues;
 use crate::hearing::{Listeners, ReferenceTap};
 use crate::ids::{AvatarId, SessionId};
 use crate::lipsync::devices::Devices;
 use crate::media::{self, Broadcast, Encoders};
 use crate::playout::Playout;
-use crate::session::{AvatarInfo, ErrorCode, Notice, NoticeSender, Notices, Refusal, Session, Sessions};
+use crate::session::{AvatarInfo, ErrorCode, Notice, NoticeSender, NoticeBroadcast, Refusal, Session, Sessions};
 use crate::speech::tts::{OnMissing, Voices};
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
@@ -143,7 +143,7 @@ impl SessionStore {
         let span = tracing::Span::current();
         let avatar = Arc::clone(&loaded.avatar);
         let manifest: &Manifest = &avatar.manifest;
-        let notices = Notices::default();
+        let notices = NoticeBroadcast::default();
         let tts = self.services.voices.telling(&manifest.voice, missing_voice(&notices))?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
@@ -157,7 +157,7 @@ impl SessionStore {
         let ended = self.stop.child_token();
         let (responder, history) =
             self.services.dialogues.of(&manifest.name, &manifest.dialogue, &manifest.voice.language);
-        let parts = Parts {
+        let parts = ConversationParts {
             animator,
             tts,
             voice: manifest.voice.clone(),
@@ -242,7 +242,7 @@ fn no_session(error: &anyhow::Error) -> Refusal {
 }
 
 /// Tells a session's clients what no voice can say.
-fn missing_voice(notices: &Notices) -> OnMissing {
+fn missing_voice(notices: &NoticeBroadcast) -> OnMissing {
     let notices = notices.clone();
     Arc::new(move |message| notices.tell(&Notice::Error { code: ErrorCode::NoVoice, message, fatal: false }))
 }

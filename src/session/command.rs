@@ -7,37 +7,47 @@ use crate::ids::UtteranceId;
 /// Longest text of one turn, in characters: about ten minutes of speech.
 pub const TEXT_CHARACTERS: usize = 10_000;
 
-/// A turn or a piece of one, from a client to its session.
+/// A turn or a part of one, from a client to its session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// A user's turn: the dialogue replies and the reply is spoken.
     Text {
-        content: String,
+        /// What the user says, of at most [`TEXT_CHARACTERS`].
+        text: String,
+        /// The client's own name for the turn.
         id: Option<String>,
     },
     /// Say exactly this.
     Speak {
-        content: String,
+        /// Of at most [`TEXT_CHARACTERS`].
+        text: String,
+        /// The client's own name for the turn.
         id: Option<String>,
     },
+    /// Stop what is being said and forget what is queued.
     Interrupt,
-    /// A viewer saw the first lip-synced frame of an utterance so long after the turn began.
+    /// A viewer saw the first lip-synced frame of an utterance.
     Shown {
+        /// Whose frame it was.
         utterance: UtteranceId,
+        /// From the beginning of the turn on.
         after: Duration,
     },
-    /// A turn in the client's own voice begins.
+    /// A turn of the client's own audio begins.
     AudioStart {
+        /// Samples a second.
         sample_rate: u32,
+        /// The client's own name for the turn.
         id: Option<String>,
     },
-    /// 16-bit mono at the announced rate.
+    /// The next of it: 16-bit mono at the announced rate.
     Audio(Vec<i16>),
+    /// There is no more of it.
     AudioEnd,
 }
 
 impl Command {
-    /// The client's own name of the turn that it begins.
+    /// The client's own name for the turn that it begins.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Text { id, .. } | Self::Speak { id, .. } | Self::AudioStart { id, .. } => id.as_deref(),

@@ -1,7 +1,7 @@
 //! The notices on their way from a session to one client: bounded, and what a slow client misses is counted for it.
 //!
 //! In here: both ends of that queue. A notice that finds no room is not waited for; in its place the client is told how
-//! many it has missed. Not in here: what is told (`Notice`), to whom (`conversation`).
+//! many it has missed. Not in here: what is told (`Notice`), to whom (`notice_broadcast`).
 //! Runs on: whoever tells, and the task of the client.
 
 use std::collections::VecDeque;
@@ -11,21 +11,22 @@ use tokio::sync::mpsc;
 
 use super::Notice;
 
-/// A queue for so many notices.
-pub fn notices(room: usize) -> (NoticeSender, NoticeReceiver) {
+/// A queue to one client for so many notices, at least one.
+pub fn notice_queue(room: usize) -> (NoticeSender, NoticeReceiver) {
     // The last place is for the word that some were missed.
     let (queue, told) = mpsc::channel(room.max(1) + 1);
     let missed = Missed::default();
     (NoticeSender { queue, missed: missed.clone() }, NoticeReceiver { told, missed })
 }
 
-/// Cheap to clone.
+/// The session's end of the queue to one client. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NoticeSender {
     queue: mpsc::Sender<Option<Notice>>,
     missed: Missed,
 }
 
+/// The client's end of its queue.
 #[derive(Debug)]
 pub struct NoticeReceiver {
     /// `None` stands where notices were missed.
@@ -36,6 +37,7 @@ pub struct NoticeReceiver {
 /// What became of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
+    /// It waits for the client.
     Yes,
     /// There was no room; the client will be told that it missed one.
     Missed,
@@ -83,6 +85,7 @@ impl NoticeSender {
         Told::Missed
     }
 
+    /// Whether the client is gone.
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
@@ -122,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_slow_client_misses_is_counted_where_it_is_missing() {
-        let (sender, mut receiver) = notices(2);
+        let (sender, mut receiver) = notice_queue(2);
         let told: Vec<Told> = (0..5).map(|number| sender.tell(notice(number))).collect();
         assert_eq!(told, [Told::Yes, Told::Yes, Told::Missed, Told::Missed, Told::Missed]);
         assert_eq!(read(&mut receiver, 2).await, [notice(0), notice(1)]);
@@ -137,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_ones_are_counted_even_if_nothing_follows() {
-        let (sender, mut receiver) = notices(1);
+        let (sender, mut receiver) = notice_queue(1);
         for number in 0..1000 {
             sender.tell(notice(number));
         }
@@ -153,7 +156,7 @@ mod tests {
         fn nothing_is_lost_without_a_word(steps in proptest::collection::vec(proptest::bool::ANY, 0..200), room in 1..5usize) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let (sender, mut receiver) = notices(room);
+                let (sender, mut receiver) = notice_queue(room);
                 let (mut next, mut expected) = (0, 0);
                 let check = |read: Option<Notice>, expected: &mut usize| match read {
                     Some(Notice::Missed { count }) => *expected += usize::try_from(count).unwrap(),

@@ -208,11 +208,11 @@ async fn close(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<StatusCo
 }
 
 async fn speak(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
-    turn(&shared, ("speak", &id), request, |content, id| Command::Speak { content, id }).await
+    turn(&shared, ("speak", &id), request, |text, id| Command::Speak { text, id }).await
 }
 
 async fn text(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
-    turn(&shared, ("text", &id), request, |content, id| Command::Text { content, id }).await
+    turn(&shared, ("text", &id), request, |text, id| Command::Text { text, id }).await
 }
 
 async fn turn(

@@ -239,11 +239,11 @@ impl ClientState {
             ClientMessage::WebrtcIceCandidate { candidate } => self.candidate(candidate, out),
             ClientMessage::Text { content, id } => {
                 let checked = check_turn("text", &content, id.as_deref());
-                out.push(begun(Turn::Text, id, checked, |id| Ok(Command::Text { content, id })));
+                out.push(begun(Turn::Text, id, checked, |id| Ok(Command::Text { text: content, id })));
             }
             ClientMessage::Speak { content, id } => {
                 let checked = check_turn("speak", &content, id.as_deref());
-                out.push(begun(Turn::Text, id, checked, |id| Ok(Command::Speak { content, id })));
+                out.push(begun(Turn::Text, id, checked, |id| Ok(Command::Speak { text: content, id })));
             }
             ClientMessage::Interrupt {} => out.push(Output::Submit(Turn::Text, Command::Interrupt)),
             // What names no utterance has no effect either.

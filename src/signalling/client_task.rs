@@ -83,7 +83,7 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (notice_sender, notices) = crate::session::notices(NOTICES);
+    let (notice_sender, notices) = crate::session::notice_queue(NOTICES);
     let joined = match shutdown.run_until_cancelled(join(sessions, request, notice_sender)).await {
         Some(joined) => joined,
         None => Err(Refusal { code: ErrorCode::ShuttingDown, message: "the server is shutting down".to_owned() }),

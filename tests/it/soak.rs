@@ -15,7 +15,7 @@ use mouthpiece::animation::Animator;
 use mouthpiece::audience::Audience;
 use mouthpiece::avatar::Avatar;
 use mouthpiece::compose::Composer;
-use mouthpiece::conversation::{Conversation, OwnVoice, Parts};
+use mouthpiece::conversation::{ClientAudio, Conversation, ConversationParts};
 use mouthpiece::dialogue::{Dialogues, Persona, llm};
 use mouthpiece::ids::{SessionId, UtteranceId};
 use mouthpiece::lipsync::devices::Devices;
@@ -23,7 +23,7 @@ use mouthpiece::lipsync::engine::Engine;
 use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
 use mouthpiece::picture::{I420Frame, MouthFrame};
 use mouthpiece::playout::{Pair, PairSink, Playout, PlayoutClock, SessionPlayout};
-use mouthpiece::session::{Command, Notice, NoticeReceiver, Notices};
+use mouthpiece::session::{Command, Notice, NoticeBroadcast, NoticeReceiver, notice_queue};
 use mouthpiece::speech::tts::espeak::Espeak;
 use mouthpiece::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 use mouthpiece::timeline::{LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
@@ -207,9 +207,9 @@ struct Talk {
 }
 
 impl Talk {
-    fn says(&self, content: &str, id: &str) {
-        let text = Command::Text { content: content.into(), id: Some(id.into()) };
-        self.conversation.submit(text, &OwnVoice::default()).unwrap();
+    fn says(&self, text: &str, id: &str) {
+        let command = Command::Text { text: text.into(), id: Some(id.into()) };
+        self.conversation.submit(command, &ClientAudio::default()).unwrap();
     }
 
     /// Reads notices up to one that fits. What ended lasted as long as its pairs.
@@ -360,9 +360,9 @@ async fn talk_for_two_hours() -> String {
     let _seat = audience.enter();
     let voice = avatar.manifest.voice.clone();
     let (responder, history) = dialogues.of("Tiny", &Persona::default(), &voice.language);
-    let (notices, (told, heard)) = (Notices::default(), mouthpiece::session::notices(1024));
+    let (notices, (told, heard)) = (NoticeBroadcast::default(), notice_queue(1024));
     notices.add(told);
-    let parts = Parts {
+    let parts = ConversationParts {
         animator: Animator::new(devices.desk(), composer.clone(), avatar, handle, session, audience),
         tts: Arc::new(Counting { espeak: Espeak::new(), sentences: AtomicUsize::new(0) }),
         voice,

@@ -33,19 +33,19 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 /// Performs it, and gives the ids of the turns that were taken, everything that was told and everything that was heard.
 async fn perform(stage: &Stage, acts: Vec<Act>, closes_early: bool) -> (Vec<String>, Vec<Notice>, Heard) {
     let play = Play::begin(stage);
-    let mut clients = [OwnVoice::default(), OwnVoice::default()];
+    let mut clients = [ClientAudio::default(), ClientAudio::default()];
     let mut taken = Vec::new();
     for (number, act) in acts.into_iter().enumerate() {
         let id = Some(format!("turn {number}"));
         let (command, client) = match act {
-            Act::Text(kind) => (Command::Text { content: format!("Be {}", REPLIES[kind]), id }, 0),
-            Act::Speak(kind) => (Command::Speak { content: SPEECHES[kind].to_owned(), id }, 0),
+            Act::Text(kind) => (Command::Text { text: format!("Be {}", REPLIES[kind]), id }, 0),
+            Act::Speak(kind) => (Command::Speak { text: SPEECHES[kind].to_owned(), id }, 0),
             Act::Interrupt => (Command::Interrupt, 0),
             Act::Start(client) => (Command::AudioStart { sample_rate: 8_000, id }, client),
             Act::Sound(client, seconds) => (Command::Audio(vec![9000; 8_000 * seconds]), client),
             Act::End(client) => (Command::AudioEnd, client),
             Act::Leave(client) => {
-                clients[client] = OwnVoice::default();
+                clients[client] = ClientAudio::default();
                 continue;
             }
             Act::Wait(ms) => {
@@ -63,7 +63,7 @@ async fn perform(stage: &Stage, acts: Vec<Act>, closes_early: bool) -> (Vec<Stri
         drop(clients);
         play.conversation.interrupt();
         tokio::time::sleep(LONG).await;
-        assert!(play.conversation.active.is_idle(), "all has ended before the session closes");
+        assert!(play.conversation.turns.is_idle(), "all has ended before the session closes");
     }
     let heard = Arc::clone(&play.heard);
     (taken, play.close().await, heard)

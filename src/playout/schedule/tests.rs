@@ -22,21 +22,22 @@ fn mouth(value: u8) -> Arc<I420Frame> {
 }
 
 impl Bench {
-    fn begin(&mut self, start_pose: u64) -> (SegmentId, UtteranceId, CancellationToken) {
-        let (segment, utterance, cancelled) = (SegmentId::next(), UtteranceId::next(), CancellationToken::new());
-        self.schedule.apply(Command::Begin { segment, utterance, start_pose, cancelled: cancelled.clone() });
-        (segment, utterance, cancelled)
+    fn begin(&mut self, start_pose: u64) -> (SentenceId, UtteranceId, CancellationToken) {
+        let (utterance, cancelled) = (UtteranceId::next(), CancellationToken::new());
+        let sentence = utterance.sentence(0);
+        self.schedule.apply(Command::BeginSentence { sentence, start_pose, cancelled: cancelled.clone() });
+        (sentence, utterance, cancelled)
     }
 
-    fn frame(&mut self, segment: SegmentId, value: i16, own: bool) {
+    fn frame(&mut self, sentence: SentenceId, value: i16, own: bool) {
         let permit = Arc::clone(&self.permits).try_acquire_owned().unwrap();
         let audio = Box::new([value; PLAYOUT_SAMPLES_PER_FRAME]);
-        self.schedule.apply(Command::Frame { segment, audio, own, permit });
+        self.schedule.apply(Command::Frame { sentence, audio, own, permit });
     }
 
-    fn mouth(&mut self, segment: SegmentId, index: u64) {
+    fn mouth(&mut self, sentence: SentenceId, index: u64) {
         let picture = mouth(200 + u8::try_from(index).unwrap());
-        self.schedule.apply(Command::Mouth { segment, index, picture, fresh: true });
+        self.schedule.apply(Command::Mouth { sentence, index, picture, fresh: true });
     }
 
     fn own(&self, pose: u64) -> Arc<I420Frame> {
@@ -61,12 +62,12 @@ fn idle_shows_the_avatars_own_frames_bit_for_bit_and_silence() {
 fn speech_joins_the_idle_loop_where_it_was_drawn_for_and_leaves_it_the_same_way() {
     let mut bench = bench();
     bench.schedule.tick();
-    let (segment, utterance, cancelled) = bench.begin(2);
+    let (sentence, utterance, cancelled) = bench.begin(2);
     for index in 0..3u64 {
-        bench.frame(segment, 10 + i16::try_from(index).unwrap(), false);
-        bench.mouth(segment, index);
+        bench.frame(sentence, 10 + i16::try_from(index).unwrap(), false);
+        bench.mouth(sentence, index);
     }
-    bench.schedule.apply(Command::EndSegment { segment });
+    bench.schedule.apply(Command::EndSentence { sentence });
     bench.schedule.apply(Command::EndUtterance { utterance, cancelled });
     let shown = bench.schedule.tick();
     assert!(Arc::ptr_eq(&shown.frame, &bench.own(1)), "idle runs up to the pose the speech was drawn for");
@@ -81,7 +82,7 @@ fn speech_joins_the_idle_loop_where_it_was_drawn_for_and_leaves_it_the_same_way(
         bench.schedule.take_changes(),
         [
             Change::Started(utterance),
-            Change::SentenceStarted(utterance),
+            Change::SentenceStarted(sentence),
             Change::FirstMouth(utterance),
             Change::Ended { utterance, frames: 3, interrupted: false }
         ]
@@ -92,14 +93,14 @@ fn speech_joins_the_idle_loop_where_it_was_drawn_for_and_leaves_it_the_same_way(
 fn the_head_rests_until_the_first_mouth_is_there_and_goes_on_from_the_same_pose() {
     let mut bench = bench();
     bench.schedule.tick();
-    let (segment, ..) = bench.begin(1);
-    bench.frame(segment, 5, false);
+    let (sentence, ..) = bench.begin(1);
+    bench.frame(sentence, 5, false);
     for _ in 0..3 {
         let shown = bench.schedule.tick();
         assert_eq!(shown.kind, Kind::Held);
         assert!(Arc::ptr_eq(&shown.frame, &bench.own(0)) && shown.audio.is_none());
     }
-    bench.mouth(segment, 0);
+    bench.mouth(sentence, 0);
     assert_eq!(bench.schedule.tick().kind, Kind::Mouth);
     assert_eq!(bench.schedule.next_pose(), 2);
 }
@@ -119,17 +120,17 @@ fn a_head_that_rested_too_long_moves_again() {
 #[test]
 fn a_late_mouth_repeats_the_last_picture_while_the_sound_goes_on_and_is_dropped_when_it_comes() {
     let mut bench = bench();
-    let (segment, ..) = bench.begin(0);
+    let (sentence, ..) = bench.begin(0);
     for value in [1, 2, 3] {
-        bench.frame(segment, value, false);
+        bench.frame(sentence, value, false);
     }
-    bench.mouth(segment, 0);
+    bench.mouth(sentence, 0);
     let first = bench.schedule.tick();
     let second = bench.schedule.tick();
     assert_eq!((second.kind, heard(&second)), (Kind::Repeated, 2));
     assert!(Arc::ptr_eq(&first.frame, &second.frame));
-    bench.mouth(segment, 1);
-    bench.mouth(segment, 2);
+    bench.mouth(sentence, 1);
+    bench.mouth(sentence, 2);
     let third = bench.schedule.tick();
     assert_eq!((third.kind, heard(&third), third.frame.data[0]), (Kind::Mouth, 3, 202));
 }
@@ -137,33 +138,33 @@ fn a_late_mouth_repeats_the_last_picture_while_the_sound_goes_on_and_is_dropped_
 #[test]
 fn missing_sound_is_silence_with_a_shut_mouth_and_nothing_of_it_is_skipped_later() {
     let mut bench = bench();
-    let (segment, ..) = bench.begin(0);
-    bench.frame(segment, 1, false);
-    bench.mouth(segment, 0);
+    let (sentence, ..) = bench.begin(0);
+    bench.frame(sentence, 1, false);
+    bench.mouth(sentence, 0);
     bench.schedule.tick();
     let starved = bench.schedule.tick();
     assert_eq!(starved.kind, Kind::Starved);
     assert!(Arc::ptr_eq(&starved.frame, &bench.own(0)));
-    bench.frame(segment, 2, false);
-    bench.mouth(segment, 1);
+    bench.frame(sentence, 2, false);
+    bench.mouth(sentence, 1);
     assert_eq!(heard(&bench.schedule.tick()), 2);
 }
 
 #[test]
 fn nothing_of_a_cancelled_utterance_leaves_after_the_cancellation() {
     let mut bench = bench();
-    let (segment, utterance, cancelled) = bench.begin(0);
+    let (sentence, utterance, cancelled) = bench.begin(0);
     for index in 0..5 {
-        bench.frame(segment, 9, false);
-        bench.mouth(segment, index);
+        bench.frame(sentence, 9, false);
+        bench.mouth(sentence, index);
     }
     bench.schedule.tick();
     cancelled.cancel();
-    bench.frame(segment, 9, false);
+    bench.frame(sentence, 9, false);
     let shown = bench.schedule.tick();
     assert!(shown.audio.is_none() && shown.utterance.is_none());
     assert!(Arc::ptr_eq(&shown.frame, &bench.own(1)), "the head goes on from where it was");
-    bench.mouth(segment, 5);
+    bench.mouth(sentence, 5);
     assert_eq!(bench.schedule.tick().kind, Kind::Idle);
     assert_eq!(bench.permits.available_permits(), 64, "dropped frames give their permits back");
     assert!(bench.schedule.take_changes().contains(&Change::Ended { utterance, frames: 1, interrupted: true }));
@@ -172,8 +173,8 @@ fn nothing_of_a_cancelled_utterance_leaves_after_the_cancellation() {
 #[test]
 fn a_silent_stretch_of_speech_shows_the_avatars_own_frame() {
     let mut bench = bench();
-    let (segment, ..) = bench.begin(0);
-    bench.frame(segment, 0, true);
+    let (sentence, ..) = bench.begin(0);
+    bench.frame(sentence, 0, true);
     let shown = bench.schedule.tick();
     assert_eq!(shown.kind, Kind::Own);
     assert!(Arc::ptr_eq(&shown.frame, &bench.own(0)));
@@ -185,7 +186,7 @@ fn the_second_sentence_starts_where_the_first_ends() {
     let (first, ..) = bench.begin(0);
     bench.frame(first, 1, false);
     bench.mouth(first, 0);
-    bench.schedule.apply(Command::EndSegment { segment: first });
+    bench.schedule.apply(Command::EndSentence { sentence: first });
     let (second, ..) = bench.begin(1);
     bench.frame(second, 2, false);
     bench.mouth(second, 0);
@@ -196,16 +197,16 @@ fn the_second_sentence_starts_where_the_first_ends() {
 #[test]
 fn an_utterance_cancelled_before_it_was_heard_reports_nothing() {
     let mut bench = bench();
-    let (segment, _, cancelled) = bench.begin(0);
-    bench.frame(segment, 1, false);
+    let (sentence, _, cancelled) = bench.begin(0);
+    bench.frame(sentence, 1, false);
     cancelled.cancel();
     bench.schedule.tick();
     assert_eq!(bench.schedule.take_changes(), []);
 }
 
-/// What a segment must sound and show, as whoever announces it sees it.
+/// What a sentence must sound and show, as whoever announces it sees it.
 struct Announced {
-    id: SegmentId,
+    id: SentenceId,
     cancelled: CancellationToken,
     start_pose: u64,
     sounds: Vec<i16>,
@@ -222,7 +223,7 @@ impl Announced {
 /// The rules of the schedule as a viewer sees them, checked at each tick.
 struct Viewer {
     bench: Bench,
-    segments: Vec<Announced>,
+    sentences: Vec<Announced>,
     /// Ticks that the head rested since speech was last heard.
     rests: u32,
     /// The head rested as long as it may and moved on without the speech it had waited for.
@@ -234,23 +235,25 @@ impl Viewer {
     fn new() -> Self {
         let bench = bench();
         let last = bench.own(0);
-        Self { bench, segments: Vec::new(), rests: 0, gave_up: false, last }
+        Self { bench, sentences: Vec::new(), rests: 0, gave_up: false, last }
     }
 
-    /// Announces a segment as the animator does: from where the one before ends, else from a pose that is still to come.
+    /// Announces a sentence as the animator does: from where the one before ends, else from a pose that is still to come.
     fn begin(&mut self, lead: u64) {
-        let start_pose = match self.segments.iter().rfind(|segment| segment.is_live()) {
+        let start_pose = match self.sentences.iter().rfind(|sentence| sentence.is_live()) {
             Some(before) if !before.ended => return,
             Some(before) => before.start_pose + before.sounds.len() as u64,
             None => self.bench.schedule.next_pose() + lead,
         };
         let (id, _, cancelled) = self.bench.begin(start_pose);
-        self.segments.push(Announced { id, cancelled, start_pose, sounds: Vec::new(), heard: 0, ended: false });
+        self.sentences.push(Announced { id, cancelled, start_pose, sounds: Vec::new(), heard: 0, ended: false });
     }
 
     fn frame(&mut self, own: bool) {
-        let sound = 1 + self.segments.iter().map(|segment| segment.sounds.len() as i16).sum::<i16>();
-        let Some(open) = self.segments.last_mut().filter(|segment| segment.is_live() && !segment.ended) else { return };
+        let sound = 1 + self.sentences.iter().map(|sentence| sentence.sounds.len() as i16).sum::<i16>();
+        let Some(open) = self.sentences.last_mut().filter(|sentence| sentence.is_live() && !sentence.ended) else {
+            return;
+        };
         if open.sounds.len() < 50 && self.bench.permits.available_permits() > 0 {
             open.sounds.push(sound);
             let id = open.id;
@@ -259,20 +262,20 @@ impl Viewer {
     }
 
     fn mouth(&mut self, index: u64) {
-        if let Some(id) = self.segments.iter().find(|segment| segment.is_live()).map(|segment| segment.id) {
+        if let Some(id) = self.sentences.iter().find(|sentence| sentence.is_live()).map(|sentence| sentence.id) {
             self.bench.mouth(id, index);
         }
     }
 
     fn end(&mut self) {
-        if let Some(open) = self.segments.last_mut() {
+        if let Some(open) = self.sentences.last_mut() {
             open.ended = true;
-            self.bench.schedule.apply(Command::EndSegment { segment: open.id });
+            self.bench.schedule.apply(Command::EndSentence { sentence: open.id });
         }
     }
 
     fn cancel(&mut self) {
-        if let Some(front) = self.segments.iter().find(|segment| segment.is_live()) {
+        if let Some(front) = self.sentences.iter().find(|sentence| sentence.is_live()) {
             front.cancelled.cancel();
         }
     }
@@ -280,12 +283,12 @@ impl Viewer {
     fn tick(&mut self) -> Result<(), proptest::test_runner::TestCaseError> {
         use proptest::{prop_assert, prop_assert_eq};
         let pose = self.bench.schedule.next_pose();
-        let waiting = self.segments.iter().any(|segment| segment.is_live() && segment.start_pose <= pose);
+        let waiting = self.sentences.iter().any(|sentence| sentence.is_live() && sentence.start_pose <= pose);
         let shown = self.bench.schedule.tick();
         let next = self.bench.schedule.next_pose();
         match shown.kind {
             Kind::Mouth | Kind::Own | Kind::Repeated => {
-                let front = self.segments.iter_mut().find(|segment| segment.is_live()).unwrap();
+                let front = self.sentences.iter_mut().find(|sentence| sentence.is_live()).unwrap();
                 prop_assert_eq!(heard(&shown), front.sounds[front.heard], "each sound once and in order");
                 let meant = front.start_pose + front.heard as u64;
                 front.heard += 1;
@@ -350,8 +353,8 @@ fn every_utterance_that_was_given_to_it_ends_once_heard_or_not() {
         bench.schedule.take_changes().into_iter().filter_map(ended).collect()
     };
     // Heard, and interrupted while more of it is made: its last command comes after its end.
-    let (segment, heard, cancelled) = bench.begin(0);
-    bench.frame(segment, 5, true);
+    let (sentence, heard, cancelled) = bench.begin(0);
+    bench.frame(sentence, 5, true);
     bench.schedule.tick();
     cancelled.cancel();
     bench.schedule.tick();
@@ -373,15 +376,15 @@ fn every_utterance_that_was_given_to_it_ends_once_heard_or_not() {
     assert_eq!(ended(&mut bench), [(second.1, 0, true)]);
 
     // Of no sound at all.
-    let (segment, silent, cancelled) = bench.begin(0);
-    bench.schedule.apply(Command::EndSegment { segment });
+    let (sentence, silent, cancelled) = bench.begin(0);
+    bench.schedule.apply(Command::EndSentence { sentence });
     bench.schedule.apply(Command::EndUtterance { utterance: silent, cancelled });
     bench.schedule.tick();
     assert_eq!(ended(&mut bench), [(silent, 0, false)]);
 
     // Being heard when the session closes.
-    let (segment, open, _) = bench.begin(0);
-    bench.frame(segment, 7, true);
+    let (sentence, open, _) = bench.begin(0);
+    bench.frame(sentence, 7, true);
     bench.schedule.tick();
     bench.schedule.close();
     assert_eq!(ended(&mut bench), [(open, 1, true)]);

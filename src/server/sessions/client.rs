@@ -11,20 +11,20 @@ use tokio::sync::mpsc;
 use super::super::budget::Reservation;
 use super::core::SessionCore;
 use super::viewer::ViewerPeer;
-use crate::conversation::OwnVoice;
+use crate::conversation::ClientAudio;
 use crate::ids::SessionId;
 use crate::session::{AvatarInfo, Command, IceServer, Peer, PeerEvent, Refusal, Session};
 
 /// One client's hold on a session, its own voice, and what the client takes of the process.
 pub(super) struct ClientSession {
     core: Arc<SessionCore>,
-    voice: OwnVoice,
+    audio: ClientAudio,
     _reservation: Reservation,
 }
 
 impl ClientSession {
     pub(super) fn new(core: Arc<SessionCore>, reservation: Reservation) -> Self {
-        Self { core, voice: OwnVoice::default(), _reservation: reservation }
+        Self { core, audio: ClientAudio::default(), _reservation: reservation }
     }
 }
 
@@ -57,6 +57,6 @@ impl Session for ClientSession {
     }
 
     fn submit(&self, command: Command) -> Result<(), Refusal> {
-        self.core.conversation.submit(command, &self.voice)
+        self.core.conversation.submit(command, &self.audio)
     }
 }

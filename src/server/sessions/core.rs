@@ -18,14 +18,14 @@ use crate::ids::SessionId;
 use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::devices::Devices;
 use crate::media::Broadcast;
-use crate::session::{AvatarInfo, Notice, Notices, Refusal};
+use crate::session::{AvatarInfo, Notice, NoticeBroadcast, Refusal};
 
 /// One session. The supervisor holds none of it, so it goes with the last client.
 pub(super) struct SessionCore {
     pub(super) id: SessionId,
     pub(super) avatar: AvatarInfo,
     pub(super) conversation: Conversation,
-    pub(super) notices: Notices,
+    pub(super) notices: NoticeBroadcast,
     pub(super) broadcast: Broadcast,
     /// What the avatar says, for listeners to tell its echo by.
     pub(super) reference: broadcast::Sender<ReferenceFrame>,

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::session::{ErrorCode, Notice, NoticeReceiver, Refusal, Session, Sessions, notices};
+use crate::session::{ErrorCode, Notice, NoticeReceiver, Refusal, Session, Sessions, notice_queue};
 use crate::signalling::handshake::JoinRequest;
 use crate::signalling::listener::{Shared, spawn};
 
@@ -106,7 +106,7 @@ impl ApiSessions {
     ) -> Result<Arc<ApiSession>, Refusal> {
         let name = join.name.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
         self.check_room(&name)?;
-        let (sender, notices) = notices(NOTICES);
+        let (sender, notices) = notice_queue(NOTICES);
         let session = sessions.join(join.avatar, Some(name.clone()), sender).await?;
         let (told, _) = broadcast::channel(BEHIND);
         let ended = shared.shutdown.child_token();

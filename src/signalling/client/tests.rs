@@ -76,7 +76,7 @@ fn candidate(number: usize) -> IceCandidate {
 }
 
 fn speak(content: &str) -> Command {
-    Command::Speak { content: content.to_owned(), id: None }
+    Command::Speak { text: content.to_owned(), id: None }
 }
 
 fn open(offer: u64) -> Output {
@@ -99,7 +99,7 @@ fn the_error(out: &[Output]) -> (ErrorCode, &str) {
 #[test]
 fn turns_reach_the_session_as_they_came() {
     let mut client = Client::default();
-    let text = Command::Text { content: "😀 hi\u{7}".to_owned(), id: Some("a".to_owned()) };
+    let text = Command::Text { text: "😀 hi\u{7}".to_owned(), id: Some("a".to_owned()) };
     let out = client.says(json!({"type": "text", "content": "😀 hi\u{7}", "id": "a"}));
     assert_eq!(out, [Output::Submit(Turn::Text, text)]);
     assert_eq!(client.speaks("Hello."), [Output::Submit(Turn::Text, speak("Hello."))]);

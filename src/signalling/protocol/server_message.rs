@@ -168,13 +168,13 @@ impl ServerMessage {
 impl From<Notice> for ServerMessage {
     fn from(notice: Notice) -> Self {
         match notice {
-            Notice::Text { content, utterance, id, is_final } => {
-                Self::Text { content, utterance_id: utterance.to_string(), is_final, id }
+            Notice::Text { delta, utterance, id, is_final } => {
+                Self::Text { content: delta, utterance_id: utterance.to_string(), is_final, id }
             }
             Notice::Transcript { content, is_final } => Self::Transcript { role: Role::User, content, is_final },
             Notice::SpeechStarted { utterance, id } => Self::SpeechStarted { utterance_id: utterance.to_string(), id },
-            Notice::Caption { utterance, sentence, rtp_timestamp, words } => {
-                Self::Caption { utterance_id: utterance.to_string(), sentence, rtp_timestamp, words }
+            Notice::Caption { sentence: SentenceId { utterance, number }, rtp_timestamp, words } => {
+                Self::Caption { utterance_id: utterance.to_string(), sentence: number, rtp_timestamp, words }
             }
             Notice::Latency { utterance, rtp_timestamp, stages } => {
                 Self::Latency { utterance_id: utterance.to_string(), rtp_timestamp, stages }

@@ -81,7 +81,7 @@ async fn a_program_opens_a_session_has_it_speak_hears_of_it_and_closes_it() {
     let turn = |content: &str, id: Option<&str>| (content.to_owned(), id.map(str::to_owned));
     let ((one, one_id), (hi, hi_id)) = (turn("Hello.", Some("one")), turn("Hi", None));
     let commands =
-        [Command::Speak { content: one, id: one_id }, Command::Text { content: hi, id: hi_id }, Command::Interrupt];
+        [Command::Speak { text: one, id: one_id }, Command::Text { text: hi, id: hi_id }, Command::Interrupt];
     assert_eq!(*server.ledger.commands.lock().unwrap(), commands);
 
     assert_eq!(ask(&server, Method::DELETE, &path, "").await.status, 204);

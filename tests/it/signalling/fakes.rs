@@ -130,14 +130,14 @@ impl Session for FakeSession {
 
     fn submit(&self, command: Command) -> Result<(), Refusal> {
         self.ledger.commands.lock().unwrap().push(command.clone());
-        if let Command::Speak { content, id } | Command::Text { content, id } = command {
-            if content == "too much" {
+        if let Command::Speak { text, id } | Command::Text { text, id } = command {
+            if text == "too much" {
                 return Err(Refusal { code: ErrorCode::Busy, message: "three turns are waiting".to_owned() });
             }
             let utterance = UtteranceId::next();
-            let text_spoken = content.clone();
+            let text_spoken = text.clone();
             for notice in [
-                Notice::Text { content, utterance, id: id.clone(), is_final: true },
+                Notice::Text { delta: text, utterance, id: id.clone(), is_final: true },
                 Notice::SpeechStarted { utterance, id: id.clone() },
                 Notice::SpeechEnded { utterance, id, interrupted: false, spoken_ms: 40, text_spoken },
             ] {

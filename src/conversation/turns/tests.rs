@@ -4,20 +4,20 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
 use crate::dialogue::history::History;
-use crate::session::{NoticeReceiver, notices};
+use crate::session::{NoticeReceiver, notice_queue};
 
 /// A session's turns and what its one viewer is told.
 struct Bench {
-    active: Active,
-    said: Said,
+    turns: Turns,
+    history: SharedHistory,
     told: NoticeReceiver,
 }
 
 fn bench() -> Bench {
-    let (viewers, said) = (Notices::default(), Said(Arc::new(Mutex::new(History::new(1000)))));
-    let (sender, told) = notices(64);
-    viewers.add(sender);
-    Bench { active: Active::new("en-us", said.clone(), viewers), said, told }
+    let (notices, history) = (NoticeBroadcast::default(), SharedHistory::new(History::new(1000)));
+    let (sender, told) = notice_queue(64);
+    notices.add(sender);
+    Bench { turns: Turns::new("en-us", history.clone(), notices), history, told }
 }
 
 fn times() -> TurnTimes {
@@ -25,12 +25,12 @@ fn times() -> TurnTimes {
 }
 
 impl Bench {
-    fn add(&self, text: &str, place: Place) -> Result<UtteranceId, Refusal> {
-        self.active.add(Some(text.to_owned()), Say::ReplyTo(text.to_owned()), times(), place)
+    fn add(&self, text: &str, mode: QueueMode) -> Result<UtteranceId, Refusal> {
+        self.turns.add(Some(text.to_owned()), TurnSource::Reply(text.to_owned()), times(), mode)
     }
 
     fn is_added(&self, text: &str) -> UtteranceId {
-        self.add(text, Place::Behind).unwrap()
+        self.add(text, QueueMode::Append).unwrap()
     }
 
     /// Every end that was told, by the client's id: whether it was interrupted, and what was spoken.
@@ -49,13 +49,13 @@ impl Bench {
         self.told.recv().now_or_never().flatten().ok_or(TryRecvError::Empty)
     }
 
-    fn history(&self) -> Vec<String> {
-        self.said.with(|history| history.messages().into_iter().map(|message| message.content).collect())
+    fn remembered(&self) -> Vec<String> {
+        self.history.with(|history| history.messages().into_iter().map(|message| message.content).collect())
     }
 }
 
-fn extent(frames: u64, interrupted: bool) -> Extent {
-    Extent { frames, interrupted, at: Instant::now() }
+fn end(frames: u64, interrupted: bool) -> PlayoutEnd {
+    PlayoutEnd { frames, interrupted, at: Instant::now() }
 }
 
 #[tokio::test]
@@ -64,13 +64,13 @@ async fn a_turn_that_comes_instead_of_a_full_queue_is_taken() {
     for number in 0..TURNS {
         bench.is_added(&number.to_string());
     }
-    assert_eq!(bench.add("more", Place::Behind).unwrap_err().code, ErrorCode::Busy);
-    let now = bench.add("now", Place::Instead).unwrap();
+    assert_eq!(bench.add("more", QueueMode::Append).unwrap_err().code, ErrorCode::Busy);
+    let now = bench.add("now", QueueMode::Interrupt).unwrap();
     let ends = bench.ends();
     assert_eq!(ends.len(), TURNS, "each that waited is told once: {ends:?}");
     assert!(ends.iter().all(|(_, interrupted, spoken)| *interrupted && spoken.is_empty()));
-    assert_eq!(bench.active.next().await.unwrap().utterance, now);
-    assert_eq!(bench.history(), ["0\n1\n2\n3\n4\n5\n6\n7"], "what the user said and nobody answered is remembered");
+    assert_eq!(bench.turns.next().await.unwrap().utterance, now);
+    assert_eq!(bench.remembered(), ["0\n1\n2\n3\n4\n5\n6\n7"], "what the user said and nobody answered is remembered");
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn after_an_interruption_there_is_room_for_any_turn() {
         for number in 0..TURNS {
             bench.is_added(&format!("{round} {number}"));
         }
-        bench.active.interrupt();
+        bench.turns.interrupt();
     }
     bench.is_added("speak");
 }
@@ -89,13 +89,13 @@ async fn after_an_interruption_there_is_room_for_any_turn() {
 async fn a_turn_that_is_made_when_it_is_cancelled_ends_once_and_when_its_maker_says_so() {
     let mut bench = bench();
     let utterance = bench.is_added("made");
-    bench.active.next().await.unwrap();
-    bench.active.interrupt();
+    bench.turns.next().await.unwrap();
+    bench.turns.interrupt();
     assert_eq!(bench.ends(), [], "it may be heard already");
-    bench.active.ended_unheard(utterance);
-    bench.active.ended(utterance, extent(3, false));
-    bench.active.tell(utterance, &Notice::Transcript { content: "late".into(), is_final: true });
-    bench.active.started(utterance);
+    bench.turns.ended_unheard(utterance);
+    bench.turns.ended(utterance, end(3, false));
+    bench.turns.tell(utterance, &Notice::Transcript { content: "late".into(), is_final: true });
+    bench.turns.started(utterance);
     assert_eq!(bench.ends(), [("made".to_owned(), true, String::new())]);
     assert!(bench.try_recv().is_err(), "nothing is told of it after its end");
 }
@@ -104,17 +104,18 @@ async fn a_turn_that_is_made_when_it_is_cancelled_ends_once_and_when_its_maker_s
 async fn what_was_heard_before_a_fault_is_told_with_it_and_remembered() {
     let mut bench = bench();
     let utterance = bench.is_added("count");
-    bench.said.with(|history| history.begin(utterance, "count"));
-    for (sentence, frames) in [("One two.", Some(20)), ("Three four five six.", None)] {
-        bench.active.sentence_begins(utterance, sentence.to_owned());
-        frames.map(|frames| bench.active.sentence_has(utterance, frames));
+    bench.history.with(|history| history.begin(utterance, "count"));
+    for (number, (text, frames)) in [("One two.", Some(20)), ("Three four five six.", None)].into_iter().enumerate() {
+        let sentence = utterance.sentence(number);
+        bench.turns.begin_sentence(sentence, text.to_owned());
+        frames.map(|frames| bench.turns.set_frames(sentence, frames));
     }
     let failure = Failure { code: ErrorCode::SpeechFailed, message: "no breath".to_owned() };
-    bench.active.fails(utterance, failure);
-    bench.active.will_have_said(utterance, 34);
-    assert_eq!(bench.history(), ["count", "One two. Three"], "as far as it will be heard");
-    bench.active.ended(utterance, extent(34, false));
-    assert_eq!(bench.history(), ["count", "One two. Three"]);
+    bench.turns.fail(utterance, failure);
+    bench.turns.remember_what_will_be_heard(utterance, 34);
+    assert_eq!(bench.remembered(), ["count", "One two. Three"], "as far as it will be heard");
+    bench.turns.ended(utterance, end(34, false));
+    assert_eq!(bench.remembered(), ["count", "One two. Three"]);
     let Ok(Notice::Failed { id, code, spoken_ms, text_spoken, .. }) = bench.try_recv() else { panic!("no error") };
     let told = (id.as_deref(), code, spoken_ms, text_spoken.as_str());
     assert_eq!(told, (Some("count"), ErrorCode::SpeechFailed, 1360, "One two. Three"));
@@ -125,10 +126,10 @@ async fn what_was_heard_before_a_fault_is_told_with_it_and_remembered() {
 async fn a_turn_that_fails_unheard_is_forgotten() {
     let mut bench = bench();
     let utterance = bench.is_added("ask");
-    bench.said.with(|history| history.begin(utterance, "ask"));
-    bench.active.fails(utterance, Failure { code: ErrorCode::LlmFailed, message: String::new() });
-    bench.active.ended_unheard(utterance);
-    assert!(bench.history().is_empty());
+    bench.history.with(|history| history.begin(utterance, "ask"));
+    bench.turns.fail(utterance, Failure { code: ErrorCode::LlmFailed, message: String::new() });
+    bench.turns.ended_unheard(utterance);
+    assert!(bench.remembered().is_empty());
     assert!(matches!(bench.try_recv(), Ok(Notice::Failed { code: ErrorCode::LlmFailed, spoken_ms: 0, .. })));
 }
 
@@ -136,30 +137,30 @@ async fn a_turn_that_fails_unheard_is_forgotten() {
 async fn a_session_that_closes_ends_every_turn_and_takes_no_more() {
     let mut bench = bench();
     bench.is_added("made");
-    bench.active.next().await.unwrap();
+    bench.turns.next().await.unwrap();
     bench.is_added("waiting");
-    bench.active.end_all();
+    bench.turns.end_all();
     let mut ends: Vec<String> = bench.ends().into_iter().map(|(id, ..)| id).collect();
     ends.sort();
     assert_eq!(ends, ["made", "waiting"]);
-    assert_eq!(bench.add("late", Place::Instead).unwrap_err().code, ErrorCode::ShuttingDown);
-    assert!(bench.active.next().await.is_none());
+    assert_eq!(bench.add("late", QueueMode::Interrupt).unwrap_err().code, ErrorCode::ShuttingDown);
+    assert!(bench.turns.next().await.is_none());
 }
 
 #[test]
 fn a_viewer_is_believed_once_and_only_what_can_be() {
     let bench = bench();
     let times = TurnTimes::since(Instant::now().checked_sub(Duration::from_millis(500)).unwrap());
-    let utterance = bench.active.add(None, Say::Exactly("a".into()), times.clone(), Place::Behind).unwrap();
+    let utterance = bench.turns.add(None, TurnSource::Text("a".into()), times.clone(), QueueMode::Append).unwrap();
     let told = |after| {
-        bench.active.shown(utterance, Duration::from_millis(after));
+        bench.turns.shown(utterance, Duration::from_millis(after));
         times.of(Stage::Shown)
     };
     assert_eq!(told(450), None, "nothing has left yet");
     times.reach_after(Stage::FirstFrame, Duration::from_micros(400_900));
     assert_eq!(told(399), None, "before it left");
     assert_eq!(told(3_600_000), None, "in an hour");
-    bench.active.shown(UtteranceId::next(), Duration::from_millis(450));
+    bench.turns.shown(UtteranceId::next(), Duration::from_millis(450));
     assert_eq!(told(400), Some(Duration::from_millis(400)), "as it was told of the frame");
     assert_eq!(told(450), Some(Duration::from_millis(400)), "by the first viewer");
 }
@@ -169,20 +170,20 @@ async fn the_next_turn_waits_until_it_is_known_what_was_heard() {
     let bench = bench();
     let utterance = bench.is_added("heard");
     let next = bench.is_added("next");
-    bench.active.interrupted_have_ended(next).await;
-    bench.active.interrupt();
-    bench.active.interrupted_have_ended(utterance).await;
-    let waiting = bench.active.clone();
+    bench.turns.interrupted_have_ended(next).await;
+    bench.turns.interrupt();
+    bench.turns.interrupted_have_ended(utterance).await;
+    let waiting = bench.turns.clone();
     let waiting = tokio::spawn(async move { waiting.interrupted_have_ended(UtteranceId::next()).await });
     tokio::task::yield_now().await;
     assert!(waiting.is_finished(), "both were waiting, so both have ended");
     let utterance = bench.is_added("heard");
-    bench.active.next().await.unwrap();
-    bench.active.interrupt();
-    let waiting = bench.active.clone();
+    bench.turns.next().await.unwrap();
+    bench.turns.interrupt();
+    let waiting = bench.turns.clone();
     let waiting = tokio::spawn(async move { waiting.interrupted_have_ended(UtteranceId::next()).await });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
-    bench.active.ended(utterance, extent(5, true));
+    bench.turns.ended(utterance, end(5, true));
     waiting.await.unwrap();
 }

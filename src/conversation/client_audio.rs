@@ -1,8 +1,8 @@
-//! A client's own voice on its way to the avatar: each client has a stream of its own, and a turn of its own for it.
+//! A client's own audio on its way to the avatar: each client has a stream of its own, and a turn of its own for it.
 //!
-//! In here: what waits of it, bounded by time, and passing it on as the voice of its turn. Not in here: what may come when
-//! (`signalling::audio`), the order of turns (`active`).
-//! Runs on: the task of the client's socket at one end, the session's tokio task at the other.
+//! In here: what waits of it, bounded by time, and passing it on as the speech of its turn. Not in here: what may come when
+//! (`signalling`), the order of turns (`turns`).
+//! Runs on: the task of the client's socket at one end, the session's tokio task that speaks at the other.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,15 +18,15 @@ const AHEAD_S: usize = 90;
 /// A client that sends nothing for so long, and no end either, holds up every turn behind it.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// The voice of one client. Dropped with the client, which ends what it was saying.
+/// The audio of one client. Dropped with the client, which ends what it was saying.
 #[derive(Default)]
-pub struct OwnVoice(Mutex<Option<Mouth>>);
+pub struct ClientAudio(Mutex<Option<AudioInput>>);
 
-/// Where a client's sound goes in.
-struct Mouth(Arc<Shared>);
+/// Where the audio of one turn goes in.
+struct AudioInput(Arc<Shared>);
 
 /// Where it comes out.
-pub(super) struct Stream(Arc<Shared>);
+pub(super) struct ClientAudioStream(Arc<Shared>);
 
 struct Shared {
     sample_rate: u32,
@@ -39,15 +39,15 @@ struct State {
     waiting: VecDeque<i16>,
     /// No more comes.
     ended: bool,
-    /// Nobody wants more.
+    /// The stream is gone, and nobody wants more.
     unwanted: bool,
 }
 
 /// The client neither went on nor ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Silent;
+pub(super) struct ClientFellSilent;
 
-impl std::fmt::Display for Silent {
+impl std::fmt::Display for ClientFellSilent {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let seconds = SILENCE.as_secs();
         write!(
@@ -68,23 +68,23 @@ impl Shared {
     }
 }
 
-impl OwnVoice {
-    /// Begins to speak once `take` has the stream; what was not ended before ends.
+impl ClientAudio {
+    /// A turn of audio begins once `take` has taken its stream as one; what was not ended before ends.
     pub(super) fn start(
         &self,
         sample_rate: u32,
-        take: impl FnOnce(Stream) -> Result<(), Refusal>,
+        take: impl FnOnce(ClientAudioStream) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let shared = Arc::new(Shared { sample_rate, state: Mutex::default(), changed: Notify::new() });
-        take(Stream(Arc::clone(&shared)))?;
-        *self.lock() = Some(Mouth(shared));
+        take(ClientAudioStream(Arc::clone(&shared)))?;
+        *self.lock() = Some(AudioInput(shared));
         Ok(())
     }
 
-    /// The next of it.
-    pub(super) fn sound(&self, samples: &[i16]) -> Result<(), Refusal> {
-        let mouth = self.lock();
-        let Some(Mouth(shared)) = mouth.as_ref() else {
+    /// The next of it, at the rate that it was started with.
+    pub(super) fn push(&self, samples: &[i16]) -> Result<(), Refusal> {
+        let input = self.lock();
+        let Some(AudioInput(shared)) = input.as_ref() else {
             return Err(Refusal::new(ErrorCode::AudioNotStarted, "audio came before audio_start {sample_rate}"));
         };
         let mut state = shared.lock();
@@ -111,19 +111,19 @@ impl OwnVoice {
         ended.map(drop).ok_or_else(|| Refusal::new(ErrorCode::AudioNotStarted, "audio_end came without audio_start"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Mouth>> {
+    fn lock(&self) -> MutexGuard<'_, Option<AudioInput>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Mouth {
+impl Drop for AudioInput {
     fn drop(&mut self) {
         self.0.lock().ended = true;
         self.0.changed.notify_one();
     }
 }
 
-impl Drop for Stream {
+impl Drop for ClientAudioStream {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.unwanted = true;
@@ -131,24 +131,24 @@ impl Drop for Stream {
     }
 }
 
-impl Stream {
-    /// Passes the sound on until it ends or nobody takes it any more.
-    pub async fn feed(self, sound: mpsc::Sender<Result<PcmChunk, SpeechError>>) -> Result<(), Silent> {
+impl ClientAudioStream {
+    /// Passes the audio on until it ends or nobody takes it any more.
+    pub async fn feed(self, speech: mpsc::Sender<Result<PcmChunk, SpeechError>>) -> Result<(), ClientFellSilent> {
         loop {
-            let piece = tokio::select! {
+            let samples = tokio::select! {
                 biased;
-                () = sound.closed() => return Ok(()),
-                piece = tokio::time::timeout(SILENCE, self.next()) => piece.map_err(|_| Silent)?,
+                () = speech.closed() => return Ok(()),
+                samples = tokio::time::timeout(SILENCE, self.next_samples()) => samples.map_err(|_| ClientFellSilent)?,
             };
-            let Some(samples) = piece else { return Ok(()) };
-            if sound.send(Ok(PcmChunk::new(samples, self.0.sample_rate))).await.is_err() {
+            let Some(samples) = samples else { return Ok(()) };
+            if speech.send(Ok(PcmChunk::new(samples, self.0.sample_rate))).await.is_err() {
                 return Ok(());
             }
         }
     }
 
     /// What waits, a second at most; `None` at the end.
-    async fn next(&self) -> Option<Vec<f32>> {
+    async fn next_samples(&self) -> Option<Vec<f32>> {
         loop {
             {
                 let mut state = self.0.lock();
@@ -169,9 +169,9 @@ impl Stream {
 mod tests {
     use super::*;
 
-    fn started(voice: &OwnVoice, sample_rate: u32) -> Stream {
+    fn started(audio: &ClientAudio, sample_rate: u32) -> ClientAudioStream {
         let mut stream = None;
-        voice
+        audio
             .start(sample_rate, |given| {
                 stream = Some(given);
                 Ok(())
@@ -181,7 +181,7 @@ mod tests {
     }
 
     /// All that comes out.
-    async fn heard(stream: Stream) -> (Vec<i16>, Result<(), Silent>) {
+    async fn heard(stream: ClientAudioStream) -> (Vec<i16>, Result<(), ClientFellSilent>) {
         let (sender, mut sound) = mpsc::channel::<Result<PcmChunk, SpeechError>>(1);
         let mut heard = Vec::new();
         let listening = async {
@@ -196,15 +196,15 @@ mod tests {
 
     #[tokio::test]
     async fn two_clients_are_never_mixed_and_end_each_for_itself() {
-        let (one, other) = (OwnVoice::default(), OwnVoice::default());
+        let (one, other) = (ClientAudio::default(), ClientAudio::default());
         let (first, second) = (started(&one, 16_000), started(&other, 8_000));
         for _ in 0..100 {
-            one.sound(&[1; 320]).unwrap();
-            other.sound(&[2; 160]).unwrap();
+            one.push(&[1; 320]).unwrap();
+            other.push(&[2; 160]).unwrap();
         }
         one.end().unwrap();
         assert_eq!(one.end().unwrap_err().code, ErrorCode::AudioNotStarted);
-        other.sound(&[2; 160]).unwrap();
+        other.push(&[2; 160]).unwrap();
         drop(other);
         assert_eq!(heard(first).await, (vec![1; 32_000], Ok(())));
         assert_eq!(heard(second).await, (vec![2; 16_160], Ok(())));
@@ -212,37 +212,37 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_than_so_many_seconds_wait_however_they_are_cut() {
-        for piece in [1, 160, 30_000] {
-            let voice = OwnVoice::default();
-            let stream = started(&voice, 8_000);
-            let samples = vec![1; piece];
-            let taken = (0..).take_while(|_| voice.sound(&samples).is_ok()).count();
+        for size in [1, 160, 30_000] {
+            let audio = ClientAudio::default();
+            let stream = started(&audio, 8_000);
+            let samples = vec![1; size];
+            let taken = (0..).take_while(|_| audio.push(&samples).is_ok()).count();
             let most = AHEAD_S * 8_000;
-            assert!((most - piece..=most).contains(&(taken * piece)), "{taken} pieces of {piece}");
-            assert_eq!(voice.sound(&samples).unwrap_err().code, ErrorCode::Busy);
-            voice.end().unwrap();
-            assert_eq!(heard(stream).await.0.len(), taken * piece, "what was taken is heard");
+            assert!((most - size..=most).contains(&(taken * size)), "{taken} pushes of {size}");
+            assert_eq!(audio.push(&samples).unwrap_err().code, ErrorCode::Busy);
+            audio.end().unwrap();
+            assert_eq!(heard(stream).await.0.len(), taken * size, "what was taken is heard");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_falls_silent_holds_nobody_up_for_ever() {
-        let voice = OwnVoice::default();
-        let stream = started(&voice, 16_000);
-        voice.sound(&[7; 10]).unwrap();
-        assert_eq!(heard(stream).await, (vec![7; 10], Err(Silent)));
-        assert_eq!(voice.sound(&[7; 10]), Ok(()), "it was told how its turn ended");
-        assert_eq!(voice.end(), Ok(()));
+        let audio = ClientAudio::default();
+        let stream = started(&audio, 16_000);
+        audio.push(&[7; 10]).unwrap();
+        assert_eq!(heard(stream).await, (vec![7; 10], Err(ClientFellSilent)));
+        assert_eq!(audio.push(&[7; 10]), Ok(()), "it was told how its turn ended");
+        assert_eq!(audio.end(), Ok(()));
     }
 
     #[tokio::test]
     async fn a_refused_start_leaves_what_is_being_said_alone() {
-        let voice = OwnVoice::default();
-        let stream = started(&voice, 16_000);
-        let busy = voice.start(8_000, |_| Err(Refusal::new(ErrorCode::Busy, "8 turns are waiting")));
+        let audio = ClientAudio::default();
+        let stream = started(&audio, 16_000);
+        let busy = audio.start(8_000, |_| Err(Refusal::new(ErrorCode::Busy, "8 turns are waiting")));
         assert_eq!(busy.unwrap_err().code, ErrorCode::Busy);
-        voice.sound(&[3; 10]).unwrap();
-        drop(voice);
+        audio.push(&[3; 10]).unwrap();
+        drop(audio);
         assert_eq!(heard(stream).await, (vec![3; 10], Ok(())));
     }
 }

@@ -1,13 +1,13 @@
-//! Reads a reply as it comes: shows it and cuts it into sentences.
+//! Reads a reply as it is written: shows it and cuts it into sentences.
 //!
-//! Not in here: speaking them (`speaker`). Runs on: the session's tokio task.
+//! Not in here: writing it (`dialogue`), speaking its sentences (`speaker`). Runs on: the session's tokio task that speaks.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-use super::active::{Active, Failure};
+use super::turns::{Failure, Turns};
 use crate::dialogue::{DialogueError, Reply};
 use crate::ids::UtteranceId;
 use crate::session::{ErrorCode, Notice};
@@ -17,45 +17,47 @@ use crate::speech::sentence::SentenceSplitter;
 /// Text that comes faster is shown together, so that it never outruns a viewer's queue.
 const SHOW_EVERY: Duration = Duration::from_millis(30);
 
-/// Shows a text as it comes and cuts it into sentences.
-pub(super) struct Reader {
-    pub active: Active,
+/// Reads the reply of one turn.
+pub(super) struct ReplyReader {
+    pub turns: Turns,
     pub utterance: UtteranceId,
+    /// The client's own name for the turn.
     pub id: Option<String>,
     pub splitter: SentenceSplitter,
     /// Leaves out what a model writes and nobody wants to hear; what a client has spoken is spoken whole.
     pub code_blocks: Option<CodeBlocks>,
+    /// Takes each sentence as it is written, in order.
     pub sentences: mpsc::Sender<String>,
 }
 
-impl Reader {
+impl ReplyReader {
     /// Gives all of the text that came. If that is not all of the reply, the turn has failed.
     pub async fn run(mut self, mut reply: Reply) -> String {
         let mut text = String::new();
         // How much of the text is shown, and when more may be.
         let (mut shown, mut next_show) = (0, tokio::time::Instant::now());
         let outcome = loop {
-            let piece = tokio::select! {
+            let delta = tokio::select! {
                 biased;
-                piece = reply.next() => piece,
+                delta = reply.next() => delta,
                 () = tokio::time::sleep_until(next_show), if shown < text.len() => {
                     self.show(&text[shown..], false);
                     (shown, next_show) = (text.len(), tokio::time::Instant::now() + SHOW_EVERY);
                     continue;
                 }
             };
-            let piece = match piece {
-                Some(Ok(piece)) => piece,
+            let delta = match delta {
+                Some(Ok(delta)) => delta,
                 Some(Err(error)) => break Err(error),
                 None => break Ok(()),
             };
-            text.push_str(&piece);
+            text.push_str(&delta);
             if tokio::time::Instant::now() >= next_show {
                 self.show(&text[shown..], false);
                 (shown, next_show) = (text.len(), tokio::time::Instant::now() + SHOW_EVERY);
             }
-            let prose = self.code_blocks.as_mut().map_or_else(|| piece.clone(), |blocks| blocks.push(&piece));
-            for sentence in self.splitter.push(&prose) {
+            let spoken = self.code_blocks.as_mut().map_or_else(|| delta.clone(), |blocks| blocks.push(&delta));
+            for sentence in self.splitter.push(&spoken) {
                 // Nobody speaks any more: the turn has failed, and whoever waits for it knows.
                 if self.sentences.send(sentence).await.is_err() {
                     return text;
@@ -63,9 +65,9 @@ impl Reader {
             }
         };
         self.show(&text[shown..], true);
-        let prose = self.code_blocks.as_mut().map(CodeBlocks::finish).unwrap_or_default();
-        for rest in self.splitter.push(&prose).into_iter().chain(self.splitter.finish()) {
-            let _ = self.sentences.send(rest).await;
+        let spoken = self.code_blocks.as_mut().map(CodeBlocks::finish).unwrap_or_default();
+        for sentence in self.splitter.push(&spoken).into_iter().chain(self.splitter.finish()) {
+            let _ = self.sentences.send(sentence).await;
         }
         let Err(error) = outcome else { return text };
         tracing::warn!(%error, "no reply, or not all of it");
@@ -74,13 +76,13 @@ impl Reader {
             _ => ErrorCode::LlmFailed,
         };
         // At once, so that an interruption of what is left to say does not hide it.
-        self.active.fails(self.utterance, Failure { code, message: error.to_string() });
+        self.turns.fail(self.utterance, Failure { code, message: error.to_string() });
         text
     }
 
-    fn show(&self, content: &str, is_final: bool) {
+    fn show(&self, delta: &str, is_final: bool) {
         let Self { utterance, id, .. } = self;
-        let notice = Notice::Text { content: content.to_owned(), utterance: *utterance, id: id.clone(), is_final };
-        self.active.tell(*utterance, &notice);
+        let notice = Notice::Text { delta: delta.to_owned(), utterance: *utterance, id: id.clone(), is_final };
+        self.turns.tell(*utterance, &notice);
     }
 }

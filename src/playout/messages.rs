@@ -1,0 +1,89 @@
+//! What goes into playout and what comes out of it, as messages of the channels of one session.
+//!
+//! Not in here: pairs, which go to a sink instead (`PairSink`), and what is done about any of it (`schedule`, `thread`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::FrameAudio;
+use super::schedule::Change;
+use crate::ids::{SentenceId, UtteranceId};
+use crate::picture::I420Frame;
+use crate::timeline::FrameIndex;
+
+/// Speech on its way to playout: sentence by sentence, and within each in order of its frames.
+#[derive(Debug)]
+pub enum Command {
+    /// A sentence is being made.
+    BeginSentence {
+        sentence: SentenceId,
+        /// Its frames were drawn for the poses from this one on.
+        start_pose: u64,
+        /// Cancelled when its utterance is interrupted.
+        cancelled: CancellationToken,
+    },
+    /// The next frame of a sentence.
+    Frame {
+        sentence: SentenceId,
+        /// What is heard while it is seen.
+        audio: FrameAudio,
+        /// Whether the avatar's own frame is its picture (silence); else a mouth follows.
+        own: bool,
+        /// Bounds how far ahead of the picture on screen the engine works; given back when the frame is shown or dropped.
+        permit: OwnedSemaphorePermit,
+    },
+    /// The picture of a frame that was announced before.
+    Mouth {
+        sentence: SentenceId,
+        /// Which frame of the sentence, from 0.
+        index: u64,
+        /// The avatar's frame with the mouth pasted into it.
+        picture: Arc<I420Frame>,
+        /// Whether the mouth was drawn for this frame; else it is that of the frame before.
+        fresh: bool,
+    },
+    /// All frames of the sentence were announced.
+    EndSentence { sentence: SentenceId },
+    /// All sentences of the utterance have begun.
+    EndUtterance {
+        utterance: UtteranceId,
+        /// Cancelled when the utterance is interrupted.
+        cancelled: CancellationToken,
+    },
+}
+
+/// What playout tells a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The first pair of the utterance left.
+    Started { utterance: UtteranceId, at: Instant },
+    /// The sentence is heard, from this pair on.
+    SentenceStarted { sentence: SentenceId, index: FrameIndex },
+    /// The first generated mouth of the utterance left, with this pair.
+    FirstMouth { utterance: UtteranceId, index: FrameIndex, at: Instant },
+    /// The utterance is over.
+    Ended {
+        utterance: UtteranceId,
+        /// How many of it were heard, 40 ms each.
+        frames: u64,
+        /// Whether it was cancelled before its end.
+        interrupted: bool,
+        /// When the first pair without it left.
+        at: Instant,
+    },
+}
+
+impl Event {
+    /// What changed in a schedule with the pair of this index, which left at this moment.
+    pub(crate) fn of(change: Change, index: FrameIndex, at: Instant) -> Self {
+        match change {
+            Change::Started(utterance) => Self::Started { utterance, at },
+            Change::SentenceStarted(sentence) => Self::SentenceStarted { sentence, index },
+            Change::FirstMouth(utterance) => Self::FirstMouth { utterance, index, at },
+            Change::Ended { utterance, frames, interrupted } => Self::Ended { utterance, frames, interrupted, at },
+        }
+    }
+}
