@@ -19,6 +19,7 @@ use crate::timeline::FrameIndex;
 pub enum Command {
     /// A sentence is being made.
     BeginSentence {
+        /// Which one.
         sentence: SentenceId,
         /// Its frames were drawn for the poses from this one on.
         start_pose: u64,
@@ -27,6 +28,7 @@ pub enum Command {
     },
     /// The next frame of a sentence.
     Frame {
+        /// Whose frame it is.
         sentence: SentenceId,
         /// What is heard while it is seen.
         audio: FrameAudio,
@@ -37,6 +39,7 @@ pub enum Command {
     },
     /// The picture of a frame that was announced before.
     Mouth {
+        /// Whose frame it is.
         sentence: SentenceId,
         /// Which frame of the sentence, from 0.
         index: u64,
@@ -46,9 +49,13 @@ pub enum Command {
         fresh: bool,
     },
     /// All frames of the sentence were announced.
-    EndSentence { sentence: SentenceId },
+    EndSentence {
+        /// Which one.
+        sentence: SentenceId,
+    },
     /// All sentences of the utterance have begun.
     EndUtterance {
+        /// Which one.
         utterance: UtteranceId,
         /// Cancelled when the utterance is interrupted.
         cancelled: CancellationToken,
@@ -58,16 +65,34 @@ pub enum Command {
 /// What playout tells a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The first pair of the utterance left.
-    Started { utterance: UtteranceId, at: Instant },
-    /// The sentence is heard, from this pair on.
-    SentenceStarted { sentence: SentenceId, index: FrameIndex },
-    /// The first generated mouth of the utterance left, with this pair.
-    FirstMouth { utterance: UtteranceId, index: FrameIndex, at: Instant },
+    /// The utterance is heard from now on.
+    Started {
+        /// Which one.
+        utterance: UtteranceId,
+        /// When its first pair left.
+        at: Instant,
+    },
+    /// The sentence is heard from now on.
+    SentenceStarted {
+        /// Which one.
+        sentence: SentenceId,
+        /// Its first pair.
+        index: FrameIndex,
+    },
+    /// The first generated mouth of the utterance left.
+    FirstMouth {
+        /// Whose mouth it is.
+        utterance: UtteranceId,
+        /// The pair that it left with.
+        index: FrameIndex,
+        /// When it left.
+        at: Instant,
+    },
     /// The utterance is over.
     Ended {
+        /// Which one.
         utterance: UtteranceId,
-        /// How many of it were heard, 40 ms each.
+        /// How many of its frames were heard, 40 ms each.
         frames: u64,
         /// Whether it was cancelled before its end.
         interrupted: bool,
