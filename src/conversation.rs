@@ -1,8 +1,8 @@
 //! What is said in a session: turns in order, each a reply spoken sentence by sentence, and interruption.
 //!
-//! What one turn speaks is an *utterance*, and the unit of it is a *sentence*: one id ([`crate::ids::SentenceId`]), given
-//! where the speaker takes the next one that can be spoken, goes with it to `animation`, `playout`, and back to its caption. What
-//! a model writes at a time is a *delta*, what a voice makes at a time a *chunk*.
+//! What one turn speaks is an *utterance*, and the unit of it is a *sentence*: its one id ([`crate::ids::SentenceId`]) is
+//! given where the speaker takes the next one that can be spoken, and goes with it to `animation`, to `playout`, and back to
+//! its caption. What a model writes at a time is a *delta*, what a voice makes at a time a *chunk*.
 //!
 //! # Who does what
 //!
@@ -16,16 +16,16 @@
 //!
 //! | on its way | through | bound, and what happens beyond |
 //! |---|---|---|
-//! | a command to task 1 | `turns`, a list and a signal | 8 turns, then refused as busy |
-//! | a client's audio to task 1 | `client_audio`, a ring and a signal | 90 s, then refused as busy |
+//! | a command to task 1 | `turns`, a queue and a signal | 8 turns, then refused as busy |
+//! | a client's audio to task 1 | `client_audio`, a queue and a signal | 90 s, then refused as busy |
 //! | a sentence's text from `reply_reader` to `speaker`, both task 1 | mpsc | 64 sentences, then the model waits |
 //! | a sentence's sound from a voice to task 1 | [`PcmStream`](crate::speech::PcmStream) | the voice waits |
 //! | frames and sound to playout | mpsc of [`playout::Command`] | 16 frames ahead of the screen, then task 1 waits |
-//! | what was heard to task 2 | mpsc of [`playout::Event`] | then told later; ends are never left out |
+//! | what was heard to task 2 | mpsc of [`playout::Event`] | 64 events, then told later; ends are never left out |
 //! | notices to each client | [`NoticeBroadcast`] | a client that is too slow is told how many it missed |
 //!
 //! Who ends a turn? `turns`, in one place: told by task 2 when playout was given anything of it, by task 1 if not, by
-//! an interruption if it waited. Where is a caption's time made? In `captions` (RTP) and `word_timing` (the words).
+//! an interruption if it waited. Where is a caption's time made? In `captions` (RTP) and `word_timing` (its words).
 //!
 //! Not in here: what is answered (`dialogue`), sockets (`signalling`), pictures (`lipsync`, `playout`), GStreamer (`media`).
 //! Both tasks are owned by the tracker that was passed in.

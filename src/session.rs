@@ -1,8 +1,9 @@
 //! What a session is asked and what it tells, in plain words and data that all of the server shares.
 //!
-//! In here: commands, notices and their queues, refusals, and the traits between whoever brings a client and whoever runs
-//! the session: `signalling` calls them, `server` implements them, `media` implements its part, [`Peer`]. Not in here: how any of
-//! it looks on the wire (`signalling::protocol`), what is done about it (`conversation`), running a session (`server`).
+//! In here: commands, notices with the queue to one client ([`notice_queue`]) and the way to all of them
+//! ([`NoticeBroadcast`]), refusals, and the traits between whoever brings a client and whoever runs the session:
+//! `signalling` calls them, `server` implements them, `media` implements its part, [`Peer`]. Not in here: how any of it looks
+//! on the wire (`signalling::protocol`), what is done about it (`conversation`), running a session (`server`).
 
 mod command;
 mod notice;

@@ -1,5 +1,5 @@
-//! The first half of a sentence's way: its speech is resampled, its frames are announced to playout, and batches of them go to
-//! the engine.
+//! The first half of a sentence's way: its speech is resampled, its frames are announced to playout, and batches of them
+//! go to the engine.
 //!
 //! In here: which frames are drawn, when, and in which batches. Not in here: what becomes of a batch (`finisher`), how
 //! much sound a frame needs (`lipsync::window`).
