@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Avatar, CandidateInit, Role};
+use crate::ids::SentenceId;
 use crate::latency::Stages;
 use crate::session::{CaptionWord, ErrorCode, IceServer, Notice};
 
@@ -261,7 +262,7 @@ mod tests {
         let utterance = UtteranceId::next();
         let id = Some("turn-1".to_owned());
         assert_json(
-            Notice::Text { content: "Hi".to_owned(), utterance, id: id.clone(), is_final: true },
+            Notice::Text { delta: "Hi".to_owned(), utterance, id: id.clone(), is_final: true },
             &format!(r#"{{"type":"text","content":"Hi","utterance_id":"{utterance}","final":true,"id":"turn-1"}}"#),
         );
         assert_json(
