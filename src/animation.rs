@@ -21,8 +21,8 @@ use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::ids::{SentenceId, UtteranceId};
 use crate::latency::TurnTimes;
-use crate::lipsync::devices::Desk;
-use crate::lipsync::engine::{EngineError, Mouths};
+use crate::lipsync::device_pool::DeviceLease;
+use crate::lipsync::engine::{DrawnRun, EngineError};
 use crate::lipsync::{AvatarHandle, LipSyncError};
 use crate::playout::{Command, SessionPlayout, Volume};
 use crate::speech::{PcmStream, SpeechError};
@@ -69,7 +69,7 @@ pub enum AnimationError {
 
 /// One session's way from sound to playout.
 pub struct Animator {
-    desk: Desk,
+    lease: DeviceLease,
     composer: Composer,
     avatar: Arc<Avatar>,
     handle: AvatarHandle,
@@ -91,7 +91,7 @@ struct BatchInFlight {
     first: u64,
     /// Of its first frame.
     pose: u64,
-    mouths: oneshot::Receiver<Result<Mouths, LipSyncError>>,
+    mouths: oneshot::Receiver<Result<DrawnRun, LipSyncError>>,
     frames: usize,
     sent: Instant,
 }
@@ -99,7 +99,7 @@ struct BatchInFlight {
 impl Animator {
     /// Speaks as this avatar, into this place in playout.
     pub fn new(
-        desk: Desk,
+        lease: DeviceLease,
         composer: Composer,
         avatar: Arc<Avatar>,
         handle: AvatarHandle,
@@ -107,7 +107,7 @@ impl Animator {
         audience: Audience,
     ) -> Self {
         Self {
-            desk,
+            lease,
             composer,
             avatar,
             handle,
@@ -176,7 +176,7 @@ impl Animator {
     ) -> Result<Outcome, AnimationError> {
         let (batches, drawn) = mpsc::channel(BATCHES_BETWEEN);
         let finisher = Finisher {
-            desk: &self.desk,
+            lease: &self.lease,
             composer: self.composer.clone(),
             avatar: Arc::clone(&self.avatar),
             commands: self.playout.commands.clone(),

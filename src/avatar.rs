@@ -152,50 +152,13 @@ fn mask_region(rgb: &[u8], frame: (u32, u32), crop: CropBox, mask: &Mask) -> Opt
 }
 
 #[cfg(test)]
-pub(crate) mod fixture {
-    //! A folder of four grey 64x64 frames with a 32x32 mouth box, for tests of what reads avatars.
-
-    use super::*;
-
-    pub(crate) const SIZE: u32 = 64;
-
-    pub(crate) fn write(folder: &Path) {
-        std::fs::create_dir_all(folder.join("frames")).unwrap();
-        std::fs::write(
-            folder.join("avatar.toml"),
-            "id = \"tiny\"\nname = \"Tiny\"\nmodel = \"demo\"\nwidth = 64\nheight = 64\nfps = 25\ncycle = \"loop\"\n\
-             [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n",
-        )
-        .unwrap();
-        let boxes: Vec<CropBox> =
-            (0..4).map(|at| CropBox { x: 16 + 2 * (at % 2), y: 20, width: 32, height: 32 }).collect();
-        std::fs::write(folder.join("boxes.json"), serde_json::to_vec(&boxes).unwrap()).unwrap();
-        for index in 0..4u8 {
-            let image =
-                image::RgbImage::from_fn(SIZE, SIZE, |x, y| image::Rgb([index * 40, (x * 4) as u8, (y * 4) as u8]));
-            image.save(folder.join(format!("frames/{index:04}.png"))).unwrap();
-        }
-        let mask = image::GrayImage::from_fn(32, 32, |x, y| {
-            image::Luma([if (5..25).contains(&x) && (9..24).contains(&y) { 255 } else { 0 }])
-        });
-        mask.save(folder.join("mask.png")).unwrap();
-        std::fs::write(folder.join("latents.safetensors"), b"").unwrap();
-    }
-
-    pub(crate) fn avatar() -> Avatar {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path());
-        Avatar::load(folder.path()).unwrap()
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit;
 
     #[test]
     fn a_prepared_folder_loads_with_even_regions_under_the_mask() {
-        let avatar = fixture::avatar();
+        let avatar = kit::avatar::tiny();
         assert_eq!(avatar.frames.len(), 4);
         let region = &avatar.frames[0].region;
         assert_eq!((region.x, region.y, region.width, region.height), (20, 28, 22, 16));
@@ -206,7 +169,7 @@ mod tests {
     #[test]
     fn a_frame_of_another_size_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        fixture::write(folder.path());
+        kit::avatar::write(folder.path());
         image::RgbImage::new(16, 32).save(folder.path().join("frames/0002.png")).unwrap();
         let error = Avatar::load(folder.path()).unwrap_err().to_string();
         assert!(error.contains("0002.png") && error.contains("16x32") && error.contains("64x64"), "{error}");
@@ -216,7 +179,7 @@ mod tests {
     fn every_missing_file_is_named() {
         for name in ["avatar.toml", "boxes.json", "mask.png", "latents.safetensors", "frames/0003.png"] {
             let folder = tempfile::tempdir().unwrap();
-            fixture::write(folder.path());
+            kit::avatar::write(folder.path());
             std::fs::remove_file(folder.path().join(name)).unwrap();
             let error = Avatar::load(folder.path()).unwrap_err().to_string();
             assert!(error.contains(name), "{name}: {error}");
@@ -226,7 +189,7 @@ mod tests {
     #[test]
     fn a_mask_that_pastes_nothing_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        fixture::write(folder.path());
+        kit::avatar::write(folder.path());
         image::GrayImage::new(16, 16).save(folder.path().join("mask.png")).unwrap();
         assert!(Avatar::load(folder.path()).unwrap_err().to_string().contains("mask.png"));
     }

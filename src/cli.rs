@@ -17,7 +17,7 @@ pub use bench::Throughput;
 pub(crate) use bench::{Bench, BenchLatency, BenchServer, BenchSessions, BenchThroughput, BenchViewers};
 pub(crate) use models::{Convert, Fetch, Install, Models, RunNetwork, TuneDecoder};
 pub use secrets::hide_secrets;
-pub(crate) use serve::Serve;
+pub use serve::Serve;
 
 /// Gives a program a face: text or audio in, a lip-synced avatar out over WebRTC, in real time.
 #[derive(Debug, Parser)]
@@ -31,10 +31,10 @@ pub struct Cli {
 
 /// Where the project's folders are.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Home {
+pub struct Home {
     /// Folder that holds `models` and `pipelines` [default: the current folder, else where the program was built]
     #[arg(long, global = true, env = "MOUTHPIECE_HOME", value_name = "DIR")]
-    pub(crate) home: Option<PathBuf>,
+    pub home: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,7 @@
 //! A generated mouth becomes a full frame.
 //!
-//! In here: the compose thread and its bounded queue. `blend` pastes through the mask, `color` makes I420, `mark` draws
-//! what measurements look for.
-//! Not in here: which frame and when (`animation`, `playout`).
+//! In here: the compose thread and its bounded queue; `mark` draws what measurements look for. Not in here: the arithmetic
+//! (`picture::blend`, `picture::color`), which frame and when (`animation`, `playout`).
 //! Runs on: its own OS thread, "compose", one for all sessions: the work is a quarter of a millisecond a frame.
 
 mod mark;
@@ -19,7 +18,8 @@ use crate::worker::Worker;
 /// Pastes waiting for the thread: two batches of four sessions. More would only hide that it is too slow.
 const QUEUE: usize = 64;
 
-struct Job {
+/// A mouth that somebody waits to see in a frame.
+struct PasteRequest {
     avatar: Arc<Avatar>,
     pose: u64,
     mouth: Arc<Mouth>,
@@ -30,38 +30,40 @@ struct Job {
 /// A way to the compose thread.
 #[derive(Clone)]
 pub struct Composer {
-    jobs: mpsc::Sender<Job>,
+    requests: mpsc::Sender<PasteRequest>,
     marking: bool,
 }
 
 /// Owns the thread, which ends when this or the last [`Composer`] is dropped.
 pub struct ComposeThread(Worker);
 
+/// The thread has ended, so nothing is pasted any more.
 #[derive(Debug, thiserror::Error)]
 #[error("the compose thread has ended")]
 pub struct ComposeEnded;
 
 impl Composer {
+    /// Starts the thread; an error if the machine gives none.
     pub fn spawn() -> std::io::Result<(Self, ComposeThread)> {
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let (requests, mut queue) = mpsc::channel::<PasteRequest>(QUEUE);
         // For waiting for two things at once.
         let waits = tokio::runtime::Builder::new_current_thread().build()?;
         let thread = Worker::spawn("compose", move |stop| {
-            while let Some(job) = waits.block_on(stop.run_until_cancelled(queue.recv())).flatten() {
-                if job.reply.is_closed() {
+            while let Some(request) = waits.block_on(stop.run_until_cancelled(queue.recv())).flatten() {
+                if request.reply.is_closed() {
                     continue;
                 }
                 let started = std::time::Instant::now();
-                let mut frame = paste(job.avatar.frame(job.pose), &job.avatar.mask, &job.mouth);
-                if job.marked {
+                let mut frame = paste(request.avatar.frame(request.pose), &request.avatar.mask, &request.mouth);
+                if request.marked {
                     mark::draw(&mut frame);
                 }
                 crate::metrics::compose_took(started.elapsed());
                 // Nobody left to tell: the utterance was interrupted meanwhile.
-                let _ = job.reply.send(Arc::new(frame));
+                let _ = request.reply.send(Arc::new(frame));
             }
         })?;
-        Ok((Self { jobs, marking: false }, ComposeThread(thread)))
+        Ok((Self { requests, marking: false }, ComposeThread(thread)))
     }
 
     /// The same way to the thread; what it pastes carries a mark or not.
@@ -77,14 +79,14 @@ impl Composer {
         mouth: Arc<Mouth>,
     ) -> Result<Arc<I420Frame>, ComposeEnded> {
         let (reply, done) = oneshot::channel();
-        let job = Job { avatar, pose, mouth, marked: self.marking, reply };
-        self.jobs.send(job).await.map_err(|_| ComposeEnded)?;
+        let request = PasteRequest { avatar, pose, mouth, marked: self.marking, reply };
+        self.requests.send(request).await.map_err(|_| ComposeEnded)?;
         done.await.map_err(|_| ComposeEnded)
     }
 
     /// Resolves when the thread has ended, which while the server runs is a fault.
     pub async fn ended(&self) {
-        self.jobs.closed().await;
+        self.requests.closed().await;
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Folders {
 
 /// Settings of `mouthpiece serve`.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ServeConfig {
+pub struct ServeConfig {
     /// Where everything lies.
     pub(crate) folders: Folders,
     /// Whom a session shows unless its client names another.
@@ -75,11 +75,11 @@ pub(crate) struct ServeConfig {
     /// Share of the time that a session is expected to speak; above 0, at most 1.
     pub(crate) speaking_share: f64,
     /// The language model that answers; built-in rules do without one.
-    pub(crate) llm: Option<dialogue::llm::Settings>,
+    pub llm: Option<dialogue::llm::Settings>,
     /// The voice service that speaks for all avatars; their own voices do without one.
-    pub(crate) tts: Option<crate::speech::tts::remote::Settings>,
+    pub tts: Option<crate::speech::tts::remote::Settings>,
     /// The speech recogniser; without one nobody listens to microphones.
-    pub(crate) asr: Option<crate::hearing::asr::Settings>,
+    pub asr: Option<crate::hearing::asr::Settings>,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
     pub(crate) mark_speech: bool,
 }
@@ -124,7 +124,7 @@ struct File {
 
 /// Why the server is not started: a setting by its name, and what would be right. Never shows a secret.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
+pub enum ConfigError {
     #[error("settings file {path}: {problem}")]
     File { path: String, problem: String },
     #[error(transparent)]
@@ -174,7 +174,7 @@ impl Folders {
 
 impl Machine {
     /// Devices and encoder, or their defaults.
-    pub(crate) fn resolve(&self) -> Result<(DeviceChoices, EncoderChoice), ConfigError> {
+    pub fn resolve(&self) -> Result<(DeviceChoices, EncoderChoice), ConfigError> {
         let device = self.device.as_deref().map_or(Ok(DeviceChoices::default()), str::parse)?;
         let encoder = match self.encoder.as_deref() {
             None | Some("auto") => EncoderChoice::Auto,
@@ -186,7 +186,7 @@ impl Machine {
 
 impl ServeConfig {
     /// What is typed wins over the settings file, which wins over the defaults.
-    pub(crate) fn resolve(home: &Home, typed: Serve) -> Result<Self, ConfigError> {
+    pub fn resolve(home: &Home, typed: Serve) -> Result<Self, ConfigError> {
         let file = typed.config.as_deref().map_or_else(|| Ok(File::default()), File::load)?;
         let machine =
             Machine { device: typed.machine.device.or(file.device), encoder: typed.machine.encoder.or(file.encoder) };

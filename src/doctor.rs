@@ -14,7 +14,7 @@ use crate::ids::AvatarId;
 use crate::lipsync::LipSync;
 use crate::media::inventory::{self, MissingElement};
 use crate::media::{self, CheckStatus, EncoderChoice, Encoders, PipelineDir};
-use crate::musetalk::libtorch::Libtorch;
+use crate::musetalk::device::Libtorch;
 use crate::musetalk::{DeviceChoice, MuseTalk, find_device};
 use crate::server::budget::ResourceBudget;
 use crate::server::budget::limits::{ProcessLimits, Usage, raise_descriptors};
@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn a_model_that_is_not_there_is_a_fault() {
         let folder = tempfile::tempdir().unwrap();
-        crate::avatar::fixture::write(&folder.path().join("tiny"));
+        crate::kit::avatar::write(&folder.path().join("tiny"));
         let manifest = AvatarStore::new(folder.path()).manifest(&"tiny".parse().unwrap()).unwrap();
         let check = model(&folder.path().join("none"), &folder.path().join("tiny/latents.safetensors"), &manifest);
         is_fault(&check, "config.json", "model.safetensors");

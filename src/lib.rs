@@ -73,6 +73,13 @@
 // Tests cast small constants; the lint guards what runs.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_lossless))]
 
+// What tests share is compiled into the unit tests here and into `tests/it`, so it names this library as those do.
+#[cfg(test)]
+extern crate self as mouthpiece;
+#[cfg(test)]
+#[path = "../tests/kit/mod.rs"]
+mod kit;
+
 pub mod animation;
 pub mod audience;
 pub mod avatar;

@@ -1,43 +1,50 @@
 //! Speech becomes pictures of a mouth.
 //!
-//! In here: the trait between the engine and the network, and the plain data that crosses it.
-//! `musetalk` is the network and, with `demo` that trains it, the home of libtorch; `engine` is the thread that owns it on one
-//! device, `devices` knows those of all; `scheduler` says what is drawn next and `capacity` how long that takes; `window` says
-//! which audio a frame needs; `driver` takes a stream of speech through all of them to playout. Not in here: pasting the mouth
-//! into a frame, which `compose` does where the network has not (on a GPU it does).
+//! In here: the trait between the engine and the network, and the plain data that crosses it. `engine` is the thread that
+//! owns the network on one device, `device_pool` knows those of all; `scheduler` says what is drawn next and `capacity` how
+//! long that takes; `window` says which audio a frame needs, `batch` how many frames are drawn in one go.
+//! Not in here: the network (`musetalk`, the home of libtorch), the stream of speech (`animation`), pasting the mouth into a
+//! frame, which `compose` does where the network has not (on a GPU it does).
 
-pub mod capacity;
-pub mod devices;
+pub mod batch;
+mod capacity;
+pub mod device_pool;
 pub mod engine;
-pub mod scheduler;
+mod scheduler;
 pub mod window;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::avatar::Avatar;
 use crate::picture::{MouthFrame, RegionPlanes};
-use crate::timeline::LIPSYNC_RATE;
 
-/// Sound before a frame that any network hears: Whisper's 30 s, in samples.
-pub const LONGEST_CONTEXT: usize = LIPSYNC_RATE as usize * 30;
-
-/// What the network needs to draw a run of consecutive frames of one segment of speech.
+/// What the network needs to draw a run of consecutive frames of one sentence.
 #[derive(Clone, Debug)]
 pub struct MouthRun {
     /// Which avatar, by the handle that [`LipSync::add_avatar`] gave.
     pub avatar: AvatarHandle,
     /// The avatar's own frame behind each mouth, one for each frame to draw.
     pub poses: Vec<usize>,
-    /// 16 kHz mono, -1.0 to 1.0: everything of the segment's audio that the first to the last frame may hear.
+    /// 16 kHz mono, -1.0 to 1.0: everything of the sentence's audio that the first to the last frame may hear.
     pub audio: Arc<[f32]>,
     /// Where, in samples from the start of `audio`, the first frame to draw begins; 640 samples on begins the second.
     /// Sound before the start and after the end of `audio` is silence.
     pub first_frame_at: usize,
 }
 
-/// An avatar that the engine has prepared; an index, so cheap to send along.
+/// An avatar that a network has prepared; an index, so cheap to send along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AvatarHandle(pub usize);
+
+/// What an avatar has besides its latents.
+#[derive(Clone, Debug)]
+pub struct AvatarAssets {
+    /// Its own frames, for a network that pastes mouths into them by itself.
+    pub frames: Arc<Avatar>,
+    /// The folder of the small decoder that it is drawn with instead of the model's.
+    pub decoder: Option<PathBuf>,
+}
 
 /// A mouth as it comes from a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,91 +56,131 @@ pub enum Mouth {
 }
 
 impl Mouth {
-    /// For another pose than it was drawn for.
+    /// Whether it may be shown with another pose than it was drawn for.
     pub fn can_move(&self) -> bool {
         matches!(self, Self::Crop(_))
+    }
+
+    /// Its own pixels; `None` once it is pasted.
+    pub fn into_crop(self) -> Option<MouthFrame> {
+        if let Self::Crop(crop) = self { Some(crop) } else { None }
     }
 }
 
 /// A network that draws mouths. Built, used and dropped on the engine thread, so it need not be `Send`.
 pub trait LipSync {
-    /// Keeps an avatar's latents (`[frames, channels, height, width]`, from its folder) ready. Only `decode_rows`
-    /// (first and one past the last) of each latent need be decoded, all of them if `None`.
-    fn add_avatar(
-        &mut self,
-        latents: &std::path::Path,
-        decode_rows: Option<[i64; 2]>,
-    ) -> Result<AvatarHandle, LipSyncError>;
+    /// How much sound before a frame, in samples of 16 kHz, makes a difference to it. What is older need not be in a
+    /// [`MouthRun`].
+    fn context_samples(&self) -> usize;
 
-    /// How much sound before a frame, in samples, makes a difference to it. What is older need not be in a [`MouthRun`].
-    fn hears_back(&self) -> usize {
-        LONGEST_CONTEXT
-    }
+    /// Keeps an avatar's latents (`[frames, channels, height, width]`, from the file `latents`) ready. Only `decode_rows`
+    /// (first and one past the last) of each latent need be decoded, all of them if `None`. An error if they do not fit.
+    fn add_avatar(&mut self, latents: &Path, decode_rows: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError>;
 
     /// Lets go of all that is kept of an avatar. Its handle is never given to another.
     fn remove_avatar(&mut self, avatar: AvatarHandle);
 
-    /// Draws runs of frames, of whichever avatars, in one go: for each, one crop for each of its `poses`.
-    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError>;
+    /// Draws runs of frames, of whichever avatars, in one go: for each run, one mouth for each of its `poses`.
+    fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError>;
 
-    /// Keeps what it needs of an avatar's own frames to paste mouths into them by itself, if it does that.
-    fn add_canvas(&mut self, avatar: AvatarHandle, canvas: &Avatar) -> Result<(), LipSyncError>;
+    /// The same network as one that makes use of an avatar's assets; `None` if latents are all that it needs and knows.
+    fn asset_loader(&mut self) -> Option<&mut dyn LoadAssets>;
+}
 
-    /// Draws an avatar with the small decoder in this folder instead of the model's own.
-    fn set_decoder(&mut self, _: AvatarHandle, folder: &std::path::Path) -> Result<(), LipSyncError> {
-        let problem = format!("{}: this network has no other decoder than its own", folder.display());
-        Err(LipSyncError::Config { field: "decoder".to_owned(), problem })
-    }
+/// What a network can do that knows more of an avatar than its latents.
+pub trait LoadAssets {
+    /// Has mouths of the avatar drawn by its own decoder, if it has one, and keeps what is needed of its frames to paste
+    /// mouths into them, if this network does that on its device.
+    fn load_assets(&mut self, avatar: AvatarHandle, assets: &AvatarAssets) -> Result<(), LipSyncError>;
+}
 
-    /// As [`LipSync::infer_all`], pasted where the network does that by itself.
-    fn draw_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
-        let crops = self.infer_all(runs)?;
-        Ok(crops.into_iter().map(|run| run.into_iter().map(Mouth::Crop).collect()).collect())
-    }
-
-    /// Draws one run.
-    fn infer(&mut self, run: &MouthRun) -> Result<Vec<MouthFrame>, LipSyncError> {
-        Ok(self.infer_all(std::slice::from_ref(run))?.pop().unwrap_or_default())
+/// Gives a network what an avatar has besides its latents. A decoder of the avatar's own is an error of a network that has
+/// no use for one; frames are not, since mouths are then pasted elsewhere.
+pub fn load_assets(network: &mut dyn LipSync, avatar: AvatarHandle, assets: &AvatarAssets) -> Result<(), LipSyncError> {
+    match (network.asset_loader(), &assets.decoder) {
+        (Some(loader), _) => loader.load_assets(avatar, assets),
+        (None, None) => Ok(()),
+        (None, Some(folder)) => {
+            let problem = format!("{}: this network has no other decoder than its own", folder.display());
+            Err(LipSyncError::Config { field: "decoder".to_owned(), problem })
+        }
     }
 }
 
+/// Draws one run as crops; an error if the network pastes this avatar's mouths by itself.
+pub fn draw_crops(network: &mut dyn LipSync, run: &MouthRun) -> Result<Vec<MouthFrame>, LipSyncError> {
+    let mouths = network.draw(std::slice::from_ref(run))?;
+    let pasted = || {
+        let problem = "its mouths are pasted on the device, so there are no crops of them".to_owned();
+        LipSyncError::Config { field: "avatar".to_owned(), problem }
+    };
+    mouths.into_iter().flatten().map(|mouth| mouth.into_crop().ok_or_else(pasted)).collect()
+}
+
+/// What can go wrong with a network, its files and its avatars.
 #[derive(Debug, thiserror::Error)]
 pub enum LipSyncError {
+    /// A file of a model that cannot be read or written, or is not what is wanted.
     #[error("model file {path}: {problem}")]
-    Model { path: String, problem: String },
+    Model {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Tensors that do not fit the network, by name; nothing was loaded.
     #[error(
         "weights {path} do not fit the configuration: missing {missing:?}, unexpected {unexpected:?}, of another shape {misshapen:?}"
     )]
-    Weights { path: String, missing: Vec<String>, unexpected: Vec<String>, misshapen: Vec<String> },
+    Weights {
+        /// The file.
+        path: String,
+        /// What the network has and the file has not.
+        missing: Vec<String>,
+        /// What the file has and the network has not.
+        unexpected: Vec<String>,
+        /// What both have, with the shapes of either.
+        misshapen: Vec<String>,
+    },
+    /// A setting that cannot be, by its name.
     #[error("model configuration {field}: {problem}")]
-    Config { field: String, problem: String },
+    Config {
+        /// Its name, with dots between the levels.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file of weights that is damaged or of no known kind.
     #[error("weights {0}")]
     Checkpoint(#[from] crate::models::CheckpointError),
+    /// A model's folder without a file that it must have.
     #[error(transparent)]
     Folder(#[from] crate::models::folder::MissingFile),
+    /// Latents that do not fit the model, or a pose or an avatar that is not there.
     #[error("avatar latents {path}: {problem}")]
-    Latents { path: String, problem: String },
+    Latents {
+        /// Their file; empty if there is none.
+        path: String,
+        /// What is wrong with them.
+        problem: String,
+    },
+    /// The network panicked, or gave what it must not.
     #[error("drawing panicked: {0}")]
     Panicked(String),
+    /// What libtorch refused.
     #[error("inference: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
 }
 
 impl LipSyncError {
-    /// As libtorch says it.
-    #[cfg(test)]
-    pub(crate) fn torch(message: &str) -> Self {
-        tch::TchError::Torch(message.to_owned()).into()
-    }
-
     /// Whether a smaller batch may succeed: memory, of the device or of the machine, was not enough.
-    pub fn is_out_of_memory(&self) -> bool {
+    fn is_out_of_memory(&self) -> bool {
         let says = |message: &str| message.contains("out of memory") || message.contains("can't allocate memory");
         matches!(self, Self::Torch(error) if says(&error.to_string()))
     }
 
     /// Whether the device will do nothing more in this process: CUDA fails every call after such an error.
-    pub fn is_the_devices_end(&self) -> bool {
+    fn is_the_devices_end(&self) -> bool {
         !self.is_out_of_memory() && matches!(self, Self::Torch(error) if error.to_string().contains("CUDA error"))
     }
 }

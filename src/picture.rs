@@ -12,7 +12,9 @@ use std::sync::Arc;
 /// A finished picture: planar YUV 4:2:0, BT.601 limited range, rows without padding. `width` and `height` are even.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct I420Frame {
+    /// In pixels, even.
     pub width: u32,
+    /// In pixels, even.
     pub height: u32,
     /// Y (`width * height`), then U, then V (a quarter of that each).
     pub data: Vec<u8>,
@@ -21,32 +23,43 @@ pub struct I420Frame {
 /// Where the generated crop lies in a frame, in pixels; may reach outside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CropBox {
+    /// Of the left edge.
     pub x: i32,
+    /// Of the top edge.
     pub y: i32,
+    /// 1 to 4096.
     pub width: u32,
+    /// 1 to 4096.
     pub height: u32,
 }
 
 /// How opaque each pixel of the crop is when it is pasted, 0 to 255.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
+    /// In pixels; the mask is stretched over the crop, whatever the size of either.
     pub width: u32,
+    /// In pixels.
     pub height: u32,
+    /// `width * height` bytes, rows from the top.
     pub alpha: Vec<u8>,
 }
 
 /// A rectangle of pixels; `right` and `bottom` are one past the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
+    /// The first column.
     pub left: u32,
+    /// The first row.
     pub top: u32,
+    /// One past the last column.
     pub right: u32,
+    /// One past the last row.
     pub bottom: u32,
 }
 
 impl Mask {
     /// The rectangle of what is not fully transparent, if anything is.
-    pub fn bounds(&self) -> Option<Bounds> {
+    pub(crate) fn bounds(&self) -> Option<Bounds> {
         let mut bounds: Option<Bounds> = None;
         for (row, alphas) in (0u32..).zip(self.alpha.chunks_exact(self.width as usize)) {
             for (column, _) in (0u32..).zip(alphas).filter(|(_, alpha)| **alpha > 0) {
@@ -63,10 +76,15 @@ impl Mask {
 /// A rectangle of a frame in RGB; all four of its numbers are even and it lies inside the frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
+    /// Of the left edge.
     pub x: u32,
+    /// Of the top edge.
     pub y: u32,
+    /// In pixels.
     pub width: u32,
+    /// In pixels.
     pub height: u32,
+    /// `width * height * 3` bytes, rows from the top.
     pub rgb: Vec<u8>,
 }
 
@@ -75,6 +93,7 @@ pub struct Region {
 pub struct AvatarFrame {
     /// Ready for the encoder; idle pairs carry this very picture.
     pub picture: Arc<I420Frame>,
+    /// Where a generated crop belongs.
     pub crop: CropBox,
     /// The part that a mouth is pasted into, even-aligned so that it covers whole chroma samples.
     pub region: Region,
@@ -83,13 +102,17 @@ pub struct AvatarFrame {
 /// One generated crop, 8-bit RGB, rows from the top without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MouthFrame {
+    /// In pixels.
     pub width: u32,
+    /// In pixels.
     pub height: u32,
+    /// `width * height * 3` bytes.
     pub rgb: Vec<u8>,
 }
 
 /// The finished I420 planes of the changed region of one of an avatar's own frames: Y, U and V, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionPlanes {
+    /// `width * height` bytes of Y and a quarter of that of U and V each, of a region of that size.
     pub data: Vec<u8>,
 }

@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use super::{AnimationError, BatchInFlight};
 use crate::avatar::Avatar;
 use crate::compose::Composer;
-use crate::lipsync::devices::Desk;
+use crate::lipsync::device_pool::DeviceLease;
 use crate::lipsync::{LipSyncError, Mouth};
 use crate::playout::Command;
 
 /// Finishes the batches of one sentence.
 pub(super) struct Finisher<'a> {
-    pub desk: &'a Desk,
+    pub lease: &'a DeviceLease,
     pub composer: Composer,
     pub avatar: Arc<Avatar>,
     pub commands: mpsc::Sender<Command>,
@@ -39,7 +39,7 @@ impl Finisher<'_> {
             let mouths = match batch.mouths.await {
                 Ok(Ok(mouths)) => mouths,
                 // Its device has ended, and the next batch goes to another one.
-                Err(_) if self.desk.can_draw() => vec![None; batch.frames],
+                Err(_) if self.lease.can_draw() => vec![None; batch.frames],
                 Err(_) => return Err(AnimationError::Ended("engine")),
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the voice goes on without lip-sync");

@@ -17,7 +17,8 @@ use super::{AnimationError, Animator, BatchInFlight, FRAMES_AHEAD, UNWATCHED_FRA
 use crate::ids::SentenceId;
 use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::MouthRun;
-use crate::lipsync::engine::Due;
+use crate::lipsync::batch::batch_size;
+use crate::lipsync::engine::Urgency;
 use crate::lipsync::window::{self, Loudness};
 use crate::playout::{Command, FrameAudio};
 use crate::speech::resample::{Resampler, to_i16};
@@ -182,7 +183,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let loud = (first..drawable).take_while(|frame| !self.loudness.is_quiet(*frame)).count();
-            let size = window::batch_size(self.mouths, self.mouths + loud);
+            let size = batch_size(self.mouths, self.mouths + loud);
             self.draw(first, size).await?;
         }
         Ok(())
@@ -242,8 +243,8 @@ impl<'a> Planner<'a> {
         let playout = &self.animator.playout;
         let deadline = playout.pose.due(pose).map(|due| playout.clock.instant(due));
         // Playout holds the head for a sentence's first mouth.
-        let due = Due { deadline, awaited: first == 0 };
-        let mouths = self.animator.desk.draw(batch, due, self.cancelled.clone()).await?;
+        let urgency = Urgency { deadline, awaited: first == 0 };
+        let mouths = self.animator.lease.draw(batch, urgency, self.cancelled.clone()).await?;
         let sentence = self.sentence;
         let in_flight = BatchInFlight { sentence, first: first as u64, pose, mouths, frames: size, sent };
         self.batches.send(in_flight).await.map_err(|_| AnimationError::Ended("compose"))
@@ -256,7 +257,7 @@ impl<'a> Planner<'a> {
 
     /// Keeps what the network hears before a frame; cut at whole frames so that positions stay exact.
     fn forget_old_audio(&mut self, frame: usize) {
-        let keep_from = (frame * LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(self.animator.desk.hears_back());
+        let keep_from = (frame * LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(self.animator.lease.context_samples());
         // In steps of a second, since what is kept moves down.
         let step = LIPSYNC_RATE as usize;
         if keep_from >= self.dropped + step {

@@ -3,51 +3,35 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::avatar::fixture;
 use crate::compose::ComposeThread;
-use crate::lipsync::devices::Devices;
-use crate::lipsync::engine::{Engine, EngineThread};
-use crate::lipsync::{LipSync, MouthRun};
+use crate::kit::{self, network::FakeNetwork};
+use crate::lipsync::MouthRun;
+use crate::lipsync::device_pool::DevicePool;
 use crate::picture::{MouthFrame, blend};
 use crate::playout::PlayoutClock;
 use crate::speech::PcmChunk;
 use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME};
 
-/// Draws a grey that says which frame it is; fails at the batch of speech that holds the frame `fails_at`.
-struct Greys {
-    fails_at: Option<usize>,
-    /// The sound of each batch.
-    given: Arc<Mutex<Vec<Arc<[f32]>>>>,
-}
-
 fn grey(frame: usize) -> MouthFrame {
-    MouthFrame { width: 32, height: 32, rgb: vec![u8::try_from(8 * frame).unwrap(); 32 * 32 * 3] }
+    kit::network::plain(32, [u8::try_from(8 * frame).unwrap(); 3])
 }
 
-impl LipSync for Greys {
-    fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
-        Ok(AvatarHandle(0))
-    }
-
-    fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
-        Ok(())
-    }
-
-    fn remove_avatar(&mut self, _: AvatarHandle) {}
-
-    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+/// Draws a grey that says which frame it is; fails at the batch of speech that holds the frame `fails_at`. The sound of each
+/// batch goes to `given`.
+fn greys(fails_at: Option<usize>, given: Arc<Mutex<Vec<Arc<[f32]>>>>) -> FakeNetwork {
+    FakeNetwork::of_batches(move |runs| {
         let draw = |run: &MouthRun| {
-            self.given.lock().unwrap().push(Arc::clone(&run.audio));
+            given.lock().unwrap().push(Arc::clone(&run.audio));
             let first = run.first_frame_at / LIPSYNC_SAMPLES_PER_FRAME;
             let frames = first..first + run.poses.len();
             let speech = run.audio.iter().any(|sample| *sample != 0.0);
-            if speech && self.fails_at.is_some_and(|at| frames.contains(&at)) {
+            if speech && fails_at.is_some_and(|at| frames.contains(&at)) {
                 return Err(LipSyncError::Config { field: "frame".into(), problem: "fails as told".into() });
             }
             Ok(frames.map(grey).collect())
         };
         runs.iter().map(draw).collect()
-    }
+    })
 }
 
 struct Spoken {
@@ -70,11 +54,9 @@ async fn speak(frames: usize, fails_at: Option<usize>) -> Spoken {
 
 async fn perform(chunks: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<usize>, watched: bool) -> Spoken {
     let given = Arc::default();
-    let greys = Greys { fails_at, given: Arc::clone(&given) };
-    let build = move || Ok(Box::new(greys) as Box<dyn LipSync>);
-    let (engine, engine_thread): (Engine, EngineThread) = Engine::spawn(build).await.unwrap();
+    let (engine, engine_thread) = greys(fails_at, Arc::clone(&given)).spawn().await;
     let (composer, compose_thread): (Composer, ComposeThread) = Composer::spawn().unwrap();
-    let avatar = Arc::new(fixture::avatar());
+    let avatar = Arc::new(kit::avatar::tiny());
     let (commands, mut queue) = mpsc::channel(64);
     let collecting = tokio::spawn(async move {
         let (mut announced, mut mouths, mut start, mut ended) = (0, Vec::new(), 0, 0);
@@ -93,11 +75,11 @@ async fn perform(chunks: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
         SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
     let audience = Audience::default();
     let _seat = watched.then(|| audience.enter());
-    let devices = Devices::new([("fake".to_owned(), engine)]);
+    let devices = DevicePool::new([("fake".to_owned(), engine)]);
     let handle = devices.add_avatar("latents".into(), None).await.unwrap();
-    let desk = devices.desk();
+    let lease = devices.lease();
     drop(devices);
-    let mut animator = Animator::new(desk, composer, Arc::clone(&avatar), handle, playout, audience);
+    let mut animator = Animator::new(lease, composer, Arc::clone(&avatar), handle, playout, audience);
     let (sound, speech) = mpsc::channel(chunks.len());
     for chunk in chunks {
         sound.send(chunk).await.unwrap();

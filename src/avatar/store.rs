@@ -64,11 +64,12 @@ impl AvatarStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit;
 
     #[test]
     fn an_unknown_id_is_answered_with_what_exists() {
         let root = tempfile::tempdir().unwrap();
-        crate::avatar::fixture::write(&root.path().join("tiny"));
+        kit::avatar::write(&root.path().join("tiny"));
         std::fs::create_dir(root.path().join("not-an-avatar")).unwrap();
         let store = AvatarStore::new(root.path());
         let error = store.load(&"anna".parse().unwrap()).unwrap_err().to_string();

@@ -6,9 +6,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 
 use super::Machine;
-use crate::lipsync::window::BATCH_SIZES;
-use crate::musetalk::ENGINE_THREADS;
-use crate::musetalk::precision::Precision;
+use crate::lipsync::batch::BATCH_SIZES;
+use crate::musetalk::device::{ENGINE_THREADS, Precision};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Bench {

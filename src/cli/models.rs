@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::secrets::TOKEN_VARIABLE;
-use crate::musetalk::device::DeviceChoice;
-use crate::musetalk::network::Network;
-use crate::musetalk::precision::Precision;
+use crate::musetalk::device::{DeviceChoice, Precision};
+use crate::musetalk::tools::run_network::Network;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Models {

@@ -9,61 +9,61 @@ use super::Machine;
 use super::secrets::TURN_VARIABLE;
 
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Serve {
+pub struct Serve {
     /// Avatar to speak as; `mouthpiece avatars list` shows them
     #[arg(long, value_name = "ID")]
-    pub(crate) avatar: Option<String>,
+    pub avatar: Option<String>,
     /// Address and port of the page, the WebSocket and the metrics [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
     #[command(flatten)]
-    pub(crate) machine: Machine,
+    pub machine: Machine,
     /// Settings file (TOML); what is typed here wins over it
     #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// STUN server given to browsers and used here, such as stun:stun.example.org:3478
     #[arg(long, value_name = "URL")]
-    pub(crate) stun: Option<String>,
+    pub stun: Option<String>,
     /// TURN server, such as turn:user:password@turn.example.org:3478; everybody on this machine may read what is typed, so
     /// better in the environment or in a file
     #[arg(long, env = TURN_VARIABLE, hide_env_values = true, value_name = "URL", conflicts_with = "turn_file")]
-    pub(crate) turn: Option<String>,
+    pub turn: Option<String>,
     /// Whether viewers' ICE candidates with private addresses are used, which viewers in a network of your own have; turn
     /// it off on a public server beside machines that strangers must not send packets to [default: true]
     #[arg(long, value_name = "BOOL")]
-    pub(crate) ice_private: Option<bool>,
+    pub ice_private: Option<bool>,
     /// File that holds the TURN server's URL, password and all
     #[arg(long, value_name = "FILE")]
-    pub(crate) turn_file: Option<PathBuf>,
+    pub turn_file: Option<PathBuf>,
     /// Another name that the server answers to, besides its addresses and localhost; once for each
     #[arg(long = "allowed-host", value_name = "NAME")]
-    pub(crate) allowed_hosts: Vec<String>,
+    pub allowed_hosts: Vec<String>,
     /// OpenAI-compatible endpoint that answers what users write, such as http://127.0.0.1:8080/v1; its key is read from
     /// MOUTHPIECE_LLM_KEY or the settings file's key_file
     #[arg(long, value_name = "URL")]
-    pub(crate) llm_url: Option<String>,
+    pub llm_url: Option<String>,
     /// Name of the model there
     #[arg(long, value_name = "NAME")]
-    pub(crate) llm_model: Option<String>,
+    pub llm_model: Option<String>,
     /// OpenAI-compatible endpoint that speaks for all avatars, such as http://127.0.0.1:8880/v1, or a synthesiser behind a
     /// WebSocket, such as ws://127.0.0.1:9000/speak; their own voices take over where it fails. Its key is read from MOUTHPIECE_TTS_KEY or the settings file's key_file
     #[arg(long, value_name = "URL")]
-    pub(crate) tts_url: Option<String>,
+    pub tts_url: Option<String>,
     /// Name of the model there; a WebSocket needs none
     #[arg(long, value_name = "NAME")]
-    pub(crate) tts_model: Option<String>,
+    pub tts_model: Option<String>,
     /// Name of the voice there [default: alloy]
     #[arg(long, value_name = "NAME")]
-    pub(crate) tts_voice: Option<String>,
+    pub tts_voice: Option<String>,
     /// Speech recogniser behind an OpenAI-compatible audio/transcriptions endpoint, such as http://127.0.0.1:8000/v1: viewers
     /// may then speak to the avatar. Its key is read from MOUTHPIECE_ASR_KEY or the settings file's key_file
     #[arg(long, value_name = "URL")]
-    pub(crate) asr_url: Option<String>,
+    pub asr_url: Option<String>,
     /// Name of the model there
     #[arg(long, value_name = "NAME")]
-    pub(crate) asr_model: Option<String>,
+    pub asr_model: Option<String>,
     /// Draw a mark into every frame with a fresh mouth, so that a program that looks at the picture can tell when speech
     /// is seen. For measuring only: viewers see it too
     #[arg(long, hide = true)]
-    pub(crate) mark_speech: bool,
+    pub mark_speech: bool,
 }

@@ -9,12 +9,13 @@ use serde_json::json;
 use super::{BadInput, fetch, print, print_json, tune};
 use crate::cli::{Convert, Home, Install, Models, RunNetwork};
 use crate::config::Folders;
-use crate::models::catalog::{self, LISTS, PARTS};
+use crate::models::catalog::{self, LISTS, PARTS, WHOLE};
 use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::models::verify::{FileReport, verify};
 use crate::models::{DType, ListError, TensorList, convert};
-use crate::musetalk::config::published::{self, Published};
-use crate::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device, network};
+use crate::musetalk::tools::{run_network, throughput};
+use crate::musetalk::weights::published::{self, Published};
+use crate::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device};
 use crate::timeline::FRAME_DURATION;
 
 pub(super) async fn run(home: &Home, command: Models) -> anyhow::Result<ExitCode> {
@@ -41,7 +42,7 @@ impl Row {
     /// Loads the model and draws with it; one that does not load is not usable.
     fn measure(&mut self, folder: &Path, device: DeviceChoice) {
         let measured = find_device(device).and_then(|device| {
-            let took = MuseTalk::load(folder, device, 1)?.time_frame()?;
+            let took = throughput::time_of_frame(&mut MuseTalk::load(folder, device, 1)?)?;
             Ok((took, format!("{device:?}").to_lowercase()))
         });
         match measured {
@@ -82,8 +83,7 @@ fn look_at(folder: &Path) -> Row {
     }
     let parts = PARTS.map(|part| format!("{part}.safetensors"));
     let in_parts = parts.iter().any(|file| size(file) > 0);
-    let files: Vec<&str> =
-        if in_parts { parts.iter().map(String::as_str).collect() } else { vec!["model.safetensors"] };
+    let files: Vec<&str> = if in_parts { parts.iter().map(String::as_str).collect() } else { vec![WHOLE] };
     let missing: Vec<&str> = files.iter().copied().filter(|file| size(file) == 0).collect();
     let fault = match ModelConfig::load(&config) {
         Err(error) => Some(error.to_string()),
@@ -188,11 +188,10 @@ fn verify_model(home: &Home, name: &str, json: bool) -> anyhow::Result<ExitCode>
 
 /// A model without lists is what its configuration says, so loading it is the check.
 fn load(folder: &Path) -> FileReport {
-    let file = "model.safetensors";
     let loaded = find_device(DeviceChoice::Cpu).and_then(|device| MuseTalk::load(folder, device, 1));
-    let bytes = folder.join(file).metadata().map_or(0, |about| about.len());
+    let bytes = folder.join(WHOLE).metadata().map_or(0, |about| about.len());
     FileReport {
-        file: file.to_owned(),
+        file: WHOLE.to_owned(),
         bytes,
         tensors: 0,
         problems: loaded.err().iter().map(ToString::to_string).collect(),
@@ -203,7 +202,7 @@ fn run_network(arguments: &RunNetwork) -> anyhow::Result<ExitCode> {
     let device = find_device(arguments.device)?;
     let files = (arguments.input.as_path(), arguments.output.as_path());
     let started = std::time::Instant::now();
-    network::run(&arguments.folder, arguments.network, files, device, arguments.dtype)?;
+    run_network::run(&arguments.folder, arguments.network, files, device, arguments.dtype)?;
     if arguments.json {
         print_json(&json!({
             "out": arguments.output, "device": format!("{device:?}"), "wall_ms": started.elapsed().as_millis(),

@@ -66,11 +66,11 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let schedule = Schedule::new(Arc::clone(&loaded.avatar));
     let film = Film { schedule, queue, writer, started: speaking, told: speaking };
     let filming = tokio::task::spawn_blocking(move || film.run());
-    let (desk, composer) = (workers.devices.desk(), workers.composer.clone());
+    let (lease, composer) = (workers.devices.lease(), workers.composer.clone());
     let audience = Audience::default();
     // The film is what watches.
     let _seat = audience.enter();
-    let mut animator = Animator::new(desk, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
+    let mut animator = Animator::new(lease, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
     let spoken = speak(&mut animator, clips).await;
     drop(animator);
     let shown = filming.await?;

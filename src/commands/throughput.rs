@@ -13,9 +13,10 @@ use crate::avatar::Avatar;
 use crate::cli::Throughput;
 use crate::compose;
 use crate::lipsync::LipSync;
-use crate::musetalk::config::AutoencoderConfig;
-use crate::musetalk::flops::Arithmetic;
-use crate::musetalk::throughput::{self, Sample, measure, measure_attention};
+use crate::musetalk::measuring::Arithmetic;
+use crate::musetalk::network::config::AutoencoderConfig;
+use crate::musetalk::tools::run_network;
+use crate::musetalk::tools::throughput::{self, Sample, measure, measure_attention};
 use crate::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device};
 
 /// Measures the model in the folder `model` with an avatar, or with none: then everything is decoded and nothing pasted.
@@ -31,11 +32,11 @@ pub fn run(
         None => MuseTalk::load(model, device, arguments.threads)?,
     };
     if let [inputs, outputs] = arguments.check.as_slice() {
-        network.draw_file(inputs, outputs)?;
+        run_network::draw(&network, (inputs, outputs))?;
     }
     let all_rows = [0, network.config().latent_size()];
     let (handle, poses, rows) = match avatar {
-        None => (network.add_nobody()?, 1, network.config().decode_rows.unwrap_or(all_rows)),
+        None => (network.add_blank_avatar()?, 1, network.config().decode_rows.unwrap_or(all_rows)),
         Some(avatar) => {
             let own = avatar.manifest.decode_rows.or(network.config().decode_rows);
             let rows = own.filter(|_| !arguments.all_rows).unwrap_or(all_rows);
@@ -47,7 +48,7 @@ pub fn run(
             {
                 network.set_decoder(handle, &decoder)?;
             }
-            network.add_canvas(handle, avatar)?;
+            network.add_frames(handle, avatar)?;
             (handle, avatar.frames.len(), rows)
         }
     };

@@ -1,7 +1,7 @@
 //! `mouthpiece models tune-decoder`: teaches a small decoder one avatar's mouth, and puts it into the avatar's folder.
 //!
 //! In here: what it learns from is brought together, what came of it is printed. Not in here: learning
-//! (`musetalk::tune`). Runs on: tokio for the voice, a blocking thread that is joined for libtorch.
+//! (`musetalk::tools::tune`). Runs on: tokio for the voice, a blocking thread that is joined for libtorch.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,8 +15,8 @@ use crate::avatar::{Avatar, AvatarStore};
 use crate::cli::{Home, TuneDecoder};
 use crate::config::Folders;
 use crate::lipsync::LipSync;
-use crate::musetalk::small_decoder::SmallDecoder;
-use crate::musetalk::tune::{Lesson, Tuned, tune};
+use crate::musetalk::serving::SmallDecoder;
+use crate::musetalk::tools::tune::{Lesson, Tuned, tune};
 use crate::musetalk::{MuseTalk, find_device};
 use crate::speech::resample::Resampler;
 use crate::speech::{Voice, tts};

@@ -1,11 +1,12 @@
 //! Mouths pasted into the frames of a whole avatar.
 
-use crate::avatar::{Avatar, fixture};
+use crate::avatar::Avatar;
+use crate::kit;
 use crate::picture::{CropBox, MouthFrame, blend};
 
 #[test]
 fn everything_outside_the_mask_stays_the_avatars_own() {
-    let avatar = fixture::avatar();
+    let avatar = kit::avatar::tiny();
     let own = &avatar.frames[1];
     let mouth = MouthFrame { width: 32, height: 32, rgb: vec![255; 32 * 32 * 3] };
     let pasted = blend::paste(own, &avatar.mask, &mouth);
@@ -23,7 +24,7 @@ fn everything_outside_the_mask_stays_the_avatars_own() {
 
 #[test]
 fn pasting_the_frames_own_crop_changes_nothing() {
-    let avatar = fixture::avatar();
+    let avatar = kit::avatar::tiny();
     let own = &avatar.frames[2];
     let rgb: Vec<u8> = (0..32u32)
         .flat_map(|y| (0..32u32).flat_map(move |x| [80, ((x + 16) * 4) as u8, ((y + 20) * 4) as u8]))
@@ -33,7 +34,7 @@ fn pasting_the_frames_own_crop_changes_nothing() {
 
 #[test]
 fn a_crop_of_another_size_is_scaled_to_the_box() {
-    let avatar = fixture::avatar();
+    let avatar = kit::avatar::tiny();
     let own = &avatar.frames[0];
     let mouth = |size: u32| MouthFrame { width: size, height: size, rgb: vec![200; (size * size * 3) as usize] };
     assert_eq!(blend::paste(own, &avatar.mask, &mouth(80)), blend::paste(own, &avatar.mask, &mouth(32)));
@@ -42,7 +43,7 @@ fn a_crop_of_another_size_is_scaled_to_the_box() {
 #[test]
 fn a_box_that_reaches_out_of_the_frame_is_cut() {
     let folder = tempfile::tempdir().unwrap();
-    fixture::write(folder.path());
+    kit::avatar::write(folder.path());
     let boxes = vec![CropBox { x: -16, y: 48, width: 32, height: 32 }; 4];
     std::fs::write(folder.path().join("boxes.json"), serde_json::to_vec(&boxes).unwrap()).unwrap();
     let avatar = Avatar::load(folder.path()).unwrap();

@@ -11,14 +11,13 @@ use futures_util::stream;
 
 use super::*;
 use crate::audience::Audience;
-use crate::avatar::fixture;
 use crate::compose::{ComposeThread, Composer};
 use crate::dialogue::{DialogueError, Message, Reply};
 use crate::ids::UtteranceId;
-use crate::lipsync::devices::Devices;
-use crate::lipsync::engine::{Engine, EngineThread};
-use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
-use crate::picture::MouthFrame;
+use crate::kit::{self, network::FakeNetwork};
+use crate::lipsync::AvatarHandle;
+use crate::lipsync::device_pool::DevicePool;
+use crate::lipsync::engine::EngineThread;
 use crate::playout::schedule::Schedule;
 use crate::playout::{Event, PlayoutClock, SessionPlayout};
 use crate::session::{Notice, NoticeReceiver, NoticeSender, notice_queue};
@@ -29,25 +28,6 @@ use crate::timeline::{FPS, FRAME_DURATION, LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRA
 const SENTENCE: usize = 10;
 /// Longer than anything takes that ends.
 const LONG: Duration = Duration::from_secs(120);
-
-/// Nobody watches, so nothing is drawn.
-struct NoMouths;
-
-impl LipSync for NoMouths {
-    fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
-        Ok(AvatarHandle(0))
-    }
-
-    fn remove_avatar(&mut self, _: AvatarHandle) {}
-
-    fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
-        Ok(())
-    }
-
-    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
-        Ok(runs.iter().map(|_| Vec::new()).collect())
-    }
-}
 
 /// Speaks as the sentence's first word says.
 #[derive(Default)]
@@ -105,7 +85,7 @@ const SPEECHES: [&str; 5] =
     ["Fine words.", "Refused words.", "Fine words. Broken words.", "Stuck words.", "Mute words."];
 
 struct Stage {
-    devices: Devices,
+    devices: DevicePool,
     composer: Composer,
     engine_thread: EngineThread,
     compose_thread: ComposeThread,
@@ -113,9 +93,10 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Self {
-        let (engine, engine_thread) = Engine::spawn(|| Ok(Box::new(NoMouths) as Box<dyn LipSync>)).await.unwrap();
+        // Nobody watches, so nothing is drawn.
+        let (engine, engine_thread) = FakeNetwork::unwatched().spawn().await;
         let (composer, compose_thread) = Composer::spawn().unwrap();
-        Self { devices: Devices::new([("none".to_owned(), engine)]), composer, engine_thread, compose_thread }
+        Self { devices: DevicePool::new([("none".to_owned(), engine)]), composer, engine_thread, compose_thread }
     }
 
     fn strike(self) {
@@ -174,7 +155,7 @@ async fn play(
 
 impl Play {
     fn begin(stage: &Stage) -> Self {
-        let avatar = Arc::new(fixture::avatar());
+        let avatar = Arc::new(kit::avatar::tiny());
         let (commands, queue) = mpsc::channel(256);
         let (events, playout_events) = mpsc::channel(64);
         let (tracker, shutdown, removed) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
@@ -182,8 +163,8 @@ impl Play {
         tracker.spawn(play(Schedule::new(Arc::clone(&avatar)), queue, events, removed.clone(), Arc::clone(&heard)));
         let playout =
             SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
-        let (desk, composer) = (stage.devices.desk(), stage.composer.clone());
-        let animator = Animator::new(desk, composer, avatar, AvatarHandle(0), playout, Audience::default());
+        let (lease, composer) = (stage.devices.lease(), stage.composer.clone());
+        let animator = Animator::new(lease, composer, avatar, AvatarHandle(0), playout, Audience::default());
         let notices = NoticeBroadcast::default();
         let (sender, told) = notice_queue(100_000);
         notices.add(sender.clone());

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::window::BATCH_SIZES;
+use super::batch::BATCH_SIZES;
 
 /// Share of a new time in what is remembered: an eighth smooths a scheduler's noise and follows a clock that drops.
 const LEARNING: u32 = 8;

@@ -1,4 +1,4 @@
-//! Which audio a frame needs, which frames need a mouth at all, and how frames are grouped into batches. Pure.
+//! Which audio a frame needs, and which frames need a mouth at all. Pure.
 //!
 //! MuseTalk's window of frame f at 25 fps is rows [2f-4, 2f+6) of the 50 Hz audio features: 80 ms before the frame's
 //! start to 80 ms after its end. The features themselves see a little further (mel and convolutions, about 35 ms).
@@ -11,37 +11,24 @@ const LOOK_AHEAD: usize = 3;
 
 /// Loudest root mean square of a frame that counts as silence: -50 dB of full scale, below any vowel and above the
 /// noise of a synthesiser or a decent microphone's gate.
-pub const SILENCE_RMS: f32 = 0.003;
+const SILENCE_RMS: f32 = 0.003;
 
 /// Frames around a frame that must be silent too before it shows the avatar's own: the mouth closes through the
 /// network for two frames after the voice ends and opens two frames before it begins.
 const QUIET_AROUND: usize = 2;
 
-/// Sizes of batches. Fixed, so that every one is warmed once and no new shape appears while somebody speaks.
-pub const BATCH_SIZES: [usize; 5] = [1, 2, 4, 8, 16];
-
-/// Number of frames of which everything they need is among the first `samples` of a segment.
+/// Number of frames of which everything they need is among the first `samples` (16 kHz) of a sentence,
+/// whose audio is `complete` or goes on.
 pub fn drawable_frames(samples: usize, complete: bool) -> usize {
     if complete { frames_of(samples) } else { (samples / LIPSYNC_SAMPLES_PER_FRAME).saturating_sub(LOOK_AHEAD) }
 }
 
-/// Frames that a whole segment fills; the last may be part silence.
+/// Frames that a whole sentence of so many samples (16 kHz) fills; the last may be part silence.
 pub fn frames_of(samples: usize) -> usize {
     samples.div_ceil(LIPSYNC_SAMPLES_PER_FRAME)
 }
 
-/// Size of the next batch: the first mouths of a segment come alone so that they come soon, later ones in larger
-/// batches because those are cheaper for each frame.
-pub fn batch_size(drawn: usize, drawable: usize) -> usize {
-    let wish = match drawn {
-        0..=1 => 1,
-        2..=3 => 2,
-        _ => 4,
-    };
-    BATCH_SIZES.into_iter().rev().find(|size| *size <= wish.min(drawable.saturating_sub(drawn))).unwrap_or(0)
-}
-
-/// Remembers how loud each frame of a segment is.
+/// Remembers how loud each frame of a sentence is.
 #[derive(Debug, Default)]
 pub struct Loudness {
     /// Root mean square of each whole frame so far.
@@ -51,7 +38,7 @@ pub struct Loudness {
 }
 
 impl Loudness {
-    /// Takes in the next samples of the segment (16 kHz).
+    /// Takes in the next samples of the sentence (16 kHz).
     pub fn push(&mut self, samples: &[f32]) {
         for sample in samples {
             self.square_sum += sample * sample;
@@ -62,7 +49,7 @@ impl Loudness {
         }
     }
 
-    /// The segment is over: its last frame may be short.
+    /// The sentence is over: its last frame may be short.
     pub fn finish(&mut self) {
         if self.samples > 0 {
             self.finish_frame();
@@ -75,7 +62,7 @@ impl Loudness {
         (self.square_sum, self.samples) = (0.0, 0);
     }
 
-    /// Whether a frame and its neighbours are silent, so that it needs no mouth. What lies outside the segment is
+    /// Whether a frame and its neighbours are silent, so that it needs no mouth. What lies outside the sentence is
     /// silent; only drawable frames may be asked for.
     pub fn is_quiet(&self, frame: usize) -> bool {
         let first = frame.saturating_sub(QUIET_AROUND);
@@ -109,20 +96,6 @@ mod tests {
         // 8 s, 22.49 s, 60 s. Version 1.0 of MuseTalk draws 202, 564 and 1502.
         assert_eq!([128_000, 359_840, 960_000].map(frames_of), [200, 563, 1500]);
         assert_eq!([0, 1, 639, 640, 641].map(frames_of), [0, 1, 1, 1, 2]);
-    }
-
-    #[test]
-    fn the_first_mouths_come_alone_and_batches_grow() {
-        let mut drawn = 0;
-        let mut sizes = Vec::new();
-        while drawn < 21 {
-            let size = batch_size(drawn, 21);
-            sizes.push(size);
-            drawn += size;
-        }
-        assert_eq!(sizes, [1, 1, 2, 4, 4, 4, 4, 1]);
-        assert_eq!(batch_size(4, 7), 2);
-        assert_eq!(batch_size(5, 5), 0);
     }
 
     #[test]

@@ -3,6 +3,10 @@
 /// The networks of a model, as `config.json` and the files of their weights name them.
 pub const PARTS: [&str; 3] = ["audio_encoder", "unet", "autoencoder"];
 
+/// The file with all networks' weights, each tensor's name with its network's before it, of a model that has no file for
+/// each of [`PARTS`].
+pub const WHOLE: &str = "model.safetensors";
+
 /// A published model.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KnownModel {

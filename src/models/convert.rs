@@ -1,7 +1,7 @@
 //! From upstream's folder as it lies on disk to a model folder of this project.
 //!
 //! A model folder appears whole or not at all: everything is written beside it first. Not in here: turning upstream's
-//! configurations into `config.json` (`musetalk::config::published`).
+//! configurations into `config.json` (`musetalk::weights::published`).
 
 use std::fs;
 use std::io;

@@ -92,8 +92,10 @@ impl Bilinear {
 }
 
 /// Where a crop lies over a region of a frame.
-pub struct Placing<'a> {
+pub(crate) struct Placing<'a> {
+    /// The part of the frame that may change.
     pub region: &'a Region,
+    /// Where the crop lies in the same frame.
     pub crop: CropBox,
 }
 
@@ -118,7 +120,7 @@ impl Placing<'_> {
     clippy::cast_sign_loss,
     reason = "sizes are at most 4096"
 )]
-pub fn neighbours(at: u32, destination: u32, source: u32) -> (u32, u32, f32) {
+pub(crate) fn neighbours(at: u32, destination: u32, source: u32) -> (u32, u32, f32) {
     let position = ((at as f32 + 0.5) * source as f32 / destination as f32 - 0.5).clamp(0.0, (source - 1) as f32);
     let first = position.floor() as u32;
     (first, (first + 1).min(source - 1), position - first as f32)

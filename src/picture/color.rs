@@ -14,7 +14,7 @@ pub fn rgb_to_i420(rgb: &[u8], width: u32, height: u32) -> I420Frame {
 
 /// Writes a rectangle of RGB into a frame. Its numbers are even, so each chroma sample is made of its own pixels only
 /// and a rectangle converted alone equals the same rectangle of a whole frame.
-pub fn write_region(frame: &mut I420Frame, x: u32, y: u32, width: u32, height: u32, rgb: &[u8]) {
+pub(super) fn write_region(frame: &mut I420Frame, x: u32, y: u32, width: u32, height: u32, rgb: &[u8]) {
     let stride = frame.width as usize;
     let luma_size = stride * frame.height as usize;
     let (luma, chroma) = frame.data.split_at_mut(luma_size);
@@ -47,7 +47,7 @@ pub fn write_region(frame: &mut I420Frame, x: u32, y: u32, width: u32, height: u
 }
 
 /// Writes the finished planes of a region, Y, U and V one after the other, into a frame. What is too short is left out.
-pub fn write_planes(frame: &mut I420Frame, region: &Region, planes: &[u8]) {
+pub(crate) fn write_planes(frame: &mut I420Frame, region: &Region, planes: &[u8]) {
     let stride = frame.width as usize;
     let luma_size = stride * frame.height as usize;
     let (x, y) = (region.x as usize, region.y as usize);

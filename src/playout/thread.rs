@@ -251,8 +251,8 @@ impl RunningSession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::avatar::fixture;
     use crate::ids::UtteranceId;
+    use crate::kit;
     use crate::timeline::PLAYOUT_SAMPLES_PER_FRAME;
 
     /// Reports its first pair and holds the thread in that tick until it is let go.
@@ -275,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn however_many_sessions_end_within_one_tick_none_is_left_behind() {
         let (playout, thread) = Playout::spawn().unwrap();
-        let avatar = Arc::new(fixture::avatar());
+        let avatar = Arc::new(kit::avatar::tiny());
         let add = async |sink: Box<dyn PairSink>| {
             let (events, told) = mpsc::channel(1);
             let id = SessionId::next();
@@ -311,7 +311,7 @@ mod tests {
         let (playout, thread) = Playout::spawn_on(PlayoutClock::at_speed(100)).unwrap();
         let (events, mut told) = mpsc::channel(1);
         let id = SessionId::next();
-        let session = playout.add(id, Arc::new(fixture::avatar()), Box::new(Nowhere), events).await.unwrap();
+        let session = playout.add(id, Arc::new(kit::avatar::tiny()), Box::new(Nowhere), events).await.unwrap();
         let permits = Arc::new(tokio::sync::Semaphore::new(64));
         let mut spoken = Vec::new();
         for _ in 0..20 {
@@ -348,7 +348,7 @@ mod tests {
         let (playout, thread) = Playout::spawn_on(PlayoutClock::at_speed(100)).unwrap();
         let (events, mut told) = mpsc::channel(8);
         let id = SessionId::next();
-        let session = playout.add(id, Arc::new(fixture::avatar()), Box::new(Nowhere), events).await.unwrap();
+        let session = playout.add(id, Arc::new(kit::avatar::tiny()), Box::new(Nowhere), events).await.unwrap();
         let cancelled = CancellationToken::new();
         let sentence = UtteranceId::next().sentence(0);
         let permit = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();

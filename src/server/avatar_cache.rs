@@ -19,9 +19,8 @@ use tokio_util::task::TaskTracker;
 use crate::avatar::{Avatar, AvatarError, AvatarStore};
 use crate::config::Folders;
 use crate::ids::AvatarId;
-use crate::lipsync::AvatarHandle;
-use crate::lipsync::devices::Devices;
-use crate::lipsync::engine::Equipment;
+use crate::lipsync::device_pool::DevicePool;
+use crate::lipsync::{AvatarAssets, AvatarHandle};
 use crate::session::{ErrorCode, Refusal};
 
 /// AvatarCache that nobody uses and that are kept for whoever asks next, besides the server's own. One takes up to half a gigabyte.
@@ -54,7 +53,7 @@ pub(super) trait AvatarSource: Send + Sync {
 
 /// The folder of avatars, and the engines that hold their latents.
 pub(super) struct InstalledAvatars {
-    pub devices: Devices,
+    pub devices: DevicePool,
     pub folders: Folders,
     /// The model that the engines run; avatars of another cannot be served by this process.
     pub model: OnceLock<String>,
@@ -93,7 +92,11 @@ impl AvatarSource for InstalledAvatars {
 }
 
 /// Reads an avatar's folder, hands its latents to the engines, and has them get ready to draw it.
-pub(crate) async fn load_avatar(devices: &Devices, folders: &Folders, id: &AvatarId) -> anyhow::Result<LoadedAvatar> {
+pub(crate) async fn load_avatar(
+    devices: &DevicePool,
+    folders: &Folders,
+    id: &AvatarId,
+) -> anyhow::Result<LoadedAvatar> {
     let store = AvatarStore::new(&folders.avatars);
     let id = id.clone();
     let avatar = tokio::task::spawn_blocking(move || store.load(&id)).await??;
@@ -101,7 +104,7 @@ pub(crate) async fn load_avatar(devices: &Devices, folders: &Folders, id: &Avata
     let avatar = Arc::new(avatar);
     let decoder = avatar.manifest.decoder_folder(&folders.avatars, &folders.models);
     let getting_ready = async {
-        devices.equip(handle, Equipment { avatar: Arc::clone(&avatar), decoder }).await?;
+        devices.load_assets(handle, AvatarAssets { frames: Arc::clone(&avatar), decoder }).await?;
         devices.warm_up(handle).await
     };
     if let Err(error) = getting_ready.await {

@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::workers::{Threads, Workers};
 use crate::animation::Animator;
 use crate::audience::Audience;
-use crate::avatar::{Avatar, fixture};
+use crate::avatar::Avatar;
 use crate::compose::Composer;
 use crate::ids::{SessionId, UtteranceId};
+use crate::kit::{self, network::FakeNetwork};
 use crate::latency::TurnTimes;
-use crate::lipsync::devices::Devices;
-use crate::lipsync::engine::Engine;
-use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
-use crate::picture::{I420Frame, MouthFrame};
+use crate::lipsync::AvatarHandle;
+use crate::lipsync::device_pool::DevicePool;
+use crate::picture::I420Frame;
 use crate::playout::{Event, Pair, PairSink, Playout};
 use crate::speech::PcmChunk;
 use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
@@ -29,31 +29,11 @@ const SESSIONS: usize = 200;
 const SPOKEN: usize = 24;
 
 /// Knows avatars by their handle only, as the real one does.
-#[derive(Default)]
-struct Marking {
-    avatars: usize,
-}
-
-impl LipSync for Marking {
-    fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
-        self.avatars += 1;
-        Ok(AvatarHandle(self.avatars - 1))
-    }
-
-    fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
-        Ok(())
-    }
-
-    fn remove_avatar(&mut self, _: AvatarHandle) {}
-
-    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
-        let draw = |run: &MouthRun| {
-            let mark = u8::try_from(run.avatar.0).unwrap();
-            let colour = [mark % 16 * 16, 128, mark / 16 * 16];
-            run.poses.iter().map(|_| MouthFrame { width: 32, height: 32, rgb: colour.repeat(32 * 32) }).collect()
-        };
-        Ok(runs.iter().map(draw).collect())
-    }
+fn marking() -> FakeNetwork {
+    FakeNetwork::of_frames(|run, _| {
+        let mark = u8::try_from(run.avatar.0).unwrap();
+        kit::network::plain(32, [mark % 16 * 16, 128, mark / 16 * 16])
+    })
 }
 
 /// What left in one pair: the colour in the middle of the mouth, and the middle of the sound if somebody spoke.
@@ -75,10 +55,10 @@ impl PairSink for Watching {
 
 /// An avatar whose own frames are of one colour, which no mouth has.
 fn marked(mark: usize) -> Avatar {
-    let mut avatar = fixture::avatar();
-    let luma = usize::try_from(fixture::SIZE * fixture::SIZE).unwrap();
+    let mut avatar = kit::avatar::tiny();
+    let luma = usize::try_from(kit::avatar::SIZE * kit::avatar::SIZE).unwrap();
     let data = [vec![own_colour(mark).0; luma], vec![255; luma / 2]].concat();
-    let picture = Arc::new(I420Frame { width: fixture::SIZE, height: fixture::SIZE, data });
+    let picture = Arc::new(I420Frame { width: kit::avatar::SIZE, height: kit::avatar::SIZE, data });
     avatar.frames.iter_mut().for_each(|frame| frame.picture = Arc::clone(&picture));
     avatar
 }
@@ -94,14 +74,14 @@ fn level(mark: usize) -> i16 {
 async fn workers() -> Workers {
     let (mut engines, mut threads) = (Vec::new(), Vec::new());
     for name in ["one", "two"] {
-        let (engine, thread) = Engine::spawn(|| Ok(Box::new(Marking::default()) as Box<dyn LipSync>)).await.unwrap();
+        let (engine, thread) = marking().spawn().await;
         engines.push((name.to_owned(), engine));
         threads.push(thread);
     }
     let (composer, compose) = Composer::spawn().unwrap();
     let (playout, playout_thread) = Playout::spawn().unwrap();
     let threads = Threads { engines: threads, compose, playout: playout_thread };
-    Workers { devices: Devices::new(engines), composer, playout, threads }
+    Workers { devices: DevicePool::new(engines), composer, playout, threads }
 }
 
 /// Speaks to the end and tells what left meanwhile.
@@ -113,8 +93,8 @@ async fn speak(workers: &Workers, mark: usize) -> Vec<Left> {
     let session = workers.playout.add(id, Arc::clone(&avatar), Box::new(Watching(sink)), events).await.unwrap();
     let audience = Audience::default();
     let _seat = audience.enter();
-    let (desk, composer) = (workers.devices.desk(), workers.composer.clone());
-    let mut animator = Animator::new(desk, composer, avatar, AvatarHandle(mark), session, audience);
+    let (lease, composer) = (workers.devices.lease(), workers.composer.clone());
+    let mut animator = Animator::new(lease, composer, avatar, AvatarHandle(mark), session, audience);
     let (pieces, speech) = mpsc::channel(1);
     let (utterance, token) = (UtteranceId::next(), CancellationToken::new());
     let times = TurnTimes::since(std::time::Instant::now());

@@ -33,10 +33,10 @@ use crate::conversation::{Conversation, ConversationParts};
 use crate::dialogue::Dialogues;
 use crate::hearing::{Listeners, ReferenceTap};
 use crate::ids::{AvatarId, SessionId};
-use crate::lipsync::devices::Devices;
+use crate::lipsync::device_pool::DevicePool;
 use crate::media::{self, Broadcast, Encoders};
 use crate::playout::Playout;
-use crate::session::{AvatarInfo, ErrorCode, Notice, NoticeSender, NoticeBroadcast, Refusal, Session, Sessions};
+use crate::session::{AvatarInfo, ErrorCode, Notice, NoticeBroadcast, NoticeSender, Refusal, Session, Sessions};
 use crate::speech::tts::{OnMissing, Voices};
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
@@ -57,7 +57,7 @@ pub(super) struct SessionStore {
     config: ServeConfig,
     services: Services,
     admission: Arc<Admission>,
-    devices: Devices,
+    devices: DevicePool,
     composer: Composer,
     playout: Playout,
     encoders: Arc<Encoders>,
@@ -152,8 +152,8 @@ impl SessionStore {
         let (sink, reference) = ReferenceTap::new(Box::new(sink));
         let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events).await?;
         let audience = self.admission.audience();
-        let (desk, composer, avatar) = (self.devices.desk(), self.composer.clone(), Arc::clone(&loaded.avatar));
-        let animator = Animator::new(desk, composer, avatar, loaded.handle, session, audience.clone());
+        let (lease, composer, avatar) = (self.devices.lease(), self.composer.clone(), Arc::clone(&loaded.avatar));
+        let animator = Animator::new(lease, composer, avatar, loaded.handle, session, audience.clone());
         let ended = self.stop.child_token();
         let (responder, history) =
             self.services.dialogues.of(&manifest.name, &manifest.dialogue, &manifest.voice.language);

@@ -9,16 +9,17 @@ use anyhow::Context;
 use crate::compose::{ComposeThread, Composer};
 use crate::config::Folders;
 use crate::lipsync::LipSync;
-use crate::lipsync::devices::Devices;
+use crate::lipsync::device_pool::DevicePool;
 use crate::lipsync::engine::{Engine, EngineThread};
-use crate::musetalk::{DeviceChoices, ENGINE_THREADS, MuseTalk, find_device};
+use crate::musetalk::device::{DeviceChoices, ENGINE_THREADS};
+use crate::musetalk::{MuseTalk, find_device};
 use crate::playout::{Playout, PlayoutThread};
 
 /// The threads that do the work and the ways to them. Dropping it ends and joins the threads, so that no way out leaves
 /// one behind.
 pub(crate) struct Workers {
     /// The engines, one a device.
-    pub(crate) devices: Devices,
+    pub(crate) devices: DevicePool,
     /// Pastes mouths into frames.
     pub(crate) composer: Composer,
     /// Sends pairs of frame and sound, 25 a second to each session.
@@ -49,7 +50,7 @@ impl Workers {
         let (composer, compose) = Composer::spawn().context("compose thread")?;
         let (playout, playout_thread) = Playout::spawn().context("playout thread")?;
         let threads = Threads { engines: threads, compose, playout: playout_thread };
-        Ok(Self { devices: Devices::new(engines), composer, playout, threads })
+        Ok(Self { devices: DevicePool::new(engines), composer, playout, threads })
     }
 
     /// Resolves to the name of the first thread that ends, which while they are needed is a fault.
@@ -85,33 +86,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::avatar::fixture;
     use crate::ids::SessionId;
-    use crate::lipsync::{AvatarHandle, LipSyncError, Mouth, MouthRun};
+    use crate::kit;
+    use crate::kit::network::FakeNetwork;
+    use crate::lipsync::{AvatarHandle, Mouth};
     use crate::picture::MouthFrame;
     use crate::playout::{Pair, PairSink};
-
-    /// A network that draws nothing, and one that panics when it is asked to.
-    struct Network {
-        panics: bool,
-    }
-
-    impl LipSync for Network {
-        fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
-            assert!(!self.panics, "the network is told to panic");
-            Ok(AvatarHandle(0))
-        }
-
-        fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
-            Ok(())
-        }
-
-        fn remove_avatar(&mut self, _: AvatarHandle) {}
-
-        fn infer_all(&mut self, _: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
-            Ok(Vec::new())
-        }
-    }
 
     struct PanickingSink;
 
@@ -122,12 +102,15 @@ mod tests {
     }
 
     async fn workers(panics: bool) -> Workers {
-        let build = move || Ok(Box::new(Network { panics }) as Box<dyn LipSync>);
-        let (engine, engine_thread) = Engine::spawn(build).await.unwrap();
+        let network = FakeNetwork::unwatched().adding(move |number| {
+            assert!(!panics, "the network is told to panic");
+            AvatarHandle(number)
+        });
+        let (engine, engine_thread) = network.spawn().await;
         let (composer, compose) = Composer::spawn().unwrap();
         let (playout, playout_thread) = Playout::spawn().unwrap();
         Workers {
-            devices: Devices::new([("fake".to_owned(), engine)]),
+            devices: DevicePool::new([("fake".to_owned(), engine)]),
             composer,
             playout,
             threads: Threads { engines: vec![engine_thread], compose, playout: playout_thread },
@@ -157,12 +140,12 @@ mod tests {
 
         let compose = workers(false).await;
         let too_small = Arc::new(Mouth::Crop(MouthFrame { width: 32, height: 32, rgb: Vec::new() }));
-        compose.composer.paste(Arc::new(fixture::avatar()), 0, too_small).await.unwrap_err();
+        compose.composer.paste(Arc::new(kit::avatar::tiny()), 0, too_small).await.unwrap_err();
         assert_told(compose, "compose").await;
 
         let playout = workers(false).await;
         let (events, _told) = tokio::sync::mpsc::channel(1);
-        let avatar = Arc::new(fixture::avatar());
+        let avatar = Arc::new(kit::avatar::tiny());
         let _session = playout.playout.add(SessionId::next(), avatar, Box::new(PanickingSink), events).await.unwrap();
         assert_told(playout, "playout").await;
     }

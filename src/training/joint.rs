@@ -23,7 +23,7 @@ use super::schedule::{Clock, RESUMED_RATE};
 use super::speeches::pick_frame;
 use super::subject::{Crop, Layout, Rectangle};
 use super::windows::{BATCH, Windows};
-use crate::musetalk::layers::channels_last;
+use crate::musetalk::network::layers::channels_last;
 
 /// Windows of sound; two frames of each are drawn.
 const EXAMPLES: usize = 20_000;

@@ -8,10 +8,13 @@ use tch::{Device, Tensor, nn};
 
 use super::{Result, TrainingError};
 use crate::lipsync::LipSyncError;
-use crate::musetalk::audio::FRAME_ROWS;
-use crate::musetalk::config::{AutoencoderConfig, HelperHeadConfig, ModelConfig, TinyConfig};
+use crate::musetalk::network::audio_rows::FRAME_ROWS;
+use crate::musetalk::network::config::{AutoencoderConfig, HelperHeadConfig, ModelConfig, TinyConfig};
+use crate::musetalk::network::positional_encoding::positional_encoding;
+use crate::musetalk::network::tiny_vae::{TinyVaeDecoder, TinyVaeEncoder};
+use crate::musetalk::network::unet::Unet;
+use crate::musetalk::network::whisper::WhisperEncoder;
 use crate::musetalk::weights::use_channels_last;
-use crate::musetalk::{TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, positional_encoding};
 
 /// Predicts the mouth's parameters from a frame's audio tokens: it makes the audio encoder aware of lips before and
 /// while the image network learns to draw them. Training only.

@@ -6,9 +6,9 @@ use tch::{Device, Tensor};
 
 use super::{Result, augment};
 use crate::musetalk::ModelConfig;
-use crate::musetalk::audio::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP, local_window};
-use crate::musetalk::config::AudioWindow;
-use crate::musetalk::mel::LogMel;
+use crate::musetalk::network::audio_rows::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP, local_window};
+use crate::musetalk::network::config::AudioWindow;
+use crate::musetalk::network::mel::LogMel;
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// Samples around a window that its outermost mel frames see.
@@ -70,7 +70,7 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::musetalk::audio::frame_tokens;
+    use crate::musetalk::network::audio_rows::frame_tokens;
 
     #[test]
     fn training_hears_what_serving_hears() {

@@ -12,8 +12,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mouthpiece::lipsync::{LipSync, MouthRun};
-use mouthpiece::musetalk::precision::Precision;
+use mouthpiece::lipsync::{LipSync, MouthRun, draw_crops};
+use mouthpiece::musetalk::device::Precision;
 use mouthpiece::musetalk::{DeviceChoice, MuseTalk, find_device};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -141,7 +141,7 @@ fn draw(model: &mut MuseTalk) -> Vec<Vec<u8>> {
     let mut picture = |(pose, frame): (usize, usize)| {
         let batch = MouthRun { avatar, poses: vec![pose], audio: audio.clone(), first_frame_at: frame * 640 };
         let started = Instant::now();
-        let ours = model.infer(&batch).unwrap().remove(0).rgb;
+        let ours = draw_crops(model, &batch).unwrap().remove(0).rgb;
         let took = started.elapsed().as_secs_f64();
         let theirs = Vec::<u8>::try_from(cases.raw("frames").get(i64::try_from(pose).unwrap()).view(-1)).unwrap();
         assert_eq!(ours.len(), theirs.len());

@@ -90,12 +90,16 @@ fn only_the_command_line_and_the_settings_read_the_environment() {
     }
 }
 
-/// The floor of each module, from the table in `src/lib.rs`.
-fn floors() -> BTreeMap<String, usize> {
-    let root = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    let (_, table) = root.split_once("# Which module may use which").expect("src/lib.rs has the table");
+/// A file without its comments.
+fn code_of(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The floor of each module, from the table at the top of a file that declares them.
+fn floors(file: &str) -> BTreeMap<String, usize> {
+    let root = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file)).unwrap();
     let rows =
-        table.lines().skip_while(|line| !line.starts_with("//! | 0 |")).take_while(|line| line.starts_with("//! |"));
+        root.lines().skip_while(|line| !line.starts_with("//! | 0 |")).take_while(|line| line.starts_with("//! |"));
     let mut floors = BTreeMap::new();
     for row in rows {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -110,10 +114,10 @@ fn floors() -> BTreeMap<String, usize> {
     floors
 }
 
-/// The modules of the library that a line of code names: `crate::name`, and those of `use crate::{name, name::..}`.
-fn named_modules(code: &str) -> Vec<String> {
+/// The modules below `root` that a line of code names: for `crate::` those of `crate::name` and `use crate::{name, name::..}`.
+fn named_modules(code: &str, root: &str) -> Vec<String> {
     let mut named = Vec::new();
-    for (at, path) in code.match_indices("crate::") {
+    for (at, path) in code.match_indices(root) {
         let rest = &code[at + path.len()..];
         let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
         let Some(list) = rest.strip_prefix('{') else {
@@ -141,19 +145,37 @@ fn named_modules(code: &str) -> Vec<String> {
 
 #[test]
 fn modules_use_only_what_is_on_a_floor_below_them() {
-    let floors = floors();
+    let floors = floors("lib.rs");
     let mut upward = Vec::new();
     for (file, text) in project_sources() {
         let module = file.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
         let Some(floor) = floors.get(&module) else { continue };
-        let code: String =
-            text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]).collect();
+        let code = code_of(&text);
         // So many `super` lead from this file to the root of the crate.
         let to_the_root = "super::".repeat(file.matches('/').count() + 1);
         assert!(!code.contains(&format!("{to_the_root}super::")), "{file} reaches beyond the root");
         let code = code.replace(&to_the_root, "crate::");
-        for used in named_modules(&code).into_iter().filter(|used| *used != module) {
+        for used in named_modules(&code, "crate::").into_iter().filter(|used| *used != module) {
             if floors.get(&used).is_some_and(|below| below >= floor) {
+                upward.push(format!("{file} uses {used}"));
+            }
+        }
+    }
+    assert!(upward.is_empty(), "on the same floor or above: {upward:#?}");
+}
+
+#[test]
+fn rooms_of_musetalk_use_only_those_on_a_floor_below_them() {
+    let rooms = floors("musetalk.rs");
+    let mut upward = Vec::new();
+    for (file, text) in project_sources() {
+        let Some(inside) = file.strip_prefix("musetalk/") else { continue };
+        let room = inside.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        let code = code_of(&text);
+        assert!(!code.contains(&"super::".repeat(file.matches('/').count())), "{file} reaches over its room");
+        for used in named_modules(&code, "crate::musetalk::").into_iter().filter(|used| *used != room) {
+            // What `musetalk.rs` exports again is for others; inside, a room is named by which it is known what is used.
+            if used != "Result" && rooms.get(&used).is_none_or(|below| *below >= rooms[&room]) {
                 upward.push(format!("{file} uses {used}"));
             }
         }
@@ -164,5 +186,5 @@ fn modules_use_only_what_is_on_a_floor_below_them() {
 #[test]
 fn the_names_of_modules_are_found_in_every_form_of_use() {
     let code = "use crate::{ids::{A, B}, latency, session::Notice};\nlet x = crate::metrics::y(crate::worker::Z);";
-    assert_eq!(named_modules(code), ["ids", "latency", "session", "metrics", "worker"]);
+    assert_eq!(named_modules(code, "crate::"), ["ids", "latency", "session", "metrics", "worker"]);
 }

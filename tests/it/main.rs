@@ -16,6 +16,8 @@ mod full_size;
 mod hearing;
 mod hub;
 mod interruption;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod layering;
 mod limits;
 mod llm;

@@ -112,7 +112,7 @@ fn both_halves_of_the_autoencoder_run() {
     let cases = Cases::load("autoencoder_kl");
     let config = published(kl_json(), "AutoencoderKL");
     let folder = folder(&config, "autoencoder_kl.safetensors", "diffusion_pytorch_model.safetensors");
-    let image = mouthpiece::musetalk::picture::from_rgb8(&cases.raw("rgb"), true).unwrap();
+    let image = mouthpiece::musetalk::serving::from_rgb8(&cases.raw("rgb"), true).unwrap();
     let out = run(folder.path(), "vae-encode", &[("image", image)], &[]);
     assert_close("mean", &out.get("mean"), &cases.get("masked.mean"), WHOLE);
     assert_close("logvar", &out.get("logvar"), &cases.get("masked.logvar"), WHOLE);
@@ -124,7 +124,7 @@ fn both_halves_of_the_autoencoder_run() {
 fn a_face_becomes_the_latents_of_an_avatar_the_same_every_time() {
     use mouthpiece::lipsync::LipSync;
     use mouthpiece::musetalk::MuseTalk;
-    use mouthpiece::musetalk::picture::from_rgb8;
+    use mouthpiece::musetalk::serving::from_rgb8;
 
     let (cases, (model, _)) = (Cases::load("resize"), whole_model());
     let face = cases.raw("down.from").unsqueeze(0);

@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
-use mouthpiece::musetalk::audio::{AudioFrontEnd, Stretch, frame_tokens, local_window};
-use mouthpiece::musetalk::config::{AudioWindow, AutoencoderConfig};
-use mouthpiece::musetalk::layers::{Linear, channels_last};
-use mouthpiece::musetalk::model::Decoder;
-use mouthpiece::musetalk::precision::Precision;
+use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun, draw_crops};
+use mouthpiece::musetalk::device::Precision;
+use mouthpiece::musetalk::network::audio_rows::{frame_tokens, local_window};
+use mouthpiece::musetalk::network::config::{AudioWindow, AutoencoderConfig, TinyConfig};
+use mouthpiece::musetalk::network::decoder::Decoder;
+use mouthpiece::musetalk::network::layers::{Linear, channels_last};
+use mouthpiece::musetalk::network::tiny_vae::{TinyVaeDecoder, TinyVaeEncoder};
+use mouthpiece::musetalk::network::unet::Unet;
+use mouthpiece::musetalk::serving::{AudioFrontEnd, Stretch};
 use mouthpiece::musetalk::weights::{Mapping, load_safetensors, save_safetensors, use_channels_last};
-use mouthpiece::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet};
+use mouthpiece::musetalk::{ModelConfig, MuseTalk};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -51,7 +54,7 @@ fn small() -> ModelConfig {
     parsed(small_json())
 }
 
-fn tiny(config: &ModelConfig) -> &mouthpiece::musetalk::config::TinyConfig {
+fn tiny(config: &ModelConfig) -> &TinyConfig {
     match &config.autoencoder {
         AutoencoderConfig::Tiny(tiny) => tiny,
         AutoencoderConfig::Kl(_) => panic!("the small model has the tiny autoencoder"),
@@ -106,7 +109,7 @@ fn the_demo_model_as_served_draws_what_it_draws_in_32_bits_to_a_level() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let draw = |mut model: MuseTalk| {
         let avatar = model.add_avatar(&models.join("avatars/demo/latents.safetensors"), None).unwrap();
-        let frames = model.infer(&batch(avatar, vec![0, 3, 5, 7])).unwrap();
+        let frames = draw_crops(&mut model, &batch(avatar, vec![0, 3, 5, 7])).unwrap();
         frames.into_iter().flat_map(|frame| frame.rgb).collect::<Vec<u8>>()
     };
     let served = draw(MuseTalk::load(&models.join("demo"), Device::Cpu, 1).unwrap());
@@ -124,14 +127,18 @@ fn a_model_draws_one_crop_for_each_pose() {
     let (folder, latents) = random_model(&config);
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
     let avatar = model.add_avatar(&latents, None).unwrap();
-    let frames = model.infer(&batch(avatar, vec![0, 1, 2, 1])).unwrap();
+    let frames = draw_crops(&mut model, &batch(avatar, vec![0, 1, 2, 1])).unwrap();
     assert_eq!(frames.len(), 4);
     for frame in &frames {
         assert_eq!((frame.width, frame.height, frame.rgb.len()), (128, 128, 128 * 128 * 3));
     }
     assert_ne!(frames[0], frames[2], "two poses gave the same picture");
     assert_ne!(frames[1], frames[3], "two moments of the sound gave the same picture");
-    assert_eq!(model.infer(&batch(avatar, Vec::new())).unwrap(), Vec::new());
+    assert_eq!(draw_crops(&mut model, &batch(avatar, Vec::new())).unwrap(), Vec::new());
+}
+
+fn crops(mouths: Vec<Mouth>) -> Vec<mouthpiece::picture::MouthFrame> {
+    mouths.into_iter().map(|mouth| mouth.into_crop().unwrap()).collect()
 }
 
 #[test]
@@ -148,10 +155,10 @@ fn runs_of_several_sessions_drawn_together_are_as_each_alone() {
         batch(one, Vec::new()),
         MouthRun { first_frame_at: 6400, ..batch(one, vec![1]) },
     ];
-    let together = model.infer_all(&runs).unwrap();
+    let together: Vec<Vec<_>> = model.draw(&runs).unwrap().into_iter().map(crops).collect();
     assert_eq!(together.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2, 0, 1]);
     for (run, drawn) in runs.iter().zip(&together) {
-        for (alone, drawn) in model.infer(run).unwrap().iter().zip(drawn) {
+        for (alone, drawn) in draw_crops(&mut model, run).unwrap().iter().zip(drawn) {
             let largest = alone.rgb.iter().zip(&drawn.rgb).map(|(&alone, &drawn)| alone.abs_diff(drawn)).max();
             assert!(largest <= Some(1), "a level differs by {largest:?}");
         }
@@ -165,7 +172,7 @@ fn more_frames_than_one_audio_window_serves_are_drawn_in_several() {
     let (folder, latents) = random_model(&config);
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
     let avatar = model.add_avatar(&latents, None).unwrap();
-    assert_eq!(model.infer(&batch(avatar, vec![0; 40])).unwrap().len(), 40);
+    assert_eq!(draw_crops(&mut model, &batch(avatar, vec![0; 40])).unwrap().len(), 40);
 }
 
 #[test]
@@ -176,7 +183,7 @@ fn rows_that_are_not_decoded_are_black_and_the_others_as_in_the_whole_crop() {
     let draw = |config: ModelConfig, of_avatar: Option<[i64; 2]>| {
         let mut model = MuseTalk::with_weights(config, &weights, Device::Cpu).unwrap();
         let avatar = model.add_avatar(&latents, of_avatar).unwrap();
-        model.infer(&batch(avatar, vec![2])).unwrap().remove(0).rgb
+        draw_crops(&mut model, &batch(avatar, vec![2])).unwrap().remove(0).rgb
     };
     let (all, part) = (draw(whole.clone(), None), draw(whole.clone(), Some([5, 12])));
     let by_model = ModelConfig { decode_rows: Some([5, 12]), ..whole.clone() };
@@ -431,14 +438,14 @@ fn a_pose_or_avatar_that_is_not_there_is_an_error() {
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
     let avatar = model.add_avatar(&latents, None).unwrap();
     for wrong in [batch(avatar, vec![0, 3]), batch(avatar, vec![usize::MAX]), batch(AvatarHandle(1), vec![0])] {
-        assert!(matches!(model.infer(&wrong), Err(LipSyncError::Latents { .. })));
+        assert!(matches!(draw_crops(&mut model, &wrong), Err(LipSyncError::Latents { .. })));
     }
     let silent = MouthRun { audio: Arc::new([]), first_frame_at: usize::MAX, ..batch(avatar, vec![0]) };
-    assert_eq!(model.infer(&silent).unwrap().len(), 1, "a frame far from any sound is drawn as silence");
+    assert_eq!(draw_crops(&mut model, &silent).unwrap().len(), 1, "a frame far from any sound is drawn as silence");
     let other = model.add_avatar(&latents, None).unwrap();
     model.remove_avatar(avatar);
-    assert!(matches!(model.infer(&batch(avatar, vec![0])), Err(LipSyncError::Latents { .. })));
-    assert_eq!(model.infer(&batch(other, vec![0])).unwrap().len(), 1);
+    assert!(matches!(draw_crops(&mut model, &batch(avatar, vec![0])), Err(LipSyncError::Latents { .. })));
+    assert_eq!(draw_crops(&mut model, &batch(other, vec![0])).unwrap().len(), 1);
     assert_ne!(model.add_avatar(&latents, None).unwrap(), avatar, "no handle is given twice");
 }
 
@@ -501,7 +508,7 @@ fn mouths_that_the_network_pastes_by_itself_are_those_that_are_pasted_for_it() {
     let mut network = MuseTalk::load(&project.join("models/demo"), Device::Cpu, 1).unwrap();
     let add = |network: &mut MuseTalk| {
         let handle = network.add_avatar(&avatar.latents, avatar.manifest.decode_rows).unwrap();
-        network.add_canvas(handle, &avatar).unwrap();
+        network.add_frames(handle, &avatar).unwrap();
         handle
     };
     let plain = add(&mut network);
@@ -515,8 +522,8 @@ fn mouths_that_the_network_pastes_by_itself_are_those_that_are_pasted_for_it() {
         first_frame_at: 640 * (first % 8),
     };
     let runs = |avatar| [run(avatar, 0), run(avatar, 60)];
-    let crops = network.draw_all(&runs(plain)).unwrap().concat();
-    let pasted = network.draw_all(&runs(pasting)).unwrap().concat();
+    let crops = network.draw(&runs(plain)).unwrap().concat();
+    let pasted = network.draw(&runs(pasting)).unwrap().concat();
     let poses = (0..4).chain(60..64);
     for ((pose, crop), pasted) in poses.zip(&crops).zip(&pasted) {
         assert!(matches!((crop, pasted), (Mouth::Crop(_), Mouth::Pasted(_))));
@@ -525,6 +532,6 @@ fn mouths_that_the_network_pastes_by_itself_are_those_that_are_pasted_for_it() {
         assert_ne!(paste(pasted), *avatar.frame(pose).picture, "pose {pose} has no mouth");
     }
     // One avatar without a canvas among them, and all come as crops.
-    let mixed = network.draw_all(&[run(pasting, 0), run(plain, 0)]).unwrap().concat();
+    let mixed = network.draw(&[run(pasting, 0), run(plain, 0)]).unwrap().concat();
     assert!(mixed.iter().all(|mouth| matches!(mouth, Mouth::Crop(_))));
 }

@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mouthpiece::lipsync::{LipSync, MouthRun};
+use mouthpiece::lipsync::{LipSync, MouthRun, draw_crops};
 use mouthpiece::models::names::current_name;
-use mouthpiece::musetalk::audio::{AudioFrontEnd, Stretch, first_row, first_row_at};
-use mouthpiece::musetalk::config::{KlConfig, MelConfig, TinyConfig, UnetConfig, WhisperConfig};
-use mouthpiece::musetalk::mel::LogMel;
-use mouthpiece::musetalk::picture::{from_rgb8, to_rgb8};
-use mouthpiece::musetalk::precision::Precision;
+use mouthpiece::musetalk::device::Precision;
+use mouthpiece::musetalk::network::audio_rows::{first_row, first_row_at};
+use mouthpiece::musetalk::network::config::{KlConfig, MelConfig, TinyConfig, UnetConfig, WhisperConfig};
+use mouthpiece::musetalk::network::mel::LogMel;
+use mouthpiece::musetalk::network::positional_encoding::positional_encoding;
+use mouthpiece::musetalk::network::tiny_vae::{TinyVaeDecoder, TinyVaeEncoder};
+use mouthpiece::musetalk::network::unet::Unet;
+use mouthpiece::musetalk::network::vae::AutoencoderKl;
+use mouthpiece::musetalk::network::whisper::WhisperEncoder;
+use mouthpiece::musetalk::serving::{AudioFrontEnd, Stretch, from_rgb8, to_rgb8};
 use mouthpiece::musetalk::weights::{Mapping, load_safetensors};
-use mouthpiece::musetalk::{
-    AutoencoderKl, ModelConfig, MuseTalk, TinyVaeDecoder, TinyVaeEncoder, Unet, WhisperEncoder, log_mel,
-    positional_encoding,
-};
+use mouthpiece::musetalk::{ModelConfig, MuseTalk};
 use mouthpiece::picture::MouthFrame;
 use mouthpiece::picture::blend::paste_rgb;
 use mouthpiece::picture::color::rgb_to_i420;
@@ -337,6 +339,10 @@ fn audio_encoder_takes_fewer_rows_than_it_has_positions_but_not_more() {
     assert!(error.to_string().contains("max_source_positions"), "{error}");
 }
 
+fn log_mel(audio: &Tensor, config: &MelConfig) -> Tensor {
+    LogMel::new(config, audio.device()).unwrap().segment(audio).unwrap()
+}
+
 fn mel_config() -> MelConfig {
     config(json!({"n_mels": 80}))
 }
@@ -349,11 +355,11 @@ fn padded(audio: &Tensor) -> Tensor {
 #[test]
 fn mel_agrees_with_transformers_on_sound_and_on_silence() {
     let cases = Cases::load("mel");
-    let mel = log_mel(&padded(&cases.get("wave")), &mel_config()).unwrap();
+    let mel = log_mel(&padded(&cases.get("wave")), &mel_config());
     assert_eq!(mel.size(), [80, 3000]);
     assert_close("mel", &mel.narrow(1, 0, 420), &cases.get("mel"), ONE_BLOCK);
     assert_close("padding", &mel.select(1, 2999), &cases.get("padding"), ONE_BLOCK);
-    let silent = log_mel(&padded(&Tensor::zeros([16_000], (Kind::Float, Device::Cpu))), &mel_config()).unwrap();
+    let silent = log_mel(&padded(&Tensor::zeros([16_000], (Kind::Float, Device::Cpu))), &mel_config());
     assert_close("silence", &silent.slice(1, None, None, 300), &cases.get("silent"), ONE_BLOCK);
 }
 
@@ -363,9 +369,9 @@ fn mel_of_a_long_recording_has_a_floor_of_its_own_in_each_segment() {
     let wave = cases.get("wave");
     let gains = [1.0, 0.5, 0.25, 0.125];
     let long = Tensor::cat(&(0..8).map(|i| &wave * gains[i % 4]).collect::<Vec<_>>(), 0).narrow(0, 0, 31 * 16_000);
-    let first = log_mel(&long.narrow(0, 0, 480_000), &mel_config()).unwrap();
+    let first = log_mel(&long.narrow(0, 0, 480_000), &mel_config());
     assert_close("first", &first.slice(1, None, None, 50), &cases.get("long.first"), ONE_BLOCK);
-    let second = log_mel(&padded(&long.narrow(0, 480_000, 16_000)), &mel_config()).unwrap();
+    let second = log_mel(&padded(&long.narrow(0, 480_000, 16_000)), &mel_config());
     assert_close("second", &second.narrow(1, 0, 110), &cases.get("long.second"), ONE_BLOCK);
 }
 
@@ -373,7 +379,7 @@ fn mel_of_a_long_recording_has_a_floor_of_its_own_in_each_segment() {
 fn mel_of_a_stretch_is_the_segments_where_both_have_the_same_sound() {
     let config = MelConfig { floor: config(json!({"absolute": 1e-5})), ..mel_config() };
     let wave = Cases::load("mel").get("wave");
-    let whole = log_mel(&wave, &config).unwrap();
+    let whole = log_mel(&wave, &config);
     let samples = Vec::<f32>::try_from(&wave).unwrap();
     let stretch = LogMel::new(&config, Device::Cpu).unwrap().stretch(&samples, 160 * 30, 50).unwrap();
     assert_close("stretch", &stretch, &whole.narrow(1, 30, 50), ONE_BLOCK);
@@ -480,7 +486,7 @@ fn from_sound_and_latents_to_pictures_within_one_level_of_upstream() {
     let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
     let batch =
         MouthRun { avatar, poses: (0..10).map(|frame| frame % 3).collect(), audio: heard(&cases), first_frame_at: 0 };
-    let frames = model.infer(&batch).unwrap();
+    let frames = draw_crops(&mut model, &batch).unwrap();
     assert_eq!(frames.len(), 10);
     let theirs = Vec::<u8>::try_from(cases.raw("rgb").view(-1)).unwrap();
     let ours = [0, 5, 9].iter().flat_map(|&frame: &usize| &frames[frame].rgb);
@@ -496,7 +502,7 @@ fn pictures_drawn_in_16_bits_are_near_upstreams_in_32() {
     let mut model = MuseTalk::load_as(folder.path(), Device::Cpu, 1, Precision::Fp16).unwrap();
     let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
     let poses = (0..10).map(|frame| frame % 3).collect();
-    let frames = model.infer(&MouthRun { avatar, poses, audio: heard(&cases), first_frame_at: 0 }).unwrap();
+    let frames = draw_crops(&mut model, &MouthRun { avatar, poses, audio: heard(&cases), first_frame_at: 0 }).unwrap();
     let theirs = Vec::<u8>::try_from(cases.raw("rgb").view(-1)).unwrap();
     let ours = [0, 5, 9].iter().flat_map(|&frame: &usize| &frames[frame].rgb);
     let apart: Vec<f64> = ours.zip(&theirs).map(|(&ours, &theirs)| f64::from(ours.abs_diff(theirs))).collect();
@@ -521,9 +527,9 @@ fn a_frame_is_the_same_in_a_batch_of_eight_and_alone() {
         first_frame_at: first * 640,
     };
     let poses = vec![0, 1, 2, 1, 0, 0, 2, 1];
-    let together = model.infer(&run(poses.clone(), 2)).unwrap();
+    let together = draw_crops(&mut model, &run(poses.clone(), 2)).unwrap();
     for (index, pose) in poses.into_iter().enumerate() {
-        let alone = model.infer(&run(vec![pose], 2 + index)).unwrap().remove(0);
+        let alone = draw_crops(&mut model, &run(vec![pose], 2 + index)).unwrap().remove(0);
         let largest = alone.rgb.iter().zip(&together[index].rgb).map(|(&one, &two)| one.abs_diff(two)).max().unwrap();
         assert!(largest <= 1, "frame {index} differs by {largest} levels");
     }

@@ -6,22 +6,18 @@
 //! (the tenth by espeak-ng). The test runs in a process of its own, since it counts what the process holds.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mouthpiece::animation::Animator;
 use mouthpiece::audience::Audience;
-use mouthpiece::avatar::Avatar;
 use mouthpiece::compose::Composer;
 use mouthpiece::conversation::{ClientAudio, Conversation, ConversationParts};
 use mouthpiece::dialogue::{Dialogues, Persona, llm};
 use mouthpiece::ids::{SessionId, UtteranceId};
-use mouthpiece::lipsync::devices::Devices;
-use mouthpiece::lipsync::engine::Engine;
-use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
-use mouthpiece::picture::{I420Frame, MouthFrame};
+use mouthpiece::lipsync::device_pool::DevicePool;
+use mouthpiece::picture::I420Frame;
 use mouthpiece::playout::{Pair, PairSink, Playout, PlayoutClock, SessionPlayout};
 use mouthpiece::session::{Command, Notice, NoticeBroadcast, NoticeReceiver, notice_queue};
 use mouthpiece::speech::tts::espeak::Espeak;
@@ -31,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::kit::{self, network::FakeNetwork};
 use crate::llm::{Model, Service};
 
 /// Set in the process that the test starts for itself.
@@ -61,28 +58,12 @@ fn mark_of(sample: f32) -> usize {
 }
 
 /// Draws a grey that tells the level in the middle of the frame's sound.
-struct Hearing;
-
-impl LipSync for Hearing {
-    fn add_avatar(&mut self, _: &Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
-        Ok(AvatarHandle(0))
-    }
-
-    fn add_canvas(&mut self, _: AvatarHandle, _: &mouthpiece::avatar::Avatar) -> Result<(), LipSyncError> {
-        Ok(())
-    }
-
-    fn remove_avatar(&mut self, _: AvatarHandle) {}
-
-    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
-        let draw = |run: &MouthRun| {
-            let middles = (0..run.poses.len())
-                .map(|at| run.first_frame_at + at * LIPSYNC_SAMPLES_PER_FRAME + LIPSYNC_SAMPLES_PER_FRAME / 2);
-            let greys = middles.map(|middle| mark_of(run.audio.get(middle).copied().unwrap_or(0.0)) as u8 * 16);
-            greys.map(|grey| MouthFrame { width: 32, height: 32, rgb: vec![grey; 32 * 32 * 3] }).collect()
-        };
-        Ok(runs.iter().map(draw).collect())
-    }
+fn hearing() -> FakeNetwork {
+    FakeNetwork::of_frames(|run, at| {
+        let middle = run.first_frame_at + at * LIPSYNC_SAMPLES_PER_FRAME + LIPSYNC_SAMPLES_PER_FRAME / 2;
+        let grey = mark_of(run.audio.get(middle).copied().unwrap_or(0.0)) as u8 * 16;
+        kit::network::plain(32, [grey; 3])
+    })
 }
 
 /// The number that a mouth was drawn by.
@@ -302,21 +283,6 @@ impl Talk {
     }
 }
 
-fn write_avatar(folder: &Path) {
-    std::fs::create_dir_all(folder.join("frames")).unwrap();
-    let manifest = "id = \"tiny\"\nname = \"Tiny\"\nmodel = \"demo\"\nwidth = 64\nheight = 64\nfps = 25\ncycle = \"loop\"\n\
-                    [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n";
-    std::fs::write(folder.join("avatar.toml"), manifest).unwrap();
-    let place = r#"{"x": 16, "y": 20, "width": 32, "height": 32}"#;
-    std::fs::write(folder.join("boxes.json"), format!("[{}]", [place; 4].join(","))).unwrap();
-    for index in 0..4u8 {
-        let picture = image::RgbImage::from_pixel(SIZE, SIZE, image::Rgb([index * 40; 3]));
-        picture.save(folder.join(format!("frames/{index:04}.png"))).unwrap();
-    }
-    image::GrayImage::from_pixel(32, 32, image::Luma([255])).save(folder.join("mask.png")).unwrap();
-    std::fs::write(folder.join("latents.safetensors"), b"").unwrap();
-}
-
 /// About how many tokens the conversation in a request has, as the server counts.
 fn history_tokens(request: &serde_json::Value) -> usize {
     let messages = request["asked"]["messages"].as_array().unwrap().iter().skip(1);
@@ -325,9 +291,7 @@ fn history_tokens(request: &serde_json::Value) -> usize {
 
 /// Tells what it found.
 async fn talk_for_two_hours() -> String {
-    let folder = tempfile::tempdir().unwrap();
-    write_avatar(folder.path());
-    let avatar = Arc::new(Avatar::load(folder.path()).unwrap());
+    let avatar = Arc::new(kit::avatar::tiny());
     let model = Model::start(0, &["0", "4000"]);
     let dialogues = Dialogues::new(Some(llm::Settings {
         url: format!("http://127.0.0.1:{}/v1", model.port),
@@ -340,8 +304,8 @@ async fn talk_for_two_hours() -> String {
         begins_thinking: false,
     }))
     .unwrap();
-    let (engine, engine_thread) = Engine::spawn(|| Ok(Box::new(Hearing) as Box<dyn LipSync>)).await.unwrap();
-    let devices = Devices::new([("hearing".to_owned(), engine)]);
+    let (engine, engine_thread) = hearing().spawn().await;
+    let devices = DevicePool::new([("hearing".to_owned(), engine)]);
     let handle = devices.add_avatar(avatar.latents.clone(), None).await.unwrap();
     let (composer, compose_thread) = Composer::spawn().unwrap();
     let (playout, playout_thread) = Playout::spawn_on(PlayoutClock::at_speed(SPEED)).unwrap();
@@ -363,7 +327,7 @@ async fn talk_for_two_hours() -> String {
     let (notices, (told, heard)) = (NoticeBroadcast::default(), notice_queue(1024));
     notices.add(told);
     let parts = ConversationParts {
-        animator: Animator::new(devices.desk(), composer.clone(), avatar, handle, session, audience),
+        animator: Animator::new(devices.lease(), composer.clone(), avatar, handle, session, audience),
         tts: Arc::new(Counting { espeak: Espeak::new(), sentences: AtomicUsize::new(0) }),
         voice,
         responder,

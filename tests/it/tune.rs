@@ -4,10 +4,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use mouthpiece::avatar::Avatar;
-use mouthpiece::lipsync::{AvatarHandle, LipSync, MouthRun};
-use mouthpiece::musetalk::config::TinyConfig;
-use mouthpiece::musetalk::model::Decoder;
-use mouthpiece::musetalk::{ModelConfig, MuseTalk, TinyVaeDecoder, save_safetensors};
+use mouthpiece::lipsync::{AvatarHandle, LipSync, Mouth, MouthRun, draw_crops};
+use mouthpiece::musetalk::network::config::TinyConfig;
+use mouthpiece::musetalk::network::decoder::Decoder;
+use mouthpiece::musetalk::network::tiny_vae::TinyVaeDecoder;
+use mouthpiece::musetalk::weights::save_safetensors;
+use mouthpiece::musetalk::{ModelConfig, MuseTalk};
 use mouthpiece::picture::MouthFrame;
 use serde_json::{Value, json};
 use tch::{Device, Tensor, nn};
@@ -120,10 +122,11 @@ fn a_small_decoder_learns_an_avatars_mouth_and_draws_it_beside_one_that_the_mode
     let tuned = add(Some(models.join("avatars/demo/decoder")));
     let untaught = add(Some(models.join("taesd")));
     let another = add(Some(models.join("taesd")));
-    let alone = [own, tuned, untaught].map(|avatar| network.infer(&run(avatar)).unwrap());
-    let together = network.infer_all(&[run(tuned), run(own), run(untaught), run(tuned), run(another)]).unwrap();
-    for (drawn, of) in together.iter().zip([1, 0, 2, 1, 2]) {
-        assert!(apart(drawn, &alone[of]) < 0.05, "drawn among others it is another mouth");
+    let alone = [own, tuned, untaught].map(|avatar| draw_crops(&mut network, &run(avatar)).unwrap());
+    let together = network.draw(&[run(tuned), run(own), run(untaught), run(tuned), run(another)]).unwrap();
+    for (drawn, of) in together.into_iter().zip([1, 0, 2, 1, 2]) {
+        let drawn: Vec<_> = drawn.into_iter().filter_map(Mouth::into_crop).collect();
+        assert!(apart(&drawn, &alone[of]) < 0.05, "drawn among others it is another mouth");
     }
     let (after, before) = (apart(&alone[1], &alone[0]), apart(&alone[2], &alone[0]));
     assert!(after < 0.5 * before, "{after} levels after, {before} before");

@@ -1,5 +1,5 @@
 //! Speaks clips with a model and an avatar in exactly the server's steps: quiet frames stay the avatar's own, the
-//! others are drawn by `MuseTalk::infer` in the server's batches and pasted through the avatar's mask.
+//! others are drawn by `MuseTalk` in the server's batches and pasted through the avatar's mask.
 //!
 //! Not in here: the clock, the queues and the resampling around these steps (`animation`). Runs on the caller's
 //! thread, with one thread for libtorch.
@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mouthpiece::avatar::Avatar;
-use mouthpiece::lipsync::window::{Loudness, batch_size, frames_of};
-use mouthpiece::lipsync::{AvatarHandle, LipSync, MouthRun};
+use mouthpiece::lipsync::batch::batch_size;
+use mouthpiece::lipsync::window::{Loudness, frames_of};
+use mouthpiece::lipsync::{AvatarHandle, LipSync, MouthRun, draw_crops};
 use mouthpiece::musetalk::MuseTalk;
 use mouthpiece::picture::{MouthFrame, blend};
 use mouthpiece::timeline::LIPSYNC_SAMPLES_PER_FRAME;
@@ -73,7 +74,7 @@ impl Performer {
                 audio: Arc::clone(samples),
                 first_frame_at: first * LIPSYNC_SAMPLES_PER_FRAME,
             };
-            let drawn = self.model.infer(&batch)?;
+            let drawn = draw_crops(&mut self.model, &batch)?;
             mouths += size;
             shown.extend(batch.poses.iter().zip(drawn).map(|(&pose, mouth)| Shown { pose, mouth: Some(mouth) }));
         }

@@ -4,52 +4,42 @@ use std::sync::{Arc, Mutex, mpsc as blocking};
 use std::time::Duration;
 
 use super::*;
+use crate::kit::{self, network::FakeNetwork};
 use crate::picture::MouthFrame;
 
 /// Draws a pixel that says which pose it is, and remembers the poses. Pose 99 says that it is there and waits for
 /// leave, 13 panics, 14 is refused.
-struct Recorder {
+fn recorder(
     drawn: Arc<Mutex<Vec<Vec<usize>>>>,
-    arrived: Option<oneshot::Sender<()>>,
+    arrived: oneshot::Sender<()>,
     leave: blocking::Receiver<()>,
-}
-
-impl LipSync for Recorder {
-    fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
-        Ok(AvatarHandle(0))
-    }
-
-    fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
-        Ok(())
-    }
-
-    fn remove_avatar(&mut self, _: AvatarHandle) {}
-
-    fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
+) -> FakeNetwork {
+    let mut arrived = Some(arrived);
+    FakeNetwork::of_batches(move |runs| {
         let poses: Vec<usize> = runs.iter().flat_map(|run| run.poses.clone()).collect();
         if poses.contains(&99) {
-            self.arrived.take().unwrap().send(()).unwrap();
-            self.leave.recv().unwrap();
+            arrived.take().unwrap().send(()).unwrap();
+            leave.recv().unwrap();
         }
         assert!(!poses.contains(&13), "pose 13");
         if poses.contains(&14) {
             return Err(LipSyncError::Latents { path: "latents".into(), problem: "are damaged".into() });
         }
-        self.drawn.lock().unwrap().push(poses);
+        drawn.lock().unwrap().push(poses);
         Ok(runs.iter().map(|run| run.poses.iter().map(|pose| mouth(*pose)).collect()).collect())
-    }
+    })
 }
 
 fn mouth(pose: usize) -> MouthFrame {
-    MouthFrame { width: 1, height: 1, rgb: vec![u8::try_from(pose).unwrap(); 3] }
+    kit::network::pixel([u8::try_from(pose).unwrap(); 3])
 }
 
 fn run(poses: &[usize]) -> MouthRun {
     MouthRun { avatar: AvatarHandle(0), poses: poses.to_vec(), audio: Arc::from([]), first_frame_at: 0 }
 }
 
-fn in_time(ms: u64) -> Due {
-    Due { deadline: Some(Instant::now() + Duration::from_millis(ms)), awaited: false }
+fn in_time(ms: u64) -> Urgency {
+    Urgency { deadline: Some(Instant::now() + Duration::from_millis(ms)), awaited: false }
 }
 
 struct Bench {
@@ -65,8 +55,7 @@ impl Bench {
         let drawn = Arc::new(Mutex::new(Vec::new()));
         let (give_leave, leave) = blocking::channel();
         let (arrived, at_gate) = oneshot::channel();
-        let recorder = Recorder { drawn: Arc::clone(&drawn), arrived: Some(arrived), leave };
-        let (engine, thread) = Engine::spawn(move || Ok(Box::new(recorder) as Box<dyn LipSync>)).await.unwrap();
+        let (engine, thread) = recorder(Arc::clone(&drawn), arrived, leave).spawn().await;
         let bench = Self { engine, thread, drawn, give_leave };
         // What the gate draws is not looked at, but a receiver that is dropped would withdraw it.
         let gate = bench.draw(&[99], ANY_TIME).await;
@@ -75,8 +64,8 @@ impl Bench {
         bench
     }
 
-    async fn draw(&self, poses: &[usize], due: Due) -> oneshot::Receiver<Result<Mouths, LipSyncError>> {
-        self.engine.draw(run(poses), due, CancellationToken::new()).await.unwrap()
+    async fn draw(&self, poses: &[usize], urgency: Urgency) -> oneshot::Receiver<Result<DrawnRun, LipSyncError>> {
+        self.engine.draw(run(poses), urgency, CancellationToken::new()).await.unwrap()
     }
 
     async fn end(self) -> Vec<Vec<usize>> {
@@ -87,14 +76,14 @@ impl Bench {
     }
 }
 
-const ANY_TIME: Due = Due { deadline: None, awaited: false };
+const ANY_TIME: Urgency = Urgency { deadline: None, awaited: false };
 
 #[tokio::test]
 async fn the_most_urgent_run_is_drawn_first_and_cancelled_ones_never() {
     let bench = Bench::start().await;
     let cancelled = CancellationToken::new();
     let late = bench.draw(&[3], in_time(60_000)).await;
-    let soon = bench.draw(&[1], Due { deadline: Some(Instant::now()), awaited: true }).await;
+    let soon = bench.draw(&[1], Urgency { deadline: Some(Instant::now()), awaited: true }).await;
     let withdrawn = bench.engine.draw(run(&[2]), in_time(0), cancelled.clone()).await.unwrap();
     drop(bench.draw(&[4], in_time(0)).await);
     cancelled.cancel();
@@ -133,9 +122,9 @@ async fn two_hundred_sessions_drawn_together_never_get_each_others_mouths() {
         let bench = &bench;
         async move {
             let poses = vec![session % 90 + 100; [1, 2, 4][session % 3]];
-            let due = Due { awaited: true, ..in_time(400) };
-            let mouths = bench.draw(&poses, due).await.await.unwrap().unwrap();
-            let wanted: Mouths = poses.iter().map(|pose| Some(Mouth::Crop(mouth(*pose)))).collect();
+            let urgency = Urgency { awaited: true, ..in_time(400) };
+            let mouths = bench.draw(&poses, urgency).await.await.unwrap().unwrap();
+            let wanted: DrawnRun = poses.iter().map(|pose| Some(Mouth::Crop(mouth(*pose)))).collect();
             assert_eq!(mouths, wanted);
         }
     };
@@ -150,10 +139,10 @@ async fn two_hundred_sessions_drawn_together_never_get_each_others_mouths() {
 #[tokio::test]
 async fn what_cannot_be_in_time_is_every_second_frame_and_what_is_late_is_none() {
     let bench = Bench::start().await;
-    // Due now, so that its end is in time and its beginning is not, for two seconds.
+    // Urgency now, so that its end is in time and its beginning is not, for two seconds.
     let thin = bench.draw(&[7; 51], in_time(0)).await;
     let late = in_time(0).deadline.and_then(|now| now.checked_sub(Duration::from_millis(500)));
-    let late = bench.draw(&[5, 6], Due { deadline: late, awaited: false }).await;
+    let late = bench.draw(&[5, 6], Urgency { deadline: late, awaited: false }).await;
     bench.give_leave.send(()).unwrap();
     assert_eq!(late.await.unwrap().unwrap(), [None, None]);
     let thin = thin.await.unwrap().unwrap();
@@ -168,7 +157,7 @@ async fn an_avatar_is_warmed_up_while_nothing_is_to_be_drawn_and_mouths_come_bet
     let warming = bench.engine.warm_up(AvatarHandle(0));
     let drawing = async {
         // Behind the warm-up in the queue, and drawn before it.
-        let first = bench.draw(&[1], Due { deadline: Some(Instant::now()), awaited: true }).await;
+        let first = bench.draw(&[1], Urgency { deadline: Some(Instant::now()), awaited: true }).await;
         let second = bench.draw(&[2], ANY_TIME).await;
         bench.give_leave.send(()).unwrap();
         first.await.unwrap().unwrap();
@@ -187,24 +176,11 @@ async fn an_avatar_is_warmed_up_while_nothing_is_to_be_drawn_and_mouths_come_bet
 
 #[tokio::test]
 async fn an_avatar_that_fails_to_warm_up_is_an_error_and_the_engine_goes_on() {
-    struct Refusing;
-    impl LipSync for Refusing {
-        fn add_avatar(&mut self, _: &std::path::Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
-            Ok(AvatarHandle(0))
-        }
-
-        fn add_canvas(&mut self, _: AvatarHandle, _: &crate::avatar::Avatar) -> Result<(), LipSyncError> {
-            Ok(())
-        }
-
-        fn remove_avatar(&mut self, _: AvatarHandle) {}
-
-        fn infer_all(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<MouthFrame>>, LipSyncError> {
-            assert_ne!(runs[0].avatar.0, 1, "of this avatar nothing can be drawn");
-            Ok(runs.iter().map(|run| run.poses.iter().map(|pose| mouth(*pose)).collect()).collect())
-        }
-    }
-    let (engine, thread) = Engine::spawn(|| Ok(Box::new(Refusing) as Box<dyn LipSync>)).await.unwrap();
+    let refusing = FakeNetwork::of_frames(|run, at| {
+        assert_ne!(run.avatar.0, 1, "of this avatar nothing can be drawn");
+        mouth(run.poses[at])
+    });
+    let (engine, thread) = refusing.spawn().await;
     let error = engine.warm_up(AvatarHandle(1)).await.unwrap_err().to_string();
     assert!(error.contains("nothing can be drawn"), "{error}");
     engine.warm_up(AvatarHandle(0)).await.unwrap();

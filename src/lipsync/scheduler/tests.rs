@@ -26,8 +26,8 @@ fn of(times: [u64; BATCH_SIZES.len()]) -> Capacity {
     capacity
 }
 
-fn run(item: u32, frames: usize, deadline: Instant) -> Run<u32> {
-    Run { deadline: Some(deadline), frames, awaited: false, item }
+fn run(item: u32, frames: usize, deadline: Instant) -> Pending<u32> {
+    Pending { deadline: Some(deadline), frames, awaited: false, item }
 }
 
 fn drawn(next: Next<u32>) -> Vec<u32> {
@@ -42,7 +42,7 @@ fn the_earliest_deadline_is_drawn_first_whoever_came_first() {
     let (mut scheduler, now) = (Scheduler::default(), Instant::now());
     scheduler.push(run(1, 4, now + ms(200)));
     scheduler.push(run(2, 4, now + ms(100)));
-    scheduler.push(Run { deadline: None, ..run(3, 4, now) });
+    scheduler.push(Pending { deadline: None, ..run(3, 4, now) });
     let order: Vec<u32> = (0..3).flat_map(|_| drawn(scheduler.next(now, &laptop()))).collect();
     assert_eq!(order, [2, 1, 3]);
     assert_eq!(scheduler.next(now, &laptop()), Next::Nothing);
@@ -54,7 +54,7 @@ fn an_hour_of_queued_text_does_not_delay_anothers_first_word() {
     for at in 0..22_500 {
         scheduler.push(run(at, 4, now + ms(160 * u64::from(at) + 200)));
     }
-    scheduler.push(Run { awaited: true, ..run(99_999, 1, now + ms(30)) });
+    scheduler.push(Pending { awaited: true, ..run(99_999, 1, now + ms(30)) });
     assert_eq!(drawn(scheduler.next(now, &laptop()))[0], 99_999);
 }
 
@@ -70,7 +70,7 @@ fn runs_of_several_sessions_are_drawn_together_where_that_is_cheap() {
 #[test]
 fn a_batch_is_not_so_large_that_its_first_frame_comes_late() {
     let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    scheduler.push(Run { awaited: true, ..run(1, 1, now + ms(10)) });
+    scheduler.push(Pending { awaited: true, ..run(1, 1, now + ms(10)) });
     (2..6).for_each(|session| scheduler.push(run(session, 4, now + ms(400))));
     assert_eq!(drawn(scheduler.next(now, &gpu())), [1]);
     assert_eq!(drawn(scheduler.next(now, &gpu())), [2, 3, 4, 5]);
@@ -81,7 +81,7 @@ fn a_run_with_time_to_spare_waits_for_company_but_not_into_danger() {
     let (mut scheduler, now) = (Scheduler::default(), Instant::now());
     scheduler.push(run(1, 4, now + ms(500)));
     let Next::Wait(until) = scheduler.next(now, &gpu()) else { panic!("it is alone and has time") };
-    assert_eq!(until, now + ms(500) - ms(11) - COMFORT);
+    assert_eq!(until, now + ms(500) - ms(11) - SAFE_DISTANCE);
     assert_eq!(drawn(scheduler.next(until, &gpu())), [1]);
     // On a laptop four frames are as many as it draws in one go.
     scheduler.push(run(1, 4, now + ms(500)));
@@ -92,7 +92,7 @@ fn a_run_with_time_to_spare_waits_for_company_but_not_into_danger() {
 fn a_film_is_drawn_while_live_runs_wait_for_company() {
     let (mut scheduler, now) = (Scheduler::default(), Instant::now());
     scheduler.push(run(1, 1, now + ms(500)));
-    scheduler.push(Run { deadline: None, ..run(2, 2, now) });
+    scheduler.push(Pending { deadline: None, ..run(2, 2, now) });
     let drawn: Vec<u32> = (0..2).flat_map(|_| drawn(scheduler.next(now, &gpu()))).collect();
     assert_eq!(drawn, [1, 2]);
 }
@@ -100,7 +100,7 @@ fn a_film_is_drawn_while_live_runs_wait_for_company() {
 #[test]
 fn too_much_to_draw_leaves_out_every_second_frame_but_never_the_awaited_first() {
     let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    scheduler.push(Run { awaited: true, ..run(0, 1, now + ms(10)) });
+    scheduler.push(Pending { awaited: true, ..run(0, 1, now + ms(10)) });
     (1..6).for_each(|session| scheduler.push(run(session, 4, now + ms(120))));
     let mut thin = Vec::new();
     while let Next::Draw(chosen) = scheduler.next(now, &laptop()) {
@@ -114,10 +114,10 @@ fn too_much_to_draw_leaves_out_every_second_frame_but_never_the_awaited_first() 
 fn what_would_mostly_come_too_late_is_given_up_unless_playout_waits_for_it() {
     let (mut scheduler, now) = (Scheduler::default(), Instant::now());
     scheduler.push(run(1, 4, now));
-    scheduler.push(Run { awaited: true, ..run(2, 1, now) });
+    scheduler.push(Pending { awaited: true, ..run(2, 1, now) });
     // Four frames take 44 ms, and the third is due after 80.
-    assert_eq!(scheduler.take_late(now + ms(36), &laptop()), [0; 0]);
-    assert_eq!(scheduler.take_late(now + ms(37), &laptop()), [1]);
+    assert_eq!(scheduler.remove_late(now + ms(36), &laptop()), [0; 0]);
+    assert_eq!(scheduler.remove_late(now + ms(37), &laptop()), [1]);
     assert_eq!(drawn(scheduler.next(now + ms(37), &laptop())), [2]);
 }
 
@@ -134,7 +134,7 @@ fn overloaded_for_long_it_still_draws_nearly_as_much_as_it_can_and_in_time() {
             coming += 1;
             due += 4;
         }
-        scheduler.take_late(now, &capacity);
+        scheduler.remove_late(now, &capacity);
         match scheduler.next(now, &capacity) {
             Next::Draw(chosen) => {
                 let frames = chosen.iter().map(|chosen| if chosen.every_second { 2 } else { 4 }).sum();
@@ -162,12 +162,12 @@ proptest! {
     ) {
         let capacity = if quick { gpu() } else { laptop() };
         let start = Instant::now();
-        let mut coming: Vec<(u64, Run<usize>, Option<Instant>)> = arrivals
+        let mut coming: Vec<(u64, Pending<usize>, Option<Instant>)> = arrivals
             .into_iter()
             .enumerate()
             .map(|(item, (at, ahead, size, awaited, withdrawn))| {
                 let deadline = Some(start + ms(at + ahead));
-                (at, Run { deadline, frames: BATCH_SIZES[size], awaited, item }, withdrawn.map(|after| start + ms(at + after)))
+                (at, Pending { deadline, frames: BATCH_SIZES[size], awaited, item }, withdrawn.map(|after| start + ms(at + after)))
             })
             .collect();
         coming.sort_by_key(|(at, ..)| *at);
@@ -186,10 +186,10 @@ proptest! {
                 scheduler.push(run);
             }
             let gone = |item: usize| runs[item].3.is_some_and(|gone| gone <= now);
-            for item in scheduler.withdraw(|item| gone(*item)) {
+            for item in scheduler.remove_if(|item| gone(*item)) {
                 prop_assert!(gone(item) && seen.insert(item) && waiting.remove(&item));
             }
-            for item in scheduler.take_late(now, &capacity) {
+            for item in scheduler.remove_late(now, &capacity) {
                 let (_, deadline, awaited, _) = runs[item];
                 prop_assert!(!awaited && deadline < Some(now + LONGEST_BATCH.max(capacity.time_of(4))));
                 prop_assert!(seen.insert(item) && waiting.remove(&item));
@@ -206,7 +206,7 @@ proptest! {
                     now += capacity.time_of(chosen.len());
                 }
                 Next::Wait(until) => {
-                    let safe = earliest.and_then(|deadline| deadline.checked_sub(COMFORT));
+                    let safe = earliest.and_then(|deadline| deadline.checked_sub(SAFE_DISTANCE));
                     prop_assert!(until > now && Some(until) <= safe);
                     let arrival = coming.peek().map(|(at, ..)| start + ms(*at));
                     now = arrival.map_or(until, |arrival| arrival.min(until)).max(now);

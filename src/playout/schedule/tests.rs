@@ -3,7 +3,7 @@
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::avatar::fixture;
+use crate::kit;
 use crate::timeline::PLAYOUT_SAMPLES_PER_FRAME;
 
 struct Bench {
@@ -13,7 +13,7 @@ struct Bench {
 }
 
 fn bench() -> Bench {
-    let avatar = Arc::new(fixture::avatar());
+    let avatar = Arc::new(kit::avatar::tiny());
     Bench { schedule: Schedule::new(Arc::clone(&avatar)), avatar, permits: Arc::new(Semaphore::new(64)) }
 }
 

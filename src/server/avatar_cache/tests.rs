@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::avatar::fixture;
+use crate::kit;
 
 /// Loads `slow` when it is told to, `broken` never, and anything else at once; there is no `nobody`.
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl AvatarSource for Fake {
             }
             let mended = self.mended.load(Ordering::SeqCst);
             anyhow::ensure!(id.as_str() != "broken" || mended, "/secret/mask.png: Input/output error");
-            Ok(LoadedAvatar { avatar: Arc::new(fixture::avatar()), handle: AvatarHandle(number) })
+            Ok(LoadedAvatar { avatar: Arc::new(kit::avatar::tiny()), handle: AvatarHandle(number) })
         })
     }
 

@@ -16,7 +16,7 @@ use crate::conversation::Conversation;
 use crate::hearing::{Listeners, ReferenceFrame, TurnTaking};
 use crate::ids::SessionId;
 use crate::latency::{Stage, TurnTimes};
-use crate::lipsync::devices::Devices;
+use crate::lipsync::device_pool::DevicePool;
 use crate::media::Broadcast;
 use crate::session::{AvatarInfo, Notice, NoticeBroadcast, Refusal};
 
@@ -34,7 +34,7 @@ pub(super) struct SessionCore {
     pub(super) tracker: TaskTracker,
     pub(super) audience: Audience,
     pub(super) admission: Arc<Admission>,
-    pub(super) devices: Devices,
+    pub(super) devices: DevicePool,
     pub(super) ice: Ice,
     /// An avatar that is used is not let go.
     pub(super) _loaded: Arc<LoadedAvatar>,

@@ -1,0 +1,302 @@
+//! MuseTalk, loaded and ready to draw: the [`LipSync`] that the engine runs.
+//!
+//! In here: what runs of frames are to the networks, and mouths from their pictures. Never panics: everything that libtorch
+//! refuses comes back as an error. Not in here: the networks (`model`), what an avatar is to them (`avatars`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tch::{Device, Tensor};
+
+use super::audio::Stretch;
+use super::avatars::{AvatarTensors, Avatars};
+use super::canvas::{self, Canvas};
+use super::model::Model;
+use super::pixels::to_rgb8;
+use crate::avatar::Avatar;
+use crate::lipsync::{AvatarAssets, AvatarHandle, LipSync, LoadAssets, Mouth, MouthRun};
+use crate::musetalk::Result;
+use crate::musetalk::device::{Precision, Precisions};
+use crate::musetalk::measuring::{StageTimes, Stopwatch};
+use crate::musetalk::network::config::{AutoencoderConfig, ModelConfig};
+use crate::musetalk::network::layers::channels_last;
+use crate::picture::MouthFrame;
+use crate::timeline::FPS;
+
+/// A model and the avatars that it knows.
+#[derive(Debug)]
+pub struct MuseTalk {
+    model: Model,
+    avatars: Avatars,
+    /// Whether mouths are pasted on the device.
+    pastes: bool,
+}
+
+impl MuseTalk {
+    /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
+    /// `threads` is libtorch's, for this process. Computes in the floats that are [`Precisions::quickest`]; in 32 bits, a
+    /// large model's weights stay in the 16 that the file has them in.
+    pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
+        Ok(Self::new(Model::load(folder, device, threads, None)?))
+    }
+
+    /// [`MuseTalk::load`] in these floats throughout.
+    pub fn load_as(folder: &Path, device: Device, threads: i32, precision: Precision) -> Result<Self> {
+        Ok(Self::new(Model::load(folder, device, threads, Some(precision))?))
+    }
+
+    /// The model that `config` describes, in 32 bits, with the weights of one safetensors file.
+    pub fn with_weights(config: ModelConfig, weights: &Path, device: Device) -> Result<Self> {
+        Ok(Self::new(Model::with_weights(config, weights, device)?))
+    }
+
+    fn new(model: Model) -> Self {
+        // Integers are quicker on a CPU, and nothing has to be copied there.
+        let pastes = model.device.is_cuda();
+        Self { model, avatars: Avatars::default(), pastes }
+    }
+
+    /// Pastes mouths by itself, or leaves that to `compose`, for the avatars whose frames are added from now on.
+    pub fn paste_on_device(&mut self, pastes: bool) {
+        self.pastes = pastes;
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &ModelConfig {
+        &self.model.config
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.model.device
+    }
+
+    /// What its networks compute in.
+    pub fn precisions(&self) -> Precisions {
+        self.model.precisions
+    }
+
+    /// The latent of the talking face as the autoencoder wants it, `[batch, out_channels, height, width]`, from the UNet's
+    /// `sample`, `[batch, in_channels, height, width]`, and `tokens`, `[batch, tokens, cross_attention_dim]`.
+    pub fn generate(&self, sample: &Tensor, tokens: &Tensor) -> Result<Tensor> {
+        self.model.generate(sample, tokens)
+    }
+
+    /// The part of the picture that belongs to `rows` rows of the autoencoder's latent from `first` on, by the model's own
+    /// decoder.
+    pub(in crate::musetalk) fn decode(&self, latent: &Tensor, first: i64, rows: i64) -> Result<Tensor> {
+        self.model.decode(latent, first, rows)
+    }
+
+    /// An avatar of one pose of zeros, of which everything is decoded that may have to be: to measure with.
+    pub fn add_blank_avatar(&mut self) -> Result<AvatarHandle> {
+        Ok(self.avatars.add(AvatarTensors::blank(&self.model)?))
+    }
+
+    /// Draws an avatar with the small decoder in this folder instead of the model's own.
+    pub fn set_decoder(&mut self, avatar: AvatarHandle, folder: &Path) -> Result<()> {
+        self.avatars.set_decoder(avatar, folder, &self.model)
+    }
+
+    /// Keeps what it needs of an avatar's own frames to paste mouths into them, if it does that on this device.
+    pub fn add_frames(&mut self, avatar: AvatarHandle, frames: &Avatar) -> Result<()> {
+        let side = u32::try_from(self.model.config.crop_size).unwrap_or(0);
+        if self.pastes
+            && let Some(avatar) = self.avatars.get_mut(avatar)
+        {
+            avatar.canvas = Some(Canvas::new(frames, side, self.model.device)?);
+        }
+        Ok(())
+    }
+
+    /// The decoder that an avatar is drawn with: the model's or its own.
+    pub fn decoder_of(&self, avatar: AvatarHandle) -> AutoencoderConfig {
+        let own = self.avatars.get(avatar).and_then(|avatar| self.avatars.small_decoder(avatar.decoder));
+        own.map_or_else(|| self.config().autoencoder.clone(), |small| AutoencoderConfig::Tiny(small.config().clone()))
+    }
+
+    /// First and one past the last latent row that is decoded for an avatar.
+    pub(in crate::musetalk) fn decode_rows_of(&self, avatar: AvatarHandle) -> Result<[i64; 2]> {
+        let run = MouthRun { avatar, poses: vec![0], audio: Arc::from([]), first_frame_at: 0 };
+        Ok(self.avatars.of_run(&run)?.decode_rows)
+    }
+
+    /// The latents of the avatar's own frames of a run and those of the talking face, as the decoder wants them.
+    pub(in crate::musetalk) fn latents(&mut self, run: &MouthRun) -> Result<(Tensor, Tensor)> {
+        let run = std::slice::from_ref(run);
+        let sample = self.samples(run)?;
+        let stretches: Vec<Stretch<'_>> = run.iter().flat_map(|run| self.stretches(run)).collect();
+        let tokens = self.model.audio.tokens(&stretches)?;
+        Ok((self.model.own_latent(&sample)?, self.generate(&sample, &tokens)?))
+    }
+
+    /// As [`LipSync::draw`], and how long each stage took if `watch` runs.
+    pub(in crate::musetalk) fn draw_timed(
+        &mut self,
+        runs: &[MouthRun],
+        watch: &mut Stopwatch,
+    ) -> Result<(Vec<Vec<Mouth>>, StageTimes)> {
+        let _no_grad = tch::no_grad_guard();
+        let Some((picture, first, mut times)) = self.picture(runs, watch)? else {
+            return Ok((vec![Vec::new(); runs.len()], StageTimes::default()));
+        };
+        let canvases: Option<Vec<&Canvas>> =
+            runs.iter().map(|run| self.avatars.of_run(run).ok().and_then(|avatar| avatar.canvas.as_ref())).collect();
+        let Some(canvases) = canvases else {
+            let mut crops = self.to_crops(&picture, first)?.into_iter().map(Mouth::Crop);
+            times.copy = watch.lap();
+            return Ok((runs.iter().map(|run| crops.by_ref().take(run.poses.len()).collect()).collect(), times));
+        };
+        let whole = self.with_rows_before_and_after(&picture, first)?;
+        let (mut planes, mut at) = (Vec::new(), 0);
+        for (run, canvas) in runs.iter().zip(canvases) {
+            let frames = i64::try_from(run.poses.len()).unwrap_or(0);
+            planes.extend(canvas.paste(&whole.f_narrow(0, at, frames)?, &run.poses)?);
+            at += frames;
+        }
+        times.paste = watch.lap();
+        let mut pasted = canvas::fetch(&planes)?.into_iter().map(Mouth::Pasted);
+        times.copy = watch.lap();
+        Ok((runs.iter().map(|run| pasted.by_ref().take(run.poses.len()).collect()).collect(), times))
+    }
+
+    /// The decoder's picture of all the frames of all runs, from which latent row on, and what it took. `None` if there is
+    /// nothing to draw.
+    fn picture(&mut self, runs: &[MouthRun], watch: &mut Stopwatch) -> Result<Option<(Tensor, i64, StageTimes)>> {
+        let avatars = runs.iter().map(|run| self.avatars.of_run(run)).collect::<Result<Vec<_>>>()?;
+        // Rows that only another run's avatar needs are decoded for all: they lie outside of the others' masks.
+        let first = avatars.iter().map(|avatar| avatar.decode_rows[0]).min().unwrap_or(0);
+        let end = avatars.iter().map(|avatar| avatar.decode_rows[1]).max().unwrap_or(0);
+        let stretches: Vec<Stretch<'_>> = runs.iter().flat_map(|run| self.stretches(run)).collect();
+        if stretches.is_empty() {
+            return Ok(None);
+        }
+        let sample = self.samples(runs)?;
+        let started = Instant::now();
+        let tokens = self.model.audio.tokens(&stretches)?;
+        crate::metrics::features_took(started.elapsed());
+        let features = watch.lap();
+        let latent = self.generate(&sample, &tokens)?;
+        let unet = watch.lap();
+        let picture = self.decode_each(runs, &latent, [first, end])?;
+        let decode = watch.lap();
+        Ok(Some((picture, first, StageTimes { features, unet, decode, ..StageTimes::default() })))
+    }
+
+    /// The run's frames as stretches of sound of which one audio window serves each.
+    fn stretches<'a>(&self, run: &'a MouthRun) -> Vec<Stretch<'a>> {
+        let most = usize::try_from(self.model.audio.most_frames()).unwrap_or(1);
+        let frame_samples = self.model.config.mel.sample_rate / i64::from(FPS);
+        let mut at = i64::try_from(run.first_frame_at).unwrap_or(i64::MAX / 2);
+        let mut stretches = Vec::with_capacity(1);
+        for poses in run.poses.chunks(most) {
+            let frames = i64::try_from(poses.len()).unwrap_or(0);
+            stretches.push(Stretch { audio: &run.audio, first_frame_at: at, frames });
+            at += frame_samples * frames;
+        }
+        stretches
+    }
+
+    /// The UNet's input for each frame of all runs.
+    fn samples(&self, runs: &[MouthRun]) -> Result<Tensor> {
+        let samples = runs.iter().map(|run| {
+            let poses: Vec<i64> = run.poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
+            let index = Tensor::f_from_slice(&poses)?.f_to_device(self.model.device)?;
+            Ok(self.avatars.of_run(run)?.latents.f_index_select(0, &index)?)
+        });
+        channels_last(&Tensor::f_cat(&samples.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// Each run's latents through the decoder that its avatar has chosen, those of one decoder together.
+    fn decode_each(&self, runs: &[MouthRun], latent: &Tensor, [first, end]: [i64; 2]) -> Result<Tensor> {
+        let mut frames: BTreeMap<Option<usize>, Vec<i64>> = BTreeMap::new();
+        let mut at = 0;
+        for run in runs {
+            let of = frames.entry(self.avatars.of_run(run)?.decoder).or_default();
+            let next = at + i64::try_from(run.poses.len()).unwrap_or(0);
+            of.extend(at..next);
+            at = next;
+        }
+        let draw = |decoder: Option<usize>, latent: &Tensor| match self.avatars.small_decoder(decoder) {
+            None => self.decode(latent, first, end - first),
+            Some(small) => {
+                let latent = latent.f_to_kind(self.model.precisions.decoder.kind())?;
+                Ok(small.decode_rows(&latent, first, end - first)?.f_to_kind(self.model.kind)?)
+            }
+        };
+        if frames.len() == 1
+            && let Some(decoder) = frames.keys().next()
+        {
+            return draw(*decoder, latent);
+        }
+        let (mut pictures, mut order) = (Vec::new(), Vec::new());
+        for (decoder, frames) in frames {
+            let index = Tensor::f_from_slice(&frames)?.f_to_device(self.model.device)?;
+            pictures.push(draw(decoder, &channels_last(&latent.f_index_select(0, &index)?)?)?);
+            order.extend(frames);
+        }
+        // Back in the order of the runs.
+        let back = Tensor::f_from_slice(&order)?.f_argsort(0, false)?.f_to_device(self.model.device)?;
+        Ok(Tensor::f_cat(&pictures, 0)?.f_index_select(0, &back)?)
+    }
+
+    /// The picture in whole crops; rows that were not decoded are black.
+    fn with_rows_before_and_after(&self, picture: &Tensor, first: i64) -> Result<Tensor> {
+        let before = first * self.config().autoencoder.scale();
+        let after = self.config().crop_size - before - picture.size4()?.2;
+        Ok(picture.f_pad([0, 0, before, after], "constant", -1.0)?)
+    }
+
+    /// Whole crops of the rows from latent row `first` on; rows that were not decoded are black.
+    fn to_crops(&self, picture: &Tensor, first: i64) -> Result<Vec<MouthFrame>> {
+        let bytes = to_rgb8(picture)?.f_to_device(Device::Cpu)?;
+        let (frames, rows, columns, channels) = bytes.size4()?;
+        let size = self.config().crop_size;
+        let scale = self.config().autoencoder.scale();
+        let (before, drawn) = (first * scale * columns * channels, rows * columns * channels);
+        let to_usize = |value: i64| usize::try_from(value).unwrap_or(0);
+        let mut crops = Vec::with_capacity(to_usize(frames));
+        for index in 0..frames {
+            let mut rgb = vec![0; to_usize(size * columns * channels)];
+            if let Some(target) = rgb.get_mut(to_usize(before)..to_usize(before + drawn)) {
+                bytes.f_get(index)?.f_copy_data_u8(target, to_usize(drawn))?;
+            }
+            let side = u32::try_from(size).unwrap_or(0);
+            crops.push(MouthFrame { width: side, height: side, rgb });
+        }
+        Ok(crops)
+    }
+}
+
+impl LipSync for MuseTalk {
+    fn context_samples(&self) -> usize {
+        self.model.audio.context_samples()
+    }
+
+    fn add_avatar(&mut self, latents: &Path, decode_rows: Option<[i64; 2]>) -> Result<AvatarHandle> {
+        Ok(self.avatars.add(AvatarTensors::load(latents, decode_rows, &self.model)?))
+    }
+
+    fn remove_avatar(&mut self, avatar: AvatarHandle) {
+        self.avatars.remove(avatar);
+    }
+
+    fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>> {
+        Ok(self.draw_timed(runs, &mut Stopwatch::off())?.0)
+    }
+
+    fn asset_loader(&mut self) -> Option<&mut dyn LoadAssets> {
+        Some(self)
+    }
+}
+
+impl LoadAssets for MuseTalk {
+    fn load_assets(&mut self, avatar: AvatarHandle, assets: &AvatarAssets) -> Result<()> {
+        if let Some(folder) = &assets.decoder {
+            self.set_decoder(avatar, folder)?;
+        }
+        self.add_frames(avatar, &assets.frames)
+    }
+}

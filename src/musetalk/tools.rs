@@ -1,0 +1,8 @@
+//! What is done with a model besides serving: comparing its networks with Python's, tuning a small decoder, measuring.
+//!
+//! May use all rooms of `musetalk`. Runs on: the thread that calls.
+
+mod named_tensors;
+pub mod run_network;
+pub mod throughput;
+pub mod tune;
