@@ -63,13 +63,13 @@ pub(crate) enum Command {
 
 /// What does the work.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE")]
-    pub(crate) device: Option<String>,
+    pub device: Option<String>,
     /// auto, or an element of pipelines/publish-*.launch such as x264enc, nvh264enc, openh264enc, vp8enc
     #[arg(long, value_name = "NAME")]
-    pub(crate) encoder: Option<String>,
+    pub encoder: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
