@@ -8,6 +8,7 @@
 
 pub mod code_blocks;
 pub mod leveller;
+pub mod pcm;
 pub mod resample;
 pub mod scripts;
 pub mod sentence;
@@ -17,33 +18,7 @@ pub mod spoken;
 pub mod tags;
 pub mod tts;
 
-use tokio::sync::mpsc;
-
-/// A piece of mono speech as a synthesiser or a client delivered it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PcmChunk {
-    /// -1.0 to 1.0
-    pub samples: Vec<f32>,
-    /// Samples a second, the same in every chunk of a stream.
-    pub sample_rate: u32,
-    /// The same as people are to hear it, where that is not as loud as it came.
-    pub levelled: Option<Vec<f32>>,
-    /// When the next words of the text begin, in milliseconds from the beginning of the stream; comes with the first sound of
-    /// each part of it, from voices that know it. A word is what stands between white space.
-    pub words: Vec<u32>,
-}
-
-impl PcmChunk {
-    /// As loud as it is.
-    pub fn new(samples: Vec<f32>, sample_rate: u32) -> Self {
-        Self { samples, sample_rate, levelled: None, words: Vec::new() }
-    }
-
-    /// What people are to hear.
-    pub fn heard(&self) -> &[f32] {
-        self.levelled.as_deref().unwrap_or(&self.samples)
-    }
-}
+pub use pcm::{PcmChunk, PcmStream};
 
 /// How an avatar speaks; the `[voice]` table of its manifest.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -80,10 +55,6 @@ impl Voice {
         50
     }
 }
-
-/// Pieces of one spoken sentence, in order. The stream ends when the sender is dropped; dropping the receiver
-/// cancels the synthesis. Bounded, so a synthesiser that is faster than its reader waits.
-pub type PcmStream = mpsc::Receiver<Result<PcmChunk, SpeechError>>;
 
 /// Speaks one sentence at a time. Dropping the stream stops the work behind it.
 pub trait Tts: Send + Sync {

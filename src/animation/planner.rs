@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
 use super::{AnimationError, Animator, BatchInFlight, FRAMES_AHEAD, UNWATCHED_FRAMES_AHEAD};
@@ -21,7 +23,8 @@ use crate::lipsync::batch::batch_size;
 use crate::lipsync::engine::Urgency;
 use crate::lipsync::window::{self, Loudness};
 use crate::playout::{Command, FrameAudio};
-use crate::speech::resample::{Resampler, to_i16};
+use crate::speech::pcm::to_i16;
+use crate::speech::resample::Resampler;
 use crate::speech::{PcmChunk, PcmStream, SpeechError};
 use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 
@@ -114,14 +117,14 @@ impl<'a> Planner<'a> {
         resamplers: &mut Option<(Resampler, Resampler)>,
     ) -> Result<(), AnimationError> {
         let asked = Instant::now();
-        while let Some(chunk) = speech.recv().await {
+        while let Some(chunk) = speech.next().await {
             let mut chunk = chunk?;
             if !chunk.words.is_empty() {
                 words(std::mem::take(&mut chunk.words));
             }
             self.feed(&chunk, resamplers, asked)?;
             // Everything that is there already, so that frames are drawn in the largest batches that may be.
-            while let Ok(chunk) = speech.try_recv() {
+            while let Some(chunk) = unconstrained(speech.next()).now_or_never().flatten() {
                 let mut chunk = chunk?;
                 if !chunk.words.is_empty() {
                     words(std::mem::take(&mut chunk.words));

@@ -9,7 +9,7 @@ use crate::lipsync::MouthRun;
 use crate::lipsync::device_pool::DevicePool;
 use crate::picture::{MouthFrame, blend};
 use crate::playout::PlayoutClock;
-use crate::speech::PcmChunk;
+use crate::speech::{PcmChunk, pcm};
 use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME};
 
 fn grey(frame: usize) -> MouthFrame {
@@ -88,7 +88,7 @@ async fn perform(chunks: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
     given.lock().unwrap().clear();
     let times = TurnTimes::since(std::time::Instant::now());
     let sentence = UtteranceId::next().sentence(0);
-    let outcome = animator.speak(sentence, speech, &CancellationToken::new(), &times, |_| ()).await;
+    let outcome = animator.speak(sentence, pcm::received(speech), &CancellationToken::new(), &times, |_| ()).await;
     let (counted, next_pose) = (animator.announced(), animator.end_pose);
     drop(animator);
     let (announced, mouths, start_pose, sentences_ended) = collecting.await.unwrap();

@@ -26,7 +26,7 @@ use crate::media::{self, EncoderChoice, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
 use crate::server::{self, Workers};
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, sound, spoken, tts};
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, pcm, sound, spoken, tts};
 use crate::timeline::FrameIndex;
 
 /// Idle frames after the last word, so that a film does not end on an open mouth.
@@ -183,7 +183,7 @@ fn feed(mut reader: sound::Reader, path: PathBuf) -> (PcmStream, JoinHandle<Resu
             }
         }
     });
-    (stream, task)
+    (pcm::received(stream), task)
 }
 
 /// Takes the animator's commands and writes pairs as soon as they are whole. Blocks; runs on a blocking thread.

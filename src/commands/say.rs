@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use serde_json::json;
 
 use super::{BadInput, print, print_json, rounded};
@@ -78,7 +79,7 @@ async fn listen(tts: &dyn Tts, sentence: &str, voice: &Voice, sound: &mut Sound)
     let asked = Instant::now();
     let mut pieces = tts.speak(sentence, voice)?;
     let mut resampler: Option<Resampler> = None;
-    while let Some(piece) = pieces.recv().await {
+    while let Some(piece) = pieces.next().await {
         let PcmChunk { samples, sample_rate, .. } = piece?;
         sound.first.get_or_insert_with(|| asked.elapsed());
         // Sentences of another voice come at its rate; the file has that of the first.

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -72,7 +73,7 @@ async fn speech(voice: &Voice, models: &Path) -> anyhow::Result<Vec<f32>> {
     for sentence in SPOKEN {
         let mut pieces = tts.speak(sentence, voice)?;
         let mut resampler = None;
-        while let Some(piece) = pieces.recv().await {
+        while let Some(piece) = pieces.next().await {
             let piece = piece?;
             let resampler = match &mut resampler {
                 Some(resampler) => resampler,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::ConfigError;
 use super::endpoint::{self, seconds};
 use crate::endpoint::check_socket_url;
-use crate::speech::resample::{MAX_RATE, MIN_RATE};
+use crate::speech::pcm::SAMPLE_RATES;
 use crate::speech::tts::remote::Settings;
 
 /// Holds the endpoint's key; on a command line other users of the machine would see it.
@@ -52,8 +52,8 @@ impl Table {
         };
         let Some((url, model)) = place else { return Ok(None) };
         let sample_rate = self.sample_rate.unwrap_or(SAMPLE_RATE);
-        if !(MIN_RATE..=MAX_RATE).contains(&sample_rate) {
-            let problem = format!("is {sample_rate}, must be {MIN_RATE} to {MAX_RATE}");
+        if !SAMPLE_RATES.contains(&sample_rate) {
+            let problem = format!("is {sample_rate}, must be {} to {}", SAMPLE_RATES.start(), SAMPLE_RATES.end());
             return Err(ConfigError::Endpoint { field: "tts.sample_rate", problem });
         }
         Ok(Some(Settings {

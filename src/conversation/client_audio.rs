@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use crate::session::{ErrorCode, Refusal};
+use crate::speech::pcm::from_i16;
 use crate::speech::{PcmChunk, SpeechError};
 
 /// Seconds of sound that may wait: a file sent at once, or a voice while the avatar finishes what it says. At most 9 MB.
@@ -154,7 +155,7 @@ impl ClientAudioStream {
                 let mut state = self.0.lock();
                 let count = state.waiting.len().min(self.0.a_second());
                 if count > 0 {
-                    return Some(state.waiting.drain(..count).map(|sample| f32::from(sample) / 32768.0).collect());
+                    return Some(state.waiting.drain(..count).map(from_i16).collect());
                 }
                 if state.ended {
                     return None;

@@ -27,7 +27,7 @@ use crate::session::{ErrorCode, Notice, NoticeBroadcast};
 use crate::speech::code_blocks::CodeBlocks;
 use crate::speech::sentence::SentenceSplitter;
 use crate::speech::spoken::spoken;
-use crate::speech::{PcmStream, SpeechError, Tts, Voice};
+use crate::speech::{PcmStream, SpeechError, Tts, Voice, pcm};
 
 /// Sentences read and not yet spoken; a reply that is further ahead waits to be read.
 const SENTENCES: usize = 64;
@@ -164,6 +164,7 @@ impl Speaker {
     /// Speaks a client's own audio: one sentence without words.
     async fn speak_audio(&mut self, turn: &mut CurrentTurn, stream: ClientAudioStream) -> Result<(), StopReason> {
         let (sender, speech) = mpsc::channel(1);
+        let speech = pcm::received(speech);
         let sentence = VoicedSentence { id: turn.utterance.sentence(0), text: String::new(), speech };
         let (fed, spoken) = tokio::join!(stream.feed(sender), self.speak_sentence(turn, sentence));
         spoken?;

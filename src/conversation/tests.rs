@@ -21,7 +21,7 @@ use crate::lipsync::engine::EngineThread;
 use crate::playout::schedule::Schedule;
 use crate::playout::{Event, PlayoutClock, SessionPlayout};
 use crate::session::{Notice, NoticeReceiver, NoticeSender, notice_queue};
-use crate::speech::{PcmChunk, PcmStream, SpeechError};
+use crate::speech::{PcmChunk, PcmStream, SpeechError, pcm};
 use crate::timeline::{FPS, FRAME_DURATION, LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME};
 
 /// Frames of sound of each sentence, and of one whose voice breaks off.
@@ -50,7 +50,7 @@ impl Tts for Actor {
         if text.starts_with("Stuck") {
             self.0.lock().unwrap().push(sender);
         }
-        Ok(stream)
+        Ok(pcm::received(stream))
     }
 }
 

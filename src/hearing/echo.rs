@@ -18,6 +18,7 @@ use self::path::{Path, Verdict};
 use self::powers::{BANDS, Powers, Spectrum, Track};
 use super::reference::ReferenceFrame;
 use super::{FRAME_SAMPLES, MICROPHONE_RATE};
+use crate::speech::pcm::from_i16;
 use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 
 /// Frames of the longest way to a viewer's loudspeaker and back: 1.2 s.
@@ -95,7 +96,7 @@ impl EchoGuard {
         }
         self.following = Some(frame.index + 1);
         match &frame.audio {
-            Some(audio) => self.pending.extend(audio.iter().map(|sample| f32::from(*sample) / 32768.0)),
+            Some(audio) => self.pending.extend(audio.iter().copied().map(from_i16)),
             None => self.pending.resize(self.pending.len() + PLAYOUT_SAMPLES_PER_FRAME, 0.0),
         }
         let length = self.voice.length();
@@ -113,7 +114,7 @@ impl EchoGuard {
     /// order; `at` is when this one began.
     pub fn judge(&mut self, frame: &[i16; FRAME_SAMPLES], at: Instant) -> f32 {
         let number = self.number(at);
-        let frame = frame.map(|sample| f32::from(sample) / 32768.0);
+        let frame = frame.map(from_i16);
         let both = self.previous.iter().chain(&frame).copied();
         let heard = self.microphone.powers(both);
         self.previous = frame;

@@ -21,7 +21,7 @@ use crate::lipsync::AvatarHandle;
 use crate::lipsync::device_pool::DevicePool;
 use crate::picture::I420Frame;
 use crate::playout::{Event, Pair, PairSink, Playout};
-use crate::speech::PcmChunk;
+use crate::speech::{PcmChunk, pcm};
 use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 
 const SESSIONS: usize = 200;
@@ -100,12 +100,13 @@ async fn speak(workers: &Workers, mark: usize) -> Vec<Left> {
     let times = TurnTimes::since(std::time::Instant::now());
     let feeding = async {
         for _ in 0..SPOKEN {
-            let samples = vec![f32::from(level(mark)) / 32768.0; PLAYOUT_SAMPLES_PER_FRAME];
+            let samples = vec![pcm::from_i16(level(mark)); PLAYOUT_SAMPLES_PER_FRAME];
             pieces.send(Ok(PcmChunk::new(samples, PLAYOUT_RATE))).await.unwrap();
         }
         drop(pieces);
     };
-    let (outcome, ()) = tokio::join!(animator.speak(utterance.sentence(0), speech, &token, &times, |_| ()), feeding);
+    let (outcome, ()) =
+        tokio::join!(animator.speak(utterance.sentence(0), pcm::received(speech), &token, &times, |_| ()), feeding);
     assert_eq!(outcome.unwrap().frames, SPOKEN as u64);
     animator.end_utterance(utterance, &token).await.unwrap();
     while !matches!(told.recv().await, Some(Event::Ended { .. })) {}

@@ -23,7 +23,7 @@ pub const IGNORED_BEFORE_CLOSE: u32 = 20_000;
 pub const ID_CHARACTERS: usize = 128;
 
 /// Rates that speech can be sent at: telephony to studio.
-pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=48_000;
+pub use crate::speech::pcm::SAMPLE_RATES;
 
 /// Time for a peer to give its answer. It takes some 50 ms; gathering behind a dead STUN server takes seconds.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

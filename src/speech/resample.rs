@@ -1,13 +1,14 @@
 //! Sample rate conversion of a stream of mono speech: 16 kHz for the network, 48 kHz for Opus.
 //!
-//! In here: `Resampler`, over `rubato`'s sinc interpolation, and the step from floats to 16-bit samples.
-//! Not in here: what the samples are for. Runs on: whichever task or thread owns the `Resampler`; it never waits.
+//! In here: `Resampler`, over `rubato`'s sinc interpolation. Not in here: what the samples are for.
+//! Runs on: whichever task or thread owns the `Resampler`; it never waits.
 //!
 //! What mouth and voice need from it: output sample `k` is the input at time `k / to` exactly, so nothing shifts
 //! the voice against the frames drawn from it, and `n` samples in are `round(n * to / from)` samples out, so two
 //! rates made from one input stay equally long. How the input was cut into pieces changes nothing.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use rubato::{
     ResampleError, Resampler as _, ResamplerConstructionError, SincFixedIn, SincInterpolationParameters,
@@ -15,13 +16,12 @@ use rubato::{
 };
 
 use super::SpeechError;
+use super::pcm::SAMPLE_RATES;
 
-/// Slowest rate that speech comes in or is asked for.
-pub const MIN_RATE: u32 = 8_000;
-/// Fastest rate that speech comes in or is asked for.
-pub const MAX_RATE: u32 = 48_000;
 /// Fastest rate that anything is brought down from: recordings have it.
-pub const MAX_SOURCE_RATE: u32 = 192_000;
+const MAX_SOURCE_RATE: u32 = 192_000;
+/// Samples a second that a stream may have which is converted; what comes out has one of `SAMPLE_RATES`.
+pub(super) const SOURCE_RATES: RangeInclusive<u32> = *SAMPLE_RATES.start()..=MAX_SOURCE_RATE;
 
 /// Taps of the filter when the rate rises; falling rates widen it so that its transition keeps its width in Hz.
 const TAPS: usize = 128;
@@ -43,9 +43,9 @@ pub struct Resampler {
 impl Resampler {
     pub fn new(from: u32, to: u32) -> Result<Self, SpeechError> {
         let failed = |problem: String| SpeechError::Resample { from, to, problem };
-        for (rate, fastest) in [(from, MAX_SOURCE_RATE), (to, MAX_RATE)] {
-            if !(MIN_RATE..=fastest).contains(&rate) {
-                return Err(failed(format!("{rate} Hz is outside {MIN_RATE} to {fastest} Hz")));
+        for (rate, rates) in [(from, SOURCE_RATES), (to, SAMPLE_RATES)] {
+            if !rates.contains(&rate) {
+                return Err(failed(format!("{rate} Hz is outside {} to {} Hz", rates.start(), rates.end())));
             }
         }
         let filter = match from == to {
@@ -166,19 +166,6 @@ impl Filter {
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
-/// The nearest 16-bit sample; what is too loud is clipped and what is not a number is silent.
-pub fn to_i16(sample: f32) -> i16 {
-    // `as` saturates and turns NaN into 0, which is what is wanted here.
-    #[allow(clippy::cast_possible_truncation)]
-    let rounded = (sample * 32_768.0).round() as i16;
-    rounded
-}
-
-/// A 16-bit sample as a float from -1.0 to below 1.0; `to_i16` turns it back exactly.
-pub fn from_i16(sample: i16) -> f32 {
-    f32::from(sample) / 32_768.0
 }
 
 #[cfg(test)]
@@ -307,21 +294,6 @@ mod tests {
         ] {
             let error = Resampler::new(from, to).err().unwrap().to_string();
             assert!(error.contains(&format!("outside 8000 to {fastest} Hz")), "{error}");
-        }
-    }
-
-    #[test]
-    fn sixteen_bit_samples_are_rounded_clipped_and_never_noise() {
-        assert_eq!(to_i16(0.0), 0);
-        assert_eq!(to_i16(1.0), i16::MAX);
-        assert_eq!(to_i16(-1.0), i16::MIN);
-        assert_eq!(to_i16(9.0), i16::MAX);
-        assert_eq!(to_i16(f32::NEG_INFINITY), i16::MIN);
-        assert_eq!(to_i16(f32::NAN), 0);
-        assert_eq!(to_i16(0.6 / 32_768.0), 1);
-        assert_eq!(to_i16(-0.6 / 32_768.0), -1);
-        for sample in [i16::MIN, -1, 0, 1, 12_345, i16::MAX] {
-            assert_eq!(to_i16(from_i16(sample)), sample);
         }
     }
 

@@ -20,7 +20,7 @@ use wav::WavReader;
 /// Channels that are mixed at most.
 pub const MAX_CHANNELS: u16 = 8;
 /// Slowest and fastest rate that is read; what is faster than speech comes in is brought down to that.
-pub const RATES: std::ops::RangeInclusive<u32> = super::resample::MIN_RATE..=super::resample::MAX_SOURCE_RATE;
+use super::resample::SOURCE_RATES as RATES;
 
 /// Bytes of a file that are read at a time.
 const PIECE: usize = 64 << 10;

@@ -1,16 +1,17 @@
 //! Synthesisers: an avatar's own, chosen by the `[voice]` table of its manifest, and one of the server's for all of them.
 //!
-//! In here: the choice. Each synthesiser has its own file; `fallback` puts one behind another, `polyglot` gives each script to
+//! In here: the choice. Each synthesiser has its own file; `fallback` puts one behind another, `multilingual` gives each script to
 //! one that can say it, `fair` shares them out among sessions. Not in here: cutting text into sentences. Runs on: tokio tasks.
 
 mod answer;
+mod at_rate;
 pub mod espeak;
 mod fair;
 pub mod fallback;
 pub mod hibari;
 mod japanese;
 pub mod levelled;
-mod polyglot;
+mod multilingual;
 pub mod remote;
 mod service;
 mod silence;
@@ -22,12 +23,12 @@ use std::time::Duration;
 
 use super::leveller::Known;
 use super::{PcmStream, SpeechError, Tts, Voice};
-use espeak::Espeak;
+use espeak::{Espeak, EspeakVoices};
 use fallback::{Fallback, Rest};
 use hibari::Hibari;
 use levelled::Levelled;
-pub use polyglot::OnMissing;
-use polyglot::{Polyglot, Tongues};
+use multilingual::Multilingual;
+pub use multilingual::OnMissing;
 use remote::Remote;
 use websocket::WebSocketVoice;
 
@@ -68,7 +69,7 @@ pub struct Voices(Arc<Shared>);
 struct Shared {
     models: PathBuf,
     remote: Option<Service>,
-    tongues: Tongues,
+    espeak: EspeakVoices,
     /// Once an avatar has asked for it, for all that do, and how loud it is.
     hibari: Mutex<Option<(Hibari, Known)>>,
 }
@@ -97,8 +98,8 @@ impl Voices {
                 Some(Service { voice: Levelled::new(voice), rest, languages })
             }
         };
-        let tongues = Tongues::new();
-        Ok(Self(Arc::new(Shared { models: models.to_owned(), remote, tongues, hibari: Mutex::default() })))
+        let espeak = EspeakVoices::new();
+        Ok(Self(Arc::new(Shared { models: models.to_owned(), remote, espeak, hibari: Mutex::default() })))
     }
 
     /// The voices of one session, which takes its turns with others. What they cannot say is in the log alone.
@@ -108,15 +109,15 @@ impl Voices {
 
     /// The same, and `on_missing` is told once of each script that they cannot say.
     pub fn telling(&self, voice: &Voice, on_missing: OnMissing) -> Result<Arc<dyn Tts>, SpeechError> {
-        let tongues = self.0.tongues.for_session();
-        let own = self.own(voice, &tongues)?;
-        let polyglot = |on_missing| Polyglot::new(Arc::clone(&own), tongues.clone(), on_missing);
+        let espeak = self.0.espeak.for_session();
+        let own = self.own(voice, &espeak)?;
+        let multilingual = |on_missing| Multilingual::new(Arc::clone(&own), espeak.clone(), on_missing);
         Ok(match &self.0.remote {
-            None => Arc::new(polyglot(on_missing)),
+            None => Arc::new(multilingual(on_missing)),
             Some(Service { voice, rest, languages }) => {
-                let own = Arc::new(polyglot(Arc::clone(&on_missing)));
+                let own = Arc::new(multilingual(Arc::clone(&on_missing)));
                 let service = Arc::new(Fallback::new(Arc::new(voice.clone()), own, rest.clone()));
-                Arc::new(polyglot(on_missing).with_service(service, languages.clone()))
+                Arc::new(multilingual(on_missing).with_service(service, languages.clone()))
             }
         })
     }
@@ -134,13 +135,13 @@ impl Voices {
     }
 
     /// Where the neural voice is not installed, or cannot say something, espeak-ng does.
-    fn own(&self, voice: &Voice, tongues: &Tongues) -> Result<Arc<dyn Tts>, SpeechError> {
+    fn own(&self, voice: &Voice, espeak: &EspeakVoices) -> Result<Arc<dyn Tts>, SpeechError> {
         if voice.engine != hibari::ENGINE {
             self.check(voice)?;
-            return Ok(Arc::new(tongues.speaker(voice)));
+            return Ok(Arc::new(espeak.speaker(voice)));
         }
         hibari::check(voice)?;
-        let other: Arc<dyn Tts> = Arc::new(StandIn(tongues.speaker(&stand_in(voice))));
+        let other: Arc<dyn Tts> = Arc::new(StandIn(espeak.speaker(&stand_in(voice))));
         Ok(match self.hibari() {
             // It fails over a text, not for a time, so it is not left alone afterwards.
             Ok(hibari) => Arc::new(Fallback::new(Arc::new(hibari), other, Rest::lasting(Duration::ZERO))),

@@ -50,7 +50,7 @@ fn recording(folder: &Path, parts: &[(f64, &str)]) -> PathBuf {
             assert!(spoken.unwrap().success());
             let (spoken, told) = mouthpiece::speech::sound::read(&said).unwrap();
             rate = told;
-            let spoken: Vec<i16> = spoken.into_iter().map(mouthpiece::speech::resample::to_i16).collect();
+            let spoken: Vec<i16> = spoken.into_iter().map(mouthpiece::speech::pcm::to_i16).collect();
             let last = spoken.iter().rposition(|sample| sample.abs() > 300).unwrap();
             samples.extend_from_slice(&spoken[..=last]);
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use futures_util::StreamExt;
 use mouthpiece::speech::tts::hibari;
 use mouthpiece::speech::tts::{Voices, espeak};
 use mouthpiece::speech::{PcmStream, SpeechError, Tts, Voice, spoken};
@@ -45,7 +46,7 @@ impl Heard {
 
 async fn listen(mut stream: PcmStream) -> Result<Heard, SpeechError> {
     let mut heard = Heard { samples: Vec::new(), levelled: Vec::new(), rate: 0, words: Vec::new() };
-    while let Some(chunk) = stream.recv().await {
+    while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         assert!(heard.rate == 0 || heard.rate == chunk.sample_rate, "a sentence has one rate");
         heard.rate = chunk.sample_rate;

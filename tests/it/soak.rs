@@ -21,7 +21,7 @@ use mouthpiece::picture::I420Frame;
 use mouthpiece::playout::{Pair, PairSink, Playout, PlayoutClock, SessionPlayout};
 use mouthpiece::session::{Command, Notice, NoticeBroadcast, NoticeReceiver, notice_queue};
 use mouthpiece::speech::tts::espeak::Espeak;
-use mouthpiece::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
+use mouthpiece::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice, pcm};
 use mouthpiece::timeline::{LIPSYNC_SAMPLES_PER_FRAME, PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,7 @@ impl Tts for Counting {
                 }
             }
         });
-        Ok(stream)
+        Ok(pcm::received(stream))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use futures_util::StreamExt;
 use mouthpiece::speech::tts::hibari::{self, Hibari};
 use mouthpiece::speech::{Tts, Voice};
 use serde_json::{Value, json};
@@ -201,7 +202,7 @@ async fn captions_have_each_word_when_the_avatars_own_voice_says_it() {
     // As the demo avatar's manifest has it.
     let voice = Voice { engine: "hibari".into(), language: "en-us".into(), name: String::new(), rate: 168, pitch: 50 };
     let hibari = Hibari::start(&hibari::folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))).unwrap();
-    let told = hibari.speak(TEXT, &voice).unwrap().recv().await.unwrap().unwrap().words;
+    let told = hibari.speak(TEXT, &voice).unwrap().next().await.unwrap().unwrap().words;
     assert_eq!(told.len(), 4);
     assert!(!captions.is_empty());
     for caption in captions {

@@ -3,7 +3,8 @@
 //! In here: both, for a stream of frames. Not in here: where frames come from. Runs on: whoever reads a sound.
 
 use super::{MAX_CHANNELS, RATES, SoundError};
-use crate::speech::resample::{MAX_RATE, Resampler};
+use crate::speech::pcm::SAMPLE_RATES;
+use crate::speech::resample::Resampler;
 
 /// Louder than that nothing is recorded on purpose: it is another kind of number, and would be played as noise.
 const LOUDEST: f32 = 16.0;
@@ -20,9 +21,10 @@ impl Mono {
         if !(1..=MAX_CHANNELS).contains(&channels) || !RATES.contains(&rate) {
             return Err(SoundError::Shape { channels, rate });
         }
-        let resampler = (rate > MAX_RATE).then(|| Resampler::new(rate, MAX_RATE)).transpose();
+        let fastest = *SAMPLE_RATES.end();
+        let resampler = (rate > fastest).then(|| Resampler::new(rate, fastest)).transpose();
         let resampler = resampler.map_err(|_| SoundError::Shape { channels, rate })?;
-        Ok(Self { channels: channels.into(), rate: rate.min(MAX_RATE), resampler })
+        Ok(Self { channels: channels.into(), rate: rate.min(fastest), resampler })
     }
 
     pub fn sample_rate(&self) -> u32 {

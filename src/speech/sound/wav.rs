@@ -6,6 +6,7 @@
 
 use super::SoundError;
 use super::mono::Mono;
+use crate::speech::pcm::from_i16;
 
 /// A pad byte, and what a file begins with.
 const PADDED_NAME: usize = 5;
@@ -328,8 +329,8 @@ fn value(sample: &[u8], coding: Coding, is_big: bool) -> f32 {
         Coding::Float => f32::from_le_bytes(highest),
         #[allow(clippy::cast_possible_truncation, reason = "the nearest float is wanted")]
         Coding::Double => f64::from_le_bytes(bytes) as f32,
-        Coding::ALaw => f32::from(of_a_law(last)) / 32_768.0,
-        Coding::ULaw => f32::from(of_u_law(last)) / 32_768.0,
+        Coding::ALaw => from_i16(of_a_law(last)),
+        Coding::ULaw => from_i16(of_u_law(last)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::service::{Sentence, fault};
 use crate::endpoint::{Key, words};
 use crate::speech::SpeechError;
-use crate::speech::resample::from_i16;
+use crate::speech::pcm::from_i16;
 use crate::speech::sound::form::{self, Form};
 use crate::speech::sound::wav::WavReader;
 use crate::speech::sound::{Reader, SoundError};

@@ -1,19 +1,17 @@
 //! A voice, and another one that takes over where it fails: before a sentence or in the middle of one.
 //!
 //! In here: noticing that a listener would soon hear nothing, and where in the text the other voice goes on. Not in here:
-//! the voices. Runs on: one tokio task per sentence, which ends when nobody listens any more.
+//! the voices. Runs on: the task that polls the stream, which is the listener: a voice is too slow for it only while it asks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep_until};
 
-use crate::speech::resample::Resampler;
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
+use super::at_rate::at_rate;
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice, pcm};
 
-/// Pieces waiting for the reader.
-const PIECES: usize = 16;
 /// How long after the last known sound was heard the other voice takes over. With its own start, well below the half second
 /// that a listener takes for a pause.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -62,74 +60,22 @@ impl Fallback {
         crate::metrics::tts_fell_back(if heard.is_zero() { "before" } else { "within" });
         self.rest.begin();
     }
-
-    async fn relay(self, mut pieces: PcmStream, text: String, voice: Voice, sender: Sender) {
-        let (mut heard, mut latest, mut began, mut rate) = (Duration::ZERO, Duration::ZERO, None, None);
-        let error = loop {
-            // Before the first sound the voice's own patience counts; then, when its listener would run dry.
-            let piece = tokio::select! {
-                biased;
-                // Closes the service's connection too.
-                () = sender.closed() => return,
-                piece = pieces.recv() => piece,
-                () = dry(&sender, began.map(|began| began + heard), latest) => {
-                    break SpeechError::Service("does not speak as fast as it is heard".to_owned());
-                }
-            };
-            match piece {
-                None => return,
-                Some(Err(error)) => break error,
-                Some(Ok(piece)) => {
-                    began.get_or_insert_with(Instant::now);
-                    latest = duration(&piece);
-                    heard += latest;
-                    rate = Some(piece.sample_rate);
-                    if sender.send(Ok(piece)).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        };
-        drop(pieces);
-        self.failed(&error, heard);
-        let left = rest_of(&text, heard);
-        if left.is_empty() {
-            return;
-        }
-        let spoken = match self.second.speak(left, &voice) {
-            Ok(stream) => go_on(stream, rate, &sender).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = spoken {
-            // Nobody left to tell is fine.
-            let _ = sender.send(Err(error)).await;
-        }
-    }
-}
-
-type Sender = mpsc::Sender<Result<PcmChunk, SpeechError>>;
-
-/// Returns once somebody would hear nothing who began to listen with the first piece, so that all of them are heard at
-/// `heard`; never before there is a piece. A reader that lets pieces wait, as one does that is told a sentence ahead of its
-/// time, has begun later: it lacks nothing before it has taken the last of them, and has heard it.
-async fn dry(sender: &Sender, heard: Option<Instant>, latest: Duration) {
-    let Some(heard) = heard else { return std::future::pending().await };
-    // All room is free when no piece waits.
-    drop(sender.reserve_many(PIECES).await);
-    sleep_until(heard.max(Instant::now() + latest) + PAUSE).await;
 }
 
 impl Tts for Fallback {
-    /// Must be called within a tokio runtime.
+    /// Must be polled within a tokio runtime.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
         if !self.rest.is_over() {
             return self.second.speak(text, voice);
         }
         match self.first.speak(text, voice) {
-            Ok(pieces) => {
-                let (sender, stream) = mpsc::channel(PIECES);
-                tokio::spawn(self.clone().relay(pieces, text.to_owned(), voice.clone(), sender));
-                Ok(stream)
+            Ok(chunks) => {
+                let (voices, text, voice) = (self.clone(), text.to_owned(), voice.clone());
+                let sentence =
+                    Sentence { voices, text, voice, chunks, by_second: false, progress: Progress::default() };
+                Ok(Box::pin(stream::try_unfold(sentence, |mut sentence| async {
+                    Ok(sentence.next().await?.map(|chunk| (chunk, sentence)))
+                })))
             }
             Err(error) => {
                 self.failed(&error, Duration::ZERO);
@@ -139,40 +85,85 @@ impl Tts for Fallback {
     }
 }
 
-/// Passes a stream on, at the rate that its listener has heard so far.
-async fn go_on(mut stream: PcmStream, rate: Option<u32>, sender: &Sender) -> Result<(), SpeechError> {
-    // One for the sound as it came and one for the levelled.
-    let mut resamplers: Option<[Resampler; 2]> = None;
-    loop {
-        let piece = tokio::select! {
-            biased;
-            () = sender.closed() => return Ok(()),
-            piece = stream.recv() => piece,
-        };
-        let Some(piece) = piece.transpose()? else { break };
-        let to = rate.unwrap_or(piece.sample_rate);
-        let [came, levelled] = match &mut resamplers {
-            Some(resamplers) => resamplers,
-            none => none.insert([Resampler::new(piece.sample_rate, to)?, Resampler::new(piece.sample_rate, to)?]),
-        };
-        let (samples, levelled) = (came.push(&piece.samples)?, Some(levelled.push(piece.heard())?));
-        // Its words are the rest of the text's only.
-        let piece = PcmChunk { levelled, ..PcmChunk::new(samples, to) };
-        if sender.send(Ok(piece)).await.is_err() {
-            return Ok(());
-        }
-    }
-    if let (Some([mut came, mut levelled]), Some(sample_rate)) = (resamplers, rate) {
-        let (samples, levelled) = (came.finish()?, Some(levelled.finish()?));
-        // Nobody left to hear it is fine.
-        let _ = sender.send(Ok(PcmChunk { levelled, ..PcmChunk::new(samples, sample_rate) })).await;
-    }
-    Ok(())
+/// One that is being spoken.
+struct Sentence {
+    voices: Fallback,
+    text: String,
+    voice: Voice,
+    /// Of the voice that speaks.
+    chunks: PcmStream,
+    by_second: bool,
+    progress: Progress,
 }
 
-fn duration(piece: &PcmChunk) -> Duration {
-    let samples = u32::try_from(piece.samples.len()).unwrap_or(u32::MAX);
-    Duration::from_secs_f64(f64::from(samples) / f64::from(piece.sample_rate.max(1)))
+/// What the listener has taken of the first voice.
+#[derive(Default)]
+struct Progress {
+    /// When it took the first chunk.
+    began: Option<Instant>,
+    lasts: Duration,
+    rate: Option<u32>,
+    /// When it will have heard nothing for a pause; never before there is a chunk.
+    dry: Option<Instant>,
+}
+
+impl Sentence {
+    async fn next(&mut self) -> Result<Option<PcmChunk>, SpeechError> {
+        if !self.by_second {
+            let chunk = tokio::select! {
+                biased;
+                chunk = self.chunks.next() => chunk.transpose(),
+                // Before the first sound the voice's own patience counts; then, when its listener would run dry.
+                () = until(self.progress.dry) => {
+                    Err(SpeechError::Service("does not speak as fast as it is heard".to_owned()))
+                }
+            };
+            match chunk {
+                Ok(chunk) => return Ok(chunk.inspect(|chunk| self.progress.takes(chunk))),
+                Err(error) => self.fall_back(&error)?,
+            }
+        }
+        self.chunks.try_next().await
+    }
+
+    /// The second voice says the rest, at the rate that was heard so far.
+    fn fall_back(&mut self, error: &SpeechError) -> Result<(), SpeechError> {
+        self.by_second = true;
+        // Closes the service's connection before the other is asked.
+        self.chunks = pcm::silent();
+        self.voices.failed(error, self.progress.lasts);
+        let left = rest_of(&self.text, self.progress.lasts);
+        if !left.is_empty() {
+            let chunks = at_rate(self.voices.second.speak(left, &self.voice)?, self.progress.rate);
+            // Its words are the rest of the text's only.
+            self.chunks = Box::pin(chunks.map_ok(|chunk| PcmChunk { words: Vec::new(), ..chunk }));
+        }
+        Ok(())
+    }
+}
+
+impl Progress {
+    /// The listener asks for the next chunk once it has nothing else to do, so it lacks nothing before it has heard this one,
+    /// nor before it has heard all of them, from the first on.
+    fn takes(&mut self, chunk: &PcmChunk) {
+        let (now, lasts) = (Instant::now(), duration(chunk));
+        self.lasts += lasts;
+        self.rate = Some(chunk.sample_rate);
+        let began = *self.began.get_or_insert(now);
+        self.dry = Some((began + self.lasts).max(now + lasts) + PAUSE);
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn duration(chunk: &PcmChunk) -> Duration {
+    let samples = u32::try_from(chunk.samples.len()).unwrap_or(u32::MAX);
+    Duration::from_secs_f64(f64::from(samples) / f64::from(chunk.sample_rate.max(1)))
 }
 
 /// The text from the word on that was being said after so long.
@@ -198,6 +189,7 @@ fn rest_of(text: &str, heard: Duration) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::{mpsc, oneshot};
 
     fn voice() -> Voice {
         Voice { engine: "test".into(), language: "en-us".into(), name: String::new(), rate: 165, pitch: 50 }
@@ -239,28 +231,17 @@ mod tests {
                     Then::Ends | Then::NeverStarts => {}
                 }
             });
-            Ok(stream)
+            Ok(pcm::received(stream))
         }
     }
 
-    /// Tells when its stream is dropped.
-    struct Told(Fake, Mutex<Option<tokio::sync::oneshot::Sender<()>>>);
+    /// A voice whose stream holds something that is dropped with it.
+    struct Holding(Fake, Mutex<Option<oneshot::Sender<()>>>);
 
-    impl Tts for Told {
+    impl Tts for Holding {
         fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
-            let mut pieces = self.0.speak(text, voice)?;
-            let (sender, stream) = mpsc::channel(1);
-            let told = self.1.lock().unwrap().take();
-            tokio::spawn(async move {
-                while let Some(piece) = tokio::select! {
-                    () = sender.closed() => None,
-                    piece = pieces.recv() => piece,
-                } {
-                    let _ = sender.send(piece).await;
-                }
-                let _ = told.map(|told| told.send(()));
-            });
-            Ok(stream)
+            let held = self.1.lock().unwrap().take();
+            Ok(Box::pin(self.0.speak(text, voice)?.inspect(move |_| assert!(held.is_some()))))
         }
     }
 
@@ -270,7 +251,7 @@ mod tests {
         let (mut first, mut second, mut longest) = (0.0, 0.0, Duration::ZERO);
         let mut rate = None;
         let mut asked = Instant::now();
-        while let Some(piece) = stream.recv().await {
+        while let Some(piece) = stream.next().await {
             longest = longest.max(asked.elapsed());
             let piece = piece?;
             assert_eq!(*rate.get_or_insert(piece.sample_rate), piece.sample_rate, "the rate changes");
@@ -301,7 +282,7 @@ mod tests {
     async fn a_voice_is_not_taken_for_slow_because_its_reader_is() {
         let mut stream = voices(60, Then::Ends).speak(TEXT, &voice()).unwrap();
         let mut pieces = 0;
-        while let Some(piece) = stream.recv().await {
+        while let Some(piece) = stream.next().await {
             assert!(piece.unwrap().samples.iter().all(|sample| *sample == 0.5), "another voice after {pieces} pieces");
             pieces += 1;
             // It reads half a second at once, then is busy with the sentence before.
@@ -315,17 +296,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_voice_that_nobody_listens_to_any_more_is_let_go_at_once() {
         for (pieces, then) in [(0, Then::Hangs), (5, Then::Hangs)] {
-            let (voice_left, left) = tokio::sync::oneshot::channel();
-            let first = Told(Fake { pieces, value: 0.5, rate: 24_000, then }, Mutex::new(Some(voice_left)));
+            let (held, let_go) = oneshot::channel();
+            let first = Holding(Fake { pieces, value: 0.5, rate: 24_000, then }, Mutex::new(Some(held)));
             let second = Fake { pieces: 7, value: -0.5, rate: 22_050, then: Then::Ends };
             let voices = Fallback::new(Arc::new(first), Arc::new(second), Rest::lasting(RESTS));
             let mut stream = voices.speak(TEXT, &voice()).unwrap();
             for _ in 0..pieces {
-                stream.recv().await.unwrap().unwrap();
+                stream.next().await.unwrap().unwrap();
             }
             drop(stream);
             let dropped = Instant::now();
-            left.await.unwrap();
+            assert!(let_go.await.is_err(), "it is dropped and never sent");
             assert_eq!(dropped.elapsed(), Duration::ZERO);
         }
     }

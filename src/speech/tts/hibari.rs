@@ -29,7 +29,7 @@ use self::network::Network;
 use super::fair::{LaneId, Turns};
 use super::silence::Trimmer;
 use crate::speech::sentence::speakable;
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice, pcm};
 
 /// What a manifest writes in `[voice] engine`.
 pub const ENGINE: &str = "hibari";
@@ -260,8 +260,8 @@ impl Tts for Hibari {
     /// Text without anything to say gives a stream that ends at once.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
         check(voice)?;
-        let (sender, stream) = mpsc::channel(CHUNKS);
-        let Some(text) = speakable(text) else { return Ok(stream) };
+        let Some(text) = speakable(text) else { return Ok(pcm::silent()) };
+        let (sender, chunks) = mpsc::channel(CHUNKS);
         let job = Job { text, speed: speed(voice.rate), sender, sentence: None };
         let queue = &self.worker.queue;
         let mut state = queue.lock();
@@ -271,7 +271,7 @@ impl Tts for Hibari {
         state.turns.add(self.lane, job).map_err(|_| fault("has too many sentences to say already"))?;
         drop(state);
         queue.changed.notify_one();
-        Ok(stream)
+        Ok(pcm::received(chunks))
     }
 }
 

@@ -2,17 +2,14 @@
 //!
 //! In here: passing its sentences through the leveller. The sound as it came goes along: the network that draws the mouth
 //! hears what it was trained with, whatever is heard by people. Not in here: the gain (`leveller`), a client's own sound,
-//! which stays as it is. Runs on: one tokio task per sentence, which ends when nobody listens any more.
+//! which stays as it is. Runs on: the task that polls the stream.
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use futures_util::TryStreamExt;
 
 use crate::speech::leveller::{Known, Leveller};
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
-
-/// Pieces waiting for the reader; the voice itself has room for more.
-const PIECES: usize = 4;
+use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 
 /// A voice and what is known of its loudness.
 #[derive(Clone)]
@@ -34,30 +31,11 @@ impl Levelled {
 
 impl Tts for Levelled {
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
-        let pieces = self.voice.speak(text, voice)?;
-        // Where there is no runtime nothing comes either: the voice had nothing to say.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Ok(pieces) };
-        let (sender, stream) = mpsc::channel(PIECES);
-        runtime.spawn(relay(pieces, self.known.clone(), sender));
-        Ok(stream)
-    }
-}
-
-async fn relay(mut pieces: PcmStream, known: Known, sender: mpsc::Sender<Result<PcmChunk, SpeechError>>) {
-    let mut leveller = None;
-    loop {
-        let piece = tokio::select! {
-            biased;
-            () = sender.closed() => return,
-            piece = pieces.recv() => piece,
-        };
-        let Some(mut piece) = piece else { return };
-        if let Ok(chunk) = &mut piece {
+        let (known, mut leveller) = (self.known.clone(), None);
+        Ok(Box::pin(self.voice.speak(text, voice)?.map_ok(move |mut chunk| {
             let leveller = leveller.get_or_insert_with(|| Leveller::new(known.clone(), chunk.sample_rate));
             chunk.levelled = leveller.as_mut().map(|leveller| leveller.push(&chunk.samples));
-        }
-        if sender.send(piece).await.is_err() {
-            return;
-        }
+            chunk
+        })))
     }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::silence::Trimmer;
-use crate::speech::resample::{MAX_RATE, MIN_RATE};
+use crate::speech::pcm::{self, SAMPLE_RATES};
 use crate::speech::sentence::speakable;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Voice};
 
-/// Pieces waiting for the reader; a network gives them as they come, some kB each.
-const PIECES: usize = 64;
+/// Chunks that are read ahead of the listener; a network gives them as they come, some kB each.
+const CHUNKS: usize = 96;
 /// No sentence is spoken so slowly: a longer stream is a fault.
 const LONGEST: Duration = Duration::from_secs(20);
 const LONGEST_A_LETTER: Duration = Duration::from_millis(400);
@@ -25,8 +25,8 @@ pub(super) fn ask<W>(text: &str, ask: impl FnOnce(String, Sentence) -> W) -> Res
 where
     W: Future<Output = Result<(), SpeechError>> + Send + 'static,
 {
-    let (sender, stream) = mpsc::channel(PIECES);
-    let Some(text) = speakable(text) else { return Ok(stream) };
+    let Some(text) = speakable(text) else { return Ok(pcm::silent()) };
+    let (sender, chunks) = mpsc::channel(CHUNKS);
     let runtime = tokio::runtime::Handle::try_current();
     let runtime = runtime.map_err(|_| fault("cannot be asked outside of the tokio runtime"))?;
     let longest = LONGEST + LONGEST_A_LETTER * u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
@@ -43,7 +43,7 @@ where
             let _ = sender.send(Err(error)).await;
         }
     });
-    Ok(stream)
+    Ok(pcm::received(chunks))
 }
 
 /// What comes of a sentence.
@@ -108,10 +108,10 @@ pub(super) fn speed(voice: &Voice) -> Option<f64> {
 }
 
 pub(super) fn check_rate(rate: u32) -> Result<u32, SpeechError> {
-    match rate {
-        MIN_RATE..=MAX_RATE => Ok(rate),
-        _ => Err(fault(&format!("answers at {rate} Hz: {MIN_RATE} to {MAX_RATE} Hz is wanted"))),
+    if SAMPLE_RATES.contains(&rate) {
+        return Ok(rate);
     }
+    Err(fault(&format!("answers at {rate} Hz: {} to {} Hz is wanted", SAMPLE_RATES.start(), SAMPLE_RATES.end())))
 }
 
 pub(super) fn fault(problem: &str) -> SpeechError {

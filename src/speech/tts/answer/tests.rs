@@ -1,5 +1,7 @@
 //! Answers of services, cut anywhere, whatever their header says of them.
 
+use futures_util::StreamExt;
+
 use super::*;
 use crate::speech::sound::read;
 
@@ -21,7 +23,7 @@ async fn heard(bytes: &[u8], piece: usize, promised: Option<&str>) -> Result<(Ve
         answer.finish(&mut sentence).await
     });
     let (mut stream, mut samples, mut rate) = (asked?, Vec::new(), 0);
-    while let Some(piece) = stream.recv().await {
+    while let Some(piece) = stream.next().await {
         let piece = piece?;
         rate = piece.sample_rate;
         samples.extend(piece.samples);

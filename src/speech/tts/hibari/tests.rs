@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+use futures_util::{FutureExt, StreamExt};
+use tokio::task::unconstrained;
+
 use super::dsp::{BINS, Spectrum};
 use super::*;
 
@@ -182,7 +185,7 @@ fn capitals_are_read_and_what_stands_for_others_is_spelled() {
 
 async fn listen(mut stream: PcmStream) -> Result<f64, SpeechError> {
     let mut seconds = 0.0;
-    while let Some(piece) = stream.recv().await {
+    while let Some(piece) = stream.next().await {
         let piece = piece?;
         assert_eq!(piece.sample_rate, SAMPLE_RATE);
         assert!(piece.samples.iter().all(|sample| sample.abs() < 1.5));
@@ -273,17 +276,17 @@ async fn a_session_that_begins_waits_for_one_piece_of_one_that_says_much() {
     let long = "She sells sea shells by the sea shore, and he buys them all. ".repeat(40);
     let mut flood: Vec<PcmStream> = (0..6).map(|_| hibari.speak(&long, &voice()).unwrap()).collect();
     // The thread is at work.
-    flood[0].recv().await.unwrap().unwrap();
+    flood[0].next().await.unwrap().unwrap();
     let other = hibari.for_session();
     let asked = Instant::now();
     let mut hello = other.speak("Hello.", &voice()).unwrap();
-    hello.recv().await.unwrap().unwrap();
+    hello.next().await.unwrap().unwrap();
     eprintln!("first words beside a flood after {:?}", asked.elapsed());
     assert!(listen(hello).await.unwrap() > 0.2);
     // Of two minutes of speech in each of six sentences a few pieces of twelve seconds were made meanwhile.
     let mut seconds = 0.0;
     for stream in &mut flood {
-        while let Ok(piece) = stream.try_recv() {
+        while let Some(piece) = unconstrained(stream.next()).now_or_never().flatten() {
             seconds += piece.unwrap().samples.len() as f64 / f64::from(SAMPLE_RATE);
         }
     }
@@ -296,7 +299,7 @@ async fn words_begin_when_it_says() {
     let hibari = Hibari::start(&voice_folder()).unwrap();
     let mut stream = hibari.speak("Stop, go; take, pick.", &voice()).unwrap();
     let (mut words, mut sound) = (Vec::new(), Vec::new());
-    while let Some(piece) = stream.recv().await {
+    while let Some(piece) = stream.next().await {
         let piece = piece.unwrap();
         assert!(piece.words.is_empty() || sound.is_empty(), "told late");
         words.extend(piece.words);
@@ -317,6 +320,6 @@ async fn words_begin_when_it_says() {
 async fn words_are_not_told_of_a_text_that_is_read_as_others() {
     let hibari = Hibari::start(&voice_folder()).unwrap();
     let mut stream = hibari.speak("It was on 4/5/1999, they say.", &voice()).unwrap();
-    let first = stream.recv().await.unwrap().unwrap();
+    let first = stream.next().await.unwrap().unwrap();
     assert!(first.words.is_empty(), "a date is several words: {:?}", first.words);
 }
