@@ -77,7 +77,7 @@ pub struct ServeConfig {
     /// The language model that answers; built-in rules do without one.
     pub llm: Option<dialogue::llm::Settings>,
     /// The voice service that speaks for all avatars; their own voices do without one.
-    pub tts: Option<crate::speech::tts::remote::Settings>,
+    pub tts: Option<crate::speech::tts::service::Settings>,
     /// The speech recogniser; without one nobody listens to microphones.
     pub asr: Option<crate::hearing::asr::Settings>,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.

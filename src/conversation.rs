@@ -54,7 +54,7 @@ use crate::dialogue::history::History;
 use crate::latency::TurnTimes;
 use crate::playout::{self, Volume};
 use crate::session::{Command, ErrorCode, NoticeBroadcast, Refusal, check_text_length};
-use crate::speech::sentence::speakable;
+use crate::speech::clean::speakable;
 use crate::speech::{Tts, Voice};
 use crate::timeline::FrameIndex;
 

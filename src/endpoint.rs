@@ -2,7 +2,7 @@
 //!
 //! In here: keys, the connection and what is tried again, refusals; `address` says where a path lies, `words` makes a
 //! provider's words fit for others. Not in here: what is asked and answered (`dialogue::llm`,
-//! `speech::tts::remote`, `hearing::asr`).
+//! `speech::tts::service`, `hearing::asr`).
 //! Runs on: whichever task asks; dropping the response closes the connection.
 
 mod address;
@@ -21,9 +21,9 @@ use address::{Address, KeyHeader};
 pub(crate) use address::{check_socket_url, check_url, shown};
 
 /// Attempts to connect. Nothing else is tried again: a request that was received may have been paid for.
-const CONNECT_ATTEMPTS: u32 = 3;
+pub const CONNECT_ATTEMPTS: u32 = 3;
 /// Before the second attempt; twice as long before the third.
-const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+pub const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// What is read of a refusal.
 const REFUSAL_BYTES: usize = 16 * 1024;
 /// How long the rest of a refusal may take.

@@ -1,21 +1,22 @@
 //! Text becomes sound: sentences, a synthesiser behind a small trait, and resampling.
 //!
-//! In here: the types that the rest of the server sees of speech. `sentence` cuts text into speakable pieces (`tags` takes
-//! tags out, `speakable` cleans them, `code_blocks` leaves code out), `scripts` tells which language each run of one is in,
-//! `spoken` writes out what voices read badly, `tts` holds the synthesisers, `leveller` makes all of them equally loud,
+//! In here: the types that the rest of the server sees of speech. `sentence` cuts text into sentences (`markup` takes tags out,
+//! `clean` what cannot be said, `code_blocks` leaves code out), `language` tells which language each run of one is in,
+//! `normalise` writes out what voices read badly, `tts` holds the synthesisers, `leveller` makes all of them equally loud,
 //! `sound` reads files and what services answer with, `resample` makes 16 kHz for the network and 48 kHz for Opus.
-//! Not in here: frames and scheduling (`lipsync`, `playout`). Runs on: tokio tasks.
+//! Not in here: frames and scheduling (`animation`, `playout`). Runs on: tokio tasks.
 
+pub mod clean;
 pub mod code_blocks;
+mod language;
 pub mod leveller;
+pub mod markup;
+pub mod normalise;
+mod number_words;
 pub mod pcm;
 pub mod resample;
-pub mod scripts;
 pub mod sentence;
 pub mod sound;
-mod speakable;
-pub mod spoken;
-pub mod tags;
 pub mod tts;
 
 pub use pcm::{PcmChunk, PcmStream};
@@ -58,30 +59,38 @@ impl Voice {
 
 /// Speaks one sentence at a time. Dropping the stream stops the work behind it.
 pub trait Tts: Send + Sync {
-    /// Starts speaking `text`; the first piece should come while the rest is still being made.
+    /// Starts speaking `text`; the first chunk should come while the rest is still being made.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError>;
 }
 
+/// Why a sentence is not spoken, or not to its end. Its words are fit for viewers: they hold neither keys nor addresses.
 #[derive(Debug, thiserror::Error)]
 pub enum SpeechError {
+    /// A synthesiser that is not installed.
     #[error("{program} did not start ({source}): install it, on Debian with `apt-get install {program}`")]
     ProgramMissing { program: &'static str, source: std::io::Error },
+    /// A synthesiser that is here and cannot be run.
     #[error("{program} did not start: {source}")]
     ProgramNotStarted { program: &'static str, source: std::io::Error },
+    /// A synthesiser that gave up, and what it said of that.
     #[error("{program} ended with {status} while speaking: {stderr}")]
     ProgramFailed { program: &'static str, status: String, stderr: String },
+    /// A synthesiser whose output is no sound.
     #[error("{program} wrote no usable audio: {problem}")]
     BadAudio { program: &'static str, problem: String },
+    /// A field of `Voice` that the engine does not take.
     #[error("voice {field} {value:?} cannot be spoken with: it must be {expected}")]
     BadVoice { field: &'static str, value: String, expected: &'static str },
+    /// An engine that is not built in.
     #[error("voice engine {name:?} is not known; known: espeak-ng, hibari")]
     UnknownEngine { name: String },
-    /// In this process.
+    /// A voice in this process.
     #[error("the voice {engine} {problem}")]
     Voice { engine: &'static str, problem: String },
-    /// Behind an endpoint.
+    /// A voice behind an endpoint, in words that go on after "the voice service".
     #[error("the voice service {0}")]
     Service(String),
+    /// Rates in Hz between which no filter can be made.
     #[error("cannot resample {from} Hz to {to} Hz: {problem}")]
     Resample { from: u32, to: u32, problem: String },
 }

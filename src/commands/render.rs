@@ -26,7 +26,7 @@ use crate::media::{self, EncoderChoice, FileWriter, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
 use crate::server::{self, Workers};
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, pcm, sound, spoken, tts};
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, normalise, pcm, sound, tts};
 use crate::timeline::FrameIndex;
 
 /// Idle frames after the last word, so that a film does not end on an open mouth.
@@ -126,7 +126,7 @@ fn clips(arguments: &Render, voice: &crate::speech::Voice, voices: &tts::Voices)
     if let Some(path) = &arguments.audio {
         return Ok(Clips::Sound(sound::Reader::open(path)?, path.clone()));
     }
-    let sentences = spoken::sentences(arguments.text.as_deref().unwrap_or_default(), &voice.language);
+    let sentences = normalise::sentences(arguments.text.as_deref().unwrap_or_default(), &voice.language);
     if sentences.is_empty() {
         return Err(BadInput("--text holds nothing that can be spoken".into()).into());
     }

@@ -3,6 +3,8 @@
 //!
 //! In here: the sentences one after another, without a network or a picture. Runs on: the caller's task.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,7 +18,8 @@ use crate::cli::{Home, Say};
 use crate::config::Folders;
 use crate::ids::AvatarId;
 use crate::speech::resample::Resampler;
-use crate::speech::{PcmChunk, Tts, Voice, spoken, tts};
+use crate::speech::sound::write_wav;
+use crate::speech::{PcmChunk, Tts, Voice, normalise, tts};
 
 /// Said and forgotten: a voice reads its files when it first speaks.
 const WARM_UP: &str = "Ready.";
@@ -37,7 +40,7 @@ pub(super) async fn run(home: &Home, arguments: Say) -> anyhow::Result<ExitCode>
         // What the manifest says of name and pitch is the other engine's.
         voice = Voice { engine, ..Voice::plain(&voice.language) };
     }
-    let sentences = spoken::sentences(&arguments.text, &voice.language);
+    let sentences = normalise::sentences(&arguments.text, &voice.language);
     if sentences.is_empty() {
         return Err(BadInput("--text holds nothing that can be spoken".into()).into());
     }
@@ -101,17 +104,9 @@ async fn listen(tts: &dyn Tts, sentence: &str, voice: &Voice, sound: &mut Sound)
 }
 
 fn write(path: &Path, sound: &Sound) -> anyhow::Result<()> {
-    let bad = |error: hound::Error| BadInput(format!("{}: {error}", path.display()));
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: sound.rate.unwrap_or(1),
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec).map_err(bad)?;
-    for sample in &sound.samples {
-        #[allow(clippy::cast_possible_truncation, reason = "within 16 bits")]
-        writer.write_sample((sample.clamp(-1.0, 1.0) * 32_767.0).round() as i16).map_err(bad)?;
-    }
-    Ok(writer.finalize().map_err(bad)?)
+    #[allow(clippy::cast_possible_truncation, reason = "within 16 bits")]
+    let samples = sound.samples.iter().map(|sample| (sample.clamp(-1.0, 1.0) * 32_767.0).round() as i16);
+    let bad = |error: &dyn std::fmt::Display| BadInput(format!("{}: {error}", path.display()));
+    let file = BufWriter::new(File::create(path).map_err(|error| bad(&error))?);
+    Ok(write_wav(file, sound.rate.unwrap_or(1), samples).map_err(|error| bad(&error))?)
 }

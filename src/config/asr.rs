@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use super::ConfigError;
-use super::endpoint::{self, seconds};
+use super::endpoint::{self, CONNECT_S, seconds};
 use crate::hearing::asr::Settings;
 
 /// Holds the endpoint's key; on a command line other users of the machine would see it.
 pub(super) const KEY_VARIABLE: &str = "MOUTHPIECE_ASR_KEY";
 
-const CONNECT_S: f64 = 2.0;
 /// Whisper on a CPU takes some seconds for a long sentence.
 const ANSWER_S: f64 = 20.0;
 

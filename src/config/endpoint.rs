@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::ConfigError;
 use crate::endpoint::{Key, check_url};
 
+/// Time for a connection to a voice or a recogniser, which are near and answer at once.
+pub(super) const CONNECT_S: f64 = 2.0;
+
 fn wrong(field: &'static str, problem: String) -> ConfigError {
     ConfigError::Endpoint { field, problem }
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::ConfigError;
-use super::endpoint::{self, seconds};
+use super::endpoint::{self, CONNECT_S, seconds};
 use crate::endpoint::check_socket_url;
 use crate::speech::pcm::SAMPLE_RATES;
-use crate::speech::tts::remote::Settings;
+use crate::speech::tts::service::Settings;
 
 /// Holds the endpoint's key; on a command line other users of the machine would see it.
 pub(super) const KEY_VARIABLE: &str = "MOUTHPIECE_TTS_KEY";
@@ -14,7 +14,6 @@ pub(super) const KEY_VARIABLE: &str = "MOUTHPIECE_TTS_KEY";
 /// OpenAI's.
 const VOICE: &str = "alloy";
 const SAMPLE_RATE: u32 = 24_000;
-const CONNECT_S: f64 = 2.0;
 /// The avatar's own voice speaks instead after that, so it is no more than a listener stands.
 const FIRST_AUDIO_S: f64 = 3.0;
 const NEXT_AUDIO_S: f64 = 3.0;

@@ -25,8 +25,8 @@ use crate::ids::{SentenceId, UtteranceId};
 use crate::latency::{Stage, TurnTimes};
 use crate::session::{ErrorCode, Notice, NoticeBroadcast};
 use crate::speech::code_blocks::CodeBlocks;
+use crate::speech::normalise::spoken_form;
 use crate::speech::sentence::SentenceSplitter;
-use crate::speech::spoken::spoken;
 use crate::speech::{PcmStream, SpeechError, Tts, Voice, pcm};
 
 /// Sentences read and not yet spoken; a reply that is further ahead waits to be read.
@@ -239,10 +239,10 @@ impl Voicing {
     async fn next(&mut self) -> Option<Result<VoicedSentence, SpeechError>> {
         loop {
             let text = self.texts.recv().await?;
-            if let Some(normalised) = spoken(&text, &self.voice.language) {
+            if let Some(normalised) = spoken_form(&text, &self.voice.language) {
                 let id = self.utterance.sentence(self.number);
                 self.number += 1;
-                let speech = self.tts.speak(&normalised, &self.voice);
+                let speech = self.tts.speak(&normalised.text, &self.voice);
                 return Some(speech.map(|speech| VoicedSentence { id, text, speech }));
             }
         }

@@ -5,8 +5,8 @@
 //! Pure; runs on the session's tasks.
 
 use crate::session::CaptionWord;
-use crate::speech::spoken::{read, stands_alone};
-use crate::speech::tags::pause_ms;
+use crate::speech::markup::pause_ms;
+use crate::speech::normalise::{spoken_form, stands_alone};
 use crate::timeline::FPS;
 
 /// Of one letter, before anything was heard: 15 a second.
@@ -90,7 +90,7 @@ impl WordTiming {
     /// The words as they stand in the sentence, with the space behind them, and what each is worth in letters.
     fn weighed<'a>(&self, sentence: &'a str) -> Vec<Weighed<'a>> {
         let mut words = Vec::new();
-        let spoken = read(sentence, &self.language);
+        let spoken = spoken_form(sentence, &self.language);
         let rest = sentence.trim_start();
         let mut from = sentence.len() - rest.len();
         let end = sentence.trim_end().len();

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::MICROPHONE_RATE;
 use crate::endpoint::{Endpoint, EndpointError, Key};
+use crate::speech::sound::write_wav;
 
 /// Half a minute of speech is below 1 kB of text; `verbose_json` has more around it.
 const MOST_BYTES: usize = 256 * 1024;
@@ -112,16 +113,8 @@ impl Transcribe for Recogniser {
 }
 
 fn wav(samples: &[i16]) -> Result<Vec<u8>, hound::Error> {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: MICROPHONE_RATE,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
     let mut file = Cursor::new(Vec::with_capacity(64 + 2 * samples.len()));
-    let mut writer = hound::WavWriter::new(&mut file, spec)?;
-    samples.iter().try_for_each(|sample| writer.write_sample(*sample))?;
-    writer.finalize()?;
+    write_wav(&mut file, MICROPHONE_RATE, samples.iter().copied())?;
     Ok(file.into_inner())
 }
 

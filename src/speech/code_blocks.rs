@@ -6,6 +6,7 @@
 /// What markdown fences code with.
 const FENCE: usize = 3;
 
+/// Leaves fenced blocks out of one text.
 #[derive(Debug)]
 pub struct CodeBlocks {
     /// Spaces and marks at the beginning of the line that may become a fence.
@@ -32,11 +33,11 @@ impl Default for CodeBlocks {
 impl CodeBlocks {
     /// Takes the next piece of text and gives what of it is no code.
     pub fn push(&mut self, piece: &str) -> String {
-        let mut prose = String::with_capacity(piece.len());
+        let mut text = String::with_capacity(piece.len());
         for c in piece.chars() {
-            self.take(c, &mut prose);
+            self.take(c, &mut text);
         }
-        prose
+        text
     }
 
     /// What was held back when the text is over.
@@ -45,14 +46,14 @@ impl CodeBlocks {
         if held.inside.is_some() { String::new() } else { held.held }
     }
 
-    fn take(&mut self, c: char, prose: &mut String) {
+    fn take(&mut self, c: char, text: &mut String) {
         if c == '\n' {
             if self.inside.is_none() && self.place != Place::Fence {
-                prose.push_str(&self.held);
+                text.push_str(&self.held);
             }
             // Also where a block was: what is before it ends there.
             if self.inside.is_none() {
-                prose.push('\n');
+                text.push('\n');
             }
             self.held.clear();
             self.place = Place::LineStart;
@@ -76,12 +77,12 @@ impl CodeBlocks {
             }
             self.place = Place::Line;
             if self.inside.is_none() {
-                prose.push_str(&self.held);
+                text.push_str(&self.held);
             }
             self.held.clear();
         }
         if self.place == Place::Line && self.inside.is_none() {
-            prose.push(c);
+            text.push(c);
         }
     }
 }
@@ -91,10 +92,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn prose(pieces: &[&str]) -> String {
+    fn without_code(pieces: &[&str]) -> String {
         let mut blocks = CodeBlocks::default();
-        let prose: String = pieces.iter().map(|piece| blocks.push(piece)).collect();
-        prose + &blocks.finish()
+        let text: String = pieces.iter().map(|piece| blocks.push(piece)).collect();
+        text + &blocks.finish()
     }
 
     #[test]
@@ -107,7 +108,7 @@ mod tests {
             ("`x` first\n~5 or ~~no~~\n", "`x` first\n~5 or ~~no~~\n"),
             ("a\n``", "a\n``"),
         ] {
-            assert_eq!(prose(&[text]), expected, "{text:?}");
+            assert_eq!(without_code(&[text]), expected, "{text:?}");
         }
     }
 
@@ -126,7 +127,7 @@ mod tests {
         fn pieces_do_not_matter(parts in prop::collection::vec(prop::sample::select(
             vec!["```", "``", "`", "~~~", "\n", " ", "word", "é"]), 0..30)) {
             let whole = parts.concat();
-            prop_assert_eq!(prose(&[&whole]), prose(&parts));
+            prop_assert_eq!(without_code(&[&whole]), without_code(&parts));
         }
     }
 }

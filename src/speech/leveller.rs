@@ -33,7 +33,7 @@ const KNEE: f32 = 0.8;
 
 /// How loud a voice is known to be; clones know the same, so that whatever it says next begins at the right gain.
 #[derive(Clone, Debug, Default)]
-pub struct Known(Arc<Mutex<Means>>);
+pub(super) struct KnownLoudness(Arc<Mutex<Means>>);
 
 /// Mean powers that forget.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,7 +60,7 @@ impl Mean {
     }
 }
 
-impl Known {
+impl KnownLoudness {
     fn take(&self, loudness: f64) {
         // What is not a number is in no range either.
         if (SILENCE..LOUDEST).contains(&loudness) {
@@ -81,8 +81,8 @@ impl Known {
 }
 
 /// Levels one sentence as it comes.
-pub struct Leveller {
-    known: Known,
+pub(super) struct Leveller {
+    known: KnownLoudness,
     meter: EbuR128,
     sample_rate: u32,
     /// Samples of the meter's step that has begun, and steps before it.
@@ -94,7 +94,7 @@ pub struct Leveller {
 
 impl Leveller {
     /// `None` at a rate that cannot be measured; such a sentence stays as loud as it is.
-    pub fn new(known: Known, sample_rate: u32) -> Option<Self> {
+    pub fn new(known: KnownLoudness, sample_rate: u32) -> Option<Self> {
         let meter = EbuR128::new(1, sample_rate, Mode::M).ok()?;
         let gain = known.gain().unwrap_or(0.0);
         Some(Self { known, meter, sample_rate, begun: 0, steps: 0, gain })
@@ -183,7 +183,7 @@ mod tests {
         (0..samples).map(sample).collect()
     }
 
-    fn levelled(known: &Known, samples: &[f32], piece: usize) -> Vec<f32> {
+    fn levelled(known: &KnownLoudness, samples: &[f32], piece: usize) -> Vec<f32> {
         let mut leveller = Leveller::new(known.clone(), RATE).unwrap();
         samples.chunks(piece).flat_map(|piece| leveller.push(piece)).collect()
     }
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn voices_of_any_loudness_are_equally_loud_from_their_second_sentence_on() {
         for peak in [0.06, 0.12, 0.25, 0.5, 1.0] {
-            let known = Known::default();
+            let known = KnownLoudness::default();
             levelled(&known, &speech(3.0, peak), 480);
             let second = loudness(&levelled(&known, &speech(3.0, peak), 480));
             assert!((second - TARGET).abs() < 0.7, "peak {peak}: {second:.2} LUFS");
@@ -207,9 +207,9 @@ mod tests {
 
     #[test]
     fn the_gain_moves_slowly_within_a_sentence() {
-        let (quiet, known) = (vec![0.01f32; RATE as usize], Known::default());
+        let (quiet, known) = (vec![0.01f32; RATE as usize], KnownLoudness::default());
         levelled(&known, &speech(2.0, 0.1), 480);
-        // Known to need some gain, then something much louder is said.
+        // KnownLoudness to need some gain, then something much louder is said.
         let mut leveller = Leveller::new(known, RATE).unwrap();
         leveller.push(&speech(4.0, 1.0));
         let after = leveller.gain;
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn silence_and_noise_far_below_speech_are_not_turned_up() {
-        let known = Known::default();
+        let known = KnownLoudness::default();
         assert!(levelled(&known, &vec![0.0; 5 * RATE as usize], 777).iter().all(|sample| *sample == 0.0));
         assert_eq!(known.gain(), None, "silence tells nothing of the voice");
         levelled(&known, &speech(3.0, 0.5), 480);
@@ -251,9 +251,9 @@ mod tests {
             pieces in prop::collection::vec(1usize..3000, 1..20),
         ) {
             let said = speech(1.5, peak);
-            let whole = levelled(&Known::default(), &said, said.len());
+            let whole = levelled(&KnownLoudness::default(), &said, said.len());
             let (mut rest, mut out) = (&said[..], Vec::new());
-            let mut leveller = Leveller::new(Known::default(), RATE).unwrap();
+            let mut leveller = Leveller::new(KnownLoudness::default(), RATE).unwrap();
             for piece in pieces.iter().cycle() {
                 if rest.is_empty() {
                     break;
@@ -272,7 +272,7 @@ mod tests {
 
         #[test]
         fn whatever_comes_is_survived(samples in prop::collection::vec(any::<f32>(), 0..9000)) {
-            let mut leveller = Leveller::new(Known::default(), 8_000).unwrap();
+            let mut leveller = Leveller::new(KnownLoudness::default(), 8_000).unwrap();
             prop_assert_eq!(leveller.push(&samples).len(), samples.len());
             let (least, most) = BOUNDS;
             prop_assert!((least..=most).contains(&leveller.gain));

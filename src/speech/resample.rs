@@ -41,6 +41,7 @@ pub struct Resampler {
 }
 
 impl Resampler {
+    /// From one rate to another, in Hz: 8 to 192 kHz come in, 8 to 48 kHz go out.
     pub fn new(from: u32, to: u32) -> Result<Self, SpeechError> {
         let failed = |problem: String| SpeechError::Resample { from, to, problem };
         for (rate, rates) in [(from, SOURCE_RATES), (to, SAMPLE_RATES)] {

@@ -1,26 +1,27 @@
 //! Sound as files and services send it, whatever it is in: the one reader of it in this program.
 //!
 //! In here: a file from its first bytes to mono samples at a rate that the rest of the program takes. `form` tells by its
-//! bytes what something is, `wav` reads WAV as it comes, `encoded` everything else, `mono` mixes. Not in here: raw samples,
+//! bytes what something is, `wav` reads WAV as it comes, `encoded` everything else, `mono` mixes; `write` writes WAV. Not in here: raw samples,
 //! whose rate only who sends them knows (`tts::answer`). Runs on: whoever owns a reader, which waits for the disk.
 
 mod encoded;
-pub mod form;
+pub(super) mod form;
 mod mono;
-pub mod wav;
+pub(super) mod wav;
+mod write;
 
 use std::fs::File;
 use std::io::{Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
+use super::resample::SOURCE_RATES;
 use encoded::Encoded;
 use form::Form;
 use wav::WavReader;
+pub use write::write_wav;
 
 /// Channels that are mixed at most.
-pub const MAX_CHANNELS: u16 = 8;
-/// Slowest and fastest rate that is read; what is faster than speech comes in is brought down to that.
-use super::resample::SOURCE_RATES as RATES;
+const MAX_CHANNELS: u16 = 8;
 
 /// Bytes of a file that are read at a time.
 const PIECE: usize = 64 << 10;
@@ -28,22 +29,31 @@ const PIECE: usize = 64 << 10;
 /// What is wrong with a sound.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SoundError {
+    /// No known form, or one that is told and not read.
     #[error("is no sound that is known here ({0}): WAV, FLAC, MP3, AAC, M4A, Ogg, WebM, AIFF and CAF are read")]
     Unknown(String),
+    /// Named a WAV file and none.
     #[error("does not start like a WAV file")]
     NotWav,
+    /// A WAV file without the chunk that says what its samples are.
     #[error("has samples in front of their format")]
     NoFormat,
+    /// A WAV file whose samples are coded otherwise.
     #[error("is WAV with {0}: PCM of 8 to 32 bits, floats of 32 and 64, A-law and u-law are read")]
     Coding(String),
-    #[error("has {channels} channels at {rate} Hz: 1 to {MAX_CHANNELS} at {} to {} Hz are read", RATES.start(), RATES.end())]
+    /// Too many channels, or a rate in Hz that is out of range.
+    #[error("has {channels} channels at {rate} Hz: 1 to {MAX_CHANNELS} at {} to {} Hz are read", SOURCE_RATES.start(), SOURCE_RATES.end())]
     Shape { channels: u16, rate: u32 },
+    /// Another kind of number, which would be played as noise.
     #[error("has a sample of {0}, where -1 to 1 is as loud as can be")]
     TooLoud(String),
+    /// A known form that breaks off or is wrong inside.
     #[error("is {form} that cannot be read: {problem}")]
     Damaged { form: &'static str, problem: String },
+    /// Not one sample.
     #[error("holds no sound")]
     Empty,
+    /// The file or pipe itself fails.
     #[error("cannot be read: {0}")]
     Io(String),
 }
@@ -52,6 +62,7 @@ pub enum SoundError {
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
 pub struct SoundFileError {
+    /// As it was given.
     pub path: PathBuf,
     /// Told with the path, so it is no source that a report would add once more.
     pub problem: SoundError,

@@ -1,27 +1,24 @@
 //! Synthesisers: an avatar's own, chosen by the `[voice]` table of its manifest, and one of the server's for all of them.
 //!
 //! In here: the choice. Each synthesiser has its own file; `fallback` puts one behind another, `multilingual` gives each script to
-//! one that can say it, `fair` shares them out among sessions. Not in here: cutting text into sentences. Runs on: tokio tasks.
+//! one that can say it, `fair_queue` shares them out among sessions. Not in here: cutting text into sentences. Runs on: tokio tasks.
 
-mod answer;
 mod at_rate;
 pub mod espeak;
-mod fair;
-pub mod fallback;
+mod fair_queue;
+mod fallback;
 pub mod hibari;
 mod japanese;
 pub mod levelled;
 mod multilingual;
-pub mod remote;
-mod service;
-mod silence;
-pub mod websocket;
+pub mod service;
+mod trimmer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::leveller::Known;
+use super::leveller::KnownLoudness;
 use super::{PcmStream, SpeechError, Tts, Voice};
 use espeak::{Espeak, EspeakVoices};
 use fallback::{Fallback, Rest};
@@ -29,8 +26,6 @@ use hibari::Hibari;
 use levelled::Levelled;
 use multilingual::Multilingual;
 pub use multilingual::OnMissing;
-use remote::Remote;
-use websocket::WebSocketVoice;
 
 /// The synthesiser that `voice` asks for and no other, after checking that the engine and the fields are ones it can speak
 /// with. `models` is the folder that holds the voices' files.
@@ -68,10 +63,10 @@ pub struct Voices(Arc<Shared>);
 
 struct Shared {
     models: PathBuf,
-    remote: Option<Service>,
+    service: Option<Service>,
     espeak: EspeakVoices,
     /// Once an avatar has asked for it, for all that do, and how loud it is.
-    hibari: Mutex<Option<(Hibari, Known)>>,
+    hibari: Mutex<Option<(Hibari, KnownLoudness)>>,
 }
 
 struct Service {
@@ -83,23 +78,19 @@ struct Service {
 
 impl Voices {
     /// With settings, all avatars speak with that service's voice, and with their own where it fails. Says so in the log.
-    pub fn new(settings: Option<remote::Settings>, models: &Path) -> Result<Self, SpeechError> {
-        let remote = match settings {
+    pub fn new(settings: Option<service::Settings>, models: &Path) -> Result<Self, SpeechError> {
+        let service = match settings {
             None => None,
             Some(settings) => {
-                let remote::Settings { url, model, voice, rest, languages, .. } = &settings;
+                let service::Settings { url, model, voice, rest, languages, .. } = &settings;
                 tracing::info!(url, model, voice, ?languages, "a voice service speaks");
                 let (rest, languages) = (Rest::lasting(*rest), languages.clone());
-                let voice: Arc<dyn Tts> = match url.starts_with(websocket::SCHEME) {
-                    true => Arc::new(WebSocketVoice::new(settings)),
-                    false => Arc::new(Remote::new(settings)?),
-                };
                 // What is learnt of its loudness is so for all sessions.
-                Some(Service { voice: Levelled::new(voice), rest, languages })
+                Some(Service { voice: Levelled::new(service::voice(settings)?), rest, languages })
             }
         };
         let espeak = EspeakVoices::new();
-        Ok(Self(Arc::new(Shared { models: models.to_owned(), remote, espeak, hibari: Mutex::default() })))
+        Ok(Self(Arc::new(Shared { models: models.to_owned(), service, espeak, hibari: Mutex::default() })))
     }
 
     /// The voices of one session, which takes its turns with others. What they cannot say is in the log alone.
@@ -112,7 +103,7 @@ impl Voices {
         let espeak = self.0.espeak.for_session();
         let own = self.own(voice, &espeak)?;
         let multilingual = |on_missing| Multilingual::new(Arc::clone(&own), espeak.clone(), on_missing);
-        Ok(match &self.0.remote {
+        Ok(match &self.0.service {
             None => Arc::new(multilingual(on_missing)),
             Some(Service { voice, rest, languages }) => {
                 let own = Arc::new(multilingual(Arc::clone(&on_missing)));
@@ -157,7 +148,7 @@ impl Voices {
         let mut started = self.0.hibari.lock().unwrap_or_else(PoisonError::into_inner);
         let (hibari, known) = match &*started {
             Some(started) => started,
-            None => started.insert((Hibari::start(&hibari::folder(&self.0.models))?, Known::default())),
+            None => started.insert((Hibari::start(&hibari::folder(&self.0.models))?, KnownLoudness::default())),
         };
         Ok(Levelled::with(Arc::new(hibari.for_session()), known.clone()))
     }

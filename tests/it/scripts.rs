@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::StreamExt;
 use mouthpiece::speech::tts::hibari;
 use mouthpiece::speech::tts::{Voices, espeak};
-use mouthpiece::speech::{PcmStream, SpeechError, Tts, Voice, spoken};
+use mouthpiece::speech::{PcmStream, SpeechError, Tts, Voice, normalise};
 use serde_json::json;
 
 use crate::llm::Served;
@@ -58,7 +58,7 @@ async fn listen(mut stream: PcmStream) -> Result<Heard, SpeechError> {
 }
 
 async fn say(tts: &dyn Tts, text: &str, voice: &Voice) -> Heard {
-    let said = spoken::spoken(text, &voice.language).unwrap();
+    let said = normalise::spoken_form(text, &voice.language).unwrap().text;
     listen(tts.speak(&said, voice).unwrap()).await.unwrap()
 }
 
@@ -124,7 +124,7 @@ async fn a_run_of_another_script_is_said_within_its_sentence_as_loud_and_its_wor
 async fn a_break_is_a_pause_of_its_length() {
     let voices = voices();
     let tts = voices.of(&neural()).unwrap();
-    let [sentence] = &spoken::sentences("<speak>Hello <break time=\"1500ms\"/> <b>world</b></speak>", "en-us")[..]
+    let [sentence] = &normalise::sentences("<speak>Hello <break time=\"1500ms\"/> <b>world</b></speak>", "en-us")[..]
     else {
         panic!("more than one sentence")
     };

@@ -2,9 +2,9 @@
 //!
 //! In here: both, for a stream of frames. Not in here: where frames come from. Runs on: whoever reads a sound.
 
-use super::{MAX_CHANNELS, RATES, SoundError};
+use super::{MAX_CHANNELS, SoundError};
 use crate::speech::pcm::SAMPLE_RATES;
-use crate::speech::resample::Resampler;
+use crate::speech::resample::{Resampler, SOURCE_RATES};
 
 /// Louder than that nothing is recorded on purpose: it is another kind of number, and would be played as noise.
 const LOUDEST: f32 = 16.0;
@@ -18,7 +18,7 @@ pub(super) struct Mono {
 
 impl Mono {
     pub fn new(channels: u16, rate: u32) -> Result<Self, SoundError> {
-        if !(1..=MAX_CHANNELS).contains(&channels) || !RATES.contains(&rate) {
+        if !(1..=MAX_CHANNELS).contains(&channels) || !SOURCE_RATES.contains(&rate) {
             return Err(SoundError::Shape { channels, rate });
         }
         let fastest = *SAMPLE_RATES.end();

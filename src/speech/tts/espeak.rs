@@ -1,7 +1,7 @@
 //! espeak-ng, one process for each sentence. It is GPL, so it is run and never linked.
 //!
 //! In here: a sentence's turn and its command line; `process` has the program from its text to its end, `installed` what it
-//! says of its voices, `languages` the voices of all languages. Not in here: whose sentence is next (`fair`), how Japanese is
+//! says of its voices, `languages` the voices of all languages. Not in here: whose sentence is next (`fair_queue`), how Japanese is
 //! read (`japanese`). Runs on: one tokio task per sentence, which owns the child.
 //!
 //! The text goes through standard input, so nothing in it can become an option; what goes on the command line
@@ -18,10 +18,10 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::fair::{Hands, LaneId, TooMany};
+use super::fair_queue::{FairSemaphore, LaneId, TooMany};
 use super::japanese;
-use crate::speech::scripts::primary;
-use crate::speech::sentence::speakable;
+use crate::speech::clean::speakable;
+use crate::speech::language::primary;
 use crate::speech::{PcmStream, SpeechError, Tts, Voice, pcm};
 pub use installed::Installed;
 pub(super) use languages::EspeakVoices;
@@ -44,7 +44,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 pub struct Espeak {
     program: OsString,
     time_limit: Duration,
-    hands: Hands,
+    programs: FairSemaphore,
     lane: LaneId,
 }
 
@@ -56,7 +56,12 @@ impl Espeak {
 
     /// A certain program instead, by name or path.
     pub fn with_program(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), time_limit: TIME_LIMIT, hands: Hands::new(AT_ONCE), lane: LaneId::next() }
+        Self {
+            program: program.into(),
+            time_limit: TIME_LIMIT,
+            programs: FairSemaphore::new(AT_ONCE),
+            lane: LaneId::next(),
+        }
     }
 
     /// The same with turns of its own; so many programs at once are for all of them.
@@ -98,7 +103,7 @@ impl Tts for Espeak {
         }
         // In `[[ ]]` espeak-ng reads phonemes instead of words.
         let text = text.replace("[[", "[ [");
-        let mut turn = self.hands.ask(self.lane).map_err(|TooMany| too_many())?;
+        let mut turn = self.programs.acquire(self.lane).map_err(|TooMany| too_many())?;
         let is_japanese = primary(&voice.language) == "ja";
         match if is_japanese { None } else { turn.try_recv().ok() } {
             // Its turn already: who asks is told at once if there is no such program.

@@ -195,10 +195,10 @@ mod tests {
         Voice { engine: "test".into(), language: "en-us".into(), name: String::new(), rate: 165, pitch: 50 }
     }
 
-    /// Gives pieces of 100 ms of one value, then ends, fails, or says nothing more.
+    /// Gives chunks of 100 ms of one value, then ends, fails, or says nothing more.
     #[derive(Clone, Copy)]
     struct Fake {
-        pieces: usize,
+        chunks: usize,
         value: f32,
         rate: u32,
         then: Then,
@@ -214,14 +214,14 @@ mod tests {
 
     impl Tts for Fake {
         fn speak(&self, _: &str, _: &Voice) -> Result<PcmStream, SpeechError> {
-            // Room for one piece: the next is made when it is asked for, as behind a leveller.
+            // Room for one chunk: the next is made when it is asked for, as behind a leveller.
             let (sender, stream) = mpsc::channel(1);
             if matches!(self.then, Then::NeverStarts) {
                 return Err(SpeechError::Service("is not there".into()));
             }
-            let Self { pieces, value, rate, then } = *self;
+            let Self { chunks, value, rate, then } = *self;
             tokio::spawn(async move {
-                for _ in 0..pieces {
+                for _ in 0..chunks {
                     let samples = vec![value; rate as usize / 10];
                     let _ = sender.send(Ok(PcmChunk::new(samples, rate))).await;
                 }
@@ -245,27 +245,27 @@ mod tests {
         }
     }
 
-    /// Seconds of the first voice's sound, then of the second's, in one rate, and how long the longest wait for a piece was.
+    /// Seconds of the first voice's sound, then of the second's, in one rate, and how long the longest wait for a chunk was.
     async fn listen(voices: &Fallback, text: &str) -> Result<(f64, f64, Duration), SpeechError> {
         let mut stream = voices.speak(text, &voice())?;
         let (mut first, mut second, mut longest) = (0.0, 0.0, Duration::ZERO);
         let mut rate = None;
         let mut asked = Instant::now();
-        while let Some(piece) = stream.next().await {
+        while let Some(chunk) = stream.next().await {
             longest = longest.max(asked.elapsed());
-            let piece = piece?;
-            assert_eq!(*rate.get_or_insert(piece.sample_rate), piece.sample_rate, "the rate changes");
-            let of_first = piece.samples.iter().filter(|sample| (**sample - 0.5).abs() < 0.05).count();
-            first += of_first as f64 / f64::from(piece.sample_rate);
-            second += (piece.samples.len() - of_first) as f64 / f64::from(piece.sample_rate);
+            let chunk = chunk?;
+            assert_eq!(*rate.get_or_insert(chunk.sample_rate), chunk.sample_rate, "the rate changes");
+            let of_first = chunk.samples.iter().filter(|sample| (**sample - 0.5).abs() < 0.05).count();
+            first += of_first as f64 / f64::from(chunk.sample_rate);
+            second += (chunk.samples.len() - of_first) as f64 / f64::from(chunk.sample_rate);
             asked = Instant::now();
         }
         Ok((first, second, longest))
     }
 
-    fn voices(pieces: usize, then: Then) -> Fallback {
-        let first = Fake { pieces, value: 0.5, rate: 24_000, then };
-        let second = Fake { pieces: 7, value: -0.5, rate: 22_050, then: Then::Ends };
+    fn voices(chunks: usize, then: Then) -> Fallback {
+        let first = Fake { chunks, value: 0.5, rate: 24_000, then };
+        let second = Fake { chunks: 7, value: -0.5, rate: 22_050, then: Then::Ends };
         Fallback::new(Arc::new(first), Arc::new(second), Rest::lasting(RESTS))
     }
 
@@ -281,27 +281,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_voice_is_not_taken_for_slow_because_its_reader_is() {
         let mut stream = voices(60, Then::Ends).speak(TEXT, &voice()).unwrap();
-        let mut pieces = 0;
-        while let Some(piece) = stream.next().await {
-            assert!(piece.unwrap().samples.iter().all(|sample| *sample == 0.5), "another voice after {pieces} pieces");
-            pieces += 1;
+        let mut chunks = 0;
+        while let Some(chunk) = stream.next().await {
+            assert!(chunk.unwrap().samples.iter().all(|sample| *sample == 0.5), "another voice after {chunks} chunks");
+            chunks += 1;
             // It reads half a second at once, then is busy with the sentence before.
-            if pieces % 5 == 0 {
+            if chunks % 5 == 0 {
                 tokio::time::sleep(Duration::from_secs(4)).await;
             }
         }
-        assert_eq!(pieces, 60);
+        assert_eq!(chunks, 60);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_voice_that_nobody_listens_to_any_more_is_let_go_at_once() {
-        for (pieces, then) in [(0, Then::Hangs), (5, Then::Hangs)] {
+        for (chunks, then) in [(0, Then::Hangs), (5, Then::Hangs)] {
             let (held, let_go) = oneshot::channel();
-            let first = Holding(Fake { pieces, value: 0.5, rate: 24_000, then }, Mutex::new(Some(held)));
-            let second = Fake { pieces: 7, value: -0.5, rate: 22_050, then: Then::Ends };
+            let first = Holding(Fake { chunks, value: 0.5, rate: 24_000, then }, Mutex::new(Some(held)));
+            let second = Fake { chunks: 7, value: -0.5, rate: 22_050, then: Then::Ends };
             let voices = Fallback::new(Arc::new(first), Arc::new(second), Rest::lasting(RESTS));
             let mut stream = voices.speak(TEXT, &voice()).unwrap();
-            for _ in 0..pieces {
+            for _ in 0..chunks {
                 stream.next().await.unwrap().unwrap();
             }
             drop(stream);

@@ -1,8 +1,8 @@
 //! A neural English voice in this process: hibari, 8 MB, quicker than real time on one core.
 //!
-//! In here: the voice's one thread, which makes sentences for all sessions, piece by piece, and gives up one that nobody
+//! In here: the voice's one thread, which makes sentences for all sessions, phrase by phrase, and gives up one that nobody
 //! hears any more. Its parts have their own files: `g2p` (text to phonemes), `network` (phonemes to spectra), `dsp` (spectra
-//! to sound), `files`. Not in here: whose piece is next (`fair`), what speaks where this voice cannot (`fallback`).
+//! to sound), `files`. Not in here: whose phrase is next (`fair_queue`), what speaks where this voice cannot (`fallback`).
 //! Runs on: a thread that belongs to the last clone of `Hibari` and is joined when that is dropped.
 //!
 //! The voice and its files are hibari 0.2.1's (Copyright 2026 Maureese Williams, Apache-2.0, distilled from Kokoro-82M);
@@ -10,7 +10,7 @@
 //! them.
 
 mod dsp;
-pub mod files;
+mod files;
 mod g2p;
 mod network;
 
@@ -24,11 +24,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use self::dsp::{HOP, Noise, SAMPLE_RATE, Synthesis, Transforms};
-use self::g2p::{G2p, Piece};
+use self::g2p::{G2p, Phrase};
 use self::network::Network;
-use super::fair::{LaneId, Turns};
-use super::silence::Trimmer;
-use crate::speech::sentence::speakable;
+use super::fair_queue::{FairQueue, LaneId};
+use super::trimmer::Trimmer;
+use crate::speech::clean::speakable;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice, pcm};
 
 /// What a manifest writes in `[voice] engine`.
@@ -40,29 +40,36 @@ const OWN_RATE: u32 = 165;
 /// How much slower and quicker it can speak.
 const SPEEDS: std::ops::RangeInclusive<f32> = 0.5..=2.0;
 
-/// Longest pauses where a sentence is joined of pieces: behind a comma, and between two words.
+/// Longest pauses where a sentence is joined of phrases: behind a comma, and between two words.
 const PAUSE_MS: usize = 200;
 const NO_PAUSE_MS: usize = 20;
 /// Frames made at a time, 100 ms, between two looks at whether somebody listens.
 const FRAMES: usize = 8;
-/// Samples in a piece of sound: 25 ms.
+/// Samples in a chunk of sound: 25 ms.
 const CHUNK: usize = 2 * HOP;
-/// Such pieces that a stream holds: ten minutes, so more than any sentence. The thread serves all sessions and never waits for
+/// Such chunks that a stream holds: ten minutes, so more than any sentence. The thread serves all sessions and never waits for
 /// one's reader.
 const CHUNKS: usize = 24_000;
 
+/// Why the neural voice does not speak.
 #[derive(Debug, thiserror::Error)]
 pub enum HibariError {
+    /// A file of the voice is not installed.
     #[error("{folder} has no {file}")]
     Missing { folder: String, file: &'static str },
+    /// A file cannot be read, or holds something else.
     #[error("{file}: {problem}")]
     File { file: String, problem: String },
+    /// A network is none that can be computed here.
     #[error("{file} cannot be run: {problem}")]
     Network { file: String, problem: String },
+    /// A file holds no regular expression where one is wanted.
     #[error("pattern {pattern} is none: {problem}")]
     Pattern { pattern: String, problem: String },
+    /// Nothing in the text has phonemes.
     #[error("has no sounds for this text")]
     Unspeakable,
+    /// The operating system gives no thread.
     #[error("its thread did not start: {0}")]
     Thread(std::io::Error),
 }
@@ -92,26 +99,26 @@ impl Synthesiser {
 
     /// What is to be said of a text.
     fn sentence(&self, text: &str, speed: f32) -> Result<Sentence, HibariError> {
-        let pieces = VecDeque::from(self.g2p.pieces(text)?);
-        if pieces.is_empty() && text.chars().any(char::is_alphanumeric) {
+        let phrases = VecDeque::from(self.g2p.phrases(text)?);
+        if phrases.is_empty() && text.chars().any(char::is_alphanumeric) {
             return Err(HibariError::Unspeakable);
         }
-        Ok(Sentence { pieces, speed, trimmer: Trimmer::new(SAMPLE_RATE), given: 0, pauses: None })
+        Ok(Sentence { phrases, speed, trimmer: Trimmer::new(SAMPLE_RATE), given: 0, pauses: None })
     }
 
-    /// Makes the next piece of a sentence and gives its sound to `heard` bit by bit, until that says that nobody listens; with
-    /// the first bit when each of the piece's words begins, in milliseconds from the beginning of the sentence, if that is
+    /// Makes the next phrase of a sentence and gives its sound to `heard` bit by bit, until that says that nobody listens; with
+    /// the first bit when each of the phrase's words begins, in milliseconds from the beginning of the sentence, if that is
     /// known. Gives how many symbols were made.
     fn step(
         &self,
         sentence: &mut Sentence,
         heard: &mut impl FnMut(&[f32], Vec<u32>) -> bool,
     ) -> Result<usize, HibariError> {
-        let Sentence { pieces, speed, trimmer, given, pauses } = sentence;
-        let Some(Piece { symbols, words, pauses: pauses_then }) = pieces.pop_front() else { return Ok(0) };
+        let Sentence { phrases, speed, trimmer, given, pauses } = sentence;
+        let Some(Phrase { symbols, words, pauses: pauses_then }) = phrases.pop_front() else { return Ok(0) };
         // Before the network, the longest step.
         if !heard(&[], Vec::new()) {
-            pieces.clear();
+            phrases.clear();
             return Ok(0);
         }
         let (spectrum, begins) = self.network.spectrum(&symbols, *speed)?;
@@ -131,7 +138,7 @@ impl Synthesiser {
             let ms = |frame: usize| u32::try_from(at(frame) * 1_000 / SAMPLE_RATE as usize).unwrap_or(u32::MAX);
             *given += sound.len();
             if !heard(&sound, words.into_iter().map(ms).collect()) {
-                pieces.clear();
+                phrases.clear();
                 return Ok(symbols.len());
             }
         }
@@ -146,7 +153,7 @@ impl Synthesiser {
         mut heard: impl FnMut(&[f32], Vec<u32>) -> bool,
     ) -> Result<(), HibariError> {
         let mut sentence = self.sentence(text, speed)?;
-        while !sentence.pieces.is_empty() {
+        while !sentence.phrases.is_empty() {
             self.step(&mut sentence, &mut heard)?;
         }
         heard(&sentence.trimmer.finish(), Vec::new());
@@ -156,12 +163,12 @@ impl Synthesiser {
 
 /// A sentence that is being made.
 struct Sentence {
-    pieces: VecDeque<Piece>,
+    phrases: VecDeque<Phrase>,
     speed: f32,
     trimmer: Trimmer,
     /// Samples that went out.
     given: usize,
-    /// Whether the piece before pauses at its end; `None` before the first.
+    /// Whether the phrase before pauses at its end; `None` before the first.
     pauses: Option<bool>,
 }
 
@@ -195,7 +202,7 @@ struct Queue {
 }
 
 struct State {
-    turns: Turns<Job>,
+    jobs: FairQueue<Job>,
     /// Nobody adds to it any more, or nobody takes of it.
     has_ended: bool,
 }
@@ -215,11 +222,11 @@ impl Queue {
     fn next(&self) -> Option<(LaneId, Job)> {
         let mut state = self.lock();
         loop {
-            match state.turns.next() {
+            match state.jobs.next() {
                 None if state.has_ended => return None,
                 None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 // Whoever has gone takes no turn.
-                Some((lane, job)) if job.sender.is_closed() => state.turns.done(lane, 0),
+                Some((lane, job)) if job.sender.is_closed() => state.jobs.done(lane, 0),
                 next => return next,
             }
         }
@@ -241,7 +248,7 @@ impl Hibari {
     /// Starts the thread, which reads the voice's files: half a second, for which the first sentence waits.
     pub fn start(folder: &Path) -> Result<Self, HibariError> {
         installed(folder)?;
-        let state = Mutex::new(State { turns: Turns::new(), has_ended: false });
+        let state = Mutex::new(State { jobs: FairQueue::new(), has_ended: false });
         let queue = Arc::new(Queue { state, changed: Condvar::new() });
         let (folder, jobs) = (folder.to_owned(), Arc::clone(&queue));
         let thread = std::thread::Builder::new().name("hibari".to_owned());
@@ -268,7 +275,7 @@ impl Tts for Hibari {
         if state.has_ended {
             return Err(fault("has ended"));
         }
-        state.turns.add(self.lane, job).map_err(|_| fault("has too many sentences to say already"))?;
+        state.jobs.add(self.lane, job).map_err(|_| fault("has too many sentences to say already"))?;
         drop(state);
         queue.changed.notify_one();
         Ok(pcm::received(chunks))
@@ -292,7 +299,7 @@ fn work(folder: &Path, queue: &Queue) {
     while let Some((lane, mut job)) = queue.next() {
         let made = match &voice {
             // What one text does to the voice must not silence it for all others.
-            Ok(voice) => catch_unwind(AssertUnwindSafe(|| piece(voice, &mut job)))
+            Ok(voice) => catch_unwind(AssertUnwindSafe(|| next_phrase(voice, &mut job)))
                 .unwrap_or_else(|_| Err(fault("panicked over this text"))),
             Err(error) => Err(fault(&error.to_string())),
         };
@@ -304,19 +311,19 @@ fn work(folder: &Path, queue: &Queue) {
         }
         let goes_on = job.sentence.is_some();
         let mut state = queue.lock();
-        if goes_on { state.turns.goes_on(lane, job, cost) } else { state.turns.done(lane, cost) }
+        if goes_on { state.jobs.put_back(lane, job, cost) } else { state.jobs.done(lane, cost) }
     }
 }
 
-/// Makes the next piece of a sentence, and gives what it cost.
-fn piece(voice: &Synthesiser, job: &mut Job) -> Result<usize, SpeechError> {
+/// Makes the next phrase of a sentence, and gives what it cost.
+fn next_phrase(voice: &Synthesiser, job: &mut Job) -> Result<usize, SpeechError> {
     let Job { text, speed, sender, sentence } = job;
     let mut sentence_now = match sentence.take() {
         Some(sentence) => sentence,
         None => voice.sentence(text, *speed)?,
     };
     let cost = voice.step(&mut sentence_now, &mut |samples, words| send(samples, words, sender))?;
-    if sentence_now.pieces.is_empty() {
+    if sentence_now.phrases.is_empty() {
         send(&sentence_now.trimmer.finish(), Vec::new(), sender);
     } else {
         *sentence = Some(sentence_now);
@@ -329,9 +336,9 @@ fn send(samples: &[f32], mut words: Vec<u32>, sender: &Sender) -> bool {
     if samples.is_empty() {
         return !sender.is_closed();
     }
-    samples.chunks(CHUNK).all(|piece| {
+    samples.chunks(CHUNK).all(|chunk| {
         let words = std::mem::take(&mut words);
-        sender.try_send(Ok(PcmChunk { words, ..PcmChunk::new(piece.to_vec(), SAMPLE_RATE) })).is_ok()
+        sender.try_send(Ok(PcmChunk { words, ..PcmChunk::new(chunk.to_vec(), SAMPLE_RATE) })).is_ok()
     })
 }
 
@@ -355,8 +362,8 @@ pub fn try_out(folder: &Path) -> Result<f64, HibariError> {
     let voice = Synthesiser::load(folder)?;
     let mut samples = 0u32;
     let started = Instant::now();
-    voice.speak(SENTENCE, 1.0, |piece, _| {
-        samples += u32::try_from(piece.len()).unwrap_or(0);
+    voice.speak(SENTENCE, 1.0, |chunk, _| {
+        samples += u32::try_from(chunk.len()).unwrap_or(0);
         true
     })?;
     Ok(started.elapsed().as_secs_f64() * f64::from(SAMPLE_RATE) / f64::from(samples.max(1)))

@@ -8,23 +8,24 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 
-use crate::speech::leveller::{Known, Leveller};
+use crate::speech::leveller::{KnownLoudness, Leveller};
 use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 
 /// A voice and what is known of its loudness.
 #[derive(Clone)]
 pub struct Levelled {
     voice: Arc<dyn Tts>,
-    known: Known,
+    known: KnownLoudness,
 }
 
 impl Levelled {
+    /// One of whose loudness nothing is known.
     pub fn new(voice: Arc<dyn Tts>) -> Self {
-        Self::with(voice, Known::default())
+        Self::with(voice, KnownLoudness::default())
     }
 
     /// What is learnt of its loudness is shared.
-    pub fn with(voice: Arc<dyn Tts>, known: Known) -> Self {
+    pub(super) fn with(voice: Arc<dyn Tts>, known: KnownLoudness) -> Self {
         Self { voice, known }
     }
 }

@@ -1,7 +1,7 @@
 //! A voice for every script: what its own letters are not, espeak-ng's voice of that language says.
 //!
-//! In here: who says each run of a sentence (`scripts`), and telling once what nobody can say; `joined` makes one stream of
-//! them. Not in here: the voices, how a text is written out (`spoken`). Runs on: the task that asks for a sentence.
+//! In here: who says each run of a sentence (`language`), and telling once what nobody can say; `joined` makes one stream of
+//! them. Not in here: the voices, how a text is written out (`normalise`). Runs on: the task that asks for a sentence.
 
 mod joined;
 
@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::espeak::{self, EspeakVoices};
 use super::japanese;
 use super::stand_in;
-use crate::speech::scripts::{self, Run, Tongue};
-use crate::speech::tags::pause_ms;
+use crate::speech::language::{self, Run, RunLanguage};
+use crate::speech::markup::pause_ms;
 use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 use joined::joined;
 
@@ -69,7 +69,7 @@ impl Speakers {
         for text in text.split_inclusive(|c| pause_ms(c).is_some()) {
             let pause = text.chars().next_back().and_then(pause_ms);
             let text = text.trim_end_matches(|c| pause_ms(c).is_some());
-            for run in scripts::runs(text, language) {
+            for run in language::runs(text, language) {
                 self.push(run, language, &mut parts);
             }
             parts.extend(pause.map(Part::Pause));
@@ -78,14 +78,14 @@ impl Speakers {
     }
 
     fn push(&self, run: Run<'_>, language: &str, parts: &mut Vec<Part>) {
-        let spoken = match run.tongue {
-            Tongue::Own => language,
-            Tongue::Other { language, .. } => language,
+        let spoken = match run.language {
+            RunLanguage::Own => language,
+            RunLanguage::Other { language, .. } => language,
         };
         let serves = self.service.as_ref().is_some_and(|(_, languages)| {
-            languages.is_empty() || languages.iter().any(|known| scripts::primary(known) == scripts::primary(spoken))
+            languages.is_empty() || languages.iter().any(|known| language::primary(known) == language::primary(spoken))
         });
-        match (run.tongue, parts.last_mut()) {
+        match (run.language, parts.last_mut()) {
             // Marks alone are nobody's.
             (_, Some(Part::Own(before) | Part::Service(before) | Part::Other { text: before, .. }))
                 if !run.text.chars().any(char::is_alphanumeric) =>
@@ -94,8 +94,8 @@ impl Speakers {
             }
             (_, Some(Part::Service(before))) if serves => before.push_str(run.text),
             (..) if serves => parts.push(Part::Service(run.text.to_owned())),
-            (Tongue::Own, _) => parts.push(Part::Own(run.text.to_owned())),
-            (Tongue::Other { language, script }, _) => {
+            (RunLanguage::Own, _) => parts.push(Part::Own(run.text.to_owned())),
+            (RunLanguage::Other { language, script }, _) => {
                 parts.push(Part::Other { text: run.text.to_owned(), language, script });
             }
         }
@@ -115,7 +115,7 @@ impl Speakers {
         match part {
             Part::Pause(_) => Ok(None),
             Part::Own(text) => {
-                if scripts::primary(&voice.language) == "ja" && voice.engine == espeak::ENGINE {
+                if language::primary(&voice.language) == "ja" && voice.engine == espeak::ENGINE {
                     self.check_kanji(text).await;
                 }
                 self.own.speak(text, voice).map(Some)
@@ -153,7 +153,7 @@ impl Tts for Multilingual {
     /// Must be called within a tokio runtime where there is something to say.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
         let parts = self.0.parts(text, &voice.language);
-        let needs_kana = scripts::primary(&voice.language) == "ja" && voice.engine == espeak::ENGINE;
+        let needs_kana = language::primary(&voice.language) == "ja" && voice.engine == espeak::ENGINE;
         match (&parts[..], &self.0.service) {
             ([], _) => self.0.own.speak("", voice),
             ([Part::Own(text)], _) if !needs_kana => self.0.own.speak(text, voice),

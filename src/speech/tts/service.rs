@@ -1,17 +1,25 @@
 //! What voices behind a network have in common: one sentence on its way in.
 //!
-//! In here: the task that asks, how long a sentence may be, the silence before it. Not in here: how a service is asked and
-//! what it answers (`remote`, `websocket`). Runs on: one tokio task per sentence, which ends, and closes the connection,
+//! In here: settings, the task that asks, how long a sentence may be, the silence before it. Not in here: how a service is
+//! asked (`openai`, `websocket`) and what it answers (`response_audio`). Runs on: one tokio task per sentence, which ends, and closes the connection,
 //! when nobody listens any more.
 
+mod openai;
+mod response_audio;
+mod websocket;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::silence::Trimmer;
+use super::trimmer::Trimmer;
+use crate::endpoint::Key;
+use crate::speech::clean::speakable;
 use crate::speech::pcm::{self, SAMPLE_RATES};
-use crate::speech::sentence::speakable;
-use crate::speech::{PcmChunk, PcmStream, SpeechError, Voice};
+use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
+use openai::OpenAiVoice;
+use websocket::WebSocketVoice;
 
 /// Chunks that are read ahead of the listener; a network gives them as they come, some kB each.
 const CHUNKS: usize = 96;
@@ -19,9 +27,42 @@ const CHUNKS: usize = 96;
 const LONGEST: Duration = Duration::from_secs(20);
 const LONGEST_A_LETTER: Duration = Duration::from_millis(400);
 
+/// Which voice speaks, where, and how patient we are with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Such as `http://127.0.0.1:8880/v1`, or `ws://127.0.0.1:9000/speak`.
+    pub url: String,
+    /// Empty if none was named, which a WebSocket voice has no need of.
+    pub model: String,
+    /// The endpoint's name for the voice.
+    pub voice: String,
+    /// Sent as a bearer's, if there is one.
+    pub key: Option<Key>,
+    /// Of raw PCM whose answer does not say its rate: OpenAI's has 24 kHz.
+    pub sample_rate: u32,
+    /// Time for a connection.
+    pub connect: Duration,
+    /// From the request to the first sound.
+    pub first_audio: Duration,
+    /// Between two chunks.
+    pub next_audio: Duration,
+    /// How long the avatars' own voices speak instead once it has failed.
+    pub rest: Duration,
+    /// Which it speaks (BCP 47), if not all.
+    pub languages: Vec<String>,
+}
+
+/// The voice at an address, over the protocol that its scheme says; an error if it is none.
+pub(super) fn voice(settings: Settings) -> Result<Arc<dyn Tts>, SpeechError> {
+    Ok(match settings.url.starts_with(websocket::SCHEME) {
+        true => Arc::new(WebSocketVoice::new(settings)),
+        false => Arc::new(OpenAiVoice::new(settings)?),
+    })
+}
+
 /// Asks for a text in a task of its own. Must be called within a tokio runtime. Text without anything to say gives a
 /// stream that ends at once.
-pub(super) fn ask<W>(text: &str, ask: impl FnOnce(String, Sentence) -> W) -> Result<PcmStream, SpeechError>
+pub(super) fn ask<W>(text: &str, ask: impl FnOnce(String, SentenceSink) -> W) -> Result<PcmStream, SpeechError>
 where
     W: Future<Output = Result<(), SpeechError>> + Send + 'static,
 {
@@ -31,7 +72,7 @@ where
     let runtime = runtime.map_err(|_| fault("cannot be asked outside of the tokio runtime"))?;
     let longest = LONGEST + LONGEST_A_LETTER * u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
     let sentence =
-        Sentence { sender: sender.clone(), longest, spoken: Duration::ZERO, beginning: Beginning::default() };
+        SentenceSink { sender: sender.clone(), longest, spoken: Duration::ZERO, beginning: Beginning::default() };
     let asking = ask(text, sentence);
     runtime.spawn(async move {
         let outcome = tokio::select! {
@@ -47,14 +88,14 @@ where
 }
 
 /// What comes of a sentence.
-pub(super) struct Sentence {
+pub(super) struct SentenceSink {
     sender: mpsc::Sender<Result<PcmChunk, SpeechError>>,
     longest: Duration,
     spoken: Duration,
     beginning: Beginning,
 }
 
-impl Sentence {
+impl SentenceSink {
     /// How much of it may come.
     pub fn longest(&self) -> Duration {
         self.longest

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::{ENGINE, Espeak, Installed};
 use crate::speech::Voice;
-use crate::speech::leveller::Known;
+use crate::speech::leveller::KnownLoudness;
 use crate::speech::tts::japanese;
 use crate::speech::tts::levelled::Levelled;
 
@@ -20,7 +20,7 @@ pub(in crate::speech::tts) struct EspeakVoices {
     espeak: Espeak,
     installed: Arc<OnceCell<Option<Installed>>>,
     can_read_kanji: Arc<OnceCell<bool>>,
-    known: Arc<Mutex<HashMap<String, Known>>>,
+    known: Arc<Mutex<HashMap<String, KnownLoudness>>>,
 }
 
 impl EspeakVoices {

@@ -1,7 +1,7 @@
 //! The espeak-ng program, from its text to its end.
 //!
 //! In here: its three pipes, its sound as it comes, the time that it may take, and reaping it whatever happens. Not in here:
-//! the WAV format (`sound::wav`), trimming (`silence`). Runs on: the sentence's tokio task, which owns the child.
+//! the WAV format (`sound::wav`), trimming (`trimmer`). Runs on: the sentence's tokio task, which owns the child.
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use super::ENGINE;
 use crate::speech::sound::wav::WavReader;
-use crate::speech::tts::fair::Permit;
-use crate::speech::tts::silence::Trimmer;
+use crate::speech::tts::fair_queue::Permit;
+use crate::speech::tts::trimmer::Trimmer;
 use crate::speech::{PcmChunk, SpeechError};
 
 /// A chunk of sound.
@@ -141,8 +141,8 @@ async fn forward(
 }
 
 async fn send(samples: &[f32], sample_rate: u32, sender: &Sender) -> Result<(), Stop> {
-    for piece in samples.chunks(sample_rate as usize * CHUNK_MS / 1_000) {
-        let chunk = PcmChunk::new(piece.to_vec(), sample_rate);
+    for part in samples.chunks(sample_rate as usize * CHUNK_MS / 1_000) {
+        let chunk = PcmChunk::new(part.to_vec(), sample_rate);
         sender.send(Ok(chunk)).await.map_err(|_| Stop::NobodyListens)?;
     }
     Ok(())

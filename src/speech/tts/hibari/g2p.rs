@@ -9,7 +9,6 @@
 //! the American half is here, and no phonemes can be written into a text.
 
 mod lexicon;
-mod numbers;
 mod pattern;
 mod readings;
 mod speller;
@@ -58,7 +57,7 @@ pub(super) struct Phonemes {
 
 /// What the network is given at once.
 #[derive(Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct Phrase {
     pub symbols: Vec<i32>,
     /// With which symbol each of its words begins.
     pub words: Vec<usize>,
@@ -91,39 +90,39 @@ impl G2p {
         })
     }
 
-    /// What the network is to be given, in pieces that are not too long for it. They know with which symbol each word of the
+    /// What the network is to be given, in phrases that are not too long for it. They know with which symbol each word of the
     /// text begins, if its words are not written out as more or fewer.
-    pub(super) fn pieces(&self, text: &str) -> Result<Vec<Piece>, HibariError> {
+    pub(super) fn phrases(&self, text: &str) -> Result<Vec<Phrase>, HibariError> {
         let Phonemes { phonemes, begins } = self.phonemes(text)?;
         let known = |sound: char| self.symbols.get(&sound).copied();
         let knows_words = begins.len() == text.split_whitespace().count();
         let mut begins = begins.into_iter().filter(|_| knows_words).peekable();
-        let (mut pieces, mut end) = (Vec::new(), 0);
-        for sounds in pieces_of(&phonemes) {
-            let mut piece = Piece { symbols: vec![EDGE], ..Piece::default() };
+        let (mut phrases, mut end) = (Vec::new(), 0);
+        for sounds in phrases_of(&phonemes) {
+            let mut phrase = Phrase { symbols: vec![EDGE], ..Phrase::default() };
             for sound in sounds.chars() {
                 while begins.next_if(|begin| *begin <= end).is_some() {
-                    piece.words.push(piece.symbols.len());
+                    phrase.words.push(phrase.symbols.len());
                 }
                 end += 1;
-                // A space begins no piece.
-                if sound != ' ' || piece.symbols.len() > 1 {
-                    piece.symbols.extend(known(sound));
+                // A space begins no phrase.
+                if sound != ' ' || phrase.symbols.len() > 1 {
+                    phrase.symbols.extend(known(sound));
                 }
             }
-            while piece.symbols.len() > 1 && piece.symbols.last().copied() == known(' ') {
-                piece.symbols.pop();
+            while phrase.symbols.len() > 1 && phrase.symbols.last().copied() == known(' ') {
+                phrase.symbols.pop();
             }
-            piece.symbols.push(EDGE);
-            piece.pauses = sounds.trim_end().ends_with(|last| PAUSES.contains(last));
-            if piece.symbols.len() > 2 {
-                pieces.push(piece);
+            phrase.symbols.push(EDGE);
+            phrase.pauses = sounds.trim_end().ends_with(|last| PAUSES.contains(last));
+            if phrase.symbols.len() > 2 {
+                phrases.push(phrase);
             }
         }
-        if let Some(last) = pieces.last_mut() {
+        if let Some(last) = phrases.last_mut() {
             last.words.extend(begins.map(|_| last.symbols.len() - 1));
         }
-        Ok(pieces)
+        Ok(phrases)
     }
 
     pub(super) fn phonemes(&self, text: &str) -> Result<Phonemes, HibariError> {
@@ -369,31 +368,31 @@ const fn sign_name(sign: char) -> &'static str {
 
 /// Cut behind clauses where all is longer than the network is given at once, behind words where even a clause is, and
 /// within words where even one is. All together they are the phonemes.
-fn pieces_of(phonemes: &str) -> Vec<String> {
+fn phrases_of(phonemes: &str) -> Vec<String> {
     let long = |text: &str| text.chars().count();
     let whole = long(phonemes);
     if whole <= LONGEST {
         return vec![phonemes.to_owned()];
     }
-    // Pieces of about one length sound better than long ones and a rest.
+    // Phrases of about one length sound better than long ones and a rest.
     let share = whole.div_ceil(whole.div_ceil(LONGEST));
-    let mut pieces = vec![String::new()];
+    let mut phrases = vec![String::new()];
     for clause in phonemes.split_inclusive([',', ';', ':', '—', '.', '!', '?', '…']) {
         let is_long = long(clause) > LONGEST;
         let words: Vec<&str> = if is_long { clause.split_inclusive(' ').collect() } else { vec![clause] };
         for word in words {
             let letters: Vec<char> = word.chars().collect();
             for part in letters.chunks(LONGEST) {
-                let last = pieces.last().map_or(0, |piece| long(piece));
+                let last = phrases.last().map_or(0, |phrase| long(phrase));
                 let is_full = last + part.len() > LONGEST || (is_long && last >= share);
                 if last > 0 && is_full {
-                    pieces.push(String::new());
+                    phrases.push(String::new());
                 }
-                if let Some(piece) = pieces.last_mut() {
-                    piece.extend(part);
+                if let Some(phrase) = phrases.last_mut() {
+                    phrase.extend(part);
                 }
             }
         }
     }
-    pieces
+    phrases
 }

@@ -16,7 +16,7 @@ struct Sentence {
     ids: Vec<i32>,
 }
 
-/// Symbols in a piece, with its edges.
+/// Symbols in a phrase, with its edges.
 const MOST: usize = 202;
 /// Root of the mean square of the original's noise in `spectrum.wav`.
 const NOISE: f32 = 0.012_49;
@@ -47,13 +47,13 @@ fn sentences_have_the_phonemes_of_the_original() {
         if phonemes != sentence.phonemes {
             other.push(format!("{}\n  has  {phonemes}\n  want {}", sentence.text, sentence.phonemes));
         } else {
-            let pieces = symbols(&g2p, &sentence.text);
-            let joined: Vec<i32> = pieces.iter().flat_map(|piece| &piece[1..piece.len() - 1]).copied().collect();
-            let space = g2p.pieces("a a").unwrap()[0].symbols[2];
+            let phrases = symbols(&g2p, &sentence.text);
+            let joined: Vec<i32> = phrases.iter().flat_map(|phrase| &phrase[1..phrase.len() - 1]).copied().collect();
+            let space = g2p.phrases("a a").unwrap()[0].symbols[2];
             // Only the spaces where it is cut are not said.
             let said = |ids: &[i32]| ids.iter().copied().filter(|id| *id != space).collect::<Vec<_>>();
             assert_eq!(said(&joined), said(&sentence.ids[1..sentence.ids.len() - 1]), "{}", sentence.text);
-            assert!(pieces.len() > 1 || pieces[0] == sentence.ids, "{}", sentence.text);
+            assert!(phrases.len() > 1 || phrases[0] == sentence.ids, "{}", sentence.text);
         }
     }
     assert!(other.is_empty(), "{} differ:\n{}", other.len(), other.join("\n"));
@@ -65,7 +65,7 @@ fn read_wav(name: &str) -> Vec<f32> {
     samples.into_iter().map(|sample| sample * 32_768.0 / 32_767.0).collect()
 }
 
-/// The whole sound, in pieces of an odd number of frames.
+/// The whole sound, in phrases of an odd number of frames.
 fn sound(transforms: &Transforms, spectrum: Spectrum, noise: Noise) -> Vec<f32> {
     let mut synthesis = Synthesis::new(transforms, spectrum, noise);
     std::iter::from_fn(|| Some(synthesis.next(7)).filter(|sound| !sound.is_empty())).flatten().collect()
@@ -143,23 +143,26 @@ fn a_sentence_sounds_as_in_the_original() {
 }
 
 fn symbols(g2p: &G2p, text: &str) -> Vec<Vec<i32>> {
-    g2p.pieces(text).unwrap().into_iter().map(|piece| piece.symbols).collect()
+    g2p.phrases(text).unwrap().into_iter().map(|phrase| phrase.symbols).collect()
 }
 
 #[test]
 fn long_sentences_are_cut_where_they_pause() {
     let g2p = G2p::load(&voice_folder(), &Network::one_core()).unwrap();
     let text = "one two three four five six seven eight nine ten, ".repeat(20);
-    let pieces = g2p.pieces(&text).unwrap();
-    assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.symbols.len() <= MOST), "{pieces:?}");
+    let phrases = g2p.phrases(&text).unwrap();
+    assert!(phrases.len() > 1 && phrases.iter().all(|phrase| phrase.symbols.len() <= MOST), "{phrases:?}");
     let comma = symbols(&g2p, ",")[0][1];
-    assert!(pieces.iter().all(|piece| piece.pauses && piece.symbols[piece.symbols.len() - 2] == comma), "{pieces:?}");
-    assert_eq!(pieces.iter().map(|piece| piece.words.len()).sum::<usize>(), 200, "each word has its beginning");
+    assert!(
+        phrases.iter().all(|phrase| phrase.pauses && phrase.symbols[phrase.symbols.len() - 2] == comma),
+        "{phrases:?}"
+    );
+    assert_eq!(phrases.iter().map(|phrase| phrase.words.len()).sum::<usize>(), 200, "each word has its beginning");
     // Without a pause too, and whatever the text.
     for text in ["words ".repeat(300), "x".repeat(195), "aB1".repeat(65), "9".repeat(195), "\u{105}".repeat(195)] {
-        let pieces = symbols(&g2p, &text);
-        assert!(pieces.iter().all(|piece| piece.len() <= MOST), "{text}: {pieces:?}");
-        let sounds: usize = pieces.iter().map(Vec::len).sum();
+        let phrases = symbols(&g2p, &text);
+        assert!(phrases.iter().all(|phrase| phrase.len() <= MOST), "{text}: {phrases:?}");
+        let sounds: usize = phrases.iter().map(Vec::len).sum();
         assert!(sounds > 100, "{text} is said in {sounds} sounds");
     }
 }
@@ -185,11 +188,11 @@ fn capitals_are_read_and_what_stands_for_others_is_spelled() {
 
 async fn listen(mut stream: PcmStream) -> Result<f64, SpeechError> {
     let mut seconds = 0.0;
-    while let Some(piece) = stream.next().await {
-        let piece = piece?;
-        assert_eq!(piece.sample_rate, SAMPLE_RATE);
-        assert!(piece.samples.iter().all(|sample| sample.abs() < 1.5));
-        seconds += piece.samples.len() as f64 / f64::from(SAMPLE_RATE);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        assert_eq!(chunk.sample_rate, SAMPLE_RATE);
+        assert!(chunk.samples.iter().all(|sample| sample.abs() < 1.5));
+        seconds += chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
     }
     Ok(seconds)
 }
@@ -266,12 +269,12 @@ proptest::proptest! {
         use std::sync::OnceLock;
         static G2P: OnceLock<G2p> = OnceLock::new();
         let g2p = G2P.get_or_init(|| G2p::load(&voice_folder(), &Network::one_core()).unwrap());
-        g2p.pieces(&text).unwrap();
+        g2p.phrases(&text).unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_session_that_begins_waits_for_one_piece_of_one_that_says_much() {
+async fn a_session_that_begins_waits_for_one_phrase_of_one_that_says_much() {
     let hibari = Hibari::start(&voice_folder()).unwrap();
     let long = "She sells sea shells by the sea shore, and he buys them all. ".repeat(40);
     let mut flood: Vec<PcmStream> = (0..6).map(|_| hibari.speak(&long, &voice()).unwrap()).collect();
@@ -283,11 +286,11 @@ async fn a_session_that_begins_waits_for_one_piece_of_one_that_says_much() {
     hello.next().await.unwrap().unwrap();
     eprintln!("first words beside a flood after {:?}", asked.elapsed());
     assert!(listen(hello).await.unwrap() > 0.2);
-    // Of two minutes of speech in each of six sentences a few pieces of twelve seconds were made meanwhile.
+    // Of two minutes of speech in each of six sentences a few phrases of twelve seconds were made meanwhile.
     let mut seconds = 0.0;
     for stream in &mut flood {
-        while let Some(piece) = unconstrained(stream.next()).now_or_never().flatten() {
-            seconds += piece.unwrap().samples.len() as f64 / f64::from(SAMPLE_RATE);
+        while let Some(chunk) = unconstrained(stream.next()).now_or_never().flatten() {
+            seconds += chunk.unwrap().samples.len() as f64 / f64::from(SAMPLE_RATE);
         }
     }
     assert!(seconds < 50.0, "{seconds} s were made first");
@@ -299,11 +302,11 @@ async fn words_begin_when_it_says() {
     let hibari = Hibari::start(&voice_folder()).unwrap();
     let mut stream = hibari.speak("Stop, go; take, pick.", &voice()).unwrap();
     let (mut words, mut sound) = (Vec::new(), Vec::new());
-    while let Some(piece) = stream.next().await {
-        let piece = piece.unwrap();
-        assert!(piece.words.is_empty() || sound.is_empty(), "told late");
-        words.extend(piece.words);
-        sound.extend(piece.samples);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.unwrap();
+        assert!(chunk.words.is_empty() || sound.is_empty(), "told late");
+        words.extend(chunk.words);
+        sound.extend(chunk.samples);
     }
     assert_eq!(words.len(), 4, "{words:?}");
     // 20 ms each.

@@ -30,12 +30,15 @@ pub(super) fn joined(speakers: Arc<Speakers>, parts: Vec<Part>, voice: Voice) ->
     }))
 }
 
+/// A part and its stream; none comes of a pause, nor where nobody can say it.
+type Begun = Result<(Part, Option<PcmStream>), SpeechError>;
+
 struct Sentence {
     speakers: Arc<Speakers>,
     voice: Voice,
     parts: IntoIter<Part>,
     /// Being begun: whether there is a voice of its language may have to be asked first, which other sessions wait for too.
-    next: Option<AbortOnDropHandle<Result<(Part, Option<PcmStream>), SpeechError>>>,
+    next: Option<AbortOnDropHandle<Begun>>,
     /// Being said.
     now: Option<(Part, PcmStream)>,
     joint: Joint,

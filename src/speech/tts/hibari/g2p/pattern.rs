@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use fancy_regex::{Captures, Regex};
 
+use crate::speech::number_words;
 use crate::speech::tts::hibari::HibariError;
 
 pub(super) struct Pattern(Regex);
@@ -74,6 +75,6 @@ impl<'t> Found<'t> {
 
     /// A group's number, 0 if it is none.
     pub(super) fn number(&self, number: usize) -> u128 {
-        super::numbers::parse(self.text(number)).unwrap_or_default()
+        number_words::parse(self.text(number)).unwrap_or_default()
     }
 }

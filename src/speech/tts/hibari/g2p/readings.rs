@@ -8,8 +8,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::numbers;
 use super::pattern::{Found, Pattern};
+use crate::speech::number_words;
 use crate::speech::tts::hibari::{HibariError, files};
 
 const NUMBER: &str = r"\d+(?:,\d{3})*(?:\.\d+)?";
@@ -141,11 +141,11 @@ impl Readings {
             unit.map_or_else(|| found.whole().to_owned(), |unit| format!("{number} {}", plural(number, unit)))
         });
         let text = self.month_day.replace(&text, |found| match (self.month(found.text(1)), found.number(2)) {
-            (Some(month), day @ 1..=31) => format!("{month} {}{}", numbers::ordinal(day), found.text(3)),
+            (Some(month), day @ 1..=31) => format!("{month} {}{}", number_words::ordinal(day), found.text(3)),
             _ => found.whole().to_owned(),
         });
         let text = self.day_month.replace(&text, |found| match (self.month(found.text(3)), found.number(2)) {
-            (Some(month), day @ 1..=31) => format!("the {} of {month}", numbers::ordinal(day)),
+            (Some(month), day @ 1..=31) => format!("the {} of {month}", number_words::ordinal(day)),
             _ => found.whole().to_owned(),
         });
         let text = self.short_forms(&text);
@@ -197,7 +197,7 @@ impl Readings {
         let text = self.hash.replace(&text, |_| "number ".to_owned());
         let text = self.roman_cardinal.replace(&text, |found| format!("{} {}", found.text(1), roman(found.text(2))));
         self.roman_ordinal
-            .replace(&text, |found| format!("{} the {}", found.text(1), numbers::ordinal(roman(found.text(2)))))
+            .replace(&text, |found| format!("{} the {}", found.text(1), number_words::ordinal(roman(found.text(2)))))
     }
 
     fn month(&self, name: &str) -> Option<&str> {
@@ -211,7 +211,7 @@ impl Readings {
             return None;
         }
         let year = if year.is_empty() { String::new() } else { format!(", {year}") };
-        Some(format!("{name} {}{year}", numbers::ordinal(day)))
+        Some(format!("{name} {}{year}", number_words::ordinal(day)))
     }
 
     fn american_date(&self, found: &Found<'_>) -> String {
@@ -272,15 +272,15 @@ fn time(found: &Found<'_>) -> String {
         return found.whole().to_owned();
     }
     let half = found.group(4);
-    let mut words = numbers::cardinal(hour);
+    let mut words = number_words::cardinal(hour);
     match minute {
         0 if half.is_some() || second.is_some() => {}
         0 => words += " o'clock",
-        1..10 => words += &format!(" oh {}", numbers::cardinal(minute)),
-        _ => words += &format!(" {}", numbers::cardinal(minute)),
+        1..10 => words += &format!(" oh {}", number_words::cardinal(minute)),
+        _ => words += &format!(" {}", number_words::cardinal(minute)),
     }
     if let Some(second) = second {
-        words += &format!(" and {} second{}", numbers::cardinal(second), if second == 1 { "" } else { "s" });
+        words += &format!(" and {} second{}", number_words::cardinal(second), if second == 1 { "" } else { "s" });
     }
     if let Some(half) = half {
         // With stops, so that the lexicon spells the letters.

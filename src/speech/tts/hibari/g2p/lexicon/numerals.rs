@@ -1,11 +1,11 @@
 //! How numbers are read: years, ordinals, amounts of money, digit by digit, with endings.
 //!
-//! In here: the choice of a reading. Not in here: its words (`numbers`). Runs on: the voice's thread.
+//! In here: the choice of a reading. Not in here: its words (`number_words`). Runs on: the voice's thread.
 //!
 //! A port of `lexicon.py` of hibari 0.2.1, after misaki (Apache-2.0, see `g2p`).
 
 use super::{Lexicon, Use, ed, ing, s};
-use crate::speech::tts::hibari::g2p::numbers;
+use crate::speech::number_words;
 
 const ORDINALS: [&str; 4] = ["st", "nd", "rd", "th"];
 const ENDINGS: [&str; 9] = ["ing", "'d", "ed", "'s", "st", "nd", "rd", "th", "s"];
@@ -52,7 +52,7 @@ impl Reading<'_> {
     }
 
     fn cardinal(&mut self, digits: &str) -> Option<()> {
-        self.words(&numbers::cardinal(numbers::parse(digits)?));
+        self.words(&number_words::cardinal(number_words::parse(digits)?));
         Some(())
     }
 
@@ -92,7 +92,7 @@ impl Reading<'_> {
     fn money(&mut self, text: &str, units: [&str; 2]) -> Option<()> {
         let mut amounts = Vec::new();
         for (digits, unit) in text.split('.').zip(units) {
-            amounts.push((if digits.is_empty() { 0 } else { numbers::parse(digits)? }, unit));
+            amounts.push((if digits.is_empty() { 0 } else { number_words::parse(digits)? }, unit));
         }
         if let [(whole, _), (part, _)] = amounts[..] {
             if part == 0 {
@@ -105,7 +105,7 @@ impl Reading<'_> {
             if at > 0 {
                 self.say("and", None);
             }
-            self.words(&numbers::cardinal(amount));
+            self.words(&number_words::cardinal(amount));
             if amount != 1 && unit != "pence" {
                 self.said.extend(self.lexicon.with_s(&format!("{unit}s"), Use::PLAIN));
             } else {
@@ -120,10 +120,10 @@ impl Reading<'_> {
             self.words("point");
             return self.each(digits);
         } else if text.contains('.') {
-            numbers::decimal(text)?
+            number_words::decimal(text)?
         } else {
-            let number = numbers::parse(text)?;
-            if is_ordinal { numbers::ordinal(number) } else { numbers::cardinal(number) }
+            let number = number_words::parse(text)?;
+            if is_ordinal { number_words::ordinal(number) } else { number_words::cardinal(number) }
         };
         self.words(&words);
         Some(())
@@ -154,9 +154,9 @@ impl Lexicon {
         let plain = digits.replace(',', "");
         let stops = digits.matches('.').count();
         if is_digits(digits) && is_ordinal {
-            reading.words(&numbers::ordinal(numbers::parse(digits)?));
+            reading.words(&number_words::ordinal(number_words::parse(digits)?));
         } else if positive.is_none() && digits.len() == 4 && units.is_none() && is_digits(digits) {
-            reading.words(&numbers::year(numbers::parse(digits)?));
+            reading.words(&number_words::year(number_words::parse(digits)?));
         } else if !is_head && stops == 0 {
             reading.part(&plain)?;
         } else if stops > 1 || !is_head {

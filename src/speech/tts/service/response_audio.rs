@@ -2,12 +2,12 @@
 //!
 //! In here: telling that by the bytes, and samples as they come. Raw samples and WAV are passed on at once; everything else
 //! is read when it is whole. Nothing that may be something else is played as samples. Not in here: how a service is asked
-//! (`remote`, `websocket`), what speaks instead (`fallback`). Runs on: the task of the sentence; decoding is on a blocking
+//! (`openai`, `websocket`), what speaks instead (`fallback`). Runs on: the task of the sentence; decoding is on a blocking
 //! thread.
 
 use std::time::Duration;
 
-use super::service::{Sentence, fault};
+use super::{SentenceSink, fault};
 use crate::endpoint::{Key, words};
 use crate::speech::SpeechError;
 use crate::speech::pcm::from_i16;
@@ -21,7 +21,7 @@ const MAX_ENCODED: usize = 16 << 20;
 const MAX_TEXT: usize = 4 << 10;
 
 /// The sound of one sentence on its way in.
-pub(super) struct Answer {
+pub(super) struct ResponseAudio {
     /// Of raw samples.
     rate: u32,
     /// What else the service says that it sends, if it is not raw samples.
@@ -45,7 +45,7 @@ enum SoFar {
 /// Samples and their rate.
 type Samples = (Vec<f32>, u32);
 
-impl Answer {
+impl ResponseAudio {
     /// `rate` is that of raw samples; they are not taken where something else is `promised`.
     pub fn new(rate: u32, promised: Option<String>, key: Option<Key>) -> Self {
         Self { rate, promised, key, so_far: SoFar::Begun(Vec::new()) }
@@ -101,7 +101,7 @@ impl Answer {
     }
 
     /// Passes on what is left at the end, and tells whether the answer may end here. All of it goes to the `sentence`.
-    pub async fn finish(mut self, sentence: &mut Sentence) -> Result<(), SpeechError> {
+    pub async fn finish(mut self, sentence: &mut SentenceSink) -> Result<(), SpeechError> {
         if let Some((samples, rate)) = self.begin(true)? {
             sentence.say(samples, rate).await?;
         }
@@ -118,8 +118,8 @@ impl Answer {
             SoFar::Encoded(bytes) => {
                 let longest = sentence.longest();
                 let decoded = tokio::task::spawn_blocking(move || decoded(bytes, longest));
-                let (pieces, rate) = decoded.await.map_err(|_| fault("sends what its decoder panics at"))??;
-                for samples in pieces {
+                let (chunks, rate) = decoded.await.map_err(|_| fault("sends what its decoder panics at"))??;
+                for samples in chunks {
                     if !sentence.say(samples, rate).await? {
                         return Ok(());
                     }
@@ -138,7 +138,7 @@ impl Answer {
     }
 }
 
-/// Takes the half of a sample along that the last piece ended with.
+/// Takes the half of a sample along that the last chunk ended with.
 fn raw(odd: &mut Option<u8>, bytes: &[u8]) -> Vec<f32> {
     let whole: Vec<u8> = odd.take().into_iter().chain(bytes.iter().copied()).collect();
     let (pairs, rest) = whole.as_chunks::<2>();
@@ -146,18 +146,18 @@ fn raw(odd: &mut Option<u8>, bytes: &[u8]) -> Vec<f32> {
     pairs.iter().map(|pair| from_i16(i16::from_le_bytes(*pair))).collect()
 }
 
-/// A whole answer, a little more than the longest sentence of it at most: `Sentence` says that it is too long.
+/// A whole answer, a little more than the longest sentence of it at most: `SentenceSink` says that it is too long.
 fn decoded(bytes: Vec<u8>, longest: Duration) -> Result<(Vec<Vec<f32>>, u32), SpeechError> {
     let mut reader = Reader::of_bytes(bytes).map_err(|error| unusable(&error))?;
-    let (rate, mut pieces) = (reader.sample_rate(), Vec::new());
+    let (rate, mut chunks) = (reader.sample_rate(), Vec::new());
     let mut left = longest.as_secs_f64().mul_add(f64::from(rate), f64::from(rate));
     while left > 0.0
-        && let Some(piece) = reader.next_samples().map_err(|error| unusable(&error))?
+        && let Some(chunk) = reader.next_samples().map_err(|error| unusable(&error))?
     {
-        left -= f64::from(u32::try_from(piece.len()).unwrap_or(u32::MAX));
-        pieces.push(piece);
+        left -= f64::from(u32::try_from(chunk.len()).unwrap_or(u32::MAX));
+        chunks.push(chunk);
     }
-    Ok((pieces, rate))
+    Ok((chunks, rate))
 }
 
 fn unusable(error: &SoundError) -> SpeechError {

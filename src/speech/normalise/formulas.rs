@@ -2,7 +2,7 @@
 //!
 //! In here: English. Pure.
 
-use super::english::{Here, Read};
+use super::english::{Context, Reading};
 use super::measures::unit;
 use super::numbers::is_digits;
 
@@ -64,26 +64,26 @@ fn power(number: &str) -> String {
     }
 }
 
-pub(super) fn read(here: &Here<'_>) -> Option<Read> {
-    let core = here.core;
+pub(super) fn read(context: &Context<'_>) -> Option<Reading> {
+    let core = context.core;
     let is_raised = core.chars().any(|c| digit_of(SUPERSCRIPTS, c).is_some() || digit_of(SUBSCRIPTS, c).is_some());
     let is_greek = core.chars().any(|c| greek(c).is_some());
     let letters = core.chars().filter(|c| c.is_alphabetic()).count();
     let is_call = core.contains('(') && core.contains(|c: char| c.is_alphabetic()) && !core.ends_with("(s)");
     if let Some(name) = core.strip_prefix('\\').filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic())) {
-        return Read::word(name.replace(['\\', '{', '}', '_'], " "));
+        return Reading::word(name.replace(['\\', '{', '}', '_'], " "));
     }
     if is_greek && letters > 3 {
         let name = |c: char| greek(c).map_or_else(|| c.to_string(), str::to_owned);
-        return Read::word(core.chars().map(name).collect::<String>());
+        return Reading::word(core.chars().map(name).collect::<String>());
     }
     let has_operator = core.contains(TELLING) || core.contains("->") || between_digits(core);
     let is_code = core.contains('_') || core.contains("::") || core.contains(['{', '}']) || core.ends_with(';');
     if is_raised || has_operator || (is_greek && letters < 4) || is_call || is_code {
-        return Read::word(said(core));
+        return Reading::word(said(core));
     }
     if core.ends_with("(s)") {
-        return Read::word(core.replace("(s)", "s"));
+        return Reading::word(core.replace("(s)", "s"));
     }
     None
 }

@@ -2,8 +2,8 @@
 //!
 //! In here: English. Pure.
 
-use super::Said;
-use super::english::{Here, Read, core_of};
+use super::SpokenWord;
+use super::english::{Context, Reading, core_of};
 use super::numbers::{is_digits, ordinal};
 
 /// Words that are signs.
@@ -89,70 +89,70 @@ fn is_initials(word: &str) -> bool {
     letters.split('.').all(|part| part.len() == 1 && part.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
-pub(super) fn sign(here: &Here<'_>) -> Option<Read> {
-    if here.core == "<3" {
-        let is_variable = here.before.len() == 1 && !here.before.eq_ignore_ascii_case("i");
-        return Read::word(if is_variable { "is less than 3" } else { "love" });
+pub(super) fn sign(context: &Context<'_>) -> Option<Reading> {
+    if context.core == "<3" {
+        let is_variable = context.before.len() == 1 && !context.before.eq_ignore_ascii_case("i");
+        return Reading::word(if is_variable { "is less than 3" } else { "love" });
     }
     let is_term =
         |word: &str| word.len() < 3 || word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '√' | '('));
-    if here.core == "/" && here.before.is_empty() && here.next().starts_with(|c: char| c.is_ascii_digit()) {
-        return Read::word("over");
+    if context.core == "/" && context.before.is_empty() && context.next().starts_with(|c: char| c.is_ascii_digit()) {
+        return Reading::word("over");
     }
-    if matches!(here.core, "-" | "–" | "/") && !here.before.is_empty() && !here.next().is_empty() {
-        let is_formula = is_term(here.next()) && (is_term(here.before) || here.said.ends_with("squared"));
-        let name = if here.core == "/" { "over" } else { "minus" };
+    if matches!(context.core, "-" | "–" | "/") && !context.before.is_empty() && !context.next().is_empty() {
+        let is_formula = is_term(context.next()) && (is_term(context.before) || context.said.ends_with("squared"));
+        let name = if context.core == "/" { "over" } else { "minus" };
         return is_formula
-            .then(|| Read::word(name))
+            .then(|| Reading::word(name))
             .flatten()
-            .or_else(|| Read::word(if here.core == "/" { "or" } else { here.core }));
+            .or_else(|| Reading::word(if context.core == "/" { "or" } else { context.core }));
     }
-    if here.said.ends_with("equals")
-        && let Some(variable) = here.core.strip_prefix('-').filter(|rest| rest.len() == 1)
+    if context.said.ends_with("equals")
+        && let Some(variable) = context.core.strip_prefix('-').filter(|rest| rest.len() == 1)
     {
-        return Read::word(format!("minus {variable}"));
+        return Reading::word(format!("minus {variable}"));
     }
-    let (_, said) = SIGNS.iter().find(|(sign, _)| *sign == here.core)?;
+    let (_, said) = SIGNS.iter().find(|(sign, _)| *sign == context.core)?;
     // As the mark of an item, it is not said.
-    if here.said.is_empty() && matches!(here.core, "→" | "->" | "=>" | ">" | "+" | "/") {
-        return Read::word("");
+    if context.said.is_empty() && matches!(context.core, "→" | "->" | "=>" | ">" | "+" | "/") {
+        return Reading::word("");
     }
-    let is_amount = matches!(here.core, "#" | "€" | "$" | "£");
-    if is_amount && here.next().starts_with(|c: char| c.is_ascii_digit()) && here.core != "#" {
+    let is_amount = matches!(context.core, "#" | "€" | "$" | "£");
+    if is_amount && context.next().starts_with(|c: char| c.is_ascii_digit()) && context.core != "#" {
         return None;
     }
-    Read::word(*said)
+    Reading::word(*said)
 }
 
-pub(super) fn read(here: &Here<'_>) -> Option<Read> {
-    file(here.core)
-        .or_else(|| short(here))
-        .or_else(|| roman(here))
-        .or_else(|| keys(here.core))
-        .or_else(|| strokes(here.core))
-        .or_else(|| ampersand(here.core))
+pub(super) fn read(context: &Context<'_>) -> Option<Reading> {
+    file(context.core)
+        .or_else(|| short(context))
+        .or_else(|| roman(context))
+        .or_else(|| keys(context.core))
+        .or_else(|| strokes(context.core))
+        .or_else(|| ampersand(context.core))
 }
 
-fn short(here: &Here<'_>) -> Option<Read> {
-    if let Some((_, said)) = NAMES.iter().find(|(name, _)| *name == here.core) {
-        return Read::word(*said);
+fn short(context: &Context<'_>) -> Option<Reading> {
+    if let Some((_, said)) = NAMES.iter().find(|(name, _)| *name == context.core) {
+        return Reading::word(*said);
     }
-    let is_name_next = here.next().starts_with(char::is_uppercase);
-    match here.core {
-        "St." if is_name_next && !here.before.starts_with(char::is_uppercase) => return Read::word("Saint"),
-        "Dr." if !is_name_next && here.before.starts_with(char::is_uppercase) => return Read::word("Drive"),
+    let is_name_next = context.next().starts_with(char::is_uppercase);
+    match context.core {
+        "St." if is_name_next && !context.before.starts_with(char::is_uppercase) => return Reading::word("Saint"),
+        "Dr." if !is_name_next && context.before.starts_with(char::is_uppercase) => return Reading::word("Drive"),
         "Co." | "No." | "no." | "Nos." | "nos." | "est." | "p." | "sec." | "fig." | "ed." | "ch."
-            if here.next.is_empty() =>
+            if context.next.is_empty() =>
         {
             return None;
         }
-        "p." | "sec." if !here.next().starts_with(|c: char| c.is_ascii_digit()) => return None,
+        "p." | "sec." if !context.next().starts_with(|c: char| c.is_ascii_digit()) => return None,
         _ => {}
     }
-    let (written, said) = SHORT.iter().find(|(short, _)| *short == here.core)?;
+    let (written, said) = SHORT.iter().find(|(short, _)| *short == context.core)?;
     // A stop that ends the sentence is heard.
-    let is_last = here.is_last && here.end.is_empty() && written.ends_with('.') && !said.ends_with('.');
-    Read::word(format!("{said}{}", if is_last { "." } else { "" }))
+    let is_last = context.is_last && context.end.is_empty() && written.ends_with('.') && !said.ends_with('.');
+    Reading::word(format!("{said}{}", if is_last { "." } else { "" }))
 }
 
 fn roman_value(text: &str) -> Option<u32> {
@@ -192,41 +192,41 @@ fn written_roman(mut number: u32) -> String {
 }
 
 /// `Chapter IV`, `Louis XIV`, `World War II`, `Apollo XI`
-fn roman(here: &Here<'_>) -> Option<Read> {
-    let (numeral, owner) = here
+fn roman(context: &Context<'_>) -> Option<Reading> {
+    let (numeral, owner) = context
         .core
         .strip_suffix("'s")
-        .or_else(|| here.core.strip_suffix("’s"))
-        .map_or((here.core, ""), |core| (core, "'s"));
+        .or_else(|| context.core.strip_suffix("’s"))
+        .map_or((context.core, ""), |core| (core, "'s"));
     if numeral.is_empty() || numeral.len() > 8 || !numeral.bytes().all(|byte| b"IVXLC".contains(&byte)) {
         return None;
     }
-    let before = here.before.to_lowercase();
-    let is_name = here.before.starts_with(char::is_uppercase) && here.before.len() > 1;
+    let before = context.before.to_lowercase();
+    let is_name = context.before.starts_with(char::is_uppercase) && context.before.len() > 1;
     let value = roman_value(numeral)?;
     if COUNTED.contains(&before.as_str()) {
-        return Read::word(format!("{value}{owner}"));
+        return Reading::word(format!("{value}{owner}"));
     }
     // "King Henry I think" is rare, "Henry I" is not.
     if is_name
         && RULERS.contains(&before.as_str())
         && (numeral.len() > 1
             || numeral != "I"
-            || here.next.is_empty()
-            || here.next().starts_with(|c: char| c.is_lowercase()))
+            || context.next.is_empty()
+            || context.next().starts_with(|c: char| c.is_lowercase()))
     {
-        return Read::word(format!("the {}{owner}", ordinal(value)));
+        return Reading::word(format!("the {}{owner}", ordinal(value)));
     }
     let is_plain = numeral.len() > 1
         && !["XX", "XXX", "XL", "CC", "CL", "CI", "LI", "CV", "CX", "LL"].contains(&numeral)
         && value < 40;
-    (is_name && is_plain && here.before != here.before.to_uppercase())
-        .then(|| Read::word(format!("{value}{owner}")))
+    (is_name && is_plain && context.before != context.before.to_uppercase())
+        .then(|| Reading::word(format!("{value}{owner}")))
         .flatten()
 }
 
 /// `Ctrl+C`
-fn keys(core: &str) -> Option<Read> {
+fn keys(core: &str) -> Option<Reading> {
     let (first, rest) = core.split_once('+').filter(|(_, rest)| !rest.is_empty())?;
     let name = |key: &str| {
         KEYS.iter()
@@ -236,21 +236,21 @@ fn keys(core: &str) -> Option<Read> {
     let is_key = KEYS.iter().any(|(known, _)| known.eq_ignore_ascii_case(first));
     is_key
         .then(|| {
-            Read::word(std::iter::once(name(first)).chain(rest.split('+').map(name)).collect::<Vec<_>>().join(" "))
+            Reading::word(std::iter::once(name(first)).chain(rest.split('+').map(name)).collect::<Vec<_>>().join(" "))
         })
         .flatten()
 }
 
 /// `A/B`, `he/she`, `TCP/IP`: words that a stroke parts.
-fn strokes(core: &str) -> Option<Read> {
+fn strokes(core: &str) -> Option<Reading> {
     let parts: Vec<&str> = core.split('/').collect();
     let is_word =
         |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_alphabetic() || matches!(c, '-' | '\'' | '’'));
-    (parts.len() > 1 && parts.iter().all(is_word)).then(|| Read::word(parts.join(" "))).flatten()
+    (parts.len() > 1 && parts.iter().all(is_word)).then(|| Reading::word(parts.join(" "))).flatten()
 }
 
 /// `AT&T`, `R&D`
-fn ampersand(core: &str) -> Option<Read> {
+fn ampersand(core: &str) -> Option<Reading> {
     let parts: Vec<&str> = core.split('&').collect();
     if parts.len() < 2 || parts.iter().any(|part| part.is_empty() || !part.chars().all(char::is_alphanumeric)) {
         return None;
@@ -259,12 +259,12 @@ fn ampersand(core: &str) -> Option<Read> {
         true => part.chars().map(String::from).collect::<Vec<_>>().join(" "),
         false => (*part).to_owned(),
     };
-    Read::word(parts.iter().map(spell).collect::<Vec<_>>().join(" and "))
+    Reading::word(parts.iter().map(spell).collect::<Vec<_>>().join(" and "))
 }
 
 /// `/həˈloʊ/`, `[ˈwɔːtər]`: written as it sounds.
-pub(super) fn phonetic(here: &Here<'_>) -> Option<Read> {
-    let core = here.core.trim_matches(['/', '[', ']']);
+pub(super) fn phonetic(context: &Context<'_>) -> Option<Reading> {
+    let core = context.core.trim_matches(['/', '[', ']']);
     let telling = |c: char| {
         matches!(
             c,
@@ -309,12 +309,12 @@ pub(super) fn phonetic(here: &Here<'_>) -> Option<Read> {
         }
         rest = &rest[length..];
     }
-    Read::word(out)
+    Reading::word(out)
 }
 
 /// Whether all of a sentence is in capitals: that is loud, not spelled.
-pub(super) fn is_shouted(words: &[Said]) -> bool {
-    let letters = |word: &Said| core_of(&word.text).1.chars().filter(|c| c.is_alphabetic()).count();
+pub(super) fn is_shouted(words: &[SpokenWord]) -> bool {
+    let letters = |word: &SpokenWord| core_of(&word.text).1.chars().filter(|c| c.is_alphabetic()).count();
     if words.iter().any(|word| word.text.chars().any(char::is_lowercase)) {
         return false;
     }
@@ -332,18 +332,18 @@ fn is_acronym(word: &str) -> bool {
 }
 
 /// A shouted word as it is said.
-pub(super) fn unshouted(core: &str, here: &Here<'_>) -> String {
+pub(super) fn unshouted(core: &str, context: &Context<'_>) -> String {
     let letters = core.chars().filter(|c| c.is_alphabetic()).count();
     let is_plain = letters > 1 && core.chars().all(|c| c.is_alphabetic() || matches!(c, '\'' | '’' | '-'));
-    let is_half = matches!(core, "AM" | "PM") && is_digits(here.before);
-    if core == "A" && !here.said.is_empty() {
+    let is_half = matches!(core, "AM" | "PM") && is_digits(context.before);
+    if core == "A" && !context.said.is_empty() {
         return "a".to_owned();
     }
     if !is_plain || is_half || is_acronym(core) || !has_vowel(core) {
         return core.to_owned();
     }
     let lower = core.to_lowercase();
-    if !here.said.is_empty() {
+    if !context.said.is_empty() {
         return lower;
     }
     let mut letters = lower.chars();
@@ -361,7 +361,7 @@ const SPELLED_ENDS: &[&str] = &[
 ];
 
 /// `README.md`
-fn file(core: &str) -> Option<Read> {
+fn file(core: &str) -> Option<Reading> {
     let (name, end) = core.rsplit_once('.')?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(plain) || !name.contains(|c: char| c.is_ascii_alphabetic()) {
@@ -372,5 +372,5 @@ fn file(core: &str) -> Option<Read> {
         () if SPELLED_ENDS.contains(&end) => end.to_uppercase().chars().map(String::from).collect::<Vec<_>>().join(" "),
         () => return None,
     };
-    Read::word(format!("{} dot {end}", name.replace('.', " dot ").replace(['_', '-'], " ")))
+    Reading::word(format!("{} dot {end}", name.replace('.', " dot ").replace(['_', '-'], " ")))
 }

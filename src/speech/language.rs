@@ -2,20 +2,22 @@
 //!
 //! In here: pure functions on Unicode scripts. Letters that several languages share are those of the language that is spoken
 //! most, unless a letter that only another one has is among them. Latin letters are never told apart: who speaks one language
-//! that is written with them is given all. Not in here: which voices there are (`tts::polyglot`).
+//! that is written with them is given all. Not in here: which voices there are (`tts::multilingual`).
 
 use unicode_script::{Script, UnicodeScript};
 
 /// A part of a text in one language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run<'t> {
+    /// With the spaces and marks that belong to it.
     pub text: &'t str,
-    pub tongue: Tongue,
+    /// Who speaks it.
+    pub language: RunLanguage,
 }
 
 /// Who has to speak a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tongue {
+pub enum RunLanguage {
     /// The voice whose text it is.
     Own,
     /// One of this language (BCP 47).
@@ -23,7 +25,7 @@ pub enum Tongue {
 }
 
 /// A script, the languages that are told by letters of their own, and the language that is meant without such.
-type Known = (Script, &'static [(&'static str, &'static str)], &'static str);
+type KnownScript = (Script, &'static [(&'static str, &'static str)], &'static str);
 
 /// From the language of the fewest texts on: whose letters others have too comes later.
 const CYRILLIC: &[(&str, &str)] = &[
@@ -43,7 +45,7 @@ const ARABIC: &[(&str, &str)] =
 const DEVANAGARI: &[(&str, &str)] = &[("mr", "ळ")];
 const BENGALI: &[(&str, &str)] = &[("as", "ৰৱ")];
 
-const SCRIPTS: &[Known] = &[
+const SCRIPTS: &[KnownScript] = &[
     (Script::Han, &[], "cmn"),
     (Script::Bopomofo, &[], "cmn"),
     (Script::Hiragana, &[], "ja"),
@@ -113,7 +115,7 @@ pub fn primary(language: &str) -> String {
 /// The text cut where its language changes, for a voice of this language. All together they are the text.
 pub fn runs<'t>(text: &'t str, language: &str) -> Vec<Run<'t>> {
     if text.is_ascii() && own_scripts(language) == [Script::Latin] {
-        return if text.is_empty() { Vec::new() } else { vec![Run { text, tongue: Tongue::Own }] };
+        return if text.is_empty() { Vec::new() } else { vec![Run { text, language: RunLanguage::Own }] };
     }
     let letters: Vec<(usize, char)> = text.char_indices().collect();
     let kinds = kinds(&letters);
@@ -133,28 +135,28 @@ pub fn runs<'t>(text: &'t str, language: &str) -> Vec<Run<'t>> {
     for (number, (from, script)) in starts.iter().enumerate() {
         let end = starts.get(number + 1).map_or(text.len(), |(next, _)| letters[*next].0);
         let text_of = &text[letters[*from].0..end];
-        let tongue = match () {
-            () if own.contains(script) => Tongue::Own,
-            () if *script == Script::Latin => Tongue::Other { language: LATIN, script: "Latin" },
-            () => Tongue::Other { language: language_of(*script, text_of), script: script.full_name() },
+        let language = match () {
+            () if own.contains(script) => RunLanguage::Own,
+            () if *script == Script::Latin => RunLanguage::Other { language: LATIN, script: "Latin" },
+            () => RunLanguage::Other { language: language_of(*script, text_of), script: script.full_name() },
         };
         match runs.last_mut() {
             // Of one voice, though of another script: it is one run.
-            Some(last) if last.tongue == tongue => {
+            Some(last) if last.language == language => {
                 let begin = end - text_of.len() - last.text.len();
                 last.text = &text[begin..end];
             }
-            _ => runs.push(Run { text: text_of, tongue }),
+            _ => runs.push(Run { text: text_of, language }),
         }
     }
     if runs.is_empty() && !text.is_empty() {
-        runs.push(Run { text, tongue: Tongue::Own });
+        runs.push(Run { text, language: RunLanguage::Own });
     }
     runs
 }
 
 /// What a language is written with.
-pub fn own_scripts(language: &str) -> Vec<Script> {
+fn own_scripts(language: &str) -> Vec<Script> {
     let primary = primary(language);
     if language.to_ascii_lowercase().ends_with("-latn") {
         return vec![Script::Latin];
@@ -227,9 +229,9 @@ mod tests {
     fn cut(text: &str, language: &str) -> Vec<(String, &'static str)> {
         let runs = runs(text, language);
         assert_eq!(runs.iter().map(|run| run.text).collect::<String>(), text);
-        let language = |run: &Run<'_>| match run.tongue {
-            Tongue::Own => "own",
-            Tongue::Other { language, .. } => language,
+        let language = |run: &Run<'_>| match run.language {
+            RunLanguage::Own => "own",
+            RunLanguage::Other { language, .. } => language,
         };
         runs.iter().map(|run| (run.text.to_owned(), language(run))).collect()
     }

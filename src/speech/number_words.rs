@@ -1,8 +1,8 @@
 //! Numbers in English words: cardinal, ordinal, years, decimals.
 //!
-//! In here: the words. Not in here: which reading a number gets (`lexicon::numbers`). Runs on: the voice's thread.
+//! In here: the words. Not in here: which reading a number gets (`normalise`, and of hibari `lexicon::numerals`). Pure.
 //!
-//! A port of `numbers.py` of hibari 0.2.1 (Apache-2.0, see `g2p`).
+//! A port of `numbers.py` of hibari 0.2.1 (Apache-2.0, see `tts::hibari`).
 
 const ONES: [&str; 20] = [
     "zero",

@@ -13,8 +13,8 @@ fn fixture(name: &str) -> std::path::PathBuf {
 async fn heard(bytes: &[u8], piece: usize, promised: Option<&str>) -> Result<(Vec<f32>, u32), SpeechError> {
     let bytes = bytes.to_vec();
     let promised = promised.map(str::to_owned);
-    let asked = super::super::service::ask("Somebody says this.", |_, mut sentence| async move {
-        let mut answer = Answer::new(24_000, promised, None);
+    let asked = super::super::ask("Somebody says this.", |_, mut sentence| async move {
+        let mut answer = ResponseAudio::new(24_000, promised, None);
         for piece in bytes.chunks(piece) {
             if let Some((samples, rate)) = answer.push(piece)? {
                 sentence.say(samples, rate).await?;
@@ -37,7 +37,7 @@ fn raw_hum() -> Vec<u8> {
 
 #[tokio::test]
 async fn raw_samples_are_passed_on_at_once_wherever_they_are_cut() {
-    let mut answer = Answer::new(24_000, None, None);
+    let mut answer = ResponseAudio::new(24_000, None, None);
     let (samples, rate) = answer.push(&raw_hum()[..65]).unwrap().unwrap();
     assert_eq!((samples.len(), rate), (32, 24_000));
     for piece in [1, 3, 999, 1 << 20] {
@@ -88,7 +88,7 @@ async fn a_wav_file_is_passed_on_as_it_comes_whatever_its_lengths() {
     };
     for length in [0, 0x7FFF_FFFF, u32::MAX, 48_000] {
         let file = [head(length), raw_hum()].concat();
-        let mut answer = Answer::new(24_000, Some("audio/mpeg".to_owned()), None);
+        let mut answer = ResponseAudio::new(24_000, Some("audio/mpeg".to_owned()), None);
         let (samples, rate) = answer.push(&file[..1_001]).unwrap().unwrap();
         assert_eq!((samples.len(), rate), (478, 22_050), "{length}");
         assert_eq!(heard(&file, 777, None).await.unwrap().0.len(), 24_000);

@@ -1,47 +1,24 @@
 //! A voice behind an OpenAI-compatible `audio/speech` endpoint, streaming: Kokoro and CosyVoice servers, hosted ones.
 //!
-//! In here: settings, the request, its audio as it comes, and every way in which that can go wrong. Not in here: what the
-//! bytes of an answer are (`answer`), the connection and refusals (`endpoint`), what speaks instead (`fallback`). Runs on: one tokio task per sentence (`service`).
+//! In here: the request, its audio as it comes, and every way in which that can go wrong. Not in here: what the bytes of an
+//! answer are (`response_audio`), the connection and refusals (`endpoint`), what speaks instead (`fallback`). Runs on: one
+//! tokio task per sentence (`service`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::Answer;
-use super::service::{Sentence, ask, check_rate, fault, late, speed};
-use crate::endpoint::{Endpoint, Key, cause};
+use super::response_audio::ResponseAudio;
+use super::{SentenceSink, Settings, ask, check_rate, fault, late, speed};
+use crate::endpoint::{Endpoint, cause};
 use crate::speech::{PcmStream, SpeechError, Tts, Voice};
-
-/// Which voice speaks, where, and how patient we are with it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Such as `http://127.0.0.1:8880/v1`, or `ws://127.0.0.1:9000/speak`.
-    pub url: String,
-    /// Empty if none was named, which a WebSocket voice has no need of.
-    pub model: String,
-    /// The endpoint's name for the voice.
-    pub voice: String,
-    pub key: Option<Key>,
-    /// Of raw PCM whose answer does not say its rate: OpenAI's has 24 kHz.
-    pub sample_rate: u32,
-    pub connect: Duration,
-    /// From the request to the first sound.
-    pub first_audio: Duration,
-    /// Between two pieces.
-    pub next_audio: Duration,
-    /// How long the avatars' own voices speak instead once it has failed.
-    pub rest: Duration,
-    /// Which it speaks (BCP 47), if not all.
-    pub languages: Vec<String>,
-}
 
 /// A client for one endpoint, shared by all sessions; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Remote(Arc<Service>);
+pub struct OpenAiVoice(Arc<Service>);
 
 #[derive(Debug)]
 struct Service {
@@ -49,7 +26,7 @@ struct Service {
     settings: Settings,
 }
 
-impl Remote {
+impl OpenAiVoice {
     pub fn new(settings: Settings) -> Result<Self, SpeechError> {
         let Settings { url, key, connect, .. } = &settings;
         let endpoint =
@@ -58,7 +35,7 @@ impl Remote {
     }
 }
 
-impl Tts for Remote {
+impl Tts for OpenAiVoice {
     /// Must be called within a tokio runtime. Text without anything to say gives a stream that ends at once.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
         let (service, speed) = (Arc::clone(&self.0), speed(voice));
@@ -76,7 +53,7 @@ impl Service {
         body.to_string().into_bytes()
     }
 
-    async fn speak_into(&self, body: Vec<u8>, mut sentence: Sentence) -> Result<(), SpeechError> {
+    async fn speak_into(&self, body: Vec<u8>, mut sentence: SentenceSink) -> Result<(), SpeechError> {
         let Settings { first_audio, next_audio, .. } = &self.settings;
         let mut deadline = Instant::now() + *first_audio;
         let response = timeout_at(deadline, self.endpoint.post("audio/*", body)).await;
@@ -87,8 +64,8 @@ impl Service {
         let mut audio = answer(&response, &self.settings)?;
         let mut patience = *first_audio;
         loop {
-            let piece = timeout_at(deadline, response.chunk()).await.map_err(|_| late(patience))?;
-            let Some(bytes) = piece.map_err(|error| fault(&format!("broke off: {}", cause(&error))))? else {
+            let chunk = timeout_at(deadline, response.chunk()).await.map_err(|_| late(patience))?;
+            let Some(bytes) = chunk.map_err(|error| fault(&format!("broke off: {}", cause(&error))))? else {
                 return audio.finish(&mut sentence).await;
             };
             let Some((samples, sample_rate)) = audio.push(&bytes)? else { continue };
@@ -103,7 +80,7 @@ impl Service {
 }
 
 /// What an answer's header says of it. It is believed where the bytes do not tell.
-fn answer(response: &Response, settings: &Settings) -> Result<Answer, SpeechError> {
+fn answer(response: &Response, settings: &Settings) -> Result<ResponseAudio, SpeechError> {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let packed = header(CONTENT_ENCODING);
     if !matches!(packed, "" | "identity") {
@@ -117,7 +94,7 @@ fn answer(response: &Response, settings: &Settings) -> Result<Answer, SpeechErro
         .collect();
     let named = |names: &[&str]| said.iter().find(|(name, _)| names.contains(&name.as_str())).map(|(_, value)| *value);
     if !RAW.contains(&kind.as_str()) {
-        return Ok(Answer::new(settings.sample_rate, Some(shown(&kind)), settings.key.clone()));
+        return Ok(ResponseAudio::new(settings.sample_rate, Some(shown(&kind)), settings.key.clone()));
     }
     for (names, wanted) in [(&["channels"][..], "1"), (&["bits", "bitdepth", "bit-depth"], "16")] {
         if let Some(other) = named(names).filter(|value| *value != wanted) {
@@ -126,7 +103,7 @@ fn answer(response: &Response, settings: &Settings) -> Result<Answer, SpeechErro
     }
     let named = named(&["rate", "sample-rate", "sample_rate", "samplerate"]).and_then(|rate| rate.parse().ok());
     let rate = check_rate(named.unwrap_or(settings.sample_rate))?;
-    Ok(Answer::new(rate, None, settings.key.clone()))
+    Ok(ResponseAudio::new(rate, None, settings.key.clone()))
 }
 
 /// What a service says of raw samples, if it says anything.

@@ -5,12 +5,12 @@
 
 use super::addresses::host;
 use super::numbers::{number, number_length};
-use super::{Said, without_groups, words_of};
+use super::{SpokenWord, without_groups, words_of};
 
 const CURRENCIES: [(char, &str, &str); 4] =
     [('$', "美元", "ドル"), ('€', "欧元", "ユーロ"), ('£', "英镑", "ポンド"), ('¥', "元", "円")];
 
-pub(super) fn write_out(chars: &[(usize, char)], language: &str) -> Vec<Said> {
+pub(super) fn write_out(chars: &[(usize, char)], language: &str) -> Vec<SpokenWord> {
     let mut out = Vec::new();
     for word in words_of(chars) {
         let text = without_groups(&word.text).replace('→', "");
@@ -22,22 +22,23 @@ pub(super) fn write_out(chars: &[(usize, char)], language: &str) -> Vec<Said> {
         let text = text.replace(['<', '>'], " ");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let last = word.at + word.text.len().saturating_sub(1);
-        cut(Said { text, ..word }, last, &mut out);
+        cut(SpokenWord { text, ..word }, last, &mut out);
     }
     out
 }
 
 /// One for each character that stands alone, so that each has its time.
-fn cut(word: Said, last: usize, out: &mut Vec<Said>) {
-    let mut parts: Vec<Said> = Vec::new();
+fn cut(word: SpokenWord, last: usize, out: &mut Vec<SpokenWord>) {
+    let mut parts: Vec<SpokenWord> = Vec::new();
     let mut at = word.at;
     for c in word.text.chars() {
-        let begins = |part: &Said| stands_alone(c) || (c.is_alphanumeric() && part.text.chars().any(stands_alone));
+        let begins =
+            |part: &SpokenWord| stands_alone(c) || (c.is_alphanumeric() && part.text.chars().any(stands_alone));
         match parts.last_mut() {
             Some(part) if !begins(part) => {
                 part.text.push(c);
             }
-            _ => parts.push(Said { at, text: c.to_string(), spaced: parts.is_empty() && word.spaced }),
+            _ => parts.push(SpokenWord { at, text: c.to_string(), spaced: parts.is_empty() && word.spaced }),
         }
         // Right where nothing was written out, near elsewhere.
         at = last.min(at + c.len_utf8());

@@ -1,12 +1,12 @@
 //! Takes out of a text what a voice cannot say: tags, markdown marks, emoji, control characters; and writes with the usual
 //! characters what is written with unusual ones, such as wide, circled and mathematical letters.
 //!
-//! In here: pure functions. Not in here: writing out addresses, amounts and units (`spoken`), blocks of code
+//! In here: pure functions. Not in here: writing out addresses, amounts and units (`normalise`), blocks of code
 //! (`code_blocks`).
 
 use std::ops::Range;
 
-use super::tags::{pause_ms, without_tags};
+use super::markup::{pause_ms, without_tags};
 
 /// The text as it should be spoken, on one line; `None` if no letter or digit is left.
 pub fn speakable(text: &str) -> Option<String> {

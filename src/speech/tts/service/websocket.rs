@@ -3,7 +3,7 @@
 //! One connection a sentence. The first message goes up, as JSON: `{"text": ..., "voice": ..., "sample_rate": ...}`, where
 //! `sample_rate` is a wish; `model` and `speed` (1 is the voice's own) are there if they were set. Down come
 //! `{"sample_rate": ...}`, what it really is; then binary messages of 16-bit little-endian mono PCM, cut anywhere, as they
-//! are made; then `{"done": true}`. A sound file in them is known by its first bytes and read as one (`answer`). `{"error": "why"}` in place of any of them ends it. Fields that are not known
+//! are made; then `{"done": true}`. A sound file in them is known by its first bytes and read as one (`response_audio`). `{"error": "why"}` in place of any of them ends it. Fields that are not known
 //! are passed over. A connection that is closed before `done` has broken off; one that we close was interrupted.
 //!
 //! In here: that, and every way in which it can go wrong. Not in here: what speaks instead (`fallback`).
@@ -24,19 +24,17 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use super::answer::Answer;
-use super::remote::Settings;
-use super::service::{self, Sentence, check_rate, fault, late};
-use crate::endpoint::{Key, words};
+use super::response_audio::ResponseAudio;
+use super::{SentenceSink, Settings, ask, check_rate, fault, late, speed};
+use crate::endpoint::{CONNECT_AGAIN_AFTER, CONNECT_ATTEMPTS, Key, words};
 use crate::speech::{PcmStream, SpeechError, Tts, Voice};
 
 /// What an address of such a voice begins with.
 pub const SCHEME: &str = "ws://";
 /// Longest message: more than twenty seconds of sound at once is no stream.
 const MAX_MESSAGE: usize = 2 << 20;
-/// Attempts to connect, as with every endpoint.
-const ATTEMPTS: u32 = 3;
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How long the voice may take to answer the end of a connection.
+const CLOSES_WITHIN: Duration = Duration::from_millis(100);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -46,7 +44,7 @@ pub struct WebSocketVoice(Arc<Settings>);
 
 /// A text message from the voice.
 #[derive(serde::Deserialize)]
-struct Told {
+struct ServerMessage {
     sample_rate: Option<u32>,
     #[serde(default)]
     done: bool,
@@ -62,8 +60,8 @@ impl WebSocketVoice {
 impl Tts for WebSocketVoice {
     /// Must be called within a tokio runtime. Text without anything to say gives a stream that ends at once.
     fn speak(&self, text: &str, voice: &Voice) -> Result<PcmStream, SpeechError> {
-        let (settings, speed) = (Arc::clone(&self.0), service::speed(voice));
-        service::ask(text, |text, sentence| async move {
+        let (settings, speed) = (Arc::clone(&self.0), speed(voice));
+        ask(text, |text, sentence| async move {
             let asked = asked(&settings, &text, speed);
             speak(&settings, asked, sentence).await
         })
@@ -81,7 +79,7 @@ fn asked(settings: &Settings, text: &str, speed: Option<f64>) -> String {
     asked.to_string()
 }
 
-async fn speak(settings: &Settings, asked: String, mut sentence: Sentence) -> Result<(), SpeechError> {
+async fn speak(settings: &Settings, asked: String, mut sentence: SentenceSink) -> Result<(), SpeechError> {
     let Settings { first_audio, next_audio, .. } = settings;
     let mut deadline = Instant::now() + *first_audio;
     let mut patience = *first_audio;
@@ -92,13 +90,13 @@ async fn speak(settings: &Settings, asked: String, mut sentence: Sentence) -> Re
     };
     let mut socket = timeout_at(deadline, opened).await.map_err(|_| late(patience))??;
     let mut rate = None;
-    let mut answer: Option<Answer> = None;
+    let mut answer: Option<ResponseAudio> = None;
     loop {
         let message = timeout_at(deadline, socket.next()).await.map_err(|_| late(patience))?;
         match message.transpose().map_err(|error| broken(&error, settings))? {
             Some(Message::Binary(bytes)) => {
                 let Some(rate) = rate else { return Err(fault("sent sound before its sample_rate")) };
-                let answer = answer.get_or_insert_with(|| Answer::new(rate, None, settings.key.clone()));
+                let answer = answer.get_or_insert_with(|| ResponseAudio::new(rate, None, settings.key.clone()));
                 let Some((samples, rate)) = answer.push(&bytes)? else { continue };
                 if !sentence.say(samples, rate).await? {
                     return Ok(());
@@ -107,7 +105,7 @@ async fn speak(settings: &Settings, asked: String, mut sentence: Sentence) -> Re
                 (patience, deadline) = (*next_audio, Instant::now() + *next_audio);
             }
             Some(Message::Text(text)) => {
-                let told: Told = serde_json::from_str(&text)
+                let told: ServerMessage = serde_json::from_str(&text)
                     .map_err(|_| fault("sent a text that is none of sample_rate, done and error"))?;
                 if let Some(error) = told.error {
                     return Err(fault(&format!("broke off: {}", words::clean(&error, settings.key.as_ref()))));
@@ -121,7 +119,7 @@ async fn speak(settings: &Settings, asked: String, mut sentence: Sentence) -> Re
                 }
                 if told.done {
                     // Whether it hears the end of the connection is its own affair.
-                    let _ = timeout(AGAIN_AFTER, socket.close(None)).await;
+                    let _ = timeout(CLOSES_WITHIN, socket.close(None)).await;
                     let answer = answer.ok_or_else(|| fault("answered without a sound"))?;
                     return answer.finish(&mut sentence).await;
                 }
@@ -134,13 +132,13 @@ async fn speak(settings: &Settings, asked: String, mut sentence: Sentence) -> Re
 
 async fn connect(settings: &Settings) -> Result<Socket, SpeechError> {
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-    let mut wait = AGAIN_AFTER;
+    let mut wait = CONNECT_AGAIN_AFTER;
     for attempt in 1.. {
         let connecting = connect_async_with_config(request(settings)?, Some(config), true);
         let problem = match timeout(settings.connect, connecting).await {
             Ok(Ok((socket, _))) => return Ok(socket),
             // Nothing was asked yet, so it may be tried again.
-            Ok(Err(Error::Io(error))) if attempt < ATTEMPTS => {
+            Ok(Err(Error::Io(error))) if attempt < CONNECT_ATTEMPTS => {
                 tracing::debug!(url = settings.url, %error, "the voice cannot be reached yet");
                 sleep(wait).await;
                 wait *= 2;

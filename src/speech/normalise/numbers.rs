@@ -1,24 +1,10 @@
 //! Numbers as they are written here and there, written as voices of English read them.
 //!
-//! In here: the shapes of one number, and numbers in words. Not in here: what they count (`measures`, `money`). Pure.
+//! In here: the shapes of one number, and which are written in words. Not in here: the words (`number_words`), what is counted
+//! (`measures`, `money`). Pure.
 
-use crate::speech::speakable::GROUPS;
-
-#[rustfmt::skip]
-const ONES: &[&str] = &[
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-];
-const TENS: &[&str] = &["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
-const ORDINALS: &[(&str, &str)] = &[
-    ("one", "first"),
-    ("two", "second"),
-    ("three", "third"),
-    ("five", "fifth"),
-    ("eight", "eighth"),
-    ("nine", "ninth"),
-    ("twelve", "twelfth"),
-];
+use crate::speech::clean::GROUPS;
+use crate::speech::number_words;
 
 pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -105,32 +91,17 @@ pub(super) fn grouped(digits: &str) -> String {
     out
 }
 
+/// From here on numbers are left in digits, which every voice reads.
+const IN_DIGITS: u32 = 100;
+
 /// "twenty-three", of a number below one hundred; digits else.
 pub(super) fn cardinal(number: u32) -> String {
-    let word = |at: u32| usize::try_from(at).ok().and_then(|at| ONES.get(at)).copied();
-    match (word(number), number / 10, number % 10) {
-        (Some(word), ..) => word.to_owned(),
-        (None, tens @ 2..=9, ones) => {
-            let tens = TENS[usize::try_from(tens).unwrap_or_default()];
-            if ones == 0 { tens.to_owned() } else { format!("{tens}-{}", word(ones).unwrap_or_default()) }
-        }
-        _ => number.to_string(),
-    }
+    if number < IN_DIGITS { number_words::cardinal(number.into()) } else { number.to_string() }
 }
 
-/// "twenty-third", of a number below one hundred.
+/// "twenty-third", of a number below one hundred; digits else.
 pub(super) fn ordinal(number: u32) -> String {
-    let cardinal = cardinal(number);
-    if cardinal.starts_with(|c: char| c.is_ascii_digit()) {
-        return format!("{cardinal}th");
-    }
-    let (head, last) = cardinal.split_at(cardinal.rfind('-').map_or(0, |at| at + 1));
-    let last = match (ORDINALS.iter().find(|(word, _)| *word == last), last.strip_suffix('y')) {
-        (Some((_, ordinal)), _) => (*ordinal).to_owned(),
-        (None, Some(stem)) => format!("{stem}ieth"),
-        (None, None) => format!("{last}th"),
-    };
-    format!("{head}{last}")
+    if number < IN_DIGITS { number_words::ordinal(number.into()) } else { format!("{number}th") }
 }
 
 /// Digit by digit, the groups that something parts with a pause between them.

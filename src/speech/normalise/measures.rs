@@ -2,10 +2,10 @@
 //!
 //! In here: English. Not in here: the shapes of one number (`numbers`), money, dates. Pure.
 
-use super::english::{Here, Read};
+use super::english::{Context, Reading};
 use super::numbers::{cardinal, is_digits, number, number_length, ordinal, spelled};
 use super::times;
-use crate::speech::speakable::GROUPS;
+use crate::speech::clean::GROUPS;
 
 /// After a number: as written, one, several.
 #[rustfmt::skip]
@@ -153,93 +153,95 @@ fn counted(number: &str, (one, several): (&str, &str)) -> String {
     format!("{number} {}", if is_one { one } else { several })
 }
 
-pub(super) fn read(here: &Here<'_>) -> Option<Read> {
-    decade(here)
-        .or_else(|| area(here.core))
-        .or_else(|| feet(here))
-        .or_else(|| spaced_groups(here))
-        .or_else(|| size(here.core))
-        .or_else(|| ratio(here.core))
-        .or_else(|| range(here))
-        .or_else(|| stroke(here))
-        .or_else(|| measure(here))
+pub(super) fn read(context: &Context<'_>) -> Option<Reading> {
+    decade(context)
+        .or_else(|| area(context.core))
+        .or_else(|| feet(context))
+        .or_else(|| spaced_groups(context))
+        .or_else(|| size(context.core))
+        .or_else(|| ratio(context.core))
+        .or_else(|| range(context))
+        .or_else(|| stroke(context))
+        .or_else(|| measure(context))
 }
 
 /// `1980s`, the `90s`
-fn decade(here: &Here<'_>) -> Option<Read> {
-    let digits = here.core.strip_suffix("'s").or_else(|| here.core.strip_suffix('s'))?;
+fn decade(context: &Context<'_>) -> Option<Reading> {
+    let digits = context.core.strip_suffix("'s").or_else(|| context.core.strip_suffix('s'))?;
     let year: u32 = digits.parse().ok().filter(|_| is_digits(digits) && digits.ends_with('0'))?;
     let tens = |number: u32| cardinal(number).strip_suffix('y').map(|stem| format!("{stem}ies"));
     match digits.len() {
-        4 if year.is_multiple_of(1000) => Read::word(format!("{} thousands", cardinal(year / 1000))),
-        4 if year.is_multiple_of(100) => Read::word(format!("{} hundreds", cardinal(year / 100))),
-        4 => Read::word(format!("{} {}", cardinal(year / 100), tens(year % 100).unwrap_or_else(|| "tens".to_owned()))),
-        2 if BEFORE_DECADES.contains(&here.before.to_lowercase().as_str()) || here.is_quoted => {
-            tens(year).and_then(Read::word)
+        4 if year.is_multiple_of(1000) => Reading::word(format!("{} thousands", cardinal(year / 1000))),
+        4 if year.is_multiple_of(100) => Reading::word(format!("{} hundreds", cardinal(year / 100))),
+        4 => {
+            Reading::word(format!("{} {}", cardinal(year / 100), tens(year % 100).unwrap_or_else(|| "tens".to_owned())))
+        }
+        2 if BEFORE_DECADES.contains(&context.before.to_lowercase().as_str()) || context.is_quoted => {
+            tens(year).and_then(Reading::word)
         }
         _ => None,
     }
 }
 
 /// `m²`, `km/h` and `°C` without a number.
-fn area(core: &str) -> Option<Read> {
+fn area(core: &str) -> Option<Reading> {
     if !core.ends_with(['²', '³']) && !core.starts_with('°') && !core.contains('/') {
         return None;
     }
-    unit(core).and_then(|(_, several)| Read::word(several))
+    unit(core).and_then(|(_, several)| Reading::word(several))
 }
 
 /// `16:9`
-fn ratio(core: &str) -> Option<Read> {
+fn ratio(core: &str) -> Option<Reading> {
     let (first, last) = core.split_once(':')?;
-    Read::word(format!("{} to {}", number(first)?, number(last)?))
+    Reading::word(format!("{} to {}", number(first)?, number(last)?))
 }
 
 /// `5'10"`, `6′`
-fn feet(here: &Here<'_>) -> Option<Read> {
-    let (feet, rest) = here.core.split_once(['\'', '′'])?;
+fn feet(context: &Context<'_>) -> Option<Reading> {
+    let (feet, rest) = context.core.split_once(['\'', '′'])?;
     let inches = rest.trim_end_matches(['"', '″', '”']);
     (is_digits(feet) && feet.len() < 3 && is_digits(inches) && inches.len() < 3)
-        .then(|| Read::word(format!("{feet} feet {inches} inches")))
+        .then(|| Reading::word(format!("{feet} feet {inches} inches")))
         .flatten()
 }
 
 /// `1 000 000`, `1 299,50`: groups of three digits behind spaces, if it can be nothing else.
-fn spaced_groups(here: &Here<'_>) -> Option<Read> {
-    let (said, core) = sign(here.core);
+fn spaced_groups(context: &Context<'_>) -> Option<Reading> {
+    let (said, core) = sign(context.core);
     if !is_digits(core) || core.len() > 3 || core.starts_with('0') {
         return None;
     }
     let group = |word: &&&str| word.len() == 3 && is_digits(word);
-    let whole = here.next.iter().take_while(group).count();
-    let last = here.next.get(whole).filter(|word| {
+    let whole = context.next.iter().take_while(group).count();
+    let last = context.next.get(whole).filter(|word| {
         let (digits, decimals) = word.split_once([',', '.']).unwrap_or((word, ""));
         digits.len() == 3 && is_digits(digits) && is_digits(decimals)
     });
     let count = whole + usize::from(last.is_some());
-    let is_sure = last.is_some() || whole > 1 || here.next.first() == Some(&"000");
+    let is_sure = last.is_some() || whole > 1 || context.next.first() == Some(&"000");
     if count == 0 || !is_sure {
         return None;
     }
     let mut written = core.to_owned();
-    here.next[..count].iter().for_each(|group| written += &format!("{GROUPS}{group}"));
+    context.next[..count].iter().for_each(|group| written += &format!("{GROUPS}{group}"));
     let read = number(&written)?;
-    let unit = here.next.get(count).and_then(|word| unit(word));
+    let unit = context.next.get(count).and_then(|word| unit(word));
     Some(match unit {
-        Some(names) => Read { text: format!("{said}{}", counted(&read, names)), takes: count + 1 },
-        None => Read { text: format!("{said}{read}"), takes: count },
+        Some(names) => Reading { text: format!("{said}{}", counted(&read, names)), takes: count + 1 },
+        None => Reading { text: format!("{said}{read}"), takes: count },
     })
 }
 
 /// `1920x1080`, `4×4`
-fn size(core: &str) -> Option<Read> {
+fn size(core: &str) -> Option<Reading> {
     let parts: Vec<String> = core.split(['x', '×', 'X']).map(number).collect::<Option<_>>()?;
-    (parts.len() > 1).then(|| Read::word(parts.join(" by "))).flatten()
+    (parts.len() > 1).then(|| Reading::word(parts.join(" by "))).flatten()
 }
 
 /// `3-5`, `10–12%`, `-3 to`, but not a date or a number of a telephone.
-fn range(here: &Here<'_>) -> Option<Read> {
-    let (said, core) = sign(here.core);
+fn range(context: &Context<'_>) -> Option<Reading> {
+    let (said, core) = sign(context.core);
     let (from, to) = core.split_once(['–', '—']).or_else(|| core.split_once('-'))?;
     let (first, unit_of_first) = begins(from)?;
     let (last, rest) = begins(to.trim_start_matches(['–', '-']))?;
@@ -256,24 +258,24 @@ fn range(here: &Here<'_>) -> Option<Read> {
             None => return None,
         },
     };
-    let read = ending(&last, rest, here)?;
-    Some(Read { text: format!("{said}{first} to {}", read.text), takes: read.takes })
+    let read = ending(&last, rest, context)?;
+    Some(Reading { text: format!("{said}{first} to {}", read.text), takes: read.takes })
 }
 
 /// `3/4`, `7.5/10`, `24/7`, `1 1/2`
-fn stroke(here: &Here<'_>) -> Option<Read> {
-    let whole = here.core;
+fn stroke(context: &Context<'_>) -> Option<Reading> {
+    let whole = context.core;
     if is_digits(whole)
-        && let Some((above, below)) = parts_of(here.next())
+        && let Some((above, below)) = parts_of(context.next())
         && above < below
         && below <= 16
     {
         let part = fraction(above, below).replacen("one ", "a ", 1);
-        return Read::with(1, format!("{whole} and {part}"));
+        return Reading::with(1, format!("{whole} and {part}"));
     }
     let (above, below) = whole.split_once('/')?;
     let (first, last) = (number(above)?, number(below)?);
-    let is_rated = matches!(here.next(), "stars" | "star" | "points");
+    let is_rated = matches!(context.next(), "stars" | "star" | "points");
     let text = match (parts_of(whole), last.as_str()) {
         _ if first == last => format!("{first} {last}"),
         _ if is_rated => format!("{first} out of {last}"),
@@ -283,15 +285,15 @@ fn stroke(here: &Here<'_>) -> Option<Read> {
         (_, "10" | "100" | "5" | "20") if first.contains('.') || last != "5" => format!("{first} out of {last}"),
         (Some((above, below)), _) if above < below && below <= 16 => {
             let part = fraction(above, below);
-            return match unit(here.next()).filter(|_| here.next().len() > 1) {
-                Some(names) => Read::with(1, counted(&part, names)),
-                None => Read::word(part),
+            return match unit(context.next()).filter(|_| context.next().len() > 1) {
+                Some(names) => Reading::with(1, counted(&part, names)),
+                None => Reading::word(part),
             };
         }
-        (Some((month, day)), _) if month <= 12 && day > 16 => return times::day_of(day, month).and_then(Read::word),
+        (Some((month, day)), _) if month <= 12 && day > 16 => return times::day_of(day, month).and_then(Reading::word),
         _ => format!("{first} over {last}"),
     };
-    Read::word(text)
+    Reading::word(text)
 }
 
 fn parts_of(text: &str) -> Option<(u32, u32)> {
@@ -301,48 +303,51 @@ fn parts_of(text: &str) -> Option<(u32, u32)> {
 }
 
 /// A number with a sign, and a unit or a scale attached or behind it.
-fn measure(here: &Here<'_>) -> Option<Read> {
-    let (said, core) = sign(here.core);
+fn measure(context: &Context<'_>) -> Option<Reading> {
+    let (said, core) = sign(context.core);
     let (first, rest) = begins(core)?;
-    let read = ending(&first, rest, here)?;
-    let is_written = read.takes == 0 && said.is_empty() && read.text == here.core;
-    (!is_written).then(|| Read { text: format!("{said}{}", read.text), takes: read.takes })
+    let read = ending(&first, rest, context)?;
+    let is_written = read.takes == 0 && said.is_empty() && read.text == context.core;
+    (!is_written).then(|| Reading { text: format!("{said}{}", read.text), takes: read.takes })
 }
 
 /// A number and what comes behind it.
-fn ending(first: &str, rest: &str, here: &Here<'_>) -> Option<Read> {
-    let is_place = PLACES.contains(&here.before.to_lowercase().as_str());
+fn ending(first: &str, rest: &str, context: &Context<'_>) -> Option<Reading> {
+    let is_place = PLACES.contains(&context.before.to_lowercase().as_str());
     if rest.is_empty() {
         // A unit behind a space; "in" is one only behind feet.
-        let next = here.next();
+        let next = context.next();
         if let Some(scale) = scale(next, false).filter(|_| next.len() > 1) {
-            return Read::with(1, format!("{first} {scale}"));
+            return Reading::with(1, format!("{first} {scale}"));
         }
-        if next == "in" && (here.said.ends_with(" feet") || here.said.ends_with(" foot") || here.ends_after(1)) {
-            return Read::with(1, counted(first, ("inch", "inches")));
+        if next == "in" && (context.said.ends_with(" feet") || context.said.ends_with(" foot") || context.ends_after(1))
+        {
+            return Reading::with(1, counted(first, ("inch", "inches")));
         }
-        if let Some(names) = unit(next).filter(|_| next.len() > 1 || !matches!(next, "h" | "s") || here.ends_after(1)) {
-            return Read::with(1, counted(first, names));
+        if let Some(names) =
+            unit(next).filter(|_| next.len() > 1 || !matches!(next, "h" | "s") || context.ends_after(1))
+        {
+            return Reading::with(1, counted(first, names));
         }
         if let Some((unit, per)) = next.split_once('/').and_then(|(of, per)| Some((unit(of)?, unit(per)?))) {
-            return Read::with(1, format!("{} per {}", counted(first, unit), per.0));
+            return Reading::with(1, format!("{} per {}", counted(first, unit), per.0));
         }
         let is_long = first.len() > 15 || (first.len() > 1 && first.starts_with('0') && is_digits(first));
-        return Some(Read {
+        return Some(Reading {
             text: if is_long && is_digits(first) { spelled(first) } else { first.to_owned() },
             takes: 0,
         });
     }
     let text = match rest {
         // A letter of a formula.
-        "x" if super::words::is_sign(here.next()) || here.said.ends_with("equals") => format!("{first} x"),
-        "°" if matches!(here.next(), "C" | "F") => {
-            let unit = if here.next() == "C" {
+        "x" if super::words::is_sign(context.next()) || context.said.ends_with("equals") => format!("{first} x"),
+        "°" if matches!(context.next(), "C" | "F") => {
+            let unit = if context.next() == "C" {
                 ("degree Celsius", "degrees Celsius")
             } else {
                 ("degree Fahrenheit", "degrees Fahrenheit")
             };
-            return Read::with(1, counted(first, unit));
+            return Reading::with(1, counted(first, unit));
         }
         "x" | "X" | "×" => format!("{first} times"),
         "+" => format!("{first} plus"),
@@ -360,7 +365,7 @@ fn ending(first: &str, rest: &str, here: &Here<'_>) -> Option<Read> {
             }
         },
     };
-    Read::word(text)
+    Reading::word(text)
 }
 
 /// `1e10`, `2.5E-3`

@@ -2,7 +2,7 @@
 //!
 //! In here: a pure, incremental filter, which keeps no more than one tag, and the mark that a pause is until it is heard.
 //! What is no tag stays: `x < y`, `List<String>`, `<https://a.b>`, and tags within backticks, which somebody writes about.
-//! Not in here: entities such as `&amp;` (`spoken`).
+//! Not in here: entities such as `&amp;` (`normalise`).
 
 /// A pause of so many hundredths of a second is the character so far behind this one, which is for private use: whatever
 /// does not know of it leaves it out.
@@ -60,8 +60,9 @@ pub fn pause_ms(character: char) -> Option<u32> {
     (1..=LONGEST).contains(&hundredths).then_some(hundredths * 10)
 }
 
+/// Takes the tags out of one text.
 #[derive(Debug, Default)]
-pub struct Tags {
+pub(super) struct MarkupFilter {
     /// From `<` on, what may become a tag.
     held: String,
     /// The quote that an attribute's value began with.
@@ -72,7 +73,7 @@ pub struct Tags {
     hidden: Option<(&'static str, String)>,
 }
 
-impl Tags {
+impl MarkupFilter {
     /// Takes the next piece of text and gives what of it is no tag.
     pub fn push(&mut self, piece: &str, text: &mut String) {
         for c in piece.chars() {
@@ -147,7 +148,7 @@ impl Tags {
 
 /// A whole text without its tags.
 pub fn without_tags(text: &str) -> String {
-    let (mut tags, mut plain) = (Tags::default(), String::with_capacity(text.len()));
+    let (mut tags, mut plain) = (MarkupFilter::default(), String::with_capacity(text.len()));
     tags.push(text, &mut plain);
     tags.finish(&mut plain);
     plain
@@ -324,7 +325,7 @@ mod tests {
         #[test]
         fn pieces_do_not_matter(text in "[ab<>/=\"'`! x-]{0,60}", cut in 0usize..60) {
             let cut = text.char_indices().nth(cut).map_or(text.len(), |(at, _)| at);
-            let (mut tags, mut plain) = (Tags::default(), String::new());
+            let (mut tags, mut plain) = (MarkupFilter::default(), String::new());
             tags.push(&text[..cut], &mut plain);
             tags.push(&text[cut..], &mut plain);
             tags.finish(&mut plain);

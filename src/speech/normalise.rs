@@ -1,8 +1,9 @@
-//! Writes out what voices read badly: addresses, amounts of money, ranges, dates, units, formulas, signs.
+//! Text normalisation: a written sentence becomes the spoken one. What voices read badly is written out: addresses, amounts of
+//! money, ranges, dates, units, formulas, signs.
 //!
-//! In here: a sentence run by run, in the language of each (`scripts`), and which of the words that are said each written one
+//! In here: a sentence run by run, in the language of each (`language`), and which of the words that are said each written one
 //! has become. English is written out (`english`); in other languages, whose voices know their own numbers, addresses and
-//! amounts only lose what is not spoken. Not in here: marks and emoji (`speakable`). Pure.
+//! amounts only lose what is not spoken. Not in here: marks and emoji (`clean`). Pure.
 
 mod addresses;
 mod english;
@@ -11,16 +12,16 @@ mod identifiers;
 mod measures;
 mod money;
 mod numbers;
-mod others;
+mod other_languages;
 mod times;
 mod words;
 
-pub use others::stands_alone;
+pub use other_languages::stands_alone;
 
-use super::scripts::{self, Tongue};
+use super::clean::{GROUPS, clean};
+use super::language::{self, RunLanguage};
+use super::markup::pause_ms;
 use super::sentence::SentenceSplitter;
-use super::speakable::{GROUPS, clean};
-use super::tags::pause_ms;
 
 /// The entities that models and pages write.
 #[rustfmt::skip]
@@ -33,27 +34,29 @@ const ENTITIES: &[(&str, &str)] = &[
 
 /// A sentence as it is to be spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spoken {
+pub struct SpokenForm {
+    /// On one line, pauses among it (`markup::pause_ms`).
     pub text: String,
     /// What is said for each written word, in order.
-    pub words: Vec<Said>,
+    pub words: Vec<SpokenWord>,
 }
 
 /// What is said for a written word, or for a character of a script without spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct SpokenWord {
     /// Which byte of the sentence the written one begins at.
     pub at: usize,
+    /// One word or several, without spaces at its ends.
     pub text: String,
     /// Whether a space parts it from what is said before.
     pub spaced: bool,
 }
 
-impl Spoken {
+impl SpokenForm {
     /// How many words are said for what is written in these bytes of the sentence, and what that is.
     pub fn of(&self, bytes: std::ops::Range<usize>) -> (usize, String) {
         let (mut count, mut said) = (0, String::new());
-        let is_said = |word: &&Said| !word.text.chars().all(|c| pause_ms(c).is_some());
+        let is_said = |word: &&SpokenWord| !word.text.chars().all(|c| pause_ms(c).is_some());
         for word in self.words.iter().filter(|word| bytes.contains(&word.at)).filter(is_said) {
             let words = word.text.split_whitespace().count();
             count += if word.spaced { words } else { words.saturating_sub(1) };
@@ -69,33 +72,29 @@ pub fn sentences(text: &str, language: &str) -> Vec<String> {
     let mut splitter = SentenceSplitter::new();
     let mut sentences = splitter.push(text);
     sentences.extend(splitter.finish());
-    sentences.iter().filter_map(|sentence| spoken(sentence, language)).collect()
+    sentences.iter().filter_map(|sentence| spoken_form(sentence, language)).map(|spoken| spoken.text).collect()
 }
 
-/// A sentence as a voice of this language (BCP 47) should read it; `None` if nothing in it can be spoken. Pauses are among it.
-pub fn spoken(sentence: &str, language: &str) -> Option<String> {
-    read(sentence, language).map(|spoken| spoken.text)
-}
-
-/// The same, and what has become of each word.
-pub fn read(sentence: &str, language: &str) -> Option<Spoken> {
+/// A sentence as a voice of this language (BCP 47) should read it, and what has become of each word; `None` if nothing in it
+/// can be spoken.
+pub fn spoken_form(sentence: &str, language: &str) -> Option<SpokenForm> {
     let chars = with_entities(clean(sentence));
     let plain: String = chars.iter().map(|(_, c)| *c).collect();
-    let own = scripts::primary(language);
-    let mut words: Vec<Said> = Vec::new();
+    let own = language::primary(language);
+    let mut words: Vec<SpokenWord> = Vec::new();
     let mut from = 0;
-    for run in scripts::runs(&plain, language) {
+    for run in language::runs(&plain, language) {
         let count = run.text.chars().count();
         let run_chars = &chars[from..from + count];
         let follows_space = from == 0 || chars[from - 1].1 == ' ' || run_chars.first().is_some_and(|(_, c)| *c == ' ');
         from += count;
-        let primary = match run.tongue {
-            Tongue::Own => own.clone(),
-            Tongue::Other { language, .. } => scripts::primary(language),
+        let primary = match run.language {
+            RunLanguage::Own => own.clone(),
+            RunLanguage::Other { language, .. } => language::primary(language),
         };
         let mut said = match primary.as_str() {
             "en" => english::write_out(run_chars),
-            _ => others::write_out(run_chars, &primary),
+            _ => other_languages::write_out(run_chars, &primary),
         };
         if let Some(first) = said.first_mut() {
             first.spaced &= follows_space;
@@ -113,12 +112,12 @@ pub fn read(sentence: &str, language: &str) -> Option<Spoken> {
         }
         text.push_str(&word.text);
     }
-    text.chars().any(char::is_alphanumeric).then_some(Spoken { text, words })
+    text.chars().any(char::is_alphanumeric).then_some(SpokenForm { text, words })
 }
 
 /// The words of a run: what spaces part, and pauses.
-fn words_of(chars: &[(usize, char)]) -> Vec<Said> {
-    let mut words: Vec<Said> = Vec::new();
+fn words_of(chars: &[(usize, char)]) -> Vec<SpokenWord> {
+    let mut words: Vec<SpokenWord> = Vec::new();
     let mut parted = true;
     for &(at, c) in chars {
         let is_pause = pause_ms(c).is_some();
@@ -128,7 +127,7 @@ fn words_of(chars: &[(usize, char)]) -> Vec<Said> {
         }
         match words.last_mut() {
             Some(word) if !parted && !is_pause => word.text.push(c),
-            _ => words.push(Said { at, text: c.to_string(), spaced: true }),
+            _ => words.push(SpokenWord { at, text: c.to_string(), spaced: true }),
         }
         parted = is_pause;
     }

@@ -2,8 +2,8 @@
 //!
 //! In here: the order of the rules, and the marks around a word. The rules have their own files. Pure.
 
-use super::{Said, addresses, formulas, identifiers, measures, money, times, words, words_of};
-use crate::speech::tags::pause_ms;
+use super::{SpokenWord, addresses, formulas, identifiers, measures, money, times, words, words_of};
+use crate::speech::markup::pause_ms;
 
 /// Marks that open before a word and close behind it.
 const OPENERS: &[char] = &['(', '[', '{', '"', '“', '\'', '‘', '<', '«', '„', '¿', '¡', '「', '『', '（'];
@@ -15,7 +15,7 @@ const CLOSERS: &[char] = &[
 const AHEAD: usize = 8;
 
 /// A word and what is around it.
-pub(super) struct Here<'w> {
+pub(super) struct Context<'w> {
     /// Without the marks around it.
     pub core: &'w str,
     /// The words behind it, as far as no mark parts them.
@@ -32,7 +32,7 @@ pub(super) struct Here<'w> {
     pub is_last: bool,
 }
 
-impl Here<'_> {
+impl Context<'_> {
     pub fn next(&self) -> &str {
         self.next.first().copied().unwrap_or_default()
     }
@@ -44,12 +44,12 @@ impl Here<'_> {
 }
 
 /// How a word is read, with so many behind it.
-pub(super) struct Read {
+pub(super) struct Reading {
     pub text: String,
     pub takes: usize,
 }
 
-impl Read {
+impl Reading {
     pub fn word(text: impl Into<String>) -> Option<Self> {
         Some(Self { text: text.into(), takes: 0 })
     }
@@ -59,7 +59,7 @@ impl Read {
     }
 }
 
-pub(super) fn write_out(chars: &[(usize, char)]) -> Vec<Said> {
+pub(super) fn write_out(chars: &[(usize, char)]) -> Vec<SpokenWord> {
     let chars = formulas::without_latex(chars);
     let mut words = words_of(&chars);
     for word in &mut words {
@@ -67,15 +67,15 @@ pub(super) fn write_out(chars: &[(usize, char)]) -> Vec<Said> {
     }
     let is_shouted = words::is_shouted(&words);
     let cores: Vec<(&str, &str, &str)> = words.iter().map(|word| core_of(&word.text)).collect();
-    let mut out: Vec<Said> = Vec::with_capacity(words.len());
+    let mut out: Vec<SpokenWord> = Vec::with_capacity(words.len());
     let mut at = 0;
     while at < words.len() {
         let (before, core, mut end) = cores[at];
-        let here = here(&cores, at, out.last().map(|word| word.text.as_str()).unwrap_or_default());
-        let read = if words[at].text.chars().all(|c| pause_ms(c).is_some()) { None } else { rules(&here) };
+        let context = context(&cores, at, out.last().map(|word| word.text.as_str()).unwrap_or_default());
+        let read = if words[at].text.chars().all(|c| pause_ms(c).is_some()) { None } else { rules(&context) };
         let (text, takes) = match read {
-            Some(Read { text, takes }) => (text, takes),
-            None if is_shouted => (words::unshouted(core, &here), 0),
+            Some(Reading { text, takes }) => (text, takes),
+            None if is_shouted => (words::unshouted(core, &context), 0),
             None => (core.to_owned(), 0),
         };
         if takes > 0 {
@@ -88,13 +88,13 @@ pub(super) fn write_out(chars: &[(usize, char)]) -> Vec<Said> {
         let end = if text.ends_with('.') { end.strip_prefix('.').unwrap_or(&end) } else { &end };
         let text = format!("{before}{text}{}", without_repeats(end));
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        out.push(Said { at: words[at].at, text, spaced: words[at].spaced });
+        out.push(SpokenWord { at: words[at].at, text, spaced: words[at].spaced });
         at += 1 + takes;
     }
     out
 }
 
-fn here<'w>(cores: &[(&'w str, &'w str, &'w str)], at: usize, said: &str) -> Here<'w> {
+fn context<'w>(cores: &[(&'w str, &'w str, &'w str)], at: usize, said: &str) -> Context<'w> {
     let mut next = Vec::new();
     let is_area = |(opener, core, end): &(&str, &str, &str)| {
         *opener == "(" && *end == ")" && core.bytes().all(|byte| byte.is_ascii_digit())
@@ -111,7 +111,7 @@ fn here<'w>(cores: &[(&'w str, &'w str, &'w str)], at: usize, said: &str) -> Her
     }
     let before =
         at.checked_sub(1).map(|at| cores[at]).filter(|(.., end)| end.is_empty()).map_or("", |(_, core, _)| core);
-    Here {
+    Context {
         core: cores[at].1,
         next,
         before,
@@ -122,19 +122,19 @@ fn here<'w>(cores: &[(&'w str, &'w str, &'w str)], at: usize, said: &str) -> Her
     }
 }
 
-fn rules(here: &Here<'_>) -> Option<Read> {
-    if here.core.is_empty() {
+fn rules(context: &Context<'_>) -> Option<Reading> {
+    if context.core.is_empty() {
         return None;
     }
-    words::sign(here)
-        .or_else(|| addresses::said(here.core).and_then(Read::word))
-        .or_else(|| words::phonetic(here))
-        .or_else(|| identifiers::read(here))
-        .or_else(|| money::read(here))
-        .or_else(|| times::read(here))
-        .or_else(|| measures::read(here))
-        .or_else(|| words::read(here))
-        .or_else(|| formulas::read(here))
+    words::sign(context)
+        .or_else(|| addresses::said(context.core).and_then(Reading::word))
+        .or_else(|| words::phonetic(context))
+        .or_else(|| identifiers::read(context))
+        .or_else(|| money::read(context))
+        .or_else(|| times::read(context))
+        .or_else(|| measures::read(context))
+        .or_else(|| words::read(context))
+        .or_else(|| formulas::read(context))
 }
 
 /// A word without the brackets and marks around it, which come before and after.

@@ -2,7 +2,7 @@
 //!
 //! In here: English. Pure.
 
-use super::english::{Here, Read};
+use super::english::{Context, Reading};
 use super::numbers::{cardinal, is_digits, ordinal};
 
 const MONTHS: &[&str] = &[
@@ -38,11 +38,11 @@ fn small(text: &str) -> Option<u32> {
     text.parse().ok().filter(|_| is_digits(text) && text.len() <= 4)
 }
 
-pub(super) fn read(here: &Here<'_>) -> Option<Read> {
-    clock(here)
-        .or_else(|| date(here.core).and_then(Read::word))
-        .or_else(|| month_and_day(here))
-        .or_else(|| days(here.core))
+pub(super) fn read(context: &Context<'_>) -> Option<Reading> {
+    clock(context)
+        .or_else(|| date(context.core).and_then(Reading::word))
+        .or_else(|| month_and_day(context))
+        .or_else(|| days(context.core))
 }
 
 /// "A.M."
@@ -55,20 +55,20 @@ fn half_of_day(text: &str) -> Option<&'static str> {
 }
 
 /// `3:30 PM`, `10:00`, `23:59:59`, `7am`, `7 a.m.`, `9:00-17:00`, `14h30`
-fn clock(here: &Here<'_>) -> Option<Read> {
-    if let Some((from, to)) = here.core.split_once(['-', '–']) {
+fn clock(context: &Context<'_>) -> Option<Reading> {
+    if let Some((from, to)) = context.core.split_once(['-', '–']) {
         let is_time = |text: &str| {
             text.contains(':') || half_of_day(text.trim_start_matches(|c: char| c.is_ascii_digit())).is_some()
         };
         if is_time(from) || is_time(to) {
-            let half = half_of_day(here.next());
+            let half = half_of_day(context.next());
             let from = time(from, half).or_else(|| small(from).map(|hour| hour.to_string()))?;
-            return Read::with(usize::from(half.is_some()), format!("{from} to {}", time(to, half)?));
+            return Reading::with(usize::from(half.is_some()), format!("{from} to {}", time(to, half)?));
         }
         return None;
     }
-    let half = half_of_day(here.next());
-    Read::with(usize::from(half.is_some()), time(here.core, half)?)
+    let half = half_of_day(context.next());
+    Reading::with(usize::from(half.is_some()), time(context.core, half)?)
 }
 
 fn time(text: &str, half: Option<&'static str>) -> Option<String> {
@@ -154,38 +154,38 @@ fn month(word: &str) -> Option<u32> {
 }
 
 /// `Jan 5`, `Dec. 25th`, `5 Jan 2026`
-fn month_and_day(here: &Here<'_>) -> Option<Read> {
+fn month_and_day(context: &Context<'_>) -> Option<Reading> {
     let day = |word: &str| {
         let digits = word.trim_end_matches(|c: char| c.is_ascii_lowercase());
         small(digits)
             .filter(|day| (1..=31).contains(day) && ["", "st", "nd", "rd", "th"].contains(&&word[digits.len()..]))
     };
-    if let (Some(month), Some(day)) = (month(here.core), day(here.next())) {
-        return Read::with(1, said(day, month, None)?);
+    if let (Some(month), Some(day)) = (month(context.core), day(context.next())) {
+        return Reading::with(1, said(day, month, None)?);
     }
-    if let (Some(day), Some(month)) = (day(here.core), month(here.next())) {
+    if let (Some(day), Some(month)) = (day(context.core), month(context.next())) {
         // "5 May" is a date, "5 March" too.
         let name = MONTHS[usize::try_from(month).ok()? - 1];
-        return Read::with(1, format!("the {} of {name}", ordinal(day)))
-            .filter(|_| !here.before.eq_ignore_ascii_case("the"));
+        return Reading::with(1, format!("the {} of {name}", ordinal(day)))
+            .filter(|_| !context.before.eq_ignore_ascii_case("the"));
     }
     // A month with a year, or alone with its stop.
-    let is_short =
-        here.core.ends_with('.') || (here.core.len() <= 4 && here.next().len() == 4 && small(here.next()).is_some());
-    let name = MONTHS[usize::try_from(month(here.core)?).ok()? - 1];
-    (is_short && name != here.core).then(|| Read::word(name)).flatten()
+    let is_short = context.core.ends_with('.')
+        || (context.core.len() <= 4 && context.next().len() == 4 && small(context.next()).is_some());
+    let name = MONTHS[usize::try_from(month(context.core)?).ok()? - 1];
+    (is_short && name != context.core).then(|| Reading::word(name)).flatten()
 }
 
 /// `Mon-Fri`, `Sat`
-fn days(word: &str) -> Option<Read> {
+fn days(word: &str) -> Option<Reading> {
     let day = |word: &str| DAYS.iter().find(|(short, _)| *short == word).map(|(_, day)| *day);
     let month = |word: &str| month(word).and_then(|month| MONTHS.get(usize::try_from(month).ok()? - 1)).copied();
     if let Some((from, to)) = word.split_once(['-', '–']) {
         let pair = day(from).zip(day(to)).or_else(|| month(from).zip(month(to)))?;
-        return Read::word(format!("{} to {}", pair.0, pair.1));
+        return Reading::word(format!("{} to {}", pair.0, pair.1));
     }
     // "Sat" and "Sun" are words too.
     day(word.trim_end_matches('.'))
         .filter(|_| word.ends_with('.') || matches!(word, "Tue" | "Tues" | "Thu" | "Thurs" | "Fri"))
-        .and_then(Read::word)
+        .and_then(Reading::word)
 }

@@ -1,12 +1,12 @@
-//! Whose turn it is: the work of many sessions for few hands, shared out by session.
+//! Fair queueing: the work of many sessions for few workers, shared out by session.
 //!
-//! In here: `Turns`, which picks the next piece of work, pure; and `Hands`, a number of permits that are given out in that
-//! order. Not in here: the work (`hibari`, `espeak`). `Turns` is locked for a moment by whoever adds or takes; `Hands` is
-//! waited for by tokio tasks.
+//! In here: `FairQueue`, which picks the next job, pure; and `FairSemaphore`, a number of permits that are given out in that
+//! order. Not in here: the work (`hibari`, `espeak`). The queue is locked for a moment by whoever adds or takes; for a permit
+//! tokio tasks wait.
 //!
-//! Each session has a lane. Its pieces of work are done in order, one at a time. The lane that has had least goes first,
+//! Each session has a lane. Its jobs are done in order, one at a time. The lane that has had least goes first,
 //! and one whose listener hears nothing yet a little sooner than one whose sentence goes on: that is ahead of its listener
-//! already. So one session with much to say delays another by the piece that is in hand, and no more.
+//! already. So one session with much to say delays another by the part of a job that is in hand, and no more.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Pieces of work that wait, of all lanes: two sentences of each of 512 sessions.
+/// Jobs that wait, of all lanes: two sentences of each of 512 sessions.
 const WAITING: usize = 1_024;
-/// How much more a lane that begins may have had and still go first, in the unit of costs: three pieces of a sentence.
+/// How much more a lane that begins may have had and still go first, in the unit of costs: three parts of a sentence.
 const HEAD_START: u64 = 600;
 
-/// A session's place in the turns.
+/// A session's place in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct LaneId(u64);
 
@@ -44,7 +44,7 @@ struct Lane<J> {
 }
 
 #[derive(Debug)]
-pub(super) struct Turns<J> {
+pub(super) struct FairQueue<J> {
     lanes: HashMap<LaneId, Lane<J>>,
     waiting: usize,
     /// What the lane that was served last had had.
@@ -52,7 +52,7 @@ pub(super) struct Turns<J> {
     count: u64,
 }
 
-impl<J> Turns<J> {
+impl<J> FairQueue<J> {
     pub fn new() -> Self {
         Self { lanes: HashMap::new(), waiting: 0, level: 0, count: 0 }
     }
@@ -74,7 +74,7 @@ impl<J> Turns<J> {
         Ok(())
     }
 
-    /// The next job. Its lane has no other one before [`Self::goes_on`] or [`Self::done`].
+    /// The next job. Its lane has no other one before [`Self::put_back`] or [`Self::done`].
     pub fn next(&mut self) -> Option<(LaneId, J)> {
         let ready = self.lanes.iter_mut().filter(|(_, lane)| !lane.in_hand && !lane.jobs.is_empty());
         let order = |lane: &Lane<J>| (lane.had + if lane.goes_on { HEAD_START } else { 0 }, lane.since);
@@ -87,7 +87,7 @@ impl<J> Turns<J> {
     }
 
     /// A part of the job is done, which cost so much; the rest is the lane's next.
-    pub fn goes_on(&mut self, id: LaneId, job: J, cost: u64) {
+    pub fn put_back(&mut self, id: LaneId, job: J, cost: u64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         self.count += 1;
         self.waiting += 1;
@@ -107,70 +107,70 @@ impl<J> Turns<J> {
     }
 }
 
-/// So many may work at once; clones share them.
+/// So many permits are given out at once; clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Hands(Arc<Mutex<Shared>>);
+pub(super) struct FairSemaphore(Arc<Mutex<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
     free: usize,
-    turns: Turns<oneshot::Sender<Permit>>,
+    queue: FairQueue<oneshot::Sender<Permit>>,
 }
 
-/// One of the hands; it is free again when this is dropped.
+/// One of the permits; it is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
-    hands: Hands,
+    semaphore: FairSemaphore,
     lane: LaneId,
     cost: u64,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut shared = self.hands.lock();
+        let mut shared = self.semaphore.lock();
         shared.free += 1;
-        shared.turns.done(self.lane, self.cost);
+        shared.queue.done(self.lane, self.cost);
         drop(shared);
-        self.hands.give();
+        self.semaphore.give();
     }
 }
 
-impl Hands {
+impl FairSemaphore {
     pub fn new(count: usize) -> Self {
-        Self(Arc::new(Mutex::new(Shared { free: count, turns: Turns::new() })))
+        Self(Arc::new(Mutex::new(Shared { free: count, queue: FairQueue::new() })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of the hands when the lane's turn comes; an error if too many wait already. There at once if one is free.
-    pub fn ask(&self, lane: LaneId) -> Result<oneshot::Receiver<Permit>, TooMany> {
+    /// One of the permits when the lane's turn comes; an error if too many wait already. There at once if one is free.
+    pub fn acquire(&self, lane: LaneId) -> Result<oneshot::Receiver<Permit>, TooMany> {
         let (sender, permit) = oneshot::channel();
-        self.lock().turns.add(lane, sender).map_err(|_| TooMany)?;
+        self.lock().queue.add(lane, sender).map_err(|_| TooMany)?;
         self.give();
         Ok(permit)
     }
 
-    /// Gives free hands to those whose turn it is.
+    /// Gives free permits to those whose turn it is.
     fn give(&self) {
         loop {
             let mut shared = self.lock();
             if shared.free == 0 {
                 return;
             }
-            let Some((lane, waiting)) = shared.turns.next() else { return };
+            let Some((lane, waiting)) = shared.queue.next() else { return };
             shared.free -= 1;
             drop(shared);
             if waiting.is_closed() {
-                // Nobody waits any more; the hand goes to the next.
+                // Nobody waits any more; the permit goes to the next.
                 let mut shared = self.lock();
                 shared.free += 1;
-                shared.turns.done(lane, 0);
+                shared.queue.done(lane, 0);
                 continue;
             }
-            let permit = Permit { hands: self.clone(), lane, cost: 1 };
-            // If it is closed just now, the permit comes back and is dropped, which gives the hand on.
+            let permit = Permit { semaphore: self.clone(), lane, cost: 1 };
+            // If it is closed just now, the permit comes back and is dropped, which gives it on.
             drop(waiting.send(permit));
         }
     }
@@ -183,18 +183,18 @@ pub(super) struct TooMany;
 mod tests {
     use super::*;
 
-    const PIECE: u64 = 100;
+    const COST: u64 = 100;
 
-    /// Does what is asked of the turns, piece by piece, and writes down whose piece it was: a name and how many pieces are
+    /// Does what is asked of the queue, part by part, and writes down whose part it was: a name and how many parts are
     /// left of its sentence.
-    fn work(turns: &mut Turns<(char, u32)>, pieces: usize) -> String {
+    fn work(queue: &mut FairQueue<(char, u32)>, parts: usize) -> String {
         let mut order = String::new();
-        for _ in 0..pieces {
-            let Some((id, (name, left))) = turns.next() else { break };
+        for _ in 0..parts {
+            let Some((id, (name, left))) = queue.next() else { break };
             order.push(name);
             match left {
-                0 | 1 => turns.done(id, PIECE),
-                _ => turns.goes_on(id, (name, left - 1), PIECE),
+                0 | 1 => queue.done(id, COST),
+                _ => queue.put_back(id, (name, left - 1), COST),
             }
         }
         order
@@ -202,82 +202,82 @@ mod tests {
 
     #[test]
     fn who_begins_waits_for_one_piece_of_a_session_that_has_much_to_say() {
-        let mut turns = Turns::new();
+        let mut queue = FairQueue::new();
         let [flooder, other] = [LaneId::next(), LaneId::next()];
         for _ in 0..50 {
-            turns.add(flooder, ('f', 10)).unwrap();
+            queue.add(flooder, ('f', 10)).unwrap();
         }
-        assert_eq!(work(&mut turns, 25), "f".repeat(25));
-        turns.add(other, ('o', 3)).unwrap();
-        let order = work(&mut turns, 6);
+        assert_eq!(work(&mut queue, 25), "f".repeat(25));
+        queue.add(other, ('o', 3)).unwrap();
+        let order = work(&mut queue, 6);
         assert!(order.starts_with('o'), "{order}");
         assert_eq!(order.matches('o').count(), 3, "{order}");
     }
 
     #[test]
     fn sessions_take_turns() {
-        let mut turns = Turns::new();
+        let mut queue = FairQueue::new();
         for name in ['a', 'b', 'c'] {
-            turns.add(LaneId::next(), (name, 3)).unwrap();
+            queue.add(LaneId::next(), (name, 3)).unwrap();
         }
-        assert_eq!(work(&mut turns, 9), "abcabcabc");
+        assert_eq!(work(&mut queue, 9), "abcabcabc");
     }
 
     #[test]
     fn a_first_piece_goes_before_what_goes_on_of_others() {
-        let mut turns = Turns::new();
+        let mut queue = FairQueue::new();
         let lanes = [(); 4].map(|()| LaneId::next());
         for (lane, name) in lanes.into_iter().zip(['a', 'b', 'c']) {
-            turns.add(lane, (name, 4)).unwrap();
+            queue.add(lane, (name, 4)).unwrap();
         }
-        work(&mut turns, 4);
-        turns.add(lanes[3], ('n', 2)).unwrap();
-        assert!(work(&mut turns, 3).starts_with('n'));
+        work(&mut queue, 4);
+        queue.add(lanes[3], ('n', 2)).unwrap();
+        assert!(work(&mut queue, 3).starts_with('n'));
     }
 
     #[test]
     fn who_begins_again_and_again_does_not_silence_those_who_go_on() {
-        let mut turns = Turns::new();
+        let mut queue = FairQueue::new();
         let [flooder, other] = [LaneId::next(), LaneId::next()];
-        turns.add(other, ('o', 20)).unwrap();
+        queue.add(other, ('o', 20)).unwrap();
         let mut order = String::new();
         for _ in 0..40 {
             // Interrupts itself and begins anew.
-            turns.add(flooder, ('f', 1)).unwrap();
-            order += &work(&mut turns, 1);
+            queue.add(flooder, ('f', 1)).unwrap();
+            order += &work(&mut queue, 1);
         }
         assert!(order[8..].matches('o').count() >= 14, "{order}");
     }
 
     #[test]
     fn so_many_wait_and_no_more_and_who_has_gone_is_forgotten() {
-        let mut turns = Turns::new();
+        let mut queue = FairQueue::new();
         let lane = LaneId::next();
         for number in 0..WAITING {
-            turns.add(LaneId::next(), number).unwrap();
+            queue.add(LaneId::next(), number).unwrap();
         }
-        assert_eq!(turns.add(lane, 0), Err(0));
-        while let Some((id, _)) = turns.next() {
-            turns.done(id, 1);
+        assert_eq!(queue.add(lane, 0), Err(0));
+        while let Some((id, _)) = queue.next() {
+            queue.done(id, 1);
         }
-        assert!(turns.lanes.is_empty());
+        assert!(queue.lanes.is_empty());
     }
 
     #[test]
-    fn hands_go_to_each_session_in_turn_and_past_those_who_wait_no_more() {
-        let hands = Hands::new(2);
+    fn permits_go_to_each_session_in_turn_and_past_those_who_wait_no_more() {
+        let semaphore = FairSemaphore::new(2);
         let [one, other] = [LaneId::next(), LaneId::next()];
-        let mut first = hands.ask(one).unwrap();
-        let mut second = hands.ask(one).unwrap();
-        let mut third = hands.ask(one).unwrap();
-        let mut others = hands.ask(other).unwrap();
+        let mut first = semaphore.acquire(one).unwrap();
+        let mut second = semaphore.acquire(one).unwrap();
+        let mut third = semaphore.acquire(one).unwrap();
+        let mut others = semaphore.acquire(other).unwrap();
         let permit = first.try_recv().unwrap();
         assert!(second.try_recv().is_err(), "one at a time of a session");
         let held = others.try_recv().unwrap();
         second.close();
         drop(permit);
-        third.try_recv().expect("the hand went past the one that waits no more");
+        third.try_recv().expect("the permit went past the one that waits no more");
         drop(held);
-        assert_eq!(hands.lock().free, 2);
+        assert_eq!(semaphore.lock().free, 2);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In here: English. Not in here: the shapes of a number (`numbers`). Pure.
 
-use super::english::{Here, Read};
+use super::english::{Context, Reading};
 use super::measures::scale;
 use super::numbers::{is_digits, number, number_length};
 
@@ -112,23 +112,23 @@ fn amount(text: &str) -> Option<Amount<'_>> {
     })
 }
 
-pub(super) fn read(here: &Here<'_>) -> Option<Read> {
-    let (minus, core) = match here.core.strip_prefix(['-', '+', '~', '≈']) {
+pub(super) fn read(context: &Context<'_>) -> Option<Reading> {
+    let (minus, core) = match context.core.strip_prefix(['-', '+', '~', '≈']) {
         Some(rest) => (
             ["minus ", "plus ", "about "]
-                [usize::from(!here.core.starts_with('-')) + usize::from(here.core.starts_with(['~', '≈']))],
+                [usize::from(!context.core.starts_with('-')) + usize::from(context.core.starts_with(['~', '≈']))],
             rest,
         ),
-        None => ("", here.core),
+        None => ("", context.core),
     };
-    let (said, takes) = signed(core, here).or_else(|| followed(core, here))?;
-    Read::with(takes, format!("{minus}{said}"))
+    let (said, takes) = signed(core, context).or_else(|| followed(core, context))?;
+    Reading::with(takes, format!("{minus}{said}"))
 }
 
 /// `€49,50`, `$ 5`, `USD 100`, `£1bn`, `$1.5 million`, `$10-20`, `$5/month`
-fn signed(core: &str, here: &Here<'_>) -> Option<(String, usize)> {
+fn signed(core: &str, context: &Context<'_>) -> Option<(String, usize)> {
     let (currency, rest) = sign_before(core)?;
-    let (text, mut takes) = if rest.is_empty() { (here.next(), 1) } else { (rest, 0) };
+    let (text, mut takes) = if rest.is_empty() { (context.next(), 1) } else { (rest, 0) };
     if !rest.is_empty()
         && core.starts_with(|c: char| c.is_ascii_alphabetic())
         && core.len() - rest.len() < 3
@@ -142,19 +142,19 @@ fn signed(core: &str, here: &Here<'_>) -> Option<(String, usize)> {
         // `$10–$20`, `$5-10 million`
         let to = sign_before(to).map_or(to, |(_, to)| to);
         let last = amount(to).filter(|last| last.rest.is_empty())?;
-        let scale = last.scale.or_else(|| following_scale(here, &mut takes));
+        let scale = last.scale.or_else(|| following_scale(context, &mut takes));
         let scale = scale.map_or_else(String::new, |scale| format!(" {scale}"));
         return Some((format!("{number} to {}{scale} {}", last.number, currency.several), takes));
     }
     if scale.is_none() && rest.is_empty() {
-        scale = following_scale(here, &mut takes);
+        scale = following_scale(context, &mut takes);
     }
     let per = per(rest)?;
     Some((said(&number, scale, currency) + &per, takes))
 }
 
 /// `20 €`, `15$`, `100 USD`, `3 million €`
-fn followed(core: &str, here: &Here<'_>) -> Option<(String, usize)> {
+fn followed(core: &str, context: &Context<'_>) -> Option<(String, usize)> {
     let (core, prefix) = match range_start(core) {
         Some((first, rest)) => (rest, format!("{first} to ")),
         None => (core, String::new()),
@@ -162,10 +162,10 @@ fn followed(core: &str, here: &Here<'_>) -> Option<(String, usize)> {
     let Amount { number, mut scale, rest } = amount(core)?;
     let mut takes = 0;
     if rest.is_empty() && scale.is_none() {
-        scale = following_scale(here, &mut takes);
+        scale = following_scale(context, &mut takes);
     }
     let (currency, per) = if rest.is_empty() {
-        let sign_at = here.next.get(takes)?;
+        let sign_at = context.next.get(takes)?;
         takes += 1;
         let (sign_text, stroke) =
             sign_at.split_once('/').map_or((*sign_at, ""), |(sign, _)| (sign, &sign_at[sign.len()..]));
@@ -187,8 +187,8 @@ fn range_start(core: &str) -> Option<(String, &str)> {
     Some((number(first)?, rest))
 }
 
-fn following_scale(here: &Here<'_>, takes: &mut usize) -> Option<&'static str> {
-    let word = here.next.get(*takes)?;
+fn following_scale(context: &Context<'_>, takes: &mut usize) -> Option<&'static str> {
+    let word = context.next.get(*takes)?;
     let scale = scale(word, false)?;
     *takes += 1;
     Some(scale)
