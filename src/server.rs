@@ -18,7 +18,7 @@ mod workers;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -111,6 +111,7 @@ pub(crate) async fn serve(
         }
     };
     let _ = ready.send(Readiness::NotReady { reason: "shutting down".into() });
+    let asked = Instant::now();
     stop.cancel();
     let ended = match outcome {
         Some(ended) => ended,
@@ -124,6 +125,7 @@ pub(crate) async fn serve(
     }
     voices.stop().await;
     workers.stop().await?;
+    tracing::info!(took = ?asked.elapsed(), "everything has ended");
     ended??;
     match ended_thread {
         Some(thread) => anyhow::bail!("the {thread} thread ended while it was needed"),
