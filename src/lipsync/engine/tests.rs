@@ -82,7 +82,7 @@ const ANY_TIME: Urgency = Urgency { deadline: None, awaited: false };
 async fn the_most_urgent_run_is_drawn_first_and_cancelled_ones_never() {
     let bench = Bench::start().await;
     let cancelled = CancellationToken::new();
-    let late = bench.draw(&[3], in_time(60_000)).await;
+    let late = bench.draw(&[3], in_time(3_600_000)).await;
     let soon = bench.draw(&[1], Urgency { deadline: Some(Instant::now()), awaited: true }).await;
     let withdrawn = bench.engine.draw(run(&[2]), in_time(0), cancelled.clone()).await.unwrap();
     drop(bench.draw(&[4], in_time(0)).await);
@@ -90,7 +90,7 @@ async fn the_most_urgent_run_is_drawn_first_and_cancelled_ones_never() {
     bench.give_leave.send(()).unwrap();
     soon.await.unwrap().unwrap();
     assert!(withdrawn.await.is_err());
-    // The one with a minute to spare still waits for company.
+    // The one with an hour to spare still waits for company.
     assert_eq!(bench.drawn.lock().unwrap().as_slice(), [[99], [1]]);
     drop(late);
     bench.end().await;
@@ -122,7 +122,7 @@ async fn two_hundred_sessions_drawn_together_never_get_each_others_mouths() {
         let bench = &bench;
         async move {
             let poses = vec![session % 90 + 100; [1, 2, 4][session % 3]];
-            let urgency = Urgency { awaited: true, ..in_time(400) };
+            let urgency = Urgency { awaited: true, ..in_time(2_000) };
             let mouths = bench.draw(&poses, urgency).await.await.unwrap().unwrap();
             let wanted: DrawnRun = poses.iter().map(|pose| Some(Mouth::Crop(mouth(*pose)))).collect();
             assert_eq!(mouths, wanted);
@@ -139,15 +139,15 @@ async fn two_hundred_sessions_drawn_together_never_get_each_others_mouths() {
 #[tokio::test]
 async fn what_cannot_be_in_time_is_every_second_frame_and_what_is_late_is_none() {
     let bench = Bench::start().await;
-    // Urgency now, so that its end is in time and its beginning is not, for two seconds.
-    let thin = bench.draw(&[7; 51], in_time(0)).await;
+    // Due now, so that its end is in time and its beginning is not, for minutes.
+    let thin = bench.draw(&[7; 5_001], in_time(0)).await;
     let late = in_time(0).deadline.and_then(|now| now.checked_sub(Duration::from_millis(500)));
     let late = bench.draw(&[5, 6], Urgency { deadline: late, awaited: false }).await;
     bench.give_leave.send(()).unwrap();
     assert_eq!(late.await.unwrap().unwrap(), [None, None]);
     let thin = thin.await.unwrap().unwrap();
-    assert_eq!(thin.len(), 51);
-    assert!((0..51).all(|frame| thin[frame].is_some() == (frame % 2 == 0)), "{thin:?}");
+    assert_eq!(thin.len(), 5_001);
+    assert!((0..5_001).all(|frame| thin[frame].is_some() == (frame % 2 == 0)));
     bench.end().await;
 }
 
