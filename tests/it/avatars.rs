@@ -1,13 +1,13 @@
 //! Other avatars than the one that the server was started with: loaded when somebody asks for one, or not.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 
 use crate::cli::next;
 use crate::llm::Served;
+use crate::watchdog;
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -61,11 +61,5 @@ async fn an_avatar_that_cannot_be_loaded_is_unavailable_until_it_can_be() {
     let message = unavailable["message"].as_str().unwrap();
     assert!(message.contains("broken") && !message.contains("mask.png"), "{message}");
     std::os::unix::fs::symlink(target, &mask).unwrap();
-    let healed = async {
-        let mut again = tokio::time::interval(Duration::from_millis(300));
-        while asks_for(&served, "broken").await["type"] != "session" {
-            again.tick().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), healed).await.expect("it is tried again");
+    watchdog::until("it is tried again", async || asks_for(&served, "broken").await["type"] == "session").await;
 }

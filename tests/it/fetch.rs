@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::hub::{Act, HubServer};
 use crate::models::{Upstream, fails, models, succeeds};
 use crate::parity::fixture;
+use crate::watchdog;
 
 const FILES: [Download; 2] = [
     Download { repo: "them/model", file: "config.json", to: "net/config.json" },
@@ -34,8 +35,13 @@ impl Scene {
         Self { server, folder: tempfile::tempdir().unwrap() }
     }
 
+    /// Waits for ever for what comes slowly, so that only what is asked for goes wrong.
     fn hub(&self, attempts: u32, token: Option<&str>) -> Hub {
-        let patience = Patience { attempts, first_wait: Duration::ZERO, stall: Duration::from_millis(500) };
+        self.hub_that_waits(watchdog::LIMIT, attempts, token)
+    }
+
+    fn hub_that_waits(&self, stall: Duration, attempts: u32, token: Option<&str>) -> Hub {
+        let patience = Patience { attempts, first_wait: Duration::ZERO, stall };
         let token = token.map(str::to_owned);
         Hub::new(Settings { endpoint: self.server.endpoint.clone(), token, patience }).unwrap()
     }
@@ -88,11 +94,23 @@ async fn files_are_fetched_once_and_not_again() {
 #[tokio::test]
 async fn a_cut_is_gone_on_from_where_it_was() {
     let scene = Scene::new();
-    scene.server.next("weights.bin", &[Act::Cut(50_000), Act::Cut(60_000), Act::Stall(10_000)]);
+    scene.server.next("weights.bin", &[Act::Cut(50_000), Act::Cut(60_000)]);
     scene.fetch(2).await.unwrap();
     scene.is_whole();
     let ranges: Vec<_> = scene.ranges().into_iter().map(Option::unwrap_or_default).collect();
-    assert_eq!(ranges, ["", "bytes=50000-", "bytes=110000-", "bytes=120000-"]);
+    assert_eq!(ranges, ["", "bytes=50000-", "bytes=110000-"]);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_sending_is_asked_for_the_rest() {
+    let scene = Scene::new();
+    let planned = scene.plan().await;
+    scene.server.next("weights.bin", &[Act::Cut(50_000), Act::Stall(10_000)]);
+    let hub = scene.hub_that_waits(Duration::from_secs(2), 2, None);
+    fetch(&hub, &planned, scene.folder.path(), 0, &mut |_| ()).await.unwrap();
+    scene.is_whole();
+    let ranges: Vec<_> = scene.ranges().into_iter().map(Option::unwrap_or_default).collect();
+    assert_eq!(ranges, ["", "bytes=50000-", "bytes=60000-"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 //! sent by a server that only plays bytes.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use mouthpiece::dialogue::llm::Settings;
@@ -10,6 +9,8 @@ use mouthpiece::dialogue::{Dialogues, Message, Persona, Role};
 use mouthpiece::endpoint::Key;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::watchdog;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llm");
 const KEY: &str = "my-own-secret-key";
@@ -82,9 +83,9 @@ fn settings(url: String) -> Settings {
         model: "m".to_owned(),
         key: Some(Key::new(KEY)),
         history_tokens: 100,
-        connect: Duration::from_secs(5),
-        first_token: Duration::from_secs(30),
-        next_token: Duration::from_secs(30),
+        connect: watchdog::LIMIT,
+        first_token: watchdog::LIMIT,
+        next_token: watchdog::LIMIT,
         begins_thinking: false,
     }
 }

@@ -35,3 +35,5 @@ mod speech;
 mod torch_file;
 mod tune;
 mod voices;
+#[path = "../support/watchdog.rs"]
+mod watchdog;

@@ -1,7 +1,5 @@
 //! A WebRTC peer of a test's own making: what a browser is to the server, with a pipeline that the test writes.
 
-use std::time::Duration;
-
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
@@ -11,14 +9,12 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::llm::Client;
+use crate::watchdog;
 
 pub(crate) const H264: &str = "application/x-rtp,media=video,encoding-name=H264,payload=108,clock-rate=90000,\
     packetization-mode=(string)1,profile-level-id=(string)42e01f";
 pub(crate) const OPUS: &str =
     "application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,encoding-params=(string)2";
-
-/// Only ends a test that would fail anyway.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ends with the test.
 pub(crate) struct Peer(gst::Pipeline);
@@ -35,7 +31,7 @@ async fn promise(webrtc: &gst::Element, action: impl FnOnce(&gst::Element, gst::
         let _ = sender.send(reply.unwrap().map(gst::StructureRef::to_owned));
     });
     action(webrtc, promise);
-    tokio::time::timeout(PATIENCE, reply).await.unwrap().unwrap()
+    watchdog::comes("webrtcbin replies", reply).await.unwrap()
 }
 
 impl Peer {

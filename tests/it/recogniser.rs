@@ -7,15 +7,18 @@ use mouthpiece::hearing::asr::{Recogniser, Settings, Transcribe};
 use serde_json::json;
 
 use crate::llm::{KEY, Service};
+use crate::watchdog;
 
+/// Waits for ever for an answer, but for one that never comes.
 fn recogniser(port: u16, model: &str) -> Recogniser {
+    let answer = if model == "hangs" { Duration::from_secs(2) } else { watchdog::LIMIT };
     Recogniser::new(Settings {
         url: format!("http://127.0.0.1:{port}/v1"),
         model: model.to_owned(),
         key: Some(Key::new(KEY)),
         language: Some("en".to_owned()),
-        connect: Duration::from_secs(1),
-        answer: Duration::from_secs(2),
+        connect: watchdog::LIMIT,
+        answer,
     })
     .unwrap()
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mouthpiece::animation::Animator;
 use mouthpiece::audience::Audience;
@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::kit::{self, network::FakeNetwork};
 use crate::llm::{Model, Service};
+use crate::watchdog;
 
 /// Set in the process that the test starts for itself.
 const ALONE: &str = "MOUTHPIECE_SOAK";
@@ -42,8 +43,6 @@ const PAIRS_A_TURN: u64 = 180;
 const HISTORY_TOKENS: usize = 1500;
 /// What the allocator may keep that nobody holds.
 const SLACK_KIB: usize = 6 * 1024;
-/// Only ends a test that would fail anyway.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const SIZE: u32 = 64;
 const MARKS: usize = 16;
@@ -211,7 +210,7 @@ impl Talk {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{what} does not come"))
+        watchdog::comes(what, found).await
     }
 
     async fn starts(&mut self, name: &str) {
@@ -228,7 +227,7 @@ impl Talk {
 
     async fn pairs(&mut self, at_least: u64) {
         let enough = self.progress.wait_for(|pairs| *pairs >= at_least);
-        tokio::time::timeout(PATIENCE, enough).await.expect("playout goes on").unwrap();
+        watchdog::comes("playout goes on", enough).await.unwrap();
     }
 
     async fn more_pairs(&mut self, more: u64) {
@@ -237,13 +236,8 @@ impl Talk {
     }
 
     async fn model_counts(&self, of: &str, number: usize) {
-        let look = async {
-            let mut look = tokio::time::interval(Duration::from_millis(2));
-            while self.model.tells("counts").await[of] != number {
-                look.tick().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("the model never has {number} {of}"));
+        let what = format!("the model has {number} {of}");
+        watchdog::until(&what, async || self.model.tells("counts").await[of] == number).await;
     }
 
     /// Interrupts before the first word, in the middle, or by saying the next thing; tells when.
@@ -271,14 +265,10 @@ impl Talk {
     /// What is held once everything has come to rest, which has a while to be no more than `before`.
     async fn held(&mut self, before: Option<Held>) -> Held {
         self.more_pairs(500).await;
-        let mut look = tokio::time::interval(Duration::from_millis(50));
         // The runtime's idle threads live for ten seconds.
-        for _ in 0..400 {
-            if before.is_none_or(|before| Held::now().is_no_more_than(before)) {
-                break;
-            }
-            look.tick().await;
-        }
+        let is_so = async || before.is_none_or(|before| Held::now().is_no_more_than(before));
+        // The caller says more about what is held than that it took too long.
+        let _ = watchdog::guarded(watchdog::looking(is_so)).await;
         Held::now()
     }
 }
@@ -298,9 +288,9 @@ async fn talk_for_two_hours() -> String {
         model: "a-model".into(),
         key: None,
         history_tokens: HISTORY_TOKENS,
-        connect: PATIENCE,
-        first_token: PATIENCE,
-        next_token: PATIENCE,
+        connect: watchdog::LIMIT,
+        first_token: watchdog::LIMIT,
+        next_token: watchdog::LIMIT,
         begins_thinking: false,
     }))
     .unwrap();

@@ -10,6 +10,8 @@ use mouthpiece::speech::tts::levelled::Levelled;
 use mouthpiece::speech::tts::{Voices, espeak, from_voice, hibari};
 use mouthpiece::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice};
 
+use crate::watchdog;
+
 fn voice(language: &str, name: &str) -> Voice {
     Voice { engine: espeak::ENGINE.into(), language: language.into(), name: name.into(), rate: 170, pitch: 50 }
 }
@@ -135,12 +137,7 @@ async fn dropping_the_stream_leaves_no_process() {
     assert_eq!(children("espeak-cut").len(), 4);
     drop(streams);
     // A zombie still is an entry in /proc, so this also waits for the reaping.
-    let gone = async {
-        while !children("espeak-cut").is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("the processes ended");
+    watchdog::until("the processes ended", async || children("espeak-cut").is_empty()).await;
 }
 
 #[tokio::test]
