@@ -5,6 +5,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use super::fakes::TestServer;
+use crate::watchdog;
 
 struct Answer {
     status: u16,
@@ -188,14 +189,16 @@ async fn a_session_that_is_opened_again_right_after_it_was_closed_stays() {
 async fn turns_have_a_rate_over_http_and_over_a_web_socket() {
     let server = TestServer::start().await;
     ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
-    let mut refused = None;
-    for _ in 0..200 {
-        let said = ask(&server, Method::POST, "/sessions/mine/text", r#"{"content":"Hello."}"#).await;
-        if said.status != 202 {
-            refused.get_or_insert(said);
+    let began = std::time::Instant::now();
+    let asking = async {
+        loop {
+            let said = ask(&server, Method::POST, "/sessions/mine/text", r#"{"content":"Hello."}"#).await;
+            if said.status != 202 {
+                return said;
+            }
         }
-    }
-    let refused = refused.expect("two hundred turns are too many");
+    };
+    let refused = watchdog::comes("there are too many turns", asking).await;
     refused.is_error(429, "too_many_messages", "turns");
     assert_eq!((&refused.headers["retry-after"], &refused.body["retry_after_s"]), (&"1".parse().unwrap(), &json!(1)));
     assert_eq!(
@@ -209,7 +212,9 @@ async fn turns_have_a_rate_over_http_and_over_a_web_socket() {
     }
     while client.next().await["code"] != "too_many_messages" {}
     let turns = server.ledger.commands.lock().unwrap().len();
-    assert!(turns < 150, "{turns} turns of 260 were taken");
+    // Thirty of each, and five more a second, however long the machine takes; and the interruption.
+    let most = 61 + (10.0 * began.elapsed().as_secs_f64()).ceil() as usize;
+    assert!(turns <= most, "{turns} turns were taken, {most} may be");
     server.stop().await;
 }
 

@@ -1,17 +1,13 @@
 //! More connections than there is room for: who is served, who goes, and that whoever looks after the server always gets an
 //! answer.
 
-use std::time::Duration;
-
 use mouthpiece::signalling::quota::ConnectionLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::fakes::TestServer;
-
-/// Only ends a test that would fail anyway.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::watchdog;
 
 async fn full_of(requests: usize, limits_addresses: bool) -> TestServer {
     TestServer::with(|options| {
@@ -30,7 +26,7 @@ async fn ask(server: &TestServer, stream: &mut TcpStream, request: &str) -> Stri
     let request = format!("{request} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address);
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer comes").unwrap();
+    watchdog::comes("an answer", stream.read_to_string(&mut answer)).await.unwrap();
     answer
 }
 
@@ -48,7 +44,7 @@ async fn served(server: &TestServer, path: &str) -> String {
             }
         }
     };
-    timeout(PATIENCE, served).await.expect("it is served")
+    watchdog::comes("it is served", served).await
 }
 
 fn is(answer: &str, status: u16) -> bool {
@@ -65,7 +61,7 @@ async fn busy(server: &TestServer) -> TcpStream {
     stream.write_all(head.as_bytes()).await.unwrap();
     // It is asked for the body, so it is at it.
     let mut go_on = [0; 25];
-    timeout(PATIENCE, stream.read_exact(&mut go_on)).await.unwrap().unwrap();
+    watchdog::comes("it is asked for the body", stream.read_exact(&mut go_on)).await.unwrap();
     assert!(go_on.starts_with(b"HTTP/1.1 100"));
     stream
 }
@@ -86,7 +82,7 @@ async fn idle_connections_never_close_the_port() {
     }
     // Those that went were closed, not forgotten.
     let mut byte = [0];
-    assert_eq!(timeout(PATIENCE, idle[0].read(&mut byte)).await.expect("it is closed").unwrap_or(0), 0);
+    assert_eq!(watchdog::comes("it is closed", idle[0].read(&mut byte)).await.unwrap_or(0), 0);
     server.stop().await;
 }
 
@@ -109,7 +105,7 @@ async fn where_every_place_is_busy_health_is_told_and_everything_else_refused() 
     for mut stream in all {
         stream.write_all(br#"{"x": 1} "#).await.unwrap();
         let mut answer = [0; 12];
-        timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        watchdog::comes("an answer", stream.read_exact(&mut answer)).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 422");
     }
     server.stop().await;
@@ -131,7 +127,7 @@ async fn listeners_of_events_have_a_share_of_their_own() {
         let request = format!("GET /api/sessions/mine/events HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut status = [0; 12];
-        timeout(PATIENCE, stream.read_exact(&mut status)).await.unwrap().unwrap();
+        watchdog::comes("an answer", stream.read_exact(&mut status)).await.unwrap();
         (stream, String::from_utf8_lossy(&status).into_owned())
     };
     let (first, second, third) = (listen().await, listen().await, listen().await);
@@ -145,10 +141,10 @@ async fn listeners_of_events_have_a_share_of_their_own() {
     let (mut first, mut rest) = (first.0, String::new());
     let closing =
         async { while !is(&ask(&server, &mut connect(&server).await, "DELETE /api/sessions/mine").await, 204) {} };
-    timeout(PATIENCE, closing).await.expect("it is closed");
+    watchdog::comes("it is closed", closing).await;
     drop(second);
     first.shutdown().await.unwrap();
-    timeout(PATIENCE, first.read_to_string(&mut rest)).await.expect("the stream ends").unwrap();
+    watchdog::comes("the stream ends", first.read_to_string(&mut rest)).await.unwrap();
     assert!(rest.contains("text/event-stream"), "it was there until the session was closed: {rest}");
     server.stop().await;
 }
@@ -157,19 +153,22 @@ async fn listeners_of_events_have_a_share_of_their_own() {
 async fn requests_of_one_address_over_its_rate_are_refused_in_words_and_health_is_still_told() {
     let server = full_of(64, true).await;
     let mut stream = connect(&server).await;
-    let one = format!("GET /nothing HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    let many = format!("GET /nothing HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).repeat(100);
+    let began = Instant::now();
     let reading = async {
         let (mut reader, mut writer) = stream.split();
-        let sending = async { writer.write_all(one.repeat(2_000).as_bytes()).await.unwrap_or_default() };
+        // As many as are taken: it is closed after the refusal, with requests unread.
+        let sending = async { while writer.write_all(many.as_bytes()).await.is_ok() {} };
         let mut answers = Vec::new();
-        // It is closed after the refusal, with requests unread.
         let (_, read) = tokio::join!(sending, reader.read_to_end(&mut answers));
         drop(read);
         String::from_utf8_lossy(&answers).into_owned()
     };
-    let answers = timeout(PATIENCE, reading).await.expect("the connection is closed");
+    let answers = watchdog::comes("the connection is closed", reading).await;
     let (served, refused) = (answers.matches("HTTP/1.1 404 ").count(), answers.matches("HTTP/1.1 429 ").count());
-    assert!((600..1_200).contains(&served) && refused <= 1, "{served} of 2000 were served");
+    // A store for bursts and what comes in by the second, however long the machine takes for as many.
+    let most = 600 + (150.0 * began.elapsed().as_secs_f64()).ceil() as usize;
+    assert!((600..=most).contains(&served) && refused <= 1, "{served} were served, {refused} refused");
     assert!(is(&get(&server, "/healthz").await, 200));
     server.stop().await;
 }
@@ -180,22 +179,17 @@ async fn a_client_that_asks_and_never_reads_is_let_go() {
     let mut stream = connect(&server).await;
     let one = format!("GET /app.js HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
     let flood = one.repeat(500);
-    // Until the server reads no more, since nothing of its answers is read.
-    let stuck = timeout(Duration::from_secs(2), async {
-        loop {
-            if stream.write_all(flood.as_bytes()).await.is_err() {
-                return;
-            }
+    // The server reads no more once nothing of its answers is read.
+    let flooding = tokio::spawn(async move { while stream.write_all(flood.as_bytes()).await.is_ok() {} });
+    // Its place is wanted by one who stays after another.
+    let wanted = async {
+        let mut idle = Vec::new();
+        while !flooding.is_finished() {
+            assert!(is(&served(&server, "/").await, 200));
+            idle.push(connect(&server).await);
         }
-    });
-    let _ = stuck.await;
-    // Its place is wanted by others before its time is up.
-    let mut idle = Vec::new();
-    for _ in 0..9 {
-        idle.push(connect(&server).await);
-    }
-    let gone = async { while stream.write_all(flood.as_bytes()).await.is_ok() {} };
-    timeout(PATIENCE, gone).await.expect("it is let go");
+    };
+    watchdog::comes("it is let go", wanted).await;
     assert!(is(&served(&server, "/").await, 200));
     server.stop().await;
 }
@@ -217,7 +211,7 @@ async fn addresses_behind_a_trusted_proxy_are_held_to_limits_one_by_one() {
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut status = [0; 12];
-        timeout(PATIENCE, stream.read_exact(&mut status)).await.unwrap().unwrap();
+        watchdog::comes("an answer", stream.read_exact(&mut status)).await.unwrap();
         (stream, String::from_utf8_lossy(&status).into_owned())
     };
     let mut sockets = Vec::new();
