@@ -17,13 +17,11 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for the slowest machine; only a test that would hang for ever gets here.
-const HANG: Duration = Duration::from_secs(30);
+use crate::watchdog;
 
 /// What the sessions have been asked for, and how many of what they gave are still held.
 #[derive(Default)]
@@ -222,7 +220,8 @@ impl TestServer {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
-            connections: ConnectionLimits { requests: 64, event_streams: 4, web_sockets: 16, sessions: 16 },
+            // More than any test has, as the server notices only after a while that a client has gone.
+            connections: ConnectionLimits { requests: 128, event_streams: 4, web_sockets: 64, sessions: 64 },
             // Every test comes from one address.
             limits_addresses: false,
             readiness: receiver,
@@ -266,7 +265,7 @@ impl TestServer {
     /// Ends the server and waits for it.
     pub async fn stop(self) {
         self.shutdown.cancel();
-        timeout(HANG, self.serving).await.unwrap().unwrap().unwrap();
+        watchdog::comes("the server ends", self.serving).await.unwrap().unwrap();
     }
 
     /// Waits until no client holds anything.
@@ -276,7 +275,7 @@ impl TestServer {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(HANG, left).await.expect("sessions or peers are still held");
+        watchdog::comes("sessions and peers are let go", left).await;
     }
 }
 
@@ -290,7 +289,7 @@ impl Client {
     }
 
     pub async fn send(&mut self, message: Message) {
-        timeout(HANG, self.stream.send(message)).await.unwrap().unwrap();
+        watchdog::comes("the server reads", self.stream.send(message)).await.unwrap();
     }
 
     /// The next message, whatever it is.
@@ -303,7 +302,7 @@ impl Client {
 
     async fn next_frame(&mut self) -> Option<Message> {
         loop {
-            match timeout(HANG, self.stream.next()).await.expect("the server says nothing") {
+            match watchdog::comes("the server says something", self.stream.next()).await {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(frame) => return Some(frame.unwrap()),
                 None => return None,
