@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::watchdog;
+
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 pub(crate) fn program() -> Command {
@@ -357,21 +359,27 @@ fn a_viewer_that_finds_no_server_says_so() {
 struct Served {
     child: Child,
     address: String,
+    log: tempfile::NamedTempFile,
 }
 
 impl Served {
     fn start() -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
         let mut child = program()
             .args(["serve", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log.reopen().unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =
             line.trim().rsplit_once("http://").unwrap_or_else(|| panic!("no address in {line:?}")).1.to_owned();
-        Self { child, address }
+        Self { child, address, log }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
     }
 }
 
@@ -411,8 +419,9 @@ fn kill(child: &mut Child) {
     let _ = child.wait();
 }
 
+/// The time that sessions have for ending is the program's own, and it fails where they use it up.
 #[tokio::test]
-async fn a_server_asked_to_stop_in_mid_sentence_ends_cleanly_within_two_seconds() {
+async fn a_server_asked_to_stop_in_mid_sentence_ends_cleanly_before_its_time_is_up() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut served = Served::start();
         let url = format!("ws://{}/ws?session=both", served.address);
@@ -421,18 +430,28 @@ async fn a_server_asked_to_stop_in_mid_sentence_ends_cleanly_within_two_seconds(
         let text = "This sentence is long enough to be still going on when somebody stops the server. ".repeat(5);
         socket.send(Message::text(json!({"type": "speak", "content": text}).to_string())).await.unwrap();
         while !next(&mut socket).await.is_some_and(|message| message["type"] == "speech_started") {}
-        let asked = std::time::Instant::now();
         kill_process(Pid::from_child(&served.child), signal).unwrap();
-        let mut told = false;
+        let mut told = Vec::new();
         while let Some(message) = next(&mut socket).await {
-            told |= message["type"] == "error" && message["code"] == "shutting_down";
+            told.push(message);
         }
-        assert!(told, "the client was not told");
-        let status = tokio::task::spawn_blocking(move || served.child.wait().unwrap()).await.unwrap();
-        assert_eq!(status.code(), Some(0));
-        assert!(asked.elapsed() < std::time::Duration::from_secs(2), "took {:?}", asked.elapsed());
+        assert!(told.iter().any(|message| message["code"] == "shutting_down"), "the client was not told: {told:#?}");
+        let whole = |message: &Value| message["type"] == "speech_ended" && message["interrupted"] == false;
+        assert!(!told.iter().any(whole), "the sentence was spoken to its end: {told:#?}");
+        let (served, status) = tokio::task::spawn_blocking(move || {
+            let status = served.child.wait().unwrap();
+            (served, status)
+        })
+        .await
+        .unwrap();
+        let log = served.log();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("shutting down") && log.contains("everything has ended"), "{log}");
     }
 }
+
+/// A machine that is short of time draws none of some sentences' mouths in time; playout waits for the first of each.
+const UNTIL_DRAWN: &str = "Hello there, Bob. ";
 
 /// The next JSON message; `None` once the socket is closed.
 pub(crate) async fn next<S>(socket: &mut S) -> Option<Value>
@@ -454,25 +473,21 @@ async fn metrics_tell_the_way_of_an_utterance() {
     let url = format!("ws://{}/ws?session=both", served.address);
     let _viewer = Watching::start(&url);
     let (mut socket, _) = connect_async(url).await.unwrap();
-    let (mut spoken, mut is_drawn) = (0, false);
-    // A machine that is short of time may draw no mouth in time for one utterance.
-    while !is_drawn {
-        let speak = json!({"type": "speak", "content": "Hello there, Bob.", "id": "mine"});
-        socket.send(Message::text(speak.to_string())).await.unwrap();
-        let ended = loop {
-            let message = next(&mut socket).await.unwrap();
-            is_drawn |= message["type"] == "latency";
-            if message["type"] == "speech_ended" {
-                break message;
-            }
-        };
-        assert_eq!((&ended["interrupted"], &ended["text_spoken"]), (&json!(false), &json!("Hello there, Bob.")));
-        assert!((400..4000).contains(&ended["spoken_ms"].as_u64().unwrap()), "{ended}");
-        spoken += 1;
-    }
-    let all = format!("mouthpiece_turn_stage_seconds_count{{stage=\"first_audio\"}} {spoken}");
+    let speak = json!({"type": "speak", "content": "Hello there, Bob.", "id": "mine"});
+    socket.send(Message::text(speak.to_string())).await.unwrap();
+    let ended = loop {
+        let message = next(&mut socket).await.unwrap();
+        if message["type"] == "speech_ended" {
+            break message;
+        }
+    };
+    assert_eq!((&ended["interrupted"], &ended["text_spoken"]), (&json!(false), &json!("Hello there, Bob.")));
+    assert!((400..4000).contains(&ended["spoken_ms"].as_u64().unwrap()), "{ended}");
+    let speak = json!({"type": "speak", "content": UNTIL_DRAWN.repeat(20)});
+    socket.send(Message::text(speak.to_string())).await.unwrap();
+    while next(&mut socket).await.unwrap()["type"] != "latency" {}
     for name in [
-        all.as_str(),
+        "mouthpiece_turn_stage_seconds_count{stage=\"first_audio\"} 2\n",
         "mouthpiece_turn_stage_seconds_count{stage=\"first_frame\"} ",
         "mouthpiece_turn_stage_seconds_count{stage=\"first_packet\"} ",
         "mouthpiece_pairs_total{shows=\"mouth\"}",
@@ -492,7 +507,7 @@ async fn a_turn_is_told_with_its_stages_and_counted_when_it_is_shown() {
     let url = format!("ws://{}/ws?session=both", served.address);
     let _viewer = Watching::start(&url);
     let (mut socket, _) = connect_async(url).await.unwrap();
-    let text = json!({"type": "text", "content": "Say: Hello there, Bob."});
+    let text = json!({"type": "text", "content": format!("Say: {}", UNTIL_DRAWN.repeat(20))});
     socket.send(Message::text(text.to_string())).await.unwrap();
     let mut told: Vec<Value> = Vec::new();
     while told.last().is_none_or(|message| message["type"] != "speech_ended") {
@@ -500,7 +515,9 @@ async fn a_turn_is_told_with_its_stages_and_counted_when_it_is_shown() {
         if message["type"] == "latency" {
             let ms = message["stages"]["first_frame"].as_u64().unwrap();
             let shown = json!({"type": "shown", "utterance_id": message["utterance_id"], "ms": ms});
-            socket.send(Message::text(shown.to_string())).await.unwrap();
+            for message in [shown, json!({"type": "interrupt"})] {
+                socket.send(Message::text(message.to_string())).await.unwrap();
+            }
         }
         told.push(message);
     }
@@ -513,23 +530,14 @@ async fn a_turn_is_told_with_its_stages_and_counted_when_it_is_shown() {
     let ms = |stage: &str| stages[stage].as_u64().unwrap();
     assert!(ms("first_token") <= ms("first_audio") && ms("first_audio") < ms("first_frame"), "{stages:?}");
     assert!(!stages.contains_key("transcript"), "{stages:?}");
-    let metrics = http(&served.address, "/metrics").await;
     for stage in ["first_token", "first_audio", "first_frame", "first_packet", "shown"] {
-        let counted = format!("mouthpiece_turn_stage_seconds_count{{stage=\"{stage}\"}} 1");
-        assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
+        metrics_with(&served.address, &format!("mouthpiece_turn_stage_seconds_count{{stage=\"{stage}\"}} 1\n")).await;
     }
 }
 
 /// Waits until this is among the metrics.
 async fn metrics_with(address: &str, name: &str) {
-    let found = async {
-        let mut look = tokio::time::interval(std::time::Duration::from_millis(10));
-        while !http(address, "/metrics").await.contains(name) {
-            look.tick().await;
-        }
-    };
-    let patience = std::time::Duration::from_secs(60);
-    tokio::time::timeout(patience, found).await.unwrap_or_else(|_| panic!("{name} is not among the metrics"));
+    watchdog::until(name, async || http(address, "/metrics").await.contains(name)).await;
 }
 
 pub(crate) async fn http(address: &str, path: &str) -> String {
