@@ -6,7 +6,8 @@ times as fast as they are heard.
 
     tts_server.py [PACE]
 
-prints its port. GET /requests tells what was asked and when (time.time()) the client closed the connection.
+prints its port. GET /requests tells what was asked, whether the whole answer was sent, and when (time.time()) the client
+closed the connection before.
 """
 
 import json
@@ -46,12 +47,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.record = {"asked": asked, "path": self.path, "authorization": self.headers["Authorization"], "closed_at": None}
+        self.record = {"asked": asked, "path": self.path, "authorization": self.headers["Authorization"], "closed_at": None,
+                       "answered": False}
         with lock:
             requests.append(self.record)
         text = asked["input"]
         try:
             self.answer(text.split()[0].strip(".,!"), len(text) * 60 * RATE // 1000)
+            with lock:
+                self.record["answered"] = True
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
             with lock:
