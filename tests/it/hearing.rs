@@ -1,6 +1,7 @@
 //! Ears: what a microphone hears becomes turns, and the avatar's own voice never does. Real speech detection over real
 //! synthesisers' voices; the recogniser and the conversation are fakes behind their traits. Time is that of the samples.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,8 +18,19 @@ pub(crate) const RATE: usize = 16_000;
 pub(crate) const PIECE: usize = RATE / 50;
 pub(crate) const SENTENCES: &str = include_str!("../../scripts/corpus_sentences.txt");
 
-/// One voice's speech at 16 kHz, without the silence around it.
+/// One voice's speech at 16 kHz, without the silence around it. Many tests say the same, so it is made once for all of them.
 pub(crate) fn speech(voice: &str, rate: u32, text: &str) -> Vec<f32> {
+    static MADE: Mutex<BTreeMap<(String, u32, String), Vec<f32>>> = Mutex::new(BTreeMap::new());
+    let key = (voice.to_owned(), rate, text.to_owned());
+    if let Some(samples) = MADE.lock().unwrap().get(&key) {
+        return samples.clone();
+    }
+    let samples = synthesised(voice, rate, text);
+    MADE.lock().unwrap().insert(key, samples.clone());
+    samples
+}
+
+fn synthesised(voice: &str, rate: u32, text: &str) -> Vec<f32> {
     let file = tempfile::NamedTempFile::new().unwrap();
     let spoken = Command::new("espeak-ng")
         .args(["-v", voice, "-s", &rate.to_string(), "-w"])
