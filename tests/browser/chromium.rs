@@ -24,9 +24,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::ChildStderr;
 use tokio::sync::{MutexGuard, broadcast, oneshot};
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::watchdog;
 
 const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
@@ -49,12 +50,6 @@ const FLAGS: [&str; 15] = [
     "--disable-renderer-backgrounding",
     "--remote-debugging-port=0",
 ];
-
-/// A cold start on two busy cores takes some seconds.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Longest a command may take besides what it waits for in the page.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One browser at a time: two that play beside each other would measure each other's load.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -87,7 +82,7 @@ impl Chromium {
         let stderr = ChildStderr::from_std(stderr).expect("stderr can be read");
         // From here on, whatever fails, dropping this kills the browser.
         let mut browser = Self { process, link: Link::closed(), _profile: profile, _alone: alone };
-        let address = timeout(START_TIMEOUT, devtools_address(stderr)).await.expect("Chromium starts in time");
+        let address = watchdog::comes("Chromium starts", devtools_address(stderr)).await;
         let (socket, _) = tokio_tungstenite::connect_async(&address).await.expect("Chromium takes connections");
         browser.link = Link::open(socket);
         browser
@@ -109,7 +104,7 @@ impl Chromium {
     }
 
     async fn command(&self, method: &str, parameters: Value) -> Value {
-        self.link.command(None, method, parameters, COMMAND_TIMEOUT).await.unwrap_or_else(|error| panic!("{error}"))
+        self.link.command(None, method, parameters, watchdog::LIMIT).await.unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -178,7 +173,7 @@ impl Page {
                 }
             }
         };
-        timeout(COMMAND_TIMEOUT, loaded).await.unwrap_or_else(|_| panic!("{url} does not finish loading"));
+        watchdog::comes("the page loads", loaded).await;
     }
 
     /// The value of an expression; a promise is awaited. What it throws fails the test.
@@ -188,11 +183,15 @@ impl Page {
 
     /// As `evaluate`, with what the expression throws as the error.
     pub async fn try_evaluate(&self, expression: &str) -> Reply {
-        self.evaluate_within(expression, COMMAND_TIMEOUT).await
+        self.evaluate_within(expression, watchdog::LIMIT).await
     }
 
     /// Waits, inside the page, until an expression is truthy, and returns its value.
-    pub async fn wait_for(&self, condition: &str, limit: Duration) -> Value {
+    pub async fn wait_for(&self, condition: &str) -> Value {
+        self.wait_within(condition, watchdog::LIMIT).await
+    }
+
+    async fn wait_within(&self, condition: &str, limit: Duration) -> Value {
         // Timers, not frames: a page that is not drawn has none.
         let expression = format!(
             "(async () => {{
@@ -207,7 +206,7 @@ impl Page {
             limit = limit.as_millis(),
             message = json!(format!("waited {limit:?} for: {condition}")),
         );
-        let value = self.evaluate_within(&expression, limit + COMMAND_TIMEOUT).await;
+        let value = self.evaluate_within(&expression, limit + watchdog::LIMIT).await;
         value.unwrap_or_else(|error| panic!("{error}\nconsole: {:?}", self.console_errors()))
     }
 
@@ -289,12 +288,12 @@ impl Page {
     /// Closes the page; its connections end.
     pub async fn close(self) {
         let close = json!({"targetId": self.target});
-        let reply = self.link.command(None, "Target.closeTarget", close, COMMAND_TIMEOUT).await;
+        let reply = self.link.command(None, "Target.closeTarget", close, watchdog::LIMIT).await;
         reply.unwrap_or_else(|error| panic!("{error}"));
     }
 
     async fn command(&self, method: &str, parameters: Value) -> Value {
-        let reply = self.link.command(Some(&self.session), method, parameters, COMMAND_TIMEOUT).await;
+        let reply = self.link.command(Some(&self.session), method, parameters, watchdog::LIMIT).await;
         reply.unwrap_or_else(|error| panic!("{error}"))
     }
 }
@@ -350,7 +349,7 @@ impl Link {
         if let Some(sink) = self.sink.lock().await.as_mut() {
             sink.send(Message::text(message.to_string())).await.map_err(|_| gone())?;
         }
-        match timeout(limit, answer).await {
+        match tokio::time::timeout(limit, answer).await {
             Ok(Ok(reply)) => reply.map_err(|error| format!("{method}: {error}")),
             Ok(Err(_)) => Err(gone()),
             Err(_) => {
@@ -467,7 +466,7 @@ mod tests {
 
         assert_eq!(page.evaluate("document.title").await, "page");
         assert_eq!(page.evaluate("(async () => ({sum: 1 + 1}))()").await, json!({"sum": 2}));
-        assert_eq!(page.wait_for("window.later", Duration::from_secs(10)).await, "now");
+        assert_eq!(page.wait_for("window.later").await, "now");
         let error = page.try_evaluate("nothing.here").await.unwrap_err();
         assert!(error.contains("nothing is not defined"), "{error}");
         let error = page.try_evaluate("Promise.reject(5)").await.unwrap_err();
@@ -524,6 +523,6 @@ mod tests {
     #[should_panic(expected = "waited 100ms for: window.never")]
     async fn a_condition_that_never_holds_fails_with_its_text() {
         let browser = Chromium::launch().await;
-        browser.page("data:text/html,<p>still</p>").await.wait_for("window.never", Duration::from_millis(100)).await;
+        browser.page("data:text/html,<p>still</p>").await.wait_within("window.never", Duration::from_millis(100)).await;
     }
 }

@@ -178,6 +178,7 @@ async fn how_a_minute_of_speech_plays() {
     page.watch(Duration::from_secs(5)).await;
     let (played, skew) = tokio::join!(page.watch(Duration::from_secs(60)), page.skew(Duration::from_secs(55)));
     eprintln!("{played}\nvoice late: {skew}");
+    assert!((24.5..=25.5).contains(&played.received_fps), "{played}");
     assert!((24.5..=25.5).contains(&played.decoded_fps) && played.freezes == 0.0, "{played}");
     assert!(skew.p5 >= -45.0 && skew.p95 <= 45.0, "{skew}");
     server.stop().await;

@@ -31,10 +31,10 @@ PREFERENCES = {
     "remote.prefs.recommended": True,
 }
 
-LIMIT_S = 60  # of one look into the page; what it waits for comes within seconds
+LIMIT_S = 600  # of one look into the page: only ends what would fail anyway, as does the limit of each wait in it
 
 LOOK = """
-  globalThis.until = async (condition, what, limit = 30000) => {
+  globalThis.until = async (condition, what, limit = 300000) => {
     for (const end = Date.now() + limit; Date.now() < end; await new Promise((next) => setTimeout(next, 50))) {
       const found = await condition();
       if (found) return found;

@@ -1,9 +1,6 @@
 //! The overlay tells how long an answer took to each stage, up to the picture that the browser shows.
 
-use std::time::Duration;
-
 use super::chromium::Chromium;
-use super::page::CONNECTED;
 use super::server::Server;
 
 /// What a stage's row says, as it is read: label, milliseconds since the stage before, milliseconds since the beginning.
@@ -23,8 +20,9 @@ async fn the_overlay_tells_the_way_of_each_answer_to_the_screen() {
     assert_eq!(page.evaluate("document.getElementById('turn').hidden").await, true, "nothing was said yet");
     for (answers, sentence) in ["Hello, it is good to see you again.", "Four brave boys jumped."].iter().enumerate() {
         page.evaluate("window.shown = 0; mouthpiece.addEventListener('shown', () => shown++, { once: true })").await;
-        page.ask_to_say(sentence).await;
-        page.wait_for("shown > 0", CONNECTED).await;
+        // A machine that is short of time draws some sentences' mouths too late.
+        page.ask_to_say(&[*sentence; 10].join(" ")).await;
+        page.wait_for("shown > 0").await;
         let rows: Vec<[String; 3]> = serde_json::from_value(page.evaluate(ROWS).await).unwrap();
         let labels: Vec<_> = rows.iter().map(|[label, ..]| label.as_str()).collect();
         assert_eq!(labels, ["First words", "First sound", "First picture", "Shown"]);
@@ -38,7 +36,8 @@ async fn the_overlay_tells_the_way_of_each_answer_to_the_screen() {
         assert!(parts >= 2 && rows[3][2] != rows[2][2], "the browser needs time too: {rows:?}");
         let total = page.evaluate("document.querySelector('#turn b').textContent").await;
         assert_eq!(total, rows[3][2], "{rows:?}");
-        server.wait_for_metric(SHOWN, answers as f64 + 1.0, Duration::from_secs(5)).await;
+        server.wait_for_metric(SHOWN, answers as f64 + 1.0).await;
+        page.click("#stop").await;
         page.wait_until_silent().await;
     }
     assert_eq!(page.console_errors(), Vec::<String>::new());

@@ -27,3 +27,5 @@ mod offers;
 mod page;
 mod playing;
 mod server;
+#[path = "../support/watchdog.rs"]
+mod watchdog;

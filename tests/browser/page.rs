@@ -6,9 +6,6 @@ use serde::Deserialize;
 
 use super::chromium::Page;
 
-/// Connecting takes a quarter of a second; the rest is for a machine that is busy with something else.
-pub const CONNECTED: Duration = Duration::from_secs(20);
-
 /// Counters of `getStats` since the peer connected, at one moment.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Counted {
@@ -16,10 +13,31 @@ pub struct Counted {
     pub at: f64,
     pub frames_decoded: f64,
     pub frames_received: f64,
+    /// What the picture that is shown is stamped with, in RTP's 32 bits.
+    pub stamp: f64,
     pub freezes: f64,
     /// Sum of squared samples by seconds (`totalAudioEnergy`): loudness squared times time.
     pub energy: f64,
     pub width: f64,
+}
+
+/// What came of something that was said, from its beginning until no more of it was heard.
+#[derive(Clone, Copy, Debug)]
+pub struct Spoken {
+    /// How long it was, as the server tells.
+    pub seconds: f64,
+    /// Pictures that the avatar took meanwhile, by the clock that they are stamped with.
+    pub sent: f64,
+    pub decoded: f64,
+    /// Mean power of the voice while it spoke, where full scale is 1.
+    pub power: f64,
+}
+
+impl Spoken {
+    /// Decoded pictures of a second of the avatar's time, whatever this machine took for it.
+    pub fn fps(&self) -> f64 {
+        25.0 * self.decoded / self.sent
+    }
 }
 
 /// What happened between two looks.
@@ -39,28 +57,42 @@ const COUNT: &str = "(async () => {
   const video = inbound('video');
   return { at: video.timestamp ?? performance.now(), frames_decoded: video.framesDecoded ?? 0,
     frames_received: video.framesReceived ?? 0, freezes: video.freezeCount ?? 0,
-    energy: inbound('audio').totalAudioEnergy ?? 0, width: video.frameWidth ?? 0 };
+    energy: inbound('audio').totalAudioEnergy ?? 0, width: video.frameWidth ?? 0,
+    stamp: mouthpiece.peerConnection.getReceivers().find(({ track }) => track.kind === 'video')
+      .getSynchronizationSources()[0]?.rtpTimestamp ?? 0,
+    hitches: (inbound('audio').concealedSamples ?? 0) + (video.freezeCount ?? 0) + (video.framesDropped ?? 0) };
 })()";
+
+/// Counts when the next utterance begins, and keeps what is told of its end.
+const SPEECH: &str = "(() => {
+  window.speech = {};
+  const once = (type, happens) => mouthpiece.addEventListener(type, happens, { once: true });
+  once('speech_started', () => { speech.before = COUNT; });
+  once('speech_ended', ({ detail }) => speech.before.then(() => { speech.ended = detail; }));
+})()";
+
+/// What silence through the encoder is below: it is far under a millionth, and speech has some hundredths.
+pub const SILENT: f64 = 1e-6;
 
 impl Page {
     /// Waits until picture and voice flow, then turns the sound on.
     pub async fn wait_until_live(&self) {
         self.wait_until_connected().await;
         self.click("#unmute").await;
-        self.wait_for("!document.getElementById('avatar-video').muted", CONNECTED).await;
+        self.wait_for("!document.getElementById('avatar-video').muted").await;
     }
 
     /// Waits until picture and voice flow: the first frames were decoded.
     pub async fn wait_until_connected(&self) {
-        self.wait_for("window.mouthpiece?.state === 'connected'", CONNECTED).await;
-        self.wait_for("mouthpiece.stats().then((stats) => stats.frames_decoded >= 10)", CONNECTED).await;
+        self.wait_for("window.mouthpiece?.state === 'connected'").await;
+        self.wait_for("mouthpiece.stats().then((stats) => stats.frames_decoded >= 10)").await;
     }
 
     /// Types a message and presses the button.
     pub async fn send(&self, text: &str) {
         self.click("#message").await;
         self.write(text).await;
-        self.wait_for("!document.getElementById('send').disabled", CONNECTED).await;
+        self.wait_for("!document.getElementById('send').disabled").await;
         self.click("#send").await;
     }
 
@@ -71,13 +103,19 @@ impl Page {
 
     /// Waits until the avatar speaks.
     pub async fn wait_until_speaking(&self) {
-        self.wait_for("mouthpiece.speaking", CONNECTED).await;
+        self.wait_for("mouthpiece.speaking").await;
     }
 
-    /// Waits until the avatar is done and its last sound, half a second under way at most, was heard.
+    /// Waits until the avatar is done and its last sound was heard: none comes for longer than a pause between sentences.
     pub async fn wait_until_silent(&self) {
-        self.wait_for("!mouthpiece.speaking", Duration::from_secs(90)).await;
-        self.count_after(Duration::from_millis(700)).await;
+        self.wait_for("!mouthpiece.speaking").await;
+        while self.watch(Duration::from_millis(700)).await.power > SILENT {}
+    }
+
+    /// Waits until so many more pictures were decoded.
+    pub async fn sees(&self, more: u32) {
+        let enough = self.count().await.frames_decoded + f64::from(more);
+        self.wait_for(&format!("{COUNT}.then((now) => now.frames_decoded >= {enough})")).await;
     }
 
     pub async fn count(&self) -> Counted {
@@ -95,15 +133,32 @@ impl Page {
         serde_json::from_value(self.evaluate(&format!("{waits}.then(() => {COUNT})")).await).unwrap()
     }
 
-    /// Has something said by way of the form and counts while it is said.
-    pub async fn speak_to_the_end(&self, text: &str) -> Played {
+    /// Has something said by way of the form and counts until it was heard.
+    pub async fn speak_to_the_end(&self, text: &str) -> Spoken {
+        self.expect_speech().await;
         self.ask_to_say(text).await;
-        self.wait_until_speaking().await;
-        let before = self.count().await;
-        self.wait_for("!mouthpiece.speaking", Duration::from_secs(120)).await;
-        let played = self.count().await.since(before);
+        self.hear_to_the_end().await
+    }
+
+    /// What is said next is counted by `hear_to_the_end`.
+    pub async fn expect_speech(&self) {
+        self.evaluate(&SPEECH.replace("COUNT", COUNT)).await;
+    }
+
+    /// Counts what was expected until it was heard.
+    pub async fn hear_to_the_end(&self) -> Spoken {
+        self.wait_for("speech.ended").await;
+        let before: Counted = serde_json::from_value(self.evaluate("speech.before").await).unwrap();
+        let seconds = self.evaluate("speech.ended.spoken_ms").await.as_f64().unwrap() / 1000.0;
         self.wait_until_silent().await;
-        played
+        let after = self.count().await;
+        Spoken {
+            seconds,
+            // 90,000 a second in 32 bits, and a picture every 40 ms.
+            sent: (after.stamp - before.stamp).rem_euclid(4_294_967_296.0) / 3600.0,
+            decoded: after.frames_decoded - before.frames_decoded,
+            power: (after.energy - before.energy) / seconds,
+        }
     }
 
     /// The turns that the history shows: `kind` is `user` or `avatar`.
@@ -114,12 +169,23 @@ impl Page {
 
     /// How late the voice is against the picture, looked at five times a second.
     pub async fn skew(&self, time: Duration) -> Skew {
-        let looks = time.as_millis() / 200;
+        self.skew_by(&format!("look < {}", time.as_millis() / 200), "true").await
+    }
+
+    /// The same by so many looks between which the machine gave the browser the time to play: no sound was made up and no
+    /// picture was late.
+    pub async fn skew_where_it_plays(&self, looks: usize) -> Skew {
+        self.skew_by(&format!("seen.length < {looks}"), "now.hitches === before.hitches").await
+    }
+
+    async fn skew_by(&self, goes_on: &str, counts: &str) -> Skew {
         let look = format!(
-            "(async () => {{ const seen = []; for (let look = 0; look < {looks}; look++) {{
+            "(async () => {{ const seen = []; let before = await {COUNT}; for (let look = 0; {goes_on}; look++) {{
                await new Promise((resolve) => setTimeout(resolve, 200));
                const stats = await mouthpiece.stats();
-               if (stats.av_skew_ms !== null) seen.push(stats.av_skew_ms);
+               const now = await {COUNT};
+               if (stats.av_skew_ms !== null && {counts}) seen.push(stats.av_skew_ms);
+               before = now;
              }} return seen; }})()"
         );
         let mut late: Vec<f64> = serde_json::from_value(self.evaluate(&look).await).unwrap();
@@ -141,6 +207,13 @@ pub struct Skew {
 impl std::fmt::Display for Skew {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "p5 {:.0} ms, p50 {:.0} ms, p95 {:.0} ms of {} looks", self.p5, self.p50, self.p95, self.count)
+    }
+}
+
+impl std::fmt::Display for Spoken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { seconds, sent, decoded, power } = self;
+        write!(f, "{seconds:.1} s: {decoded} of {sent} pictures decoded, power {power:.1e}")
     }
 }
 

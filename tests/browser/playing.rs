@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::chromium::Chromium;
-use super::page::{CONNECTED, Played};
-use super::server::{SETTLED, Server};
+use super::page::SILENT;
+use super::server::Server;
 
 /// Some twelve seconds of speech.
 pub const LONG: &str = "Good morning. My name is on the door, and my face is on your screen. \
@@ -12,18 +12,8 @@ pub const LONG: &str = "Good morning. My name is on the door, and my face is on 
     Perhaps you would rather hear what happened this morning, when four brave boys jumped over the pond.";
 const SHORT: &str = "People believe what they can see.";
 
-/// Speech has a power of some hundredths; silence through the encoder is far below a millionth.
+/// Speech has a power of some hundredths.
 const HEARD: f64 = 1e-3;
-const SILENT: f64 = 1e-6;
-/// Frames a second that arrive; a stretch of ten seconds has an error of a tenth from where it begins and ends.
-const RATE: std::ops::RangeInclusive<f64> = 24.5..=25.5;
-
-/// What the server sends keeps its pace whatever else the machine does. The browser's decoder competes for the same two
-/// cores, so one hitch of it is let pass here; `figures` lets none pass.
-fn assert_plays(played: Played) {
-    assert!(RATE.contains(&played.received_fps), "{played}");
-    assert!((24.0..=25.5).contains(&played.decoded_fps) && played.freezes <= 1.0, "{played}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_typed_sentence_is_seen_and_heard() {
@@ -36,8 +26,8 @@ async fn a_typed_sentence_is_seen_and_heard() {
     let idle_again = page.watch(Duration::from_secs(2)).await;
     eprintln!("idle {idle}\nspoken {spoken}\nidle again {idle_again}");
     assert!(spoken.seconds >= 10.0, "{spoken}");
-    assert_plays(spoken);
-    assert!(spoken.power > HEARD, "{spoken}");
+    // All pictures, but for where counting begins and ends. How evenly they come is a figure of a quiet machine.
+    assert!((24.0..=25.5).contains(&spoken.fps()) && spoken.power > HEARD, "{spoken}");
     assert!(idle.power < SILENT && idle_again.power < SILENT, "{idle} {idle_again}");
     assert_eq!(page.turns("user").await, [format!("Say: {LONG}")]);
     assert_eq!(page.turns("avatar").await, [LONG]);
@@ -60,7 +50,7 @@ async fn vp8_plays_too() {
     eprintln!("spoken {spoken}");
     assert_eq!(page.evaluate("mouthpiece.stats().then((stats) => stats.codec)").await, "VP8");
     assert_eq!(page.count().await.width, 512.0);
-    assert!(spoken.decoded_fps > 22.0 && spoken.power > HEARD, "{spoken}");
+    assert!(spoken.fps() > 22.0 && spoken.power > HEARD, "{spoken}");
     server.stop().await;
 }
 
@@ -72,13 +62,13 @@ async fn an_interrupted_sentence_falls_silent() {
     page.wait_until_live().await;
     page.ask_to_say(LONG).await;
     page.wait_until_speaking().await;
-    let speaking = page.watch(Duration::from_secs(2)).await;
+    while page.watch(Duration::from_millis(300)).await.power < HEARD {}
     page.click("#stop").await;
     page.wait_until_silent().await;
     let silent = page.watch(Duration::from_secs(2)).await;
-    eprintln!("speaking {speaking}\nsilent {silent}");
-    assert!(speaking.power > HEARD && silent.power < SILENT, "{speaking} {silent}");
-    assert!(silent.decoded_fps > 22.0, "the avatar stays to be seen: {silent}");
+    assert!(silent.power < SILENT, "{silent}");
+    // The avatar stays to be seen.
+    page.sees(50).await;
     let unspoken = page.evaluate("document.querySelector('#history .unspoken').textContent").await;
     assert!(LONG.ends_with(unspoken.as_str().unwrap()) && unspoken != "", "{unspoken}");
     let again = page.speak_to_the_end(SHORT).await;
@@ -99,10 +89,10 @@ async fn reloading_the_page_plays_again() {
     assert_eq!(page.evaluate("mouthpiece.speaking").await, false, "a new conversation");
     let spoken = page.speak_to_the_end(SHORT).await;
     eprintln!("spoken {spoken}");
-    assert!(spoken.decoded_fps > 22.0 && spoken.power > HEARD, "{spoken}");
-    server.wait_for_metric("mouthpiece_sessions", 1.0, SETTLED).await;
+    assert!(spoken.fps() > 22.0 && spoken.power > HEARD, "{spoken}");
+    server.wait_for_metric("mouthpiece_sessions", 1.0).await;
     page.close().await;
-    server.wait_for_metric("mouthpiece_sessions", 0.0, SETTLED).await;
+    server.wait_for_metric("mouthpiece_sessions", 0.0).await;
     server.stop().await;
 }
 
@@ -123,8 +113,8 @@ async fn a_lost_socket_is_opened_again_and_plays() {
     assert_eq!(page.evaluate(lose).await, "reconnecting,connected");
     page.wait_until_connected().await;
     let spoken = page.speak_to_the_end(SHORT).await;
-    assert!(spoken.decoded_fps > 22.0 && spoken.power > HEARD, "{spoken}");
-    server.wait_for_metric("mouthpiece_sessions", 1.0, SETTLED).await;
+    assert!(spoken.fps() > 22.0 && spoken.power > HEARD, "{spoken}");
+    server.wait_for_metric("mouthpiece_sessions", 1.0).await;
     server.stop().await;
 }
 
@@ -140,18 +130,16 @@ async fn a_second_tab_watches_the_same_session() {
     assert_eq!(server.metric("mouthpiece_connections").await, Some(2.0));
     // GStreamer names a thread after the pad it pushes from: the one publish pipeline and each viewer's have a `video`.
     assert_eq!(server.holding().named("video:src"), 1 + 2, "{:?}", server.holding());
-    second.wait_for("!mouthpiece.speaking", SETTLED).await;
-    let (spoken, watched) = tokio::join!(first.speak_to_the_end(SHORT), async {
-        second.wait_until_speaking().await;
-        second.watch(Duration::from_secs(1)).await
-    });
+    second.wait_for("!mouthpiece.speaking").await;
+    second.expect_speech().await;
+    let (spoken, watched) = tokio::join!(first.speak_to_the_end(SHORT), second.hear_to_the_end());
     eprintln!("first {spoken}\nsecond {watched}");
-    assert!(spoken.decoded_fps > 22.0 && spoken.power > HEARD, "{spoken}");
-    assert!(watched.decoded_fps > 22.0 && watched.power > HEARD, "{watched}");
+    assert!(spoken.fps() > 22.0 && spoken.power > HEARD, "{spoken}");
+    assert!(watched.fps() > 22.0 && watched.power > HEARD, "{watched}");
     assert_eq!(second.turns("avatar").await, [SHORT], "the reply is told to both");
     first.close().await;
-    let alone = second.watch(Duration::from_secs(1)).await;
-    assert!(alone.decoded_fps > 22.0, "who stays goes on watching: {alone}");
+    // Who stays goes on watching.
+    second.sees(25).await;
     assert_eq!(server.metric("mouthpiece_sessions").await, Some(1.0));
     server.stop().await;
 }
@@ -166,12 +154,12 @@ async fn audio_and_video_stay_together() {
     let server = Server::start().await;
     let page = chromium.page(&server.url("")).await;
     page.wait_until_live().await;
-    page.ask_to_say(LONG).await;
+    page.ask_to_say(&[LONG; 9].join(" ")).await;
+    page.wait_until_speaking().await;
     // Until then the buffers of the browser find their size.
-    page.watch(Duration::from_secs(5)).await;
-    let skew = page.skew(Duration::from_secs(10)).await;
+    page.sees(125).await;
+    let skew = page.skew_where_it_plays(40).await;
     eprintln!("voice late: {skew}");
-    assert!(skew.count >= 25, "{skew}");
     // Where people begin to notice (ITU-R BT.1359). On a machine of its own it is 45 ms both ways, see `figures`.
     assert!(skew.p5 >= -45.0 && skew.p95 <= 125.0, "{skew}");
     server.stop().await;
@@ -185,7 +173,7 @@ async fn an_error_says_one_thing_and_keeps_the_servers_words_for_whoever_asks() 
     page.wait_until_connected().await;
     for _ in 0..2 {
         page.send("\u{1f642}").await;
-        page.wait_for("document.querySelector('#history .notice summary')", CONNECTED).await;
+        page.wait_for("document.querySelector('#history .notice summary')").await;
     }
     let shown = page.evaluate("[...document.querySelectorAll('#history .notice')].map((box) => box.innerText)").await;
     assert_eq!(shown[0], "There is nothing in that message that can be spoken.");

@@ -12,14 +12,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-/// Loading the model and trying an encoder takes a second on a quiet machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
-/// What `serve` promises after SIGTERM, and as much again for a busy machine.
-const STOP_LIMIT: Duration = Duration::from_secs(4);
-/// For what goes on after a client has left: pipelines are taken apart behind its back.
-pub const SETTLED: Duration = Duration::from_secs(20);
-/// Between two looks at a process that is still ending something.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+use crate::watchdog;
 
 pub struct Server {
     process: Child,
@@ -63,7 +56,7 @@ impl Server {
             }
         });
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = tokio::time::timeout(START_LIMIT, said.next_line()).await.expect("the server starts").unwrap();
+        let line = watchdog::comes("the server starts", said.next_line()).await.unwrap();
         let line = line.unwrap_or_else(|| panic!("the server ended: {:?}", log.lock().unwrap()));
         let (_, address) = line.split_once("http://").expect("the server says where it is");
         Self { address: address.to_owned(), process, log, logging }
@@ -85,15 +78,10 @@ impl Server {
     }
 
     /// Waits until a metric has a value.
-    pub async fn wait_for_metric(&self, name: &str, wanted: f64, limit: Duration) {
-        let reached = async {
-            let mut look = tokio::time::interval(LOOK_AGAIN);
-            while self.metric(name).await.unwrap_or(0.0) != wanted {
-                look.tick().await;
-            }
-        };
-        if tokio::time::timeout(limit, reached).await.is_err() {
-            panic!("{name} is {:?} and not {wanted} after {limit:?}", self.metric(name).await);
+    pub async fn wait_for_metric(&self, name: &str, wanted: f64) {
+        let reached = watchdog::looking(async || self.metric(name).await.unwrap_or(0.0) == wanted);
+        if watchdog::guarded(reached).await.is_err() {
+            panic!("{name} is {:?} and not {wanted}", self.metric(name).await);
         }
     }
 
@@ -124,25 +112,20 @@ impl Server {
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 
-    /// Waits until the process holds what satisfies a condition, or the limit is over; gives what it holds then.
-    pub async fn holding_when(&self, limit: Duration, mut enough: impl FnMut(&Holding) -> bool) -> Holding {
-        let reached = async {
-            let mut look = tokio::time::interval(LOOK_AGAIN);
-            while !enough(&self.holding()) {
-                look.tick().await;
-            }
-        };
+    /// Waits until the process holds what satisfies a condition, or never will; gives what it holds then.
+    pub async fn holding_when(&self, mut enough: impl FnMut(&Holding) -> bool) -> Holding {
+        let reached = watchdog::looking(async || enough(&self.holding()));
         // The caller asserts on what is held, which says more than that it took too long.
-        let _ = tokio::time::timeout(limit, reached).await;
+        let _ = watchdog::guarded(reached).await;
         self.holding()
     }
 
-    /// Ends it as an administrator would; it must end by itself, in time and without an error.
+    /// Ends it as an administrator would; it must end by itself and without an error, as it would tell if its sessions used
+    /// up the time that they have for that.
     pub async fn stop(mut self) {
         let id = self.process.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
         rustix::process::kill_process(id.expect("the server still runs"), rustix::process::Signal::TERM).unwrap();
-        let ended = tokio::time::timeout(STOP_LIMIT, self.process.wait()).await;
-        let status = ended.expect("the server ends after SIGTERM").unwrap();
+        let status = watchdog::comes("the server ends after SIGTERM", self.process.wait()).await.unwrap();
         assert!(status.success(), "{status}: {:#?}", self.log.lock().unwrap());
     }
 }
