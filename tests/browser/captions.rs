@@ -1,7 +1,5 @@
 //! Captions light up with the sound that the browser plays, not with the message that brought them.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 
 use super::chromium::Chromium;
@@ -15,10 +13,18 @@ struct Sentence {
     length: f64,
     first_loud: f64,
     last_loud: f64,
-    /// How many of its words the page had lit when the first sound was played, and when the last one was.
+    /// The looks right before the first sound and right after the last one, where there was one: a busy browser looks seldom.
+    quiet_before: Option<f64>,
+    quiet_after: Option<f64>,
+    /// How many of its words the page had lit when the first sound was played, how many had begun by the sound's clock, and
+    /// how many were lit when the last sound was played.
     lit_first: usize,
+    begun_first: usize,
     lit_last: usize,
     words: usize,
+    /// The machine did not let the browser look, or play what it looks at, as it came.
+    #[serde(default)]
+    held_up: bool,
 }
 
 /// Notes with each picture what is heard and which words the page has lit.
@@ -26,27 +32,48 @@ const RECORD: &str = "(() => {
   const sentences = new Map();
   window.sentences = sentences;
   mouthpiece.addEventListener('caption', ({ detail }) => {
-    const known = sentences.get(detail.sentence) ?? { first_loud: null, last_loud: null };
+    if (window.sentences !== sentences) return;
+    const known = sentences.get(detail.sentence) ?? { first_loud: null, last_loud: null, quiet_before: null };
     sentences.set(detail.sentence, { ...known, start: detail.rtp_timestamp, words: detail.words.length,
-      length: detail.words.at(-1).end_ms });
+      starts: detail.words.map(({ start_ms }) => start_ms), length: detail.words.at(-1).end_ms });
   });
   const context = new AudioContext();
   const analyser = new AnalyserNode(context, { fftSize: 512 });
   context.createMediaStreamSource(document.getElementById('avatar-video').srcObject).connect(analyser);
   const sound = new Float32Array(512);
+  let [looked, played, behind, is_held_up] = [performance.now(), null, null, false];
   const look = () => {
+    if (window.sentences !== sentences) return context.close();
     requestAnimationFrame(look);
+    const [now, before] = [performance.now(), looked];
+    looked = now;
+    // Sound that was played all at once, or before this is woken, waits to be looked at, and so does all that follows.
+    behind ??= context.currentTime > 0 ? now - context.currentTime * 1000 : null;
+    is_held_up ||= now - before > 150 || Math.abs(now - context.currentTime * 1000 - behind) > 60;
     analyser.getFloatTimeDomainData(sound);
     const source = mouthpiece.peerConnection.getReceivers().find(({ track }) => track.kind === 'audio')
       .getSynchronizationSources()[0];
-    if (!source || sound.every((sample) => Math.abs(sample) < 0.02)) return;
-    const heard = [...sentences.values()].filter(({ start }) => ((source.rtpTimestamp - start) | 0) / 48 > -100).at(-1);
+    if (!source) return;
+    played ??= source.rtpTimestamp;
+    is_held_up ||= Math.abs(((source.rtpTimestamp - played) | 0) / 48 - (now - before)) > 50;
+    played = source.rtpTimestamp;
+    const place = ({ start }) => ((source.rtpTimestamp - start) | 0) / 48;
+    const heard = [...sentences.values()].filter((sentence) => place(sentence) > -100).at(-1);
     if (!heard) return;
+    const at = place(heard);
+    if (is_held_up) heard.held_up = true;
+    if (sound.every((sample) => Math.abs(sample) < 0.02)) {
+      if (heard.first_loud === null) heard.quiet_before = at;
+      else heard.quiet_after ??= at;
+      return;
+    }
     const lit = mouthpiece.caption()?.words.filter(({ begun }) => begun).length ?? 0;
-    heard.last_loud = ((source.rtpTimestamp - heard.start) | 0) / 48;
+    heard.last_loud = at;
+    heard.quiet_after = null;
     heard.lit_last = lit;
-    heard.first_loud ??= heard.last_loud;
+    heard.first_loud ??= at;
     heard.lit_first ??= lit;
+    heard.begun_first ??= heard.starts.filter((start) => start <= at).length;
   };
   look();
 })()";
@@ -57,21 +84,35 @@ async fn words_light_up_with_the_sound_that_is_played() {
     let server = Server::start().await;
     let page = chromium.page(&server.url("")).await;
     page.wait_until_live().await;
-    page.evaluate(RECORD).await;
-    page.ask_to_say(LONG).await;
-    page.wait_for("!document.getElementById('caption').hidden", Duration::from_secs(10)).await;
-    page.wait_until_speaking().await;
-    page.wait_until_silent().await;
-    let sentences: Vec<Sentence> = serde_json::from_value(page.evaluate("[...sentences.values()]").await).unwrap();
-    eprintln!("{sentences:#?}");
-    assert!(sentences.len() >= 3, "{sentences:#?}");
-    for sentence in &sentences {
-        // Voices begin and end with some silence, and a packet is 20 ms.
-        assert!((-40.0..=200.0).contains(&sentence.first_loud), "{sentence:?}");
-        assert!((-400.0..=60.0).contains(&(sentence.last_loud - sentence.length)), "{sentence:?}");
-        assert!(sentence.lit_first <= 2 && sentence.lit_last == sentence.words, "{sentence:?}");
+    // A sentence that a busy machine tears is none to judge by; a quiet one tears none, and all are said once.
+    let mut judged = 0;
+    while judged < 3 {
+        page.evaluate(RECORD).await;
+        page.ask_to_say(LONG).await;
+        page.wait_for("!document.getElementById('caption').hidden").await;
+        page.wait_until_speaking().await;
+        page.wait_until_silent().await;
+        let sentences: Vec<Sentence> = serde_json::from_value(page.evaluate("[...sentences.values()]").await).unwrap();
+        eprintln!("{sentences:#?}");
+        assert!(sentences.len() >= 3, "{sentences:#?}");
+        judged += judge(&sentences);
     }
     assert_eq!(page.evaluate("document.getElementById('caption').hidden").await, true);
     assert_eq!(page.console_errors(), Vec::<String>::new());
     server.stop().await;
+}
+
+/// How many sentences are as they should be, of those that came whole.
+fn judge(sentences: &[Sentence]) -> usize {
+    let whole: Vec<&Sentence> = sentences.iter().filter(|sentence| !sentence.held_up).collect();
+    for sentence in &whole {
+        // Voices begin and end with some silence, and a packet is 20 ms. The first sound was played between two looks, and
+        // so was the last one.
+        assert!(sentence.first_loud >= -40.0 && sentence.quiet_before.is_none_or(|at| at <= 200.0), "{sentence:?}");
+        assert!(sentence.last_loud <= sentence.length + 60.0, "{sentence:?}");
+        assert!(sentence.quiet_after.is_none_or(|at| at >= sentence.length - 400.0), "{sentence:?}");
+        assert!(sentence.lit_first <= sentence.begun_first.max(1) + 1, "{sentence:?}");
+        assert_eq!(sentence.lit_last, sentence.words, "{sentence:?}");
+    }
+    whole.len()
 }
