@@ -3,6 +3,7 @@
 // Clippy's own exemption for tests covers test functions only, not the helpers beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
+mod alone;
 mod avatars;
 mod barge_in;
 mod cli;

@@ -27,12 +27,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alone::alone;
 use crate::kit::{self, network::FakeNetwork};
 use crate::llm::{Model, Service};
 use crate::watchdog;
 
-/// Set in the process that the test starts for itself.
-const ALONE: &str = "MOUTHPIECE_SOAK";
 const SPEED: u32 = 300;
 const TURNS: usize = 1000;
 const WARM: usize = 100;
@@ -382,14 +381,8 @@ async fn talk_for_two_hours() -> String {
 
 #[test]
 fn a_conversation_of_two_hours_leaves_nothing_behind_and_never_drifts() {
-    if std::env::var_os(ALONE).is_some() {
+    alone("soak::a_conversation_of_two_hours_leaves_nothing_behind_and_never_drifts", || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        return eprintln!("{}", runtime.block_on(talk_for_two_hours()));
-    }
-    let name = "soak::a_conversation_of_two_hours_leaves_nothing_behind_and_never_drifts";
-    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-    let ran = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    eprintln!("{}", said(&ran.stderr));
-    assert!(ran.status.success());
+        eprintln!("{}", runtime.block_on(talk_for_two_hours()));
+    });
 }

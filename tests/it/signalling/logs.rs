@@ -7,6 +7,7 @@ use serde_json::json;
 use tracing::Level;
 
 use super::fakes::TestServer;
+use crate::alone::alone;
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -21,8 +22,15 @@ impl Write for Log {
     }
 }
 
-#[tokio::test]
-async fn the_log_names_sessions_and_viewers_and_never_what_people_say() {
+/// What other tests do at the same time decides for all threads of a process which spans there are.
+#[test]
+fn the_log_names_sessions_and_viewers_and_never_what_people_say() {
+    alone("signalling::logs::the_log_names_sessions_and_viewers_and_never_what_people_say", || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(talk());
+    });
+}
+
+async fn talk() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_ansi(false);
