@@ -6,6 +6,7 @@ use std::process::Command;
 const ALONE: &str = "MOUTHPIECE_TEST_ALONE";
 
 /// Runs this, which is all of the test of that name, where no other test runs.
+#[allow(clippy::print_stderr, reason = "what the other process said is what a test says")]
 pub(crate) fn alone(name: &str, test: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
         return test();
