@@ -22,9 +22,6 @@ struct Sentence {
     begun_first: usize,
     lit_last: usize,
     words: usize,
-    /// The machine did not let the browser look, or play what it looks at, as it came.
-    #[serde(default)]
-    held_up: bool,
 }
 
 /// Notes with each picture what is heard and which words the page has lit.
@@ -32,7 +29,6 @@ const RECORD: &str = "(() => {
   const sentences = new Map();
   window.sentences = sentences;
   mouthpiece.addEventListener('caption', ({ detail }) => {
-    if (window.sentences !== sentences) return;
     const known = sentences.get(detail.sentence) ?? { first_loud: null, last_loud: null, quiet_before: null };
     sentences.set(detail.sentence, { ...known, start: detail.rtp_timestamp, words: detail.words.length,
       starts: detail.words.map(({ start_ms }) => start_ms), length: detail.words.at(-1).end_ms });
@@ -41,27 +37,16 @@ const RECORD: &str = "(() => {
   const analyser = new AnalyserNode(context, { fftSize: 512 });
   context.createMediaStreamSource(document.getElementById('avatar-video').srcObject).connect(analyser);
   const sound = new Float32Array(512);
-  let [looked, played, behind, is_held_up] = [performance.now(), null, null, false];
   const look = () => {
-    if (window.sentences !== sentences) return context.close();
     requestAnimationFrame(look);
-    const [now, before] = [performance.now(), looked];
-    looked = now;
-    // Sound that was played all at once, or before this is woken, waits to be looked at, and so does all that follows.
-    behind ??= context.currentTime > 0 ? now - context.currentTime * 1000 : null;
-    is_held_up ||= now - before > 150 || Math.abs(now - context.currentTime * 1000 - behind) > 60;
     analyser.getFloatTimeDomainData(sound);
     const source = mouthpiece.peerConnection.getReceivers().find(({ track }) => track.kind === 'audio')
       .getSynchronizationSources()[0];
     if (!source) return;
-    played ??= source.rtpTimestamp;
-    is_held_up ||= Math.abs(((source.rtpTimestamp - played) | 0) / 48 - (now - before)) > 50;
-    played = source.rtpTimestamp;
     const place = ({ start }) => ((source.rtpTimestamp - start) | 0) / 48;
     const heard = [...sentences.values()].filter((sentence) => place(sentence) > -100).at(-1);
     if (!heard) return;
     const at = place(heard);
-    if (is_held_up) heard.held_up = true;
     if (sound.every((sample) => Math.abs(sample) < 0.02)) {
       if (heard.first_loud === null) heard.quiet_before = at;
       else heard.quiet_after ??= at;
@@ -78,41 +63,35 @@ const RECORD: &str = "(() => {
   look();
 })()";
 
+/// Ticks at which a sentence had no sound to play.
+const STARVED: &str = "mouthpiece_pairs_total{shows=\"starved\"}";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn words_light_up_with_the_sound_that_is_played() {
     let chromium = Chromium::launch().await;
     let server = Server::start().await;
     let page = chromium.page(&server.url("")).await;
     page.wait_until_live().await;
-    // A sentence that a busy machine tears is none to judge by; a quiet one tears none, and all are said once.
-    let mut judged = 0;
-    while judged < 3 {
-        page.evaluate(RECORD).await;
-        page.ask_to_say(LONG).await;
-        page.wait_for("!document.getElementById('caption').hidden").await;
-        page.wait_until_speaking().await;
-        page.wait_until_silent().await;
-        let sentences: Vec<Sentence> = serde_json::from_value(page.evaluate("[...sentences.values()]").await).unwrap();
-        eprintln!("{sentences:#?}");
-        assert!(sentences.len() >= 3, "{sentences:#?}");
-        judged += judge(&sentences);
+    page.evaluate(RECORD).await;
+    page.ask_to_say(LONG).await;
+    page.wait_for("!document.getElementById('caption').hidden").await;
+    page.wait_until_speaking().await;
+    page.wait_until_silent().await;
+    let sentences: Vec<Sentence> = serde_json::from_value(page.evaluate("[...sentences.values()]").await).unwrap();
+    // Where the voice does not keep up, a sentence takes longer than it is.
+    let longer = 40.0 * server.metric(STARVED).await.unwrap_or(0.0);
+    eprintln!("{sentences:#?}, longer by {longer} ms");
+    assert!(sentences.len() >= 3, "{sentences:#?}");
+    for sentence in &sentences {
+        // Voices begin and end with some silence, and a packet is 20 ms. The first sound was played between two looks, and
+        // so was the last one.
+        assert!(sentence.first_loud >= -40.0 && sentence.quiet_before.is_none_or(|at| at <= 200.0), "{sentence:?}");
+        assert!(sentence.last_loud <= sentence.length + 60.0 + longer, "{sentence:?}");
+        assert!(sentence.quiet_after.is_none_or(|at| at >= sentence.length - 400.0), "{sentence:?}");
+        assert!(sentence.lit_first <= sentence.begun_first.max(1) + 1, "{sentence:?}");
+        assert!(sentence.lit_last == sentence.words || sentence.last_loud > sentence.length + 60.0, "{sentence:?}");
     }
     assert_eq!(page.evaluate("document.getElementById('caption').hidden").await, true);
     assert_eq!(page.console_errors(), Vec::<String>::new());
     server.stop().await;
-}
-
-/// How many sentences are as they should be, of those that came whole.
-fn judge(sentences: &[Sentence]) -> usize {
-    let whole: Vec<&Sentence> = sentences.iter().filter(|sentence| !sentence.held_up).collect();
-    for sentence in &whole {
-        // Voices begin and end with some silence, and a packet is 20 ms. The first sound was played between two looks, and
-        // so was the last one.
-        assert!(sentence.first_loud >= -40.0 && sentence.quiet_before.is_none_or(|at| at <= 200.0), "{sentence:?}");
-        assert!(sentence.last_loud <= sentence.length + 60.0, "{sentence:?}");
-        assert!(sentence.quiet_after.is_none_or(|at| at >= sentence.length - 400.0), "{sentence:?}");
-        assert!(sentence.lit_first <= sentence.begun_first.max(1) + 1, "{sentence:?}");
-        assert_eq!(sentence.lit_last, sentence.words, "{sentence:?}");
-    }
-    whole.len()
 }
