@@ -11,7 +11,7 @@ pub mod store;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::picture::{AvatarFrame, CropBox, Mask, Region, color};
+use crate::picture::{AvatarFrame, CropBox, Mask, Region, RgbPicture, color, png};
 
 pub use cycle::Cycle;
 pub use manifest::Manifest;
@@ -93,19 +93,8 @@ fn load_boxes(path: &Path) -> Result<Vec<CropBox>, AvatarError> {
     Ok(boxes)
 }
 
-fn open_png(path: &Path) -> Result<image::DynamicImage, AvatarError> {
-    let mut reader = image::ImageReader::open(path).map_err(|error| AvatarError::file(path, error))?;
-    reader.set_format(image::ImageFormat::Png);
-    let mut limits = image::Limits::default();
-    limits.max_image_width = Some(4096);
-    limits.max_image_height = Some(4096);
-    reader.limits(limits);
-    reader.decode().map_err(|error| AvatarError::file(path, error))
-}
-
 fn load_mask(path: &Path) -> Result<Mask, AvatarError> {
-    let image = open_png(path)?.into_luma8();
-    let mask = Mask { width: image.width(), height: image.height(), alpha: image.into_raw() };
+    let mask = png::read_mask(path).map_err(|error| AvatarError::file(path, error))?;
     if mask.bounds().is_none() {
         return Err(AvatarError::file(path, "is all black, so no mouth would ever be pasted"));
     }
@@ -113,14 +102,13 @@ fn load_mask(path: &Path) -> Result<Mask, AvatarError> {
 }
 
 fn load_frame(path: &Path, manifest: &Manifest, crop: CropBox, mask: &Mask) -> Result<AvatarFrame, AvatarError> {
-    let image = open_png(path)?.into_rgb8();
-    let size = (image.width(), image.height());
+    let RgbPicture { width, height, rgb } = png::read_rgb(path).map_err(|error| AvatarError::file(path, error))?;
+    let size = (width, height);
     let wanted = (manifest.width, manifest.height);
     if size != wanted {
         let problem = format!("is {}x{}, but avatar.toml says {}x{}", size.0, size.1, wanted.0, wanted.1);
         return Err(AvatarError::file(path, problem));
     }
-    let rgb = image.into_raw();
     let region = mask_region(&rgb, wanted, crop, mask)
         .ok_or_else(|| AvatarError::file(path, format!("its mouth box {crop:?} lies outside the frame")))?;
     let picture = Arc::new(color::rgb_to_i420(&rgb, wanted.0, wanted.1));
@@ -170,7 +158,7 @@ mod tests {
     fn a_frame_of_another_size_is_named() {
         let folder = tempfile::tempdir().unwrap();
         kit::avatar::write(folder.path());
-        image::RgbImage::new(16, 32).save(folder.path().join("frames/0002.png")).unwrap();
+        png::write_rgb(&folder.path().join("frames/0002.png"), 16, 32, &[0; 16 * 32 * 3]).unwrap();
         let error = Avatar::load(folder.path()).unwrap_err().to_string();
         assert!(error.contains("0002.png") && error.contains("16x32") && error.contains("64x64"), "{error}");
     }
@@ -190,7 +178,7 @@ mod tests {
     fn a_mask_that_pastes_nothing_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         kit::avatar::write(folder.path());
-        image::GrayImage::new(16, 16).save(folder.path().join("mask.png")).unwrap();
+        png::write_grey(&folder.path().join("mask.png"), 16, 16, &[0; 16 * 16]).unwrap();
         assert!(Avatar::load(folder.path()).unwrap_err().to_string().contains("mask.png"));
     }
 }

@@ -1,10 +1,12 @@
 //! Pixels: frames, the regions of them that change, and what is done to them on the CPU.
 //!
-//! In here: plain data and pure functions: `color` converts, `blend` pastes a mouth through a mask, `resize` scales.
+//! In here: plain data and pure functions: `color` converts, `blend` pastes a mouth through a mask, `resize` scales; and
+//! `png`, their files.
 //! Not in here: where pictures come from (`avatar`, `lipsync`) and when they are shown (`playout`).
 
 pub mod blend;
 pub mod color;
+pub mod png;
 pub mod resize;
 
 use std::sync::Arc;
@@ -31,6 +33,21 @@ pub struct CropBox {
     pub width: u32,
     /// 1 to 4096.
     pub height: u32,
+}
+
+/// 8-bit RGB, rows from the top without padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RgbPicture {
+    pub width: u32,
+    pub height: u32,
+    pub rgb: Vec<u8>,
+}
+
+impl RgbPicture {
+    /// A picture of these pixels, `None` unless they are as many as its sides say.
+    pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Option<Self> {
+        (rgb.len() as u64 == u64::from(width) * u64::from(height) * 3).then_some(Self { width, height, rgb })
+    }
 }
 
 /// How opaque each pixel of the crop is when it is pasted, 0 to 255.

@@ -7,7 +7,7 @@
 
 use std::f64::consts::PI;
 
-use image::RgbImage;
+use super::RgbPicture;
 
 const TAPS: usize = 8;
 /// Taps before the pixel that a position falls on.
@@ -15,31 +15,34 @@ const BEFORE: i64 = 3;
 const BITS: u32 = 11;
 
 /// Scales a picture to `width` x `height`; a picture without pixels becomes black.
-pub fn lanczos4(from: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let mut to = RgbImage::new(width, height);
-    if from.width() == 0 || from.height() == 0 {
-        return to;
+pub fn lanczos4(from: &RgbPicture, width: u32, height: u32) -> RgbPicture {
+    let mut rgb = Vec::with_capacity(width as usize * height as usize * 3);
+    if from.width == 0 || from.height == 0 {
+        rgb.resize(rgb.capacity(), 0);
+        return RgbPicture { width, height, rgb };
     }
-    let columns: Vec<Taps> = (0..width).map(|at| Taps::of(at, from.width(), width)).collect();
+    let columns: Vec<Taps> = (0..width).map(|at| Taps::of(at, from.width, width)).collect();
+    let (pixels, _) = from.rgb.as_chunks::<3>();
+    let row_of = |row: u32| &pixels[row as usize * from.width as usize..][..from.width as usize];
     for y in 0..height {
-        let rows = Taps::of(y, from.height(), height);
-        for (x, columns) in (0..width).zip(&columns) {
+        let rows = Taps::of(y, from.height, height);
+        for columns in &columns {
             let mut sums = [0_i64; 3];
             for (row, down) in rows.iter() {
                 let mut across = [0_i64; 3];
                 for (column, weight) in columns.iter() {
-                    let pixel = from.get_pixel(column, row).0;
+                    let pixel = row_of(row)[column as usize];
                     across.iter_mut().zip(pixel).for_each(|(sum, level)| *sum += weight * i64::from(level));
                 }
                 sums.iter_mut().zip(across).for_each(|(sum, across)| *sum += down * across);
             }
-            to.get_pixel_mut(x, y).0 = sums.map(|sum| {
+            rgb.extend(sums.map(|sum| {
                 let rounded = (sum + (1 << (2 * BITS - 1))) >> (2 * BITS);
                 u8::try_from(rounded.clamp(0, 255)).unwrap_or_default()
-            });
+            }));
         }
     }
-    to
+    RgbPicture { width, height, rgb }
 }
 
 /// Where along one side a pixel of the result comes from, and how much of each.
@@ -81,12 +84,14 @@ mod tests {
 
     #[test]
     fn a_picture_of_its_own_size_stays_as_it_is() {
-        let picture = RgbImage::from_fn(9, 7, |x, y| image::Rgb([(x * 28) as u8, (y * 36) as u8, (x * y * 4) as u8]));
+        let rgb = (0..9 * 7).map(|at| (at % 9, at / 9)).flat_map(|(x, y)| [x * 28, y * 36, x * y * 4]).collect();
+        let picture = RgbPicture { width: 9, height: 7, rgb };
         assert_eq!(lanczos4(&picture, 9, 7), picture);
     }
 
     #[test]
     fn a_picture_without_pixels_becomes_black() {
-        assert_eq!(lanczos4(&RgbImage::new(0, 0), 2, 2), RgbImage::new(2, 2));
+        let none = RgbPicture { width: 0, height: 0, rgb: Vec::new() };
+        assert_eq!(lanczos4(&none, 2, 2), RgbPicture { width: 2, height: 2, rgb: vec![0; 12] });
     }
 }

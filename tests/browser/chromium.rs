@@ -489,8 +489,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let picture = folder.path().join("page.png");
         page.screenshot(&picture).await;
-        let picture = image::open(&picture).unwrap();
-        assert_eq!((picture.width(), picture.height()), (390, 844));
+        let picture = mouthpiece::picture::png::read_rgb(&picture).unwrap();
+        assert_eq!((picture.width, picture.height), (390, 844));
 
         assert_eq!(page.console_errors(), ["seen 7"]);
         let second = browser.page(&url).await;

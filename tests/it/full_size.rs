@@ -15,6 +15,7 @@ use std::time::Instant;
 use mouthpiece::lipsync::{LipSync, MouthRun, draw_crops};
 use mouthpiece::musetalk::device::Precision;
 use mouthpiece::musetalk::{DeviceChoice, MuseTalk, find_device};
+use mouthpiece::picture::png;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -183,11 +184,13 @@ fn write_avatar(folder: &Path) {
     let place = serde_json::json!({"x": 96, "y": 32, "width": 320, "height": 320});
     std::fs::write(folder.join("boxes.json"), serde_json::json!([place, place]).to_string()).unwrap();
     for frame in 0..2_u8 {
-        let pixel = |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 100 * frame]);
-        image::RgbImage::from_fn(512, 384, pixel).save(folder.join(format!("frames/{frame:04}.png"))).unwrap();
+        let pixels = (0..512 * 384).map(|at| (at % 512, at / 512));
+        let rgb: Vec<u8> = pixels.flat_map(|(x, y)| [(x / 2) as u8, (y / 2) as u8, 100 * frame]).collect();
+        png::write_rgb(&folder.join(format!("frames/{frame:04}.png")), 512, 384, &rgb).unwrap();
     }
-    let opaque = |x: u32, y: u32| if (40..280).contains(&x) && (160..300).contains(&y) { 255 } else { 0 };
-    image::GrayImage::from_fn(320, 320, |x, y| image::Luma([opaque(x, y)])).save(folder.join("mask.png")).unwrap();
+    let pixels = (0..320 * 320).map(|at| (at % 320, at / 320));
+    let opaque = pixels.map(|(x, y)| if (40..280).contains(&x) && (160..300).contains(&y) { 255 } else { 0 });
+    png::write_grey(&folder.join("mask.png"), 320, 320, &opaque.collect::<Vec<u8>>()).unwrap();
     let latents = cases().get("sample").to_kind(Kind::Half);
     Tensor::write_safetensors(&[("latents", latents)], folder.join("latents.safetensors")).unwrap();
 }

@@ -22,7 +22,7 @@ use mouthpiece::picture::MouthFrame;
 use mouthpiece::picture::blend::paste_rgb;
 use mouthpiece::picture::color::rgb_to_i420;
 use mouthpiece::picture::resize::lanczos4;
-use mouthpiece::picture::{AvatarFrame, CropBox, Mask, Region};
+use mouthpiece::picture::{AvatarFrame, CropBox, Mask, Region, RgbPicture};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
@@ -219,10 +219,10 @@ fn a_face_is_scaled_for_the_encoder_as_opencv_does() {
         let read = |part: &str| {
             let tensor = cases.raw(&format!("{name}.{part}"));
             let size: Vec<u32> = tensor.size().iter().map(|&size| u32::try_from(size).unwrap()).collect();
-            image::RgbImage::from_raw(size[1], size[0], Vec::<u8>::try_from(tensor.view(-1)).unwrap()).unwrap()
+            RgbPicture::new(size[1], size[0], Vec::<u8>::try_from(tensor.view(-1)).unwrap()).unwrap()
         };
         let (from, theirs) = (read("from"), read("to"));
-        assert!(lanczos4(&from, theirs.width(), theirs.height()) == theirs, "{name}: a level differs");
+        assert!(lanczos4(&from, theirs.width, theirs.height) == theirs, "{name}: a level differs");
     }
 }
 

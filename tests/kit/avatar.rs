@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mouthpiece::avatar::Avatar;
-use mouthpiece::picture::CropBox;
+use mouthpiece::picture::{CropBox, png};
 
 /// Width and height of a frame.
 pub const SIZE: u32 = 64;
@@ -20,13 +20,13 @@ pub fn write(folder: &Path) {
     let boxes: Vec<CropBox> = (0..4).map(|at| CropBox { x: 16 + 2 * (at % 2), y: 20, width: 32, height: 32 }).collect();
     std::fs::write(folder.join("boxes.json"), serde_json::to_vec(&boxes).unwrap()).unwrap();
     for index in 0..4u8 {
-        let image = image::RgbImage::from_fn(SIZE, SIZE, |x, y| image::Rgb([index * 40, (x * 4) as u8, (y * 4) as u8]));
-        image.save(folder.join(format!("frames/{index:04}.png"))).unwrap();
+        let pixels = (0..SIZE * SIZE).map(|at| (at % SIZE, at / SIZE));
+        let rgb: Vec<u8> = pixels.flat_map(|(x, y)| [index * 40, (x * 4) as u8, (y * 4) as u8]).collect();
+        png::write_rgb(&folder.join(format!("frames/{index:04}.png")), SIZE, SIZE, &rgb).unwrap();
     }
-    let mask = image::GrayImage::from_fn(32, 32, |x, y| {
-        image::Luma([if (5..25).contains(&x) && (9..24).contains(&y) { 255 } else { 0 }])
-    });
-    mask.save(folder.join("mask.png")).unwrap();
+    let pixels = (0..32 * 32).map(|at| (at % 32, at / 32));
+    let opaque = pixels.map(|(x, y)| if (5..25).contains(&x) && (9..24).contains(&y) { 255 } else { 0 });
+    png::write_grey(&folder.join("mask.png"), 32, 32, &opaque.collect::<Vec<u8>>()).unwrap();
     std::fs::write(folder.join("latents.safetensors"), b"").unwrap();
 }
 

@@ -5,11 +5,9 @@
 
 use std::path::Path;
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
 use mouthpiece::avatar::Manifest;
 use mouthpiece::musetalk::ModelConfig;
-use mouthpiece::picture::CropBox;
+use mouthpiece::picture::{CropBox, png};
 use mouthpiece::training::checkpoints::load_part;
 use mouthpiece::training::latents::conditioning;
 use mouthpiece::training::parts::EncoderPart;
@@ -43,11 +41,13 @@ fn write_drawing(config: &ModelConfig, folder: &Path) -> anyhow::Result<()> {
     for frame in 0..IDLE_FRAMES {
         let pose = idle_pose(frame);
         let picture = character::draw_frame(&pose, &MouthShape::default());
-        write_png(&frames.join(format!("{frame:04}.png")), &picture, FRAME_SIZE, FRAME_SIZE, ExtendedColorType::Rgb8)?;
+        let path = frames.join(format!("{frame:04}.png"));
+        png::write_rgb(&path, FRAME_SIZE, FRAME_SIZE, &picture).map_err(|error| file_error(&path, error))?;
         boxes.push(crop_box(frame));
     }
     let mask = character::paste_mask();
-    write_png(&folder.join("mask.png"), &mask, CROP_SIZE, CROP_SIZE, ExtendedColorType::L8)?;
+    let path = folder.join("mask.png");
+    png::write_grey(&path, CROP_SIZE, CROP_SIZE, &mask).map_err(|error| file_error(&path, error))?;
     write(&folder.join("boxes.json"), &boxes_json(&boxes)?)?;
     write(&folder.join("avatar.toml"), &manifest(config, &mask)?)
 }
@@ -98,11 +98,4 @@ fn manifest(config: &ModelConfig, mask: &[u8]) -> anyhow::Result<String> {
 
 pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).map_err(|error| file_error(path, error))
-}
-
-pub fn write_png(path: &Path, bytes: &[u8], width: u32, height: u32, colour: ExtendedColorType) -> anyhow::Result<()> {
-    let file = std::fs::File::create(path).map_err(|error| file_error(path, error))?;
-    let encoder =
-        PngEncoder::new_with_quality(std::io::BufWriter::new(file), CompressionType::Best, FilterType::Adaptive);
-    encoder.write_image(bytes, width, height, colour).map_err(|error| file_error(path, error))
 }

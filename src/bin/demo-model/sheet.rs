@@ -5,13 +5,13 @@
 
 use std::path::PathBuf;
 
-use image::ExtendedColorType;
+use mouthpiece::picture::png;
 
 use crate::Trial;
 use crate::character::{FRAME_SIZE, draw_frame, idle_pose};
 use crate::corpus::{self, Clip, Split};
+use crate::file_error;
 use crate::perform::{Performer, Shown};
-use crate::prepare::write_png;
 use crate::visemes::{MouthTrack, Viseme};
 
 /// The columns. Neighbours that look alike are left out.
@@ -49,7 +49,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let sheet = arrange(&rows).enlarge(usize::from(args.zoom));
     let side = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-    write_png(&args.out, &sheet.rgb, side(sheet.width), side(sheet.height), ExtendedColorType::Rgb8)
+    png::write_rgb(&args.out, side(sheet.width), side(sheet.height), &sheet.rgb)
+        .map_err(|error| file_error(&args.out, error))
 }
 
 /// A cell for each viseme, taken from clip after clip.

@@ -5,12 +5,12 @@
 
 use std::path::Path;
 
-use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use crate::lipsync::LipSyncError;
 use crate::musetalk::Result;
 use crate::musetalk::weights::read_safetensors;
+use crate::picture::RgbPicture;
 
 /// Writes tensors into a safetensors file, as 32-bit floats.
 pub(super) fn write_outputs(output: &Path, outputs: Vec<(&'static str, Tensor)>) -> Result<()> {
@@ -50,7 +50,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// Pictures, `[n, height, width, 3]`.
-    pub(super) fn rgb8(&self, name: &str) -> Result<Vec<RgbImage>> {
+    pub(super) fn rgb8(&self, name: &str) -> Result<Vec<RgbPicture>> {
         let tensor = self.find(name, &[0, 0, 0, 3])?;
         if tensor.kind() != Kind::Uint8 {
             return Err(self.wrong(format!("tensor {name:?} is of type {:?}, bytes are wanted", tensor.kind())));
@@ -61,7 +61,7 @@ impl<'a> Inputs<'a> {
         let (width, height) = (side(width)?, side(height)?);
         let picture = |index| {
             let bytes = Vec::<u8>::try_from(tensor.f_get(index)?.f_contiguous()?.f_view([-1])?)?;
-            RgbImage::from_raw(width, height, bytes).ok_or_else(too_large)
+            RgbPicture::new(width, height, bytes).ok_or_else(too_large)
         };
         (0..pictures).map(picture).collect()
     }

@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use image::RgbImage;
 use tch::{Device, Kind, Tensor, nn};
 
 use super::named_tensors::{Inputs, write_outputs};
@@ -29,6 +28,7 @@ use crate::musetalk::network::whisper::WhisperEncoder;
 use crate::musetalk::serving::{MuseTalk, from_rgb8};
 use crate::musetalk::weights::published::{Published, load_extractor};
 use crate::musetalk::weights::{Mapping, load_checkpoint};
+use crate::picture::RgbPicture;
 use crate::picture::resize::lanczos4;
 
 /// Which network, and which half of an autoencoder; `Latents` is what an avatar's faces are to a model.
@@ -136,7 +136,7 @@ impl Opened<'_> {
     /// What an avatar's faces are to the UNet: each scaled as upstream scales it, encoded once with its lower half hidden
     /// and once whole. The mean of what the encoder gives, where upstream takes a sample without a seed: the same face has
     /// the same latents, always.
-    fn latents(&self, faces: &[RgbImage]) -> Result<Tensor> {
+    fn latents(&self, faces: &[RgbPicture]) -> Result<Tensor> {
         let Published::Whole(model) = self.config()? else {
             return self.other("a whole model's, which says how large a face is");
         };
@@ -146,7 +146,7 @@ impl Opened<'_> {
         let kl = self.build("autoencoder", |p| AutoencoderKl::new(p, &config))?;
         let mut latents = Vec::with_capacity(faces.len());
         for face in faces {
-            let face = lanczos4(face, side, side).into_raw();
+            let face = lanczos4(face, side, side).rgb;
             let face = Tensor::f_from_slice(&face)?.f_view([model.crop_size, model.crop_size, 3])?;
             let pair = Tensor::f_cat(&[from_rgb8(&face, true)?, from_rgb8(&face, false)?], 0)?;
             let (latent, _) = kl.encode(&pair.f_to_kind(self.kind)?.f_to_device(self.device)?)?;
