@@ -1,7 +1,7 @@
 //! An avatar's prepared material: its manifest, its own frames, where the mouth goes and through which mask.
 //!
 //! In here: loading and validating one folder into memory. Not in here: libtorch (the latents are only pointed to),
-//! pasting (`compose`), preparing an avatar from a video or a drawing (`demo`).
+//! pasting (`compose`), preparing an avatar from a video or a drawing.
 //! Runs on: whoever loads it, at start-up; afterwards it is read-only and shared.
 
 pub mod cycle;
