@@ -4,12 +4,12 @@
 //! The rules:
 //! - Idle, the avatar's own frames pass, one a tick. The place in their endless cycle is the *pose*.
 //! - A sentence was drawn for given poses. Idle runs up to its first pose and, if the first mouth is not
-//!   there yet, the head rests there until it is (at most [`MAX_HOLD`] ticks), so it never jumps.
+//!   there yet, the head rests there until it is (at most `MAX_HOLD` ticks), so it never jumps.
 //! - Once a sentence runs, its sound runs. A mouth that is late is not waited for: the last picture stands once more
 //!   and the late one is dropped when it comes. So lateness shows in a count, never as drift.
 //! - If the sound itself is not there, silence and the last pose are shown and the sentence goes on where it stood.
 //! - A cancelled utterance vanishes before the tick that follows the cancellation.
-//! - Each [`Command::EndUtterance`] leads to one [`Change::Ended`], whether anything of the utterance was heard or not.
+//! - Each [`Command::EndUtterance`] leads to one `Change::Ended`, whether anything of the utterance was heard or not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
