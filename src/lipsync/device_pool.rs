@@ -173,7 +173,8 @@ impl DeviceLease {
         self.pool.devices.iter().map(|device| device.engine.context_samples()).max().unwrap_or(0)
     }
 
-    /// As [`Engine::draw`]; a device that has ended is left for another one.
+    /// Queues a run, waiting for room, and returns where its mouths will arrive. Dropping the receiver or cancelling the token
+    /// withdraws it. A device that has ended is left for another one; an error if there is none.
     pub async fn draw(
         &self,
         run: MouthRun,

@@ -36,8 +36,8 @@ pub struct MuseTalk {
 
 impl MuseTalk {
     /// Loads `config.json` and the weights of a model's folder: `model.safetensors`, or a file for each network.
-    /// `threads` is libtorch's, for this process. Computes in the floats that are [`Precisions::quickest`]; in 32 bits, a
-    /// large model's weights stay in the 16 that the file has them in.
+    /// `threads` is libtorch's, for this process. Computes in the floats that are quickest on the device; in 32 bits, a large
+    /// model's weights stay in the 16 that the file has them in.
     pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
         Ok(Self::new(Model::load(folder, device, threads, None)?))
     }

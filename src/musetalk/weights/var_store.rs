@@ -44,7 +44,8 @@ pub fn read_safetensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     file.tensors().iter().map(|entry| Ok((entry.name.clone(), to_tensor(entry, &file.read(entry)?)?))).collect()
 }
 
-/// [`load_checkpoint`] of the file at `path`.
+/// Fills every variable below `mapping.into` from the file at `path`, in any dialect; nothing is changed unless all names and
+/// shapes fit, and the error names every tensor that does not.
 pub fn load_safetensors(store: &nn::VarStore, path: &Path, mapping: Mapping<'_>) -> Result<()> {
     load_checkpoint(store, &Checkpoint::open(path)?, mapping)
 }
