@@ -68,29 +68,73 @@ pub trait Tts: Send + Sync {
 pub enum SpeechError {
     /// A synthesiser that is not installed.
     #[error("{program} did not start ({source}): install it, on Debian with `apt-get install {program}`")]
-    ProgramMissing { program: &'static str, source: std::io::Error },
+    ProgramMissing {
+        /// Its name.
+        program: &'static str,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// A synthesiser that is here and cannot be run.
     #[error("{program} did not start: {source}")]
-    ProgramNotStarted { program: &'static str, source: std::io::Error },
+    ProgramNotStarted {
+        /// Its name.
+        program: &'static str,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// A synthesiser that gave up, and what it said of that.
     #[error("{program} ended with {status} while speaking: {stderr}")]
-    ProgramFailed { program: &'static str, status: String, stderr: String },
+    ProgramFailed {
+        /// Its name.
+        program: &'static str,
+        /// How it ended, such as `exit status: 1`.
+        status: String,
+        /// The beginning of what it complained about.
+        stderr: String,
+    },
     /// A synthesiser whose output is no sound.
     #[error("{program} wrote no usable audio: {problem}")]
-    BadAudio { program: &'static str, problem: String },
+    BadAudio {
+        /// Its name.
+        program: &'static str,
+        /// What is wrong with its output.
+        problem: String,
+    },
     /// A field of `Voice` that the engine does not take.
     #[error("voice {field} {value:?} cannot be spoken with: it must be {expected}")]
-    BadVoice { field: &'static str, value: String, expected: &'static str },
+    BadVoice {
+        /// Its name in the manifest.
+        field: &'static str,
+        /// What it holds, shortened.
+        value: String,
+        /// What it may hold.
+        expected: &'static str,
+    },
     /// An engine that is not built in.
     #[error("voice engine {name:?} is not known; known: espeak-ng, hibari")]
-    UnknownEngine { name: String },
+    UnknownEngine {
+        /// As the manifest has it, shortened.
+        name: String,
+    },
     /// A voice in this process.
     #[error("the voice {engine} {problem}")]
-    Voice { engine: &'static str, problem: String },
+    Voice {
+        /// Its name in the manifest.
+        engine: &'static str,
+        /// Goes on after its name.
+        problem: String,
+    },
     /// A voice behind an endpoint, in words that go on after "the voice service".
     #[error("the voice service {0}")]
     Service(String),
     /// Rates in Hz between which no filter can be made.
     #[error("cannot resample {from} Hz to {to} Hz: {problem}")]
-    Resample { from: u32, to: u32, problem: String },
+    Resample {
+        /// Samples a second that come in.
+        from: u32,
+        /// Samples a second that are wanted.
+        to: u32,
+        /// Why there is no filter.
+        problem: String,
+    },
 }

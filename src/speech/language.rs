@@ -21,7 +21,12 @@ pub enum RunLanguage {
     /// The voice whose text it is.
     Own,
     /// One of this language (BCP 47).
-    Other { language: &'static str, script: &'static str },
+    Other {
+        /// Its tag.
+        language: &'static str,
+        /// What its letters are called in English.
+        script: &'static str,
+    },
 }
 
 /// A script, the languages that are told by letters of their own, and the language that is meant without such.

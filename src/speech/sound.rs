@@ -43,13 +43,23 @@ pub enum SoundError {
     Coding(String),
     /// Too many channels, or a rate in Hz that is out of range.
     #[error("has {channels} channels at {rate} Hz: 1 to {MAX_CHANNELS} at {} to {} Hz are read", SOURCE_RATES.start(), SOURCE_RATES.end())]
-    Shape { channels: u16, rate: u32 },
+    Shape {
+        /// As the file says.
+        channels: u16,
+        /// In Hz.
+        rate: u32,
+    },
     /// Another kind of number, which would be played as noise.
     #[error("has a sample of {0}, where -1 to 1 is as loud as can be")]
     TooLoud(String),
     /// A known form that breaks off or is wrong inside.
     #[error("is {form} that cannot be read: {problem}")]
-    Damaged { form: &'static str, problem: String },
+    Damaged {
+        /// Its name, such as `MP3`.
+        form: &'static str,
+        /// What the decoder says.
+        problem: String,
+    },
     /// Not one sample.
     #[error("holds no sound")]
     Empty,

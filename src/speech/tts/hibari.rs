@@ -56,16 +56,36 @@ const CHUNKS: usize = 24_000;
 pub enum HibariError {
     /// A file of the voice is not installed.
     #[error("{folder} has no {file}")]
-    Missing { folder: String, file: &'static str },
+    Missing {
+        /// Where it is looked for.
+        folder: String,
+        /// Its name.
+        file: &'static str,
+    },
     /// A file cannot be read, or holds something else.
     #[error("{file}: {problem}")]
-    File { file: String, problem: String },
+    File {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A network is none that can be computed here.
     #[error("{file} cannot be run: {problem}")]
-    Network { file: String, problem: String },
+    Network {
+        /// Its path.
+        file: String,
+        /// What the runtime says.
+        problem: String,
+    },
     /// A file holds no regular expression where one is wanted.
     #[error("pattern {pattern} is none: {problem}")]
-    Pattern { pattern: String, problem: String },
+    Pattern {
+        /// As the file has it.
+        pattern: String,
+        /// Why it is none.
+        problem: String,
+    },
     /// Nothing in the text has phonemes.
     #[error("has no sounds for this text")]
     Unspeakable,
