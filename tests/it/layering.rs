@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
 const HOMES: [(&str, &[&str]); 24] = [
-    ("gstreamer", &["media", "media.rs"]),
+    ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
     ("gstreamer_utils", &["media"]),
@@ -17,7 +17,7 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("libloading", &["musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/service/websocket.rs"]),
     ("axum", &["signalling"]),
-    ("reqwest", &["models/fetch", "endpoint", "endpoint.rs", "dialogue/llm", "speech/tts/service/openai.rs"]),
+    ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/service/openai.rs"]),
     ("rubato", &["speech"]),
     ("symphonia", &["speech/sound"]),
     ("opus_decoder", &["speech/sound"]),

@@ -61,7 +61,7 @@ impl DType {
         }
     }
 
-    /// Whether it is one of those that [`Self::floats`] reads.
+    /// Whether it is a type of floats.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
