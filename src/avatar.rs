@@ -38,14 +38,37 @@ pub struct Avatar {
 /// Why an avatar cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AvatarError {
+    /// There is no avatar of this id.
     #[error("avatar {id:?} does not exist in {folder}; there is: {available}")]
-    Unknown { id: String, folder: String, available: String },
+    Unknown {
+        /// The id that was asked for.
+        id: String,
+        /// The folder that is meant.
+        folder: String,
+        /// The ids that there are.
+        available: String,
+    },
+    /// It was prepared for another model.
     #[error("avatar {id:?} needs model {needs}, this server runs {runs}")]
-    OtherModel { id: String, needs: String, runs: String },
+    OtherModel {
+        /// The id that was asked for.
+        id: String,
+        /// The model that the avatar was prepared for.
+        needs: String,
+        /// The model that runs here.
+        runs: String,
+    },
+    /// The id is none.
     #[error(transparent)]
     InvalidId(#[from] crate::ids::InvalidAvatarId),
+    /// A file of the avatar's folder is missing or wrong.
     #[error("{path}: {problem}")]
-    BadFile { path: String, problem: String },
+    BadFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 impl AvatarError {

@@ -125,26 +125,70 @@ struct File {
 /// Why the server is not started: a setting by its name, and what would be right. Never shows a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// The settings file cannot be read.
     #[error("settings file {path}: {problem}")]
-    File { path: String, problem: String },
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The id of the avatar is none.
     #[error(transparent)]
     Avatar(#[from] InvalidAvatarId),
+    /// The device is none.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A STUN or TURN server is none.
     #[error("{field} {given:?} is not a valid address: use {example}")]
-    Ice { field: &'static str, given: String, example: &'static str },
+    Ice {
+        /// The setting, as the file names it.
+        field: &'static str,
+        /// What stands there.
+        given: String,
+        /// What would be right.
+        example: &'static str,
+    },
+    /// The folder of models and avatars is not there.
     #[error("no folder `models/avatars` in {0}: start in the project's folder or give --home DIR")]
     Home(String),
+    /// No session would be allowed.
     #[error("max_sessions is 0: nobody could connect")]
     NoSessions,
+    /// The address of a service is none.
     #[error("{field} {problem}")]
-    Endpoint { field: &'static str, problem: String },
+    Endpoint {
+        /// The setting, as the file names it.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A setting has a value that it cannot have.
     #[error("{field} holds {given:?}, which is not {wanted}")]
-    Entry { field: &'static str, given: String, wanted: &'static str },
+    Entry {
+        /// The setting, as the file names it.
+        field: &'static str,
+        /// What stands there.
+        given: String,
+        /// What would be right.
+        wanted: &'static str,
+    },
+    /// The file with the TURN server cannot be read.
     #[error("turn_file {path}: {problem}")]
-    TurnFile { path: String, problem: String },
+    TurnFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A share is not between 0 and 1.
     #[error("{field} is {given}: it is a share, above 0 and at most 1")]
-    Share { field: &'static str, given: f64 },
+    Share {
+        /// The setting, as the file names it.
+        field: &'static str,
+        /// What stands there.
+        given: f64,
+    },
 }
 
 impl Folders {

@@ -38,8 +38,11 @@ pub struct CropBox {
 /// 8-bit RGB, rows from the top without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RgbPicture {
+    /// Pixels of a row.
     pub width: u32,
+    /// Rows.
     pub height: u32,
+    /// Red, green and blue of each pixel.
     pub rgb: Vec<u8>,
 }
 

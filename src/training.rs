@@ -32,10 +32,20 @@ use crate::lipsync::LipSyncError;
 pub enum TrainingError {
     /// A file or a folder cannot be read or written.
     #[error("{path}: {problem}")]
-    File { path: String, problem: String },
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Speech and face do not agree on what a mouth is.
     #[error("a mouth has {found} parameters, must have {wanted}")]
-    Parameters { found: usize, wanted: usize },
+    Parameters {
+        /// How many it has.
+        found: usize,
+        /// How many the network hears.
+        wanted: usize,
+    },
     /// The thread that trained it panicked.
     #[error("audio encoder: its training thread ended early")]
     AudioEnded,

@@ -34,19 +34,32 @@ pub struct CheckpointError {
 /// What can be wrong with a file of weights.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
+    /// It cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// It is cut off.
     #[error("ends too early, at {length} bytes: the download or copy was cut off")]
-    Truncated { length: u64 },
+    Truncated {
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// It is no file of weights.
     #[error("{0}")]
     Format(String),
+    /// Its pickle names something that is neither tensor nor container.
     #[error(
         "names {0}, which is neither a tensor nor a plain container: it was not run, and the file is refused. \
          Save the weights alone, torch.save(model.state_dict(), ..)"
     )]
     Global(String),
+    /// One of its tensors is wrong.
     #[error("tensor {name}: {problem}")]
-    Tensor { name: String, problem: String },
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 type Result<T> = std::result::Result<T, Problem>;
@@ -62,6 +75,7 @@ fn tensor_problem(name: &str, problem: impl Into<String>) -> Problem {
 /// How a file stores its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
+    /// Hugging Face's safetensors.
     Safetensors,
     /// `torch.save` since PyTorch 1.6.
     TorchZip,

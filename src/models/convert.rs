@@ -18,22 +18,54 @@ use super::{Checkpoint, ListError};
 /// Why a published model cannot be made into one of ours.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
+    /// A network's folder is missing.
     #[error("{from} has no folder {wanted} with {} in it", CONFIGS.join(" or "))]
-    Folder { from: String, wanted: String },
+    Folder {
+        /// The folder that was looked into.
+        from: String,
+        /// The names that it may have.
+        wanted: String,
+    },
+    /// A file is missing.
     #[error(transparent)]
     File(#[from] MissingFile),
+    /// A file of weights is wrong.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A list of tensors is wrong.
     #[error(transparent)]
     List(#[from] ListError),
+    /// The weights are those of another network.
     #[error("{path} is not MuseTalk's {part}: {difference}")]
-    Different { path: String, part: &'static str, difference: Difference },
+    Different {
+        /// The file.
+        path: String,
+        /// The network.
+        part: &'static str,
+        /// How its tensors differ.
+        difference: Difference,
+    },
+    /// The model is there already.
     #[error("{0} is there already: give --replace to make it anew")]
     Exists(String),
+    /// The disk has too little room.
     #[error("{folder} has {free} MB left on its disk, {wanted} MB are needed")]
-    Disk { folder: String, free: u64, wanted: u64 },
+    Disk {
+        /// The folder that is meant.
+        folder: String,
+        /// Megabytes that are left.
+        free: u64,
+        /// Megabytes that are needed.
+        wanted: u64,
+    },
+    /// A file cannot be read or written.
     #[error("{path}: {source}")]
-    Io { path: String, source: io::Error },
+    Io {
+        /// The file.
+        path: String,
+        /// The system's own error.
+        source: io::Error,
+    },
 }
 
 /// Upstream's folders of a model's networks, in the order of [`PARTS`].

@@ -47,34 +47,108 @@ impl Default for Patience {
 /// Why a file cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// The address of the hub is none.
     #[error("endpoint {endpoint:?} is no address ({problem}): use https://host or http://host:port")]
-    Endpoint { endpoint: String, problem: String },
+    Endpoint {
+        /// What was given.
+        endpoint: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The hub wants a login.
     #[error(
         "{url} wants a login ({status}): accept the conditions on the model's page, then give a token with HF_TOKEN"
     )]
-    Unauthorised { url: String, status: u16 },
+    Unauthorised {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The hub has no such file.
     #[error("{url} does not exist (404)")]
-    NotFound { url: String },
+    NotFound {
+        /// What was asked for.
+        url: String,
+    },
+    /// The hub goes on refusing.
     #[error("{url} answers {status}, and still does after {attempts} attempts")]
-    Busy { url: String, status: u16, attempts: u32 },
+    Busy {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The hub answers with another status.
     #[error("{url} answers {status}")]
-    Status { url: String, status: u16 },
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The connection breaks off again and again.
     #[error(
         "{url}: {problem}, {attempts} times in a row: what there is by now is kept, the same command goes on from it"
     )]
-    Interrupted { url: String, problem: String, attempts: u32 },
+    Interrupted {
+        /// What was asked for.
+        url: String,
+        /// How it breaks off.
+        problem: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The hub's answer cannot be read.
     #[error("{url}: {problem}")]
-    Reply { url: String, problem: String },
+    Reply {
+        /// What was asked for.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file has another length than the hub lists.
     #[error("{url} sends {sent} bytes where the hub lists {wanted}")]
-    Length { url: String, sent: u64, wanted: u64 },
+    Length {
+        /// What was asked for.
+        url: String,
+        /// Bytes that came.
+        sent: u64,
+        /// Bytes that the hub lists.
+        wanted: u64,
+    },
+    /// The file is another one than the hub lists.
     #[error(
         "{path} is not what the hub lists: its hash is {found} instead of {wanted}. It was removed; fetch it again"
     )]
-    Checksum { path: String, found: String, wanted: String },
+    Checksum {
+        /// The file.
+        path: String,
+        /// The hash of what came.
+        found: String,
+        /// The hash that the hub lists.
+        wanted: String,
+    },
+    /// The disk has too little room.
     #[error("{folder} has {free} MB left on its disk, {wanted} MB are needed")]
-    Disk { folder: String, free: u64, wanted: u64 },
+    Disk {
+        /// The folder that is meant.
+        folder: String,
+        /// Megabytes that are left.
+        free: u64,
+        /// Megabytes that are needed.
+        wanted: u64,
+    },
+    /// A file cannot be read or written.
     #[error("{path}: {source}")]
-    Io { path: String, source: std::io::Error },
+    Io {
+        /// The file.
+        path: String,
+        /// The system's own error.
+        source: std::io::Error,
+    },
 }
 
 type Result<T> = std::result::Result<T, FetchError>;

@@ -16,16 +16,26 @@ pub const MAX_SIDE: u32 = 4096;
 /// How much of red, green and blue the eye takes for brightness (BT.709).
 const BRIGHTNESS: [f32; 3] = [0.2126, 0.7152, 0.0722];
 
+/// Why a picture cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PngError {
+    /// It cannot be opened.
     #[error(transparent)]
     File(#[from] io::Error),
+    /// It is no PNG file, or a broken one.
     #[error(transparent)]
     Decoding(#[from] png::DecodingError),
+    /// It cannot be written.
     #[error(transparent)]
     Encoding(#[from] png::EncodingError),
+    /// It has more pixels than any avatar.
     #[error("is {width}x{height}, the most is {MAX_SIDE}x{MAX_SIDE}")]
-    TooLarge { width: u32, height: u32 },
+    TooLarge {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+    },
 }
 
 /// Reads a picture as RGB; what is transparent in it is shown.

@@ -5,15 +5,25 @@ use half::{bf16, f16};
 /// The type of a tensor's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DType {
+    /// 64-bit float.
     F64,
+    /// 32-bit float.
     F32,
+    /// 16-bit float, IEEE half.
     F16,
+    /// 16-bit float with 8 bits of exponent.
     BF16,
+    /// 64-bit signed integer.
     I64,
+    /// 32-bit signed integer.
     I32,
+    /// 16-bit signed integer.
     I16,
+    /// 8-bit signed integer.
     I8,
+    /// 8-bit unsigned integer.
     U8,
+    /// A byte that is 0 or 1.
     Bool,
 }
 

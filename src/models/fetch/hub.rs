@@ -16,6 +16,7 @@ const LONGEST_REPLY: usize = 8 << 20;
 /// What a file's bytes must add up to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hash {
+    /// Large files have SHA-256 of the content.
     Sha256(String),
     /// Small files have git's: SHA-1 of a header and the content.
     GitBlob(String),
