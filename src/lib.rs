@@ -40,6 +40,19 @@
 //! | 13 | `doctor` | whether it can run here |
 //! | 14 | `commands` | what each subcommand does |
 //!
+//! # Where something new goes
+//!
+//! | to add | do this | and make it known in |
+//! |---|---|---|
+//! | a network that draws mouths | implement [`lipsync::LipSync`] | `server::workers`, which builds the network of a model's folder |
+//! | a voice | implement [`speech::Tts`] | [`speech::tts::Voices`] |
+//! | something that answers | implement [`dialogue::Responder`] | [`dialogue::Dialogues`] |
+//! | a recogniser | implement [`hearing::asr::Transcribe`] | [`hearing::Listeners`] |
+//! | another transport than our WebSocket | call [`session::Sessions`] and hand its clients' words on as [`session::Command`] | [`server`] |
+//! | another way out for pictures and sound | implement [`playout::PairSink`], or write a description into `pipelines/` | [`server`], [`media`] |
+//! | a setting | a line in `cli::serve` and one in [`config`], which has its default | `settings.toml`; `tests/it/documents.rs` fails without |
+//! | a figure to watch | a function in [`metrics`] | whoever calls it |
+//!
 //! # Rules that keep it easy to change
 //!
 //! - **A unit of media is one frame and the exact 40 ms of sound that drew it.** They are scheduled as a pair, silence

@@ -1,10 +1,10 @@
 //! Everything that leaves over GStreamer: publish pipelines, viewers, files. The only home of the gstreamer crates.
 //!
 //! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`), one encode
-//! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`),
-//! what an SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are
-//! used (`ice`), a session written to a file (`file`), and a peer that receives without decoding,
-//! for measurements (`receiver`), and a trial of what connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
+//! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`), what an
+//! SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are used (`ice`), a
+//! session written to a file (`file`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
+//! what connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 

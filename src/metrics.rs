@@ -152,7 +152,7 @@ fn describe() {
     describe_histogram!(FRAME_GAP, "Between two frames as they leave an encoder");
     describe_histogram!(ENCODE_BEGAN, "From the first viewer of a codec to the first picture that it can be sent");
     describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
-    describe_counter!(POSE_JUMPS, "Segments that began at another pose than the idle loop had reached");
+    describe_counter!(POSE_JUMPS, "Sentences that began at another pose than the idle loop had reached");
     describe_counter!(EVENTS_DROPPED, "Notices that found a session's or viewer's queue full");
     describe_histogram!(
         TURN_STAGE,
