@@ -11,8 +11,8 @@ pub mod fetch;
 pub mod folder;
 pub mod manifest;
 pub mod names;
-pub mod tensor_list;
+mod tensor_list;
 pub mod verify;
 
 pub use checkpoint::{Checkpoint, CheckpointError, DType};
-pub use tensor_list::{ListError, TensorList};
+pub use tensor_list::{Difference, ListError, TensorList};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The file beside the weights that says what they are.
-pub const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 
 /// What a model's folder holds, and where that came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,13 +45,13 @@ pub struct Origin {
 }
 
 impl Manifest {
-    /// Reads the folder's [`MANIFEST`].
+    /// Reads the folder's `manifest.json`.
     pub fn load(folder: &Path) -> io::Result<Self> {
         let text = fs::read(folder.join(MANIFEST))?;
         Ok(serde_json::from_slice(&text)?)
     }
 
-    /// Writes the folder's [`MANIFEST`].
+    /// Writes the folder's `manifest.json`.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');

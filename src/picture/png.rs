@@ -12,7 +12,7 @@ use png::{BitDepth, ColorType, Compression, Decoder, Encoder, Filter, Transforma
 use super::{Mask, RgbPicture};
 
 /// The longest side of a picture that is read, in pixels.
-pub const MAX_SIDE: u32 = 4096;
+const MAX_SIDE: u32 = 4096;
 /// How much of red, green and blue the eye takes for brightness (BT.709).
 const BRIGHTNESS: [f32; 3] = [0.2126, 0.7152, 0.0722];
 

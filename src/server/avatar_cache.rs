@@ -23,7 +23,8 @@ use crate::lipsync::device_pool::DevicePool;
 use crate::lipsync::{AvatarAssets, AvatarHandle};
 use crate::session::{ErrorCode, Refusal};
 
-/// AvatarCache that nobody uses and that are kept for whoever asks next, besides the server's own. One takes up to half a gigabyte.
+/// Avatars that nobody uses and that are kept for whoever asks next, besides the server's own. One takes up to half a
+/// gigabyte.
 const KEPT: usize = 2;
 /// Loaded at a time: each takes a core for a second.
 const LOADING: usize = 2;

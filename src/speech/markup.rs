@@ -147,7 +147,7 @@ impl MarkupFilter {
 }
 
 /// A whole text without its tags.
-pub fn without_tags(text: &str) -> String {
+pub(super) fn without_tags(text: &str) -> String {
     let (mut tags, mut plain) = (MarkupFilter::default(), String::with_capacity(text.len()));
     tags.push(text, &mut plain);
     tags.finish(&mut plain);

@@ -118,7 +118,7 @@ impl Reader {
     }
 
     /// A sound in memory.
-    pub fn of_bytes(bytes: Vec<u8>) -> Result<Self, SoundError> {
+    pub(super) fn of_bytes(bytes: Vec<u8>) -> Result<Self, SoundError> {
         let head = bytes[..bytes.len().min(form::ENOUGH)].to_vec();
         Self::new(&head, || Box::new(Cursor::new(bytes)))
     }

@@ -37,7 +37,7 @@ impl Normalisation {
         Ok(latent.f_sub(&self.mean)?.f_div(&self.std)?)
     }
 
-    pub fn undo(&self, latent: &Tensor) -> Result<Tensor> {
+    pub(super) fn undo(&self, latent: &Tensor) -> Result<Tensor> {
         Ok(latent.f_mul(&self.std)?.f_add(&self.mean)?)
     }
 }

@@ -124,7 +124,7 @@ impl Linear {
     }
 
     /// Of weights alone.
-    pub fn without_bias(p: nn::Path<'_>, inputs: i64, outputs: i64) -> Result<Self> {
+    pub(super) fn without_bias(p: nn::Path<'_>, inputs: i64, outputs: i64) -> Result<Self> {
         Ok(Self { weight: uniform(&p, "weight", &[outputs, inputs], inputs)?, bias: None })
     }
 

@@ -3,8 +3,9 @@
 //! One connection a sentence. The first message goes up, as JSON: `{"text": ..., "voice": ..., "sample_rate": ...}`, where
 //! `sample_rate` is a wish; `model` and `speed` (1 is the voice's own) are there if they were set. Down come
 //! `{"sample_rate": ...}`, what it really is; then binary messages of 16-bit little-endian mono PCM, cut anywhere, as they
-//! are made; then `{"done": true}`. A sound file in them is known by its first bytes and read as one (`response_audio`). `{"error": "why"}` in place of any of them ends it. Fields that are not known
-//! are passed over. A connection that is closed before `done` has broken off; one that we close was interrupted.
+//! are made; then `{"done": true}`. A sound file in them is known by its first bytes and read as one (`response_audio`).
+//! `{"error": "why"}` in place of any of them ends it. Fields that are not known are passed over. A connection that is
+//! closed before `done` has broken off; one that we close was interrupted.
 //!
 //! In here: that, and every way in which it can go wrong. Not in here: what speaks instead (`fallback`).
 //! Runs on: one tokio task per sentence (`service`).
