@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -14,12 +15,17 @@ use tokio::task::JoinHandle;
 
 use crate::watchdog;
 
+/// A server that learns beside other work that its device draws one session would refuse the next viewer while the one
+/// before is still leaving; how many there may be is looked at elsewhere (`tests/it/limits.rs`).
+const WHATEVER_IT_DRAWS: &str = "max_load = 1.0\nspeaking_share = 0.001\n";
+
 pub struct Server {
     process: Child,
     /// `127.0.0.1:PORT`
     pub address: String,
     log: Arc<Mutex<Vec<String>>>,
     logging: JoinHandle<()>,
+    _settings: NamedTempFile,
 }
 
 /// What a process holds.
@@ -38,8 +44,11 @@ impl Server {
 
     /// Starts on a free port with further arguments and waits until it serves.
     pub async fn start_with(arguments: &[&str]) -> Self {
+        let settings = NamedTempFile::new().unwrap();
+        std::fs::write(settings.path(), WHATEVER_IT_DRAWS).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_mouthpiece"))
-            .args(["--home", env!("CARGO_MANIFEST_DIR"), "serve", "--listen", "127.0.0.1:0"])
+            .args(["--home", env!("CARGO_MANIFEST_DIR"), "serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg(settings.path())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -59,7 +68,7 @@ impl Server {
         let line = watchdog::comes("the server starts", said.next_line()).await.unwrap();
         let line = line.unwrap_or_else(|| panic!("the server ended: {:?}", log.lock().unwrap()));
         let (_, address) = line.split_once("http://").expect("the server says where it is");
-        Self { address: address.to_owned(), process, log, logging }
+        Self { address: address.to_owned(), process, log, logging, _settings: settings }
     }
 
     pub fn url(&self, path: &str) -> String {
