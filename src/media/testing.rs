@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_app as gst_app;
-use gstreamer_sdp as gst_sdp;
-use gstreamer_webrtc as gst_webrtc;
 use tokio::sync::mpsc;
 
 use super::broadcast::BroadcastSink;
 use super::publisher::Publisher;
-use super::viewer::{only_udp, promise};
+use super::viewer::only_udp;
 use super::{Broadcast, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer};
 use crate::hearing::MicrophoneChunk;
+use crate::kit;
+use crate::kit::peer::{H264, OPUS, Peer, VP8};
 use crate::picture::I420Frame;
 use crate::playout::{Pair, PairSink};
-use crate::session::{IceCandidate, Peer, PeerEvent};
+use crate::session::{IceCandidate, Peer as _, PeerEvent};
 use crate::timeline::{FRAME_DURATION, FrameIndex, PLAYOUT_SAMPLES_PER_FRAME};
 
 const SIZE: u32 = 128;
@@ -91,8 +90,7 @@ pub fn pair(index: u64) -> Pair {
 
 /// A receiving webrtcbin with decoders; reports what arrives.
 pub struct Browser {
-    pipeline: gst::Pipeline,
-    webrtc: gst::Element,
+    peer: Peer,
     candidates: mpsc::Receiver<(u32, String)>,
     pub decoded: mpsc::Receiver<&'static str>,
 }
@@ -126,7 +124,7 @@ impl Browser {
         for number in 0..count {
             let label = format!("channel {number}");
             let _channel: Option<gst::glib::Object> =
-                browser.webrtc.emit_by_name("create-data-channel", &[&label, &None::<gst::Structure>]);
+                browser.peer.webrtc().emit_by_name("create-data-channel", &[&label, &None::<gst::Structure>]);
         }
         browser
     }
@@ -134,7 +132,7 @@ impl Browser {
     /// One whose microphone has this many sources, a packet of each in turn, after a second of one.
     pub fn with_sources(codec: &str, count: u32) -> Self {
         let browser = Self::with_packets_of(codec, "5");
-        let payloader = browser.pipeline.iterate_elements().into_iter().flatten();
+        let payloader = browser.peer.pipeline().iterate_elements().into_iter().flatten();
         let payloader = payloader.into_iter().find(|element| element.name().starts_with("rtpopuspay")).unwrap();
         let sent = std::sync::atomic::AtomicU32::new(0);
         payloader.static_pad("src").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -155,64 +153,34 @@ impl Browser {
     }
 
     fn build(codec: &str, sent: &str, video: bool, audio: bool) -> Self {
-        crate::media::init().unwrap();
-        let text = format!("webrtcbin name=webrtc bundle-policy=max-bundle latency=0 {sent}");
-        // A single element comes without a pipeline.
-        let pipeline = gst::parse::launch(&text).unwrap().downcast().unwrap_or_else(|element: gst::Element| {
-            let pipeline = gst::Pipeline::new();
-            pipeline.add(&element).unwrap();
-            pipeline
-        });
-        let webrtc = pipeline.by_name("webrtc").unwrap();
-        let agent = webrtc.property::<gst::glib::Object>("ice-agent");
+        let peer = Peer::new(&format!("webrtcbin name=webrtc bundle-policy=max-bundle latency=0 {sent}"));
+        let agent = peer.webrtc().property::<gst::glib::Object>("ice-agent");
         agent.emit_by_name::<bool>("add-local-ip-address", &[&"127.0.0.1"]);
         only_udp(&agent);
-        let fmtp = if codec == "H264" { ",packetization-mode=(string)1,profile-level-id=(string)42e01f" } else { "" };
-        for caps in [
-            format!("application/x-rtp,media=video,encoding-name={codec},payload=108,clock-rate=90000{fmtp}"),
-            "application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,encoding-params=(string)2"
-                .to_owned(),
-        ]
-        .into_iter()
-        .filter(|caps| if caps.contains("media=audio") { audio } else { video })
-        {
-            let caps: gst::Caps = caps.parse().unwrap();
-            let direction = gst_webrtc::WebRTCRTPTransceiverDirection::Recvonly;
-            webrtc.emit_by_name::<gst_webrtc::WebRTCRTPTransceiver>("add-transceiver", &[&direction, &caps]);
+        if video {
+            peer.receives(if codec == "H264" { H264 } else { VP8 });
+        }
+        if audio {
+            peer.receives(OPUS);
         }
         let (candidate_sender, candidates) = mpsc::channel(64);
-        webrtc.connect("on-ice-candidate", false, move |values| {
+        peer.webrtc().connect("on-ice-candidate", false, move |values| {
             let _ = candidate_sender.try_send((values[1].get().unwrap(), values[2].get().unwrap()));
             None
         });
         let (arrived, decoded) = mpsc::channel(1000);
-        let weak = pipeline.downgrade();
-        webrtc.connect_pad_added(move |_, pad| {
-            if let Some(pipeline) = weak.upgrade() {
-                receive(&pipeline, pad, &arrived);
-            }
-        });
-        pipeline.set_state(gst::State::Playing).unwrap();
-        Self { pipeline, webrtc, candidates, decoded }
+        peer.each_pad(move |pipeline, pad| receive(pipeline, pad, &arrived));
+        peer.play();
+        Self { peer, candidates, decoded }
     }
 
     pub async fn offer(&self) -> String {
-        let reply = promise(|promise| {
-            self.webrtc.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
-        });
-        let reply = reply.await.unwrap().unwrap();
-        let offer = reply.get::<gst_webrtc::WebRTCSessionDescription>("offer").unwrap();
-        promise(|promise| self.webrtc.emit_by_name::<()>("set-local-description", &[&offer, &promise])).await.unwrap();
-        offer.sdp().as_text().unwrap()
+        self.peer.offer().await
     }
 
     /// Takes the answer and nothing else from the viewer: no candidate has to trickle from us.
     pub async fn connect(&mut self, viewer: &Viewer) {
-        let answer = gst_sdp::SDPMessage::parse_buffer(viewer.answer().as_bytes()).unwrap();
-        let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, answer);
-        promise(|promise| self.webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &promise]))
-            .await
-            .unwrap();
+        self.peer.take_answer(viewer.answer()).await;
         // webrtcbin offers candidates when they are found; the viewer gets them as a browser would send them.
         while let Ok((m_line, candidate)) = self.candidates.try_recv() {
             viewer.add_candidate(&IceCandidate {
@@ -237,12 +205,6 @@ impl Browser {
     }
 }
 
-impl Drop for Browser {
-    fn drop(&mut self) {
-        self.pipeline.set_state(gst::State::Null).unwrap();
-    }
-}
-
 /// Decodes what a pad of the receiving webrtcbin carries, and counts it.
 fn receive(pipeline: &gst::Pipeline, pad: &gst::Pad, arrived: &mpsc::Sender<&'static str>) {
     let caps = pad.current_caps().unwrap();
@@ -252,14 +214,10 @@ fn receive(pipeline: &gst::Pipeline, pad: &gst::Pad, arrived: &mpsc::Sender<&'st
         _ => ("audio", "rtpopusdepay ! opusdec ! appsink name=out sync=false"),
     };
     let bin = gst::parse::bin_from_description(text, true).unwrap();
-    let out = bin.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
     let arrived = arrived.clone();
-    let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
-        let _ = sink.pull_sample();
+    kit::peer::each_of(&bin, "out", move |_| {
         let _ = arrived.try_send(media);
-        Ok(gst::FlowSuccess::Ok)
     });
-    out.set_callbacks(callbacks.build());
     pipeline.add(&bin).unwrap();
     bin.sync_state_with_parent().unwrap();
     pad.link(&bin.static_pad("sink").unwrap()).unwrap();

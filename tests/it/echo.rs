@@ -7,8 +7,9 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use serde_json::json;
 
+use crate::kit::peer::{H264, Peer};
 use crate::llm::{Served, Service};
-use crate::peer::{H264, Peer};
+use crate::peer::connect;
 
 /// -12 dB, and a quarter of a second later than a jitter buffer gives it that hardly ever has to make sound up, which nobody
 /// would know again.
@@ -55,7 +56,7 @@ async fn speaks_into_its_own_ear(time: Duration) {
         // Refused once the test has ended.
         let _ = said.push_buffer(buffer);
     });
-    peer.connect(&mut client).await;
+    connect(&peer, &mut client).await;
     let sentences: Vec<&str> =
         include_str!("../../scripts/corpus_sentences.txt").lines().filter(|line| !line.is_empty()).collect();
     let mut spoken = Duration::ZERO;

@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::kit::peer::{H264, OPUS, Peer};
 use crate::llm::{Model, Served, Service};
-use crate::peer::{H264, OPUS, Peer};
+use crate::peer::connect;
 use crate::watchdog;
 
 /// Receives without a jitter buffer, so that nothing is seen later than it came.
@@ -108,7 +109,7 @@ async fn interrupt(turns: usize) -> Stopped {
     let served = Served::start_with(&arguments, tempfile::NamedTempFile::new().unwrap());
     let mut client = served.client().await;
     let (peer, heard, seen) = viewer();
-    peer.connect(&mut client).await;
+    connect(&peer, &mut client).await;
     let mut stopped = Stopped::default();
     let mut asked = Vec::new();
     for turn in 0..turns {

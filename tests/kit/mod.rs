@@ -1,4 +1,4 @@
-//! What tests of any module need, once: a network that draws as it is told, and a small avatar.
+//! What tests of any module need, once: a network that draws as it is told, a small avatar, a WebRTC peer.
 //!
 //! Compiled into the library's unit tests (`crate::kit`) and into `tests/it` (`crate::kit` there too), so it names the
 //! library `mouthpiece` in both. Not in here: what only one test needs.
@@ -8,3 +8,4 @@
 
 pub mod avatar;
 pub mod network;
+pub mod peer;
