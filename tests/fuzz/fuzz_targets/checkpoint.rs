@@ -19,11 +19,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use checkpoint::{Checkpoint, DType};
+use models::checkpoint::{Checkpoint, DType};
 
+// The path is that of a folder, so that the module finds its own files beside it.
 #[allow(dead_code, unused_imports)]
-#[path = "../../../src/models/checkpoint.rs"]
-mod checkpoint;
+#[path = "../../../src/models"]
+mod models {
+    pub mod checkpoint;
+}
 
 /// What a file may cost whatever its size: the reader's buffers, and its tables before they are worth counting.
 const ALLOWANCE: usize = 256 * 1024;
