@@ -26,9 +26,11 @@ const VISIT: &str = "(async () => {
   return true;
 })()";
 
-async fn visits(page: &Page, count: usize) {
+/// One viewer after the other: two sessions at once hold more than one, so that memory would tell how often they met.
+async fn visits(server: &Server, page: &Page, count: usize) {
     for _ in 0..count {
         assert_eq!(page.evaluate(VISIT).await, true);
+        server.wait_for_metric("mouthpiece_sessions", 0.0).await;
     }
 }
 
@@ -50,9 +52,9 @@ async fn fifty_viewers_come_and_go_without_a_trace() {
     let server = Server::start().await;
     // Any file of the server is a page of its origin; this one runs nothing by itself.
     let page = chromium.page(&server.url("style.css")).await;
-    visits(&page, WARM_UP).await;
+    visits(&server, &page, WARM_UP).await;
     let before = settled(&server).await;
-    visits(&page, CYCLES).await;
+    visits(&server, &page, CYCLES).await;
     settled(&server).await;
     let back = |now: &Holding| now.thread_count() <= before.thread_count() && now.descriptors <= before.descriptors;
     // Tokio ends a thread that has nothing to block on after ten seconds.
