@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::audience::Audience;
-use crate::avatar::Avatar;
+use crate::avatar::OwnFrames;
 use crate::compose::Composer;
 use crate::ids::{SentenceId, UtteranceId};
 use crate::latency::TurnTimes;
@@ -71,7 +71,7 @@ pub enum AnimationError {
 pub struct Animator {
     lease: DeviceLease,
     composer: Composer,
-    avatar: Arc<Avatar>,
+    own: OwnFrames,
     handle: AvatarHandle,
     playout: SessionPlayout,
     audience: Audience,
@@ -97,11 +97,11 @@ struct BatchInFlight {
 }
 
 impl Animator {
-    /// Speaks as this avatar, into this place in playout.
+    /// Speaks as the avatar of these frames, into this place in playout.
     pub fn new(
         lease: DeviceLease,
         composer: Composer,
-        avatar: Arc<Avatar>,
+        own: OwnFrames,
         handle: AvatarHandle,
         playout: SessionPlayout,
         audience: Audience,
@@ -109,7 +109,7 @@ impl Animator {
         Self {
             lease,
             composer,
-            avatar,
+            own,
             handle,
             playout,
             audience,
@@ -178,7 +178,7 @@ impl Animator {
         let finisher = Finisher {
             lease: &self.lease,
             composer: self.composer.clone(),
-            avatar: Arc::clone(&self.avatar),
+            own: self.own.clone(),
             commands: self.playout.commands.clone(),
         };
         let planner = Planner::new(self, sentence, cancelled, times, batches);

@@ -6,15 +6,19 @@
 
 pub mod cycle;
 pub mod manifest;
+mod material;
+pub mod own_frames;
 pub mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::picture::{AvatarFrame, CropBox, Mask, Region, RgbPicture, color, png};
+use crate::picture::{AvatarFrame, CropBox, I420Frame, Mask, Region, RgbPicture, color, png};
 
 pub use cycle::Cycle;
 pub use manifest::Manifest;
+pub use material::Material;
+pub use own_frames::{FrameMakers, FrameThreads, OwnFrames};
 pub use store::AvatarStore;
 
 /// Frames of one avatar are kept in memory; this bounds what a folder may ask for (1000 frames of 512x512 are 400 MB).
@@ -25,8 +29,12 @@ const MAX_FRAMES: usize = 3000;
 pub struct Avatar {
     /// Its `avatar.toml`.
     pub manifest: Manifest,
-    /// Its own frames, in the order of the files; at least one.
-    pub frames: Vec<AvatarFrame>,
+    /// The folder that it was read from.
+    pub folder: PathBuf,
+    /// Its own frames, or what they are made of.
+    pub material: Material,
+    /// What stands while no other frame is ready: the first of its own.
+    pub base: Arc<I420Frame>,
     /// Through which mouths are pasted, the same for all frames.
     pub mask: Mask,
     /// In which order the frames follow each other for ever.
@@ -48,15 +56,17 @@ pub enum AvatarError {
         /// The ids that there are.
         available: String,
     },
-    /// It was prepared for another model.
-    #[error("avatar {id:?} needs model {needs}, this server runs {runs}")]
-    OtherModel {
+    /// It was prepared for a model that is not there.
+    #[error(
+        "avatar {id:?} needs model {model}, which is not in {folder}: `mouthpiece models list` says what is and can be"
+    )]
+    NoModel {
         /// The id that was asked for.
         id: String,
         /// The model that the avatar was prepared for.
-        needs: String,
-        /// The model that runs here.
-        runs: String,
+        model: String,
+        /// The folder of models.
+        folder: String,
     },
     /// The id is none.
     #[error(transparent)]
@@ -93,12 +103,50 @@ impl Avatar {
             return Err(AvatarError::file(&latents, "is missing; prepare the avatar again"));
         }
         let cycle = Cycle::new(manifest.cycle, frames.len());
-        Ok(Self { manifest, frames, mask, cycle, latents })
+        let base = frames.first().map(|frame| Arc::clone(&frame.picture));
+        let base = base.ok_or_else(|| AvatarError::file(&folder.join("boxes.json"), "has no boxes"))?;
+        let (folder, material) = (folder.to_owned(), Material::Frames(frames));
+        Ok(Self { manifest, folder, material, base, mask, cycle, latents })
     }
 
-    /// The avatar's own frame at a place in its endless cycle.
-    pub fn frame(&self, pose: u64) -> &AvatarFrame {
-        &self.frames[self.cycle.frame(pose)]
+    /// Its own frames, if they are all in memory.
+    pub fn frames(&self) -> &[AvatarFrame] {
+        match &self.material {
+            Material::Frames(frames) => frames,
+        }
+    }
+
+    /// How many own frames its material has.
+    pub fn frame_count(&self) -> usize {
+        self.frames().len()
+    }
+
+    /// One of its own frames, decoded if it has to be, which takes milliseconds.
+    fn own_picture(&self, index: usize) -> Result<Arc<I420Frame>, AvatarError> {
+        match &self.material {
+            Material::Frames(frames) => {
+                let frame = frames.get(index).ok_or_else(|| self.no_frame(index))?;
+                Ok(Arc::clone(&frame.picture))
+            }
+        }
+    }
+
+    /// The pixels around the mouth of one of its own frames, decoded if they have to be.
+    pub fn region(&self, index: usize) -> Result<Region, AvatarError> {
+        match &self.material {
+            Material::Frames(frames) => Ok(frames.get(index).ok_or_else(|| self.no_frame(index))?.region.clone()),
+        }
+    }
+
+    /// Where a generated crop belongs in one of its own frames.
+    pub fn crop(&self, index: usize) -> Result<CropBox, AvatarError> {
+        match &self.material {
+            Material::Frames(frames) => Ok(frames.get(index).ok_or_else(|| self.no_frame(index))?.crop),
+        }
+    }
+
+    fn no_frame(&self, index: usize) -> AvatarError {
+        AvatarError::file(&self.folder, format!("frame {index} was asked for, there are {}", self.frame_count()))
     }
 }
 
@@ -170,11 +218,13 @@ mod tests {
     #[test]
     fn a_prepared_folder_loads_with_even_regions_under_the_mask() {
         let avatar = kit::avatar::tiny();
-        assert_eq!(avatar.frames.len(), 4);
-        let region = &avatar.frames[0].region;
+        assert_eq!(avatar.frame_count(), 4);
+        let region = avatar.region(0).unwrap();
         assert_eq!((region.x, region.y, region.width, region.height), (20, 28, 22, 16));
         assert_eq!(&region.rgb[..3], &[0, 80, 112]);
-        assert_eq!(avatar.frame(6).crop, avatar.frames[2].crop);
+        assert_eq!(avatar.cycle.frame(6), 2);
+        assert_ne!(avatar.crop(0).unwrap(), avatar.crop(1).unwrap());
+        assert!(avatar.region(4).unwrap_err().to_string().contains("there are 4"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::avatar::Avatar;
+use crate::avatar::{Material, OwnFrames};
 use crate::lipsync::Mouth;
 use crate::picture::{AvatarFrame, I420Frame, Mask, blend, color};
 use crate::worker::Worker;
@@ -20,9 +20,9 @@ const QUEUE: usize = 64;
 
 /// A mouth that somebody waits to see in a frame.
 struct PasteRequest {
-    avatar: Arc<Avatar>,
+    own: OwnFrames,
     pose: u64,
-    mouth: Arc<Mouth>,
+    mouth: Option<Arc<Mouth>>,
     marked: bool,
     reply: oneshot::Sender<Arc<I420Frame>>,
 }
@@ -54,13 +54,19 @@ impl Composer {
                     continue;
                 }
                 let started = std::time::Instant::now();
-                let mut frame = paste(request.avatar.frame(request.pose), &request.avatar.mask, &request.mouth);
-                if request.marked {
-                    mark::draw(&mut frame);
-                }
+                let frame = match &request.mouth {
+                    None => request.own.picture(request.pose),
+                    Some(mouth) => {
+                        let mut frame = paste(&request.own, request.pose, mouth);
+                        if request.marked {
+                            mark::draw(&mut frame);
+                        }
+                        Arc::new(frame)
+                    }
+                };
                 crate::metrics::compose_took(started.elapsed());
                 // Nobody left to tell: the utterance was interrupted meanwhile.
-                let _ = request.reply.send(Arc::new(frame));
+                let _ = request.reply.send(frame);
             }
         })?;
         Ok((Self { requests, marking: false }, ComposeThread(thread)))
@@ -71,15 +77,15 @@ impl Composer {
         Self { marking, ..self }
     }
 
-    /// Pastes a mouth into the avatar's own frame at `pose`.
+    /// Pastes a mouth into the avatar's own frame at `pose`; without one, it is that frame.
     pub async fn paste(
         &self,
-        avatar: Arc<Avatar>,
+        own: OwnFrames,
         pose: u64,
-        mouth: Arc<Mouth>,
+        mouth: Option<Arc<Mouth>>,
     ) -> Result<Arc<I420Frame>, ComposeEnded> {
         let (reply, done) = oneshot::channel();
-        let request = PasteRequest { avatar, pose, mouth, marked: self.marking, reply };
+        let request = PasteRequest { own, pose, mouth, marked: self.marking, reply };
         self.requests.send(request).await.map_err(|_| ComposeEnded)?;
         done.await.map_err(|_| ComposeEnded)
     }
@@ -90,8 +96,19 @@ impl Composer {
     }
 }
 
-/// The avatar's frame with the mouth in it; one that was pasted on its device must have been pasted into this very frame.
-pub fn paste(own: &AvatarFrame, mask: &Mask, mouth: &Mouth) -> I420Frame {
+/// The avatar's own frame of a pose with the mouth in it; one that was pasted on its device must have been pasted into this
+/// very frame. A pose without a frame has no mouth either.
+pub fn paste(own: &OwnFrames, pose: u64, mouth: &Mouth) -> I420Frame {
+    let avatar = own.avatar();
+    match &avatar.material {
+        Material::Frames(frames) => match frames.get(own.index(pose)) {
+            Some(frame) => paste_into(frame, &avatar.mask, mouth),
+            None => avatar.base.as_ref().clone(),
+        },
+    }
+}
+
+fn paste_into(own: &AvatarFrame, mask: &Mask, mouth: &Mouth) -> I420Frame {
     match mouth {
         Mouth::Crop(crop) => blend::paste(own, mask, crop),
         Mouth::Pasted(planes) => {

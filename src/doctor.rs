@@ -11,7 +11,6 @@ use std::path::Path;
 use crate::avatar::{AvatarStore, Manifest};
 use crate::config::Folders;
 use crate::ids::AvatarId;
-use crate::lipsync::LipSync;
 use crate::media::inventory::{self, MissingElement};
 use crate::media::{self, CheckStatus, EncoderChoice, Encoders, PipelineDir};
 use crate::musetalk::device::Libtorch;
@@ -280,7 +279,7 @@ fn avatar(store: &AvatarStore, id: &AvatarId, checks: &mut Vec<Check>) -> Option
     };
     checks.push(match store.load(id) {
         Ok(avatar) => {
-            let (width, height, frames) = (manifest.width, manifest.height, avatar.frames.len());
+            let (width, height, frames) = (manifest.width, manifest.height, avatar.frame_count());
             Check::ok(NAME, format!("{id} ({}), {width}x{height}, {frames} frames", manifest.name))
         }
         Err(error) => Check::fault(NAME, error, "restore or prepare the avatar's folder again"),
@@ -294,7 +293,7 @@ fn model(folder: &Path, latents: &Path, manifest: &Manifest) -> Check {
     const NAME: &str = "model";
     let loaded = find_device(DeviceChoice::Auto).and_then(|device| {
         let mut network = MuseTalk::load(folder, device, 1)?;
-        network.add_avatar(latents, manifest.decode_rows)?;
+        network.add_latents(latents, manifest.decode_rows)?;
         Ok(network.config().name.clone())
     });
     match loaded {

@@ -2,7 +2,7 @@
 //!
 //! In here: the trait between the engine and the network, and the plain data that crosses it. `engine` is the thread that
 //! owns the network on one device, `device_pool` knows those of all; `scheduler` says what is drawn next and `capacity` how
-//! long that takes; `window` says which audio a frame needs, `batch` how many frames are drawn in one go.
+//! long that takes; `networks` are several of them, each for its own avatars; `window` says which audio a frame needs, `batch` how many frames are drawn in one go.
 //! Not in here: the network (`musetalk`, the home of libtorch), the stream of speech (`animation`), pasting the mouth into a
 //! frame, which `compose` does where the network has not (on a GPU it does).
 
@@ -10,10 +10,11 @@ pub mod batch;
 mod capacity;
 pub mod device_pool;
 pub mod engine;
+pub mod networks;
 mod scheduler;
 pub mod window;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::avatar::Avatar;
@@ -37,11 +38,11 @@ pub struct MouthRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AvatarHandle(pub usize);
 
-/// What an avatar has besides its latents.
+/// An avatar as a network is given it.
 #[derive(Clone, Debug)]
 pub struct AvatarAssets {
-    /// Its own frames, for a network that pastes mouths into them by itself.
-    pub frames: Arc<Avatar>,
+    /// Its own frames, and the folder with what was prepared for its model.
+    pub avatar: Arc<Avatar>,
     /// The folder of the small decoder that it is drawn with instead of the model's.
     pub decoder: Option<PathBuf>,
 }
@@ -70,41 +71,18 @@ impl Mouth {
 /// A network that draws mouths. Built, used and dropped on the engine thread, so it need not be `Send`.
 pub trait LipSync {
     /// How much sound before a frame, in samples of 16 kHz, makes a difference to it. What is older need not be in a
-    /// [`MouthRun`].
+    /// [`MouthRun`]. Only adding an avatar may make it more.
     fn context_samples(&self) -> usize;
 
-    /// Keeps an avatar's latents (`[frames, channels, height, width]`, from the file `latents`) ready. Only `decode_rows`
-    /// (first and one past the last) of each latent need be decoded, all of them if `None`. An error if they do not fit.
-    fn add_avatar(&mut self, latents: &Path, decode_rows: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError>;
+    /// Keeps ready what was prepared of an avatar for this network. An error if that does not fit the network, or if the
+    /// avatar wants a decoder of its own of a network that has no use for one.
+    fn add_avatar(&mut self, assets: &AvatarAssets) -> Result<AvatarHandle, LipSyncError>;
 
     /// Lets go of all that is kept of an avatar. Its handle is never given to another.
     fn remove_avatar(&mut self, avatar: AvatarHandle);
 
     /// Draws runs of frames, of whichever avatars, in one go: for each run, one mouth for each of its `poses`.
     fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError>;
-
-    /// The same network as one that makes use of an avatar's assets; `None` if latents are all that it needs and knows.
-    fn asset_loader(&mut self) -> Option<&mut dyn LoadAssets>;
-}
-
-/// What a network can do that knows more of an avatar than its latents.
-pub trait LoadAssets {
-    /// Has mouths of the avatar drawn by its own decoder, if it has one, and keeps what is needed of its frames to paste
-    /// mouths into them, if this network does that on its device.
-    fn load_assets(&mut self, avatar: AvatarHandle, assets: &AvatarAssets) -> Result<(), LipSyncError>;
-}
-
-/// Gives a network what an avatar has besides its latents. A decoder of the avatar's own is an error of a network that has
-/// no use for one; frames are not, since mouths are then pasted elsewhere.
-pub fn load_assets(network: &mut dyn LipSync, avatar: AvatarHandle, assets: &AvatarAssets) -> Result<(), LipSyncError> {
-    match (network.asset_loader(), &assets.decoder) {
-        (Some(loader), _) => loader.load_assets(avatar, assets),
-        (None, None) => Ok(()),
-        (None, Some(folder)) => {
-            let problem = format!("{}: this network has no other decoder than its own", folder.display());
-            Err(LipSyncError::Config { field: "decoder".to_owned(), problem })
-        }
-    }
 }
 
 /// Draws one run as crops; an error if the network pastes this avatar's mouths by itself.

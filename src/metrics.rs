@@ -19,6 +19,7 @@ const WAIT_BUCKETS: &[f64] = &[0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3
 // Histograms, in seconds unless they say otherwise.
 
 /// Pasting a mouth into a frame.
+const OWN_FRAME: &str = "mouthpiece_own_frame_seconds";
 pub(crate) const COMPOSE: &str = "mouthpiece_compose_seconds";
 /// Writing one pair into a file, encoding included.
 pub(crate) const ENCODE: &str = "mouthpiece_render_write_seconds";
@@ -60,6 +61,8 @@ pub(crate) const PAIRS: &str = "mouthpiece_pairs_total";
 /// Frames of speech that a mouth is drawn for; label `kind`.
 pub(crate) const MOUTH_FRAMES: &str = "mouthpiece_mouth_frames_total";
 /// Mouths that came after their frame had left.
+const OWN_FRAMES_LATE: &str = "mouthpiece_own_frames_late_total";
+const OWN_FRAMES_FAILED: &str = "mouthpiece_own_frames_failed_total";
 const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
 /// Sentences that began at another pose than the idle loop had reached.
 const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
@@ -114,7 +117,8 @@ pub(crate) async fn keep_up(run_upkeep: impl Fn(), ended: CancellationToken) {
 /// Installs the recorder of this process; once.
 pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    for name in [COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP, VIEWER_ROUND_TRIP] {
+    for name in [OWN_FRAME, COMPOSE, FEATURES, INFER, INFER_FRAME, ENGINE_WAIT, TICK_LATE, FRAME_GAP, VIEWER_ROUND_TRIP]
+    {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), FRAME_BUCKETS)?;
     }
     for name in [TRANSCRIBED, TTS_FIRST, TURN_STAGE, INTERRUPT, ENCODE_BEGAN] {
@@ -126,6 +130,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
+    describe_histogram!(OWN_FRAME, "Decoding or drawing one of an avatar's own frames that is not in memory");
     describe_histogram!(COMPOSE, "Pasting a mouth into a frame and converting it");
     describe_histogram!(ENCODE, "Writing one pair of a film, encoding included");
     describe_histogram!(FEATURES, "Mel spectrogram and audio encoder of one batch");
@@ -151,6 +156,8 @@ fn describe() {
     );
     describe_histogram!(FRAME_GAP, "Between two frames as they leave an encoder");
     describe_histogram!(ENCODE_BEGAN, "From the first viewer of a codec to the first picture that it can be sent");
+    describe_counter!(OWN_FRAMES_LATE, "Own frames of avatars that were not ready when they were due");
+    describe_counter!(OWN_FRAMES_FAILED, "Own frames of avatars that could not be read");
     describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
     describe_counter!(POSE_JUMPS, "Sentences that began at another pose than the idle loop had reached");
     describe_counter!(EVENTS_DROPPED, "Notices that found a session's or viewer's queue full");
@@ -186,6 +193,21 @@ fn describe() {
     describe_counter!(VIEWER_LOST, "RTP packets that viewers report as lost, all viewers together, sampled every 10 s");
     describe_histogram!(VIEWER_ROUND_TRIP, "Round trip to a viewer as its RTCP reports tell, sampled every 10 s");
     describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
+}
+
+/// One of an avatar's own frames was decoded or drawn.
+pub(crate) fn own_frame_took(time: Duration) {
+    histogram!(OWN_FRAME).record(time);
+}
+
+/// An avatar's own frame was not ready when it was due.
+pub(crate) fn own_frame_late() {
+    counter!(OWN_FRAMES_LATE).increment(1);
+}
+
+/// An avatar's own frame could not be read.
+pub(crate) fn own_frame_failed() {
+    counter!(OWN_FRAMES_FAILED).increment(1);
 }
 
 /// One mouth was pasted into a frame.

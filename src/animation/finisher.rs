@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{AnimationError, BatchInFlight};
-use crate::avatar::Avatar;
+use crate::avatar::OwnFrames;
 use crate::compose::Composer;
 use crate::lipsync::device_pool::DeviceLease;
 use crate::lipsync::{LipSyncError, Mouth};
@@ -18,7 +18,7 @@ use crate::playout::Command;
 pub(super) struct Finisher<'a> {
     pub lease: &'a DeviceLease,
     pub composer: Composer,
-    pub avatar: Arc<Avatar>,
+    pub own: OwnFrames,
     pub commands: mpsc::Sender<Command>,
 }
 
@@ -56,14 +56,8 @@ impl Finisher<'_> {
                     continue;
                 }
                 last = mouth.map(Arc::new).or(last);
-                let picture = match &last {
-                    Some(mouth) => self
-                        .composer
-                        .paste(Arc::clone(&self.avatar), pose, Arc::clone(mouth))
-                        .await
-                        .map_err(|_| AnimationError::Ended("compose"))?,
-                    None => Arc::clone(&self.avatar.frame(pose).picture),
-                };
+                let picture = self.composer.paste(self.own.clone(), pose, last.clone()).await;
+                let picture = picture.map_err(|_| AnimationError::Ended("compose"))?;
                 finished.first_mouth.get_or_insert_with(|| batch.sent.elapsed());
                 let command = Command::Mouth { sentence: batch.sentence, index: batch.first + at, picture, fresh };
                 self.commands.send(command).await.map_err(|_| AnimationError::Ended("playout"))?;

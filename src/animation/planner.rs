@@ -238,7 +238,7 @@ impl<'a> Planner<'a> {
         self.forget_old_audio(first);
         let batch = MouthRun {
             avatar: self.animator.handle,
-            poses: (0..size as u64).map(|at| self.animator.avatar.cycle.frame(pose + at)).collect(),
+            poses: (0..size as u64).map(|at| self.animator.own.index(pose + at)).collect(),
             audio: self.sound(),
             first_frame_at: first * LIPSYNC_SAMPLES_PER_FRAME - self.dropped,
         };

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::avatar::Avatar;
 use crate::compose::ComposeThread;
 use crate::kit::{self, network::FakeNetwork};
 use crate::lipsync::MouthRun;
@@ -76,10 +77,10 @@ async fn perform(chunks: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
     let audience = Audience::default();
     let _seat = watched.then(|| audience.enter());
     let devices = DevicePool::new([("fake".to_owned(), engine)]);
-    let handle = devices.add_avatar("latents".into(), None).await.unwrap();
+    let handle = devices.add_avatar(kit::avatar::assets()).await.unwrap();
     let lease = devices.lease();
     drop(devices);
-    let mut animator = Animator::new(lease, composer, Arc::clone(&avatar), handle, playout, audience);
+    let mut animator = Animator::new(lease, composer, OwnFrames::of(Arc::clone(&avatar)), handle, playout, audience);
     let (sound, speech) = mpsc::channel(chunks.len());
     for chunk in chunks {
         sound.send(chunk).await.unwrap();
@@ -100,7 +101,8 @@ async fn perform(chunks: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
 
 impl Spoken {
     fn pose(&self, index: u64) -> &crate::picture::AvatarFrame {
-        self.avatar.frame(self.start_pose + index)
+        let frames = self.avatar.frames();
+        &frames[self.avatar.cycle.frame(self.start_pose + index)]
     }
 
     fn has_mouth(&self, index: u64) -> bool {

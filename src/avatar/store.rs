@@ -74,6 +74,6 @@ mod tests {
         let store = AvatarStore::new(root.path());
         let error = store.load(&"anna".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("\"anna\"") && error.contains("tiny") && !error.contains("not-an-avatar"), "{error}");
-        assert_eq!(store.load(&"tiny".parse().unwrap()).unwrap().frames.len(), 4);
+        assert_eq!(store.load(&"tiny".parse().unwrap()).unwrap().frame_count(), 4);
     }
 }

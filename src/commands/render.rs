@@ -17,7 +17,7 @@ use super::measure::{Recording, peak_memory_mb};
 use super::{BadInput, print, print_json};
 use crate::animation::{AnimationError, Animator, Outcome};
 use crate::audience::Audience;
-use crate::avatar::AvatarStore;
+use crate::avatar::{AvatarStore, OwnFrames};
 use crate::cli::{Home, Render};
 use crate::config::Folders;
 use crate::ids::{AvatarId, UtteranceId};
@@ -63,14 +63,15 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     // Nobody keeps the pose clock: sentences follow one another from pose 0 on, so speech begins with the film.
     let playout =
         SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
-    let schedule = Schedule::new(Arc::clone(&loaded.avatar));
+    let own = OwnFrames::of(Arc::clone(&loaded.avatar));
+    let schedule = Schedule::new(own.clone());
     let film = Film { schedule, queue, writer, started: speaking, told: speaking };
     let filming = tokio::task::spawn_blocking(move || film.run());
     let (lease, composer) = (workers.devices.lease(), workers.composer.clone());
     let audience = Audience::default();
     // The film is what watches.
     let _seat = audience.enter();
-    let mut animator = Animator::new(lease, composer, Arc::clone(&loaded.avatar), loaded.handle, playout, audience);
+    let mut animator = Animator::new(lease, composer, own, loaded.handle, playout, audience);
     let spoken = speak(&mut animator, clips).await;
     drop(animator);
     let shown = filming.await?;

@@ -4,15 +4,15 @@
 //! Runs on the thread that calls; libtorch wants that to be one that is joined.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::measure::{Percentiles, peak_memory_mb};
-use crate::avatar::Avatar;
+use crate::avatar::{Avatar, OwnFrames};
 use crate::cli::Throughput;
 use crate::compose;
-use crate::lipsync::LipSync;
 use crate::musetalk::measuring::Arithmetic;
 use crate::musetalk::network::config::AutoencoderConfig;
 use crate::musetalk::tools::run_network;
@@ -40,7 +40,7 @@ pub fn run(
         Some(avatar) => {
             let own = avatar.manifest.decode_rows.or(network.config().decode_rows);
             let rows = own.filter(|_| !arguments.all_rows).unwrap_or(all_rows);
-            let handle = network.add_avatar(&avatar.latents, Some(rows))?;
+            let handle = network.add_latents(&avatar.latents, Some(rows))?;
             // Models and avatars lie side by side: models/NAME, models/avatars/ID.
             let (models, folder) = (model.parent(), avatar.latents.parent().and_then(Path::parent));
             if let Some((models, avatars)) = models.zip(folder)
@@ -49,14 +49,16 @@ pub fn run(
                 network.set_decoder(handle, &decoder)?;
             }
             network.add_frames(handle, avatar)?;
-            (handle, avatar.frames.len(), rows)
+            (handle, avatar.frame_count(), rows)
         }
     };
     let drawn_by = ModelConfig { autoencoder: network.decoder_of(handle), ..network.config().clone() };
     let work = Arithmetic::of_frame(&drawn_by, rows);
+    let own = avatar.map(|avatar| OwnFrames::of(Arc::new(avatar.clone())));
     let mut paste = |pose: usize, mouth: &_| {
-        if let Some(avatar) = avatar {
-            std::hint::black_box(compose::paste(&avatar.frames[pose], &avatar.mask, mouth));
+        if let Some(own) = &own {
+            // The first round through the frames is the frames in their order, however they follow each other after it.
+            std::hint::black_box(compose::paste(own, pose as u64, mouth));
         }
     };
     let found = measure(&mut network, (handle, poses), &arguments.batch, arguments.rounds, &mut paste)?;

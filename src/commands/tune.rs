@@ -15,7 +15,6 @@ use crate::avatar::manifest::{TUNED, TUNED_FOLDER};
 use crate::avatar::{Avatar, AvatarStore};
 use crate::cli::{Home, TuneDecoder};
 use crate::config::Folders;
-use crate::lipsync::LipSync;
 use crate::musetalk::serving::SmallDecoder;
 use crate::musetalk::tools::tune::{Lesson, Tuned, tune};
 use crate::musetalk::{MuseTalk, find_device};
@@ -101,7 +100,7 @@ fn learn(
     // Nothing else runs, so all cores may.
     let threads = std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
     let mut model = MuseTalk::load(&folders.models.join(&avatar.manifest.model), device, threads)?;
-    let handle = model.add_avatar(&avatar.latents, avatar.manifest.decode_rows)?;
+    let handle = model.add_latents(&avatar.latents, avatar.manifest.decode_rows)?;
     let student = SmallDecoder::load(&folders.models.join(&arguments.from), &model.config().autoencoder, device)?;
     let TuneDecoder { steps, frames, learning_rate, seed, .. } = *arguments;
     let lesson = Lesson { steps: steps as usize, frames: frames as usize, learning_rate, seed };

@@ -11,6 +11,7 @@ use futures_util::stream;
 
 use super::*;
 use crate::audience::Audience;
+use crate::avatar::OwnFrames;
 use crate::compose::{ComposeThread, Composer};
 use crate::dialogue::{DialogueError, Message, Reply};
 use crate::ids::UtteranceId;
@@ -155,16 +156,16 @@ async fn play(
 
 impl Play {
     fn begin(stage: &Stage) -> Self {
-        let avatar = Arc::new(kit::avatar::tiny());
+        let own = OwnFrames::of(Arc::new(kit::avatar::tiny()));
         let (commands, queue) = mpsc::channel(256);
         let (events, playout_events) = mpsc::channel(64);
         let (tracker, shutdown, removed) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let heard = Heard::default();
-        tracker.spawn(play(Schedule::new(Arc::clone(&avatar)), queue, events, removed.clone(), Arc::clone(&heard)));
+        tracker.spawn(play(Schedule::new(own.clone()), queue, events, removed.clone(), Arc::clone(&heard)));
         let playout =
             SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
         let (lease, composer) = (stage.devices.lease(), stage.composer.clone());
-        let animator = Animator::new(lease, composer, avatar, AvatarHandle(0), playout, Audience::default());
+        let animator = Animator::new(lease, composer, own, AvatarHandle(0), playout, Audience::default());
         let notices = NoticeBroadcast::default();
         let (sender, told) = notice_queue(100_000);
         notices.add(sender.clone());

@@ -4,7 +4,6 @@
 //! of one device (`engine`). Runs on: tokio tasks.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,13 +48,9 @@ impl DevicePool {
         Self { devices: engines.into_iter().map(device).collect(), avatars: Arc::default() }
     }
 
-    /// Loads an avatar's latents at every device that lives; one that refuses them is an error.
-    pub async fn add_avatar(
-        &self,
-        latents: PathBuf,
-        decode_rows: Option<[i64; 2]>,
-    ) -> Result<AvatarHandle, EngineError> {
-        let adding = self.devices.iter().map(|device| device.engine.add_avatar(latents.clone(), decode_rows));
+    /// Loads an avatar at every device that lives; one that refuses it is an error.
+    pub async fn add_avatar(&self, assets: AvatarAssets) -> Result<AvatarHandle, EngineError> {
+        let adding = self.devices.iter().map(|device| device.engine.add_avatar(assets.clone()));
         let (mut handles, mut problem) = (Vec::with_capacity(self.devices.len()), None);
         for added in join_all(adding).await {
             handles.push(match added {
@@ -106,18 +101,6 @@ impl DevicePool {
         let known = self.living().filter_map(|(at, device)| Some((device, self.handle(avatar, at)?)));
         for warmed in join_all(known.map(|(device, avatar)| device.engine.warm_up(avatar))).await {
             match warmed {
-                Ok(()) | Err(EngineError::Ended) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives every device that lives what an avatar has besides its latents.
-    pub async fn load_assets(&self, avatar: AvatarHandle, assets: AvatarAssets) -> Result<(), EngineError> {
-        for (at, device) in self.living() {
-            let Some(avatar) = self.handle(avatar, at) else { continue };
-            match device.engine.load_assets(avatar, assets.clone()).await {
                 Ok(()) | Err(EngineError::Ended) => {}
                 Err(error) => return Err(error),
             }
@@ -250,7 +233,8 @@ mod tests {
     #[tokio::test]
     async fn an_avatar_that_was_let_go_is_drawn_nowhere_and_the_others_still_are() {
         let (pool, threads) = two().await;
-        let (first, second) = (pool.add_avatar("one".into(), None).await, pool.add_avatar("two".into(), None).await);
+        let (first, second) =
+            (pool.add_avatar(kit::avatar::assets()).await, pool.add_avatar(kit::avatar::assets()).await);
         let (first, second) = (first.unwrap(), second.unwrap());
         pool.warm_up(first).await.unwrap();
         pool.remove_avatar(first).await;
@@ -259,7 +243,7 @@ mod tests {
         let urgency = Urgency { deadline: None, awaited: true };
         assert!(lease.draw(run, urgency, CancellationToken::new()).await.is_err());
         assert!(draw(&lease, second, 0).await.is_some());
-        assert_ne!(pool.add_avatar("three".into(), None).await.unwrap(), first, "no handle is given twice");
+        assert_ne!(pool.add_avatar(kit::avatar::assets()).await.unwrap(), first, "no handle is given twice");
         drop((lease, pool));
         tokio::task::spawn_blocking(|| assert!(threads.into_iter().all(EngineThread::join))).await.unwrap();
     }
@@ -267,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn sessions_are_spread_and_move_when_their_device_ends() {
         let (pool, threads) = two().await;
-        let avatar = pool.add_avatar("latents".into(), None).await.unwrap();
+        let avatar = pool.add_avatar(kit::avatar::assets()).await.unwrap();
         let leases = [pool.lease(), pool.lease()];
         let mut names = [draw(&leases[0], avatar, 0).await.unwrap(), draw(&leases[1], avatar, 0).await.unwrap()];
         let other = names[1];

@@ -8,9 +8,8 @@ mod inference;
 mod maintenance;
 mod thread;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
@@ -58,7 +57,8 @@ enum Request {
 #[derive(Clone)]
 pub struct Engine {
     requests: mpsc::Sender<Request>,
-    context_samples: usize,
+    /// Grows when an avatar is added whose network hears more.
+    context_samples: Arc<AtomicUsize>,
     /// Frames a second that it has shown to draw, as the bits of an `f64`; 0 before anything was drawn.
     rate: Arc<AtomicU64>,
 }
@@ -107,7 +107,7 @@ impl Engine {
                 }
             }
         })?;
-        let context_samples = ready.await.map_err(|_| EngineError::Ended)??;
+        let context_samples = Arc::new(AtomicUsize::new(ready.await.map_err(|_| EngineError::Ended)??));
         Ok((Self { requests, context_samples, rate }, EngineThread(thread)))
     }
 
@@ -120,18 +120,11 @@ impl Engine {
         Ok(done.await.map_err(|_| EngineError::Ended)??)
     }
 
-    /// Loads an avatar's latents. As everything but drawing, it is done when no mouth is waited for.
-    pub(super) async fn add_avatar(
-        &self,
-        latents: PathBuf,
-        decode_rows: Option<[i64; 2]>,
-    ) -> Result<AvatarHandle, EngineError> {
-        self.ask(|reply| Task::AddAvatar { latents, decode_rows, reply }).await
-    }
-
-    /// Gives the network what an avatar has besides its latents.
-    pub(super) async fn load_assets(&self, avatar: AvatarHandle, assets: AvatarAssets) -> Result<(), EngineError> {
-        self.ask(|reply| Task::LoadAssets { avatar, assets, reply }).await
+    /// Loads an avatar. As everything but drawing, it is done when no mouth is waited for.
+    pub(super) async fn add_avatar(&self, assets: AvatarAssets) -> Result<AvatarHandle, EngineError> {
+        let (handle, context_samples) = self.ask(|reply| Task::AddAvatar { assets, reply }).await?;
+        self.context_samples.fetch_max(context_samples, Ordering::Relaxed);
+        Ok(handle)
     }
 
     /// Draws an avatar's first mouths so that a viewer does not wait for the warm-up.
@@ -168,7 +161,7 @@ impl Engine {
 
     /// As [`LipSync::context_samples`], of its network.
     pub(super) fn context_samples(&self) -> usize {
-        self.context_samples
+        self.context_samples.load(Ordering::Relaxed)
     }
 
     /// Whether its thread has ended and it draws nothing any more.

@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{Command, FrameAudio};
-use crate::avatar::Avatar;
+use crate::avatar::OwnFrames;
 use crate::ids::{SentenceId, UtteranceId};
 use crate::picture::I420Frame;
 
@@ -126,7 +126,7 @@ struct Speaking {
 
 /// One session's queue of speech and its place in the idle loop.
 pub struct Schedule {
-    avatar: Arc<Avatar>,
+    own: OwnFrames,
     /// The pose of the next tick.
     pose: u64,
     held: u32,
@@ -140,18 +140,9 @@ pub struct Schedule {
 
 impl Schedule {
     /// Idle, from the beginning of the avatar's cycle.
-    pub fn new(avatar: Arc<Avatar>) -> Self {
-        let last = Arc::clone(&avatar.frame(0).picture);
-        Self {
-            avatar,
-            pose: 0,
-            held: 0,
-            last,
-            queue: VecDeque::new(),
-            speaking: None,
-            ended: None,
-            changes: Vec::new(),
-        }
+    pub fn new(own: OwnFrames) -> Self {
+        let last = Arc::clone(&own.avatar().base);
+        Self { own, pose: 0, held: 0, last, queue: VecDeque::new(), speaking: None, ended: None, changes: Vec::new() }
     }
 
     /// The pose that the next tick would show if nothing is said.
@@ -258,8 +249,10 @@ impl Schedule {
         sentence.shown += 1;
         self.held = 0;
         self.pose = pose + 1;
+        // Asked for in any case: it is what stands here if the speech is interrupted, and what the next ones are made after.
+        let own = self.own_frame(pose);
         let (picture, kind) = match frame.picture {
-            _ if frame.own => (Arc::clone(&self.avatar.frame(pose).picture), Kind::Own),
+            _ if frame.own => (own, Kind::Own),
             Some(picture) => (picture, if frame.fresh { Kind::Mouth } else { Kind::Repeated }),
             None => (Arc::clone(&self.last), Kind::Repeated),
         };
@@ -286,9 +279,14 @@ impl Schedule {
         }
     }
 
+    /// The avatar's own frame of a pose; one that is not ready is replaced by the picture before.
+    fn own_frame(&self, pose: u64) -> Arc<I420Frame> {
+        self.own.show(pose).unwrap_or_else(|| Arc::clone(&self.last))
+    }
+
     /// The avatar's own next frame.
     fn idle(&mut self, kind: Kind) -> Shown {
-        let frame = Arc::clone(&self.avatar.frame(self.pose).picture);
+        let frame = self.own_frame(self.pose);
         self.pose += 1;
         if kind == Kind::Idle && self.queue.is_empty() {
             self.held = 0;
@@ -300,7 +298,7 @@ impl Schedule {
     /// The avatar's own frame of the last tick once more, lips shut.
     fn hold(&mut self, kind: Kind) -> Shown {
         self.held += 1;
-        let frame = Arc::clone(&self.avatar.frame(self.pose.saturating_sub(1)).picture);
+        let frame = self.own_frame(self.pose.saturating_sub(1));
         self.last = Arc::clone(&frame);
         Shown { frame, audio: None, utterance: None, kind }
     }

@@ -15,7 +15,7 @@ use super::clock::{PlayoutClock, PoseClock};
 use super::schedule::Schedule;
 use super::volume::{Fader, Volume};
 use super::{Command, Event, Pair, PairSink};
-use crate::avatar::Avatar;
+use crate::avatar::OwnFrames;
 use crate::ids::SessionId;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
 use crate::worker::Worker;
@@ -101,7 +101,7 @@ impl Playout {
     pub async fn add(
         &self,
         id: SessionId,
-        avatar: Arc<Avatar>,
+        own: OwnFrames,
         sink: Box<dyn PairSink>,
         events: mpsc::Sender<Event>,
     ) -> Result<SessionPlayout, PlayoutEnded> {
@@ -110,7 +110,7 @@ impl Playout {
         let volume = Arc::new(Volume::default());
         let running = RunningSession {
             id,
-            schedule: Schedule::new(avatar),
+            schedule: Schedule::new(own),
             commands,
             events,
             untold: VecDeque::new(),
@@ -275,11 +275,11 @@ mod tests {
     #[tokio::test]
     async fn however_many_sessions_end_within_one_tick_none_is_left_behind() {
         let (playout, thread) = Playout::spawn().unwrap();
-        let avatar = Arc::new(kit::avatar::tiny());
+        let own = OwnFrames::of(Arc::new(kit::avatar::tiny()));
         let add = async |sink: Box<dyn PairSink>| {
             let (events, told) = mpsc::channel(1);
             let id = SessionId::next();
-            (id, playout.add(id, Arc::clone(&avatar), sink, events).await.unwrap(), told)
+            (id, playout.add(id, own.clone(), sink, events).await.unwrap(), told)
         };
         let mut sessions = Vec::new();
         for _ in 0..3 * CONTROLS {
@@ -311,7 +311,8 @@ mod tests {
         let (playout, thread) = Playout::spawn_on(PlayoutClock::at_speed(100)).unwrap();
         let (events, mut told) = mpsc::channel(1);
         let id = SessionId::next();
-        let session = playout.add(id, Arc::new(kit::avatar::tiny()), Box::new(Nowhere), events).await.unwrap();
+        let session =
+            playout.add(id, OwnFrames::of(Arc::new(kit::avatar::tiny())), Box::new(Nowhere), events).await.unwrap();
         let permits = Arc::new(tokio::sync::Semaphore::new(64));
         let mut spoken = Vec::new();
         for _ in 0..20 {
@@ -348,7 +349,8 @@ mod tests {
         let (playout, thread) = Playout::spawn_on(PlayoutClock::at_speed(100)).unwrap();
         let (events, mut told) = mpsc::channel(8);
         let id = SessionId::next();
-        let session = playout.add(id, Arc::new(kit::avatar::tiny()), Box::new(Nowhere), events).await.unwrap();
+        let session =
+            playout.add(id, OwnFrames::of(Arc::new(kit::avatar::tiny())), Box::new(Nowhere), events).await.unwrap();
         let cancelled = CancellationToken::new();
         let sentence = UtteranceId::next().sentence(0);
         let permit = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();

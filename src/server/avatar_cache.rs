@@ -6,8 +6,7 @@
 //! (`sessions`). Runs on: tokio tasks; one, tracked by the server, for each avatar that is being loaded.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -44,7 +43,7 @@ pub(crate) struct LoadedAvatar {
 
 /// Where avatars come from.
 pub(super) trait AvatarSource: Send + Sync {
-    /// Whether there is such an avatar, which this server can draw.
+    /// Whether there is such an avatar, and the model that draws it.
     fn knows(&self, id: AvatarId) -> BoxFuture<'_, anyhow::Result<()>>;
     /// Reads it and gives it to the engines.
     fn load(&self, id: AvatarId) -> BoxFuture<'_, anyhow::Result<LoadedAvatar>>;
@@ -56,30 +55,23 @@ pub(super) trait AvatarSource: Send + Sync {
 pub(super) struct InstalledAvatars {
     pub devices: DevicePool,
     pub folders: Folders,
-    /// The model that the engines run; avatars of another cannot be served by this process.
-    pub model: OnceLock<String>,
 }
 
 impl InstalledAvatars {
-    fn check(avatars: &Path, id: &AvatarId, model: &OnceLock<String>) -> Result<(), AvatarError> {
-        let manifest = AvatarStore::new(avatars).manifest(id)?;
-        let runs = model.get_or_init(|| manifest.model.clone());
-        if *runs == manifest.model {
+    fn check(folders: &Folders, id: &AvatarId) -> Result<(), AvatarError> {
+        let model = AvatarStore::new(&folders.avatars).manifest(id)?.model;
+        if folders.models.join(&model).join("config.json").is_file() {
             return Ok(());
         }
-        Err(AvatarError::OtherModel { id: id.to_string(), needs: manifest.model, runs: runs.clone() })
+        Err(AvatarError::NoModel { id: id.to_string(), model, folder: folders.models.display().to_string() })
     }
 }
 
 impl AvatarSource for InstalledAvatars {
     fn knows(&self, id: AvatarId) -> BoxFuture<'_, anyhow::Result<()>> {
         Box::pin(async move {
-            let (avatars, model) = (self.folders.avatars.clone(), self.model.clone());
-            let checking = tokio::task::spawn_blocking(move || Self::check(&avatars, &id, &model).map(|()| model));
-            let model = checking.await??;
-            // Only the server's own avatar finds none, before anybody can ask for another.
-            model.into_inner().into_iter().for_each(|model| drop(self.model.set(model)));
-            Ok(())
+            let folders = self.folders.clone();
+            Ok(tokio::task::spawn_blocking(move || Self::check(&folders, &id)).await??)
         })
     }
 
@@ -101,14 +93,10 @@ pub(crate) async fn load_avatar(
     let store = AvatarStore::new(&folders.avatars);
     let id = id.clone();
     let avatar = tokio::task::spawn_blocking(move || store.load(&id)).await??;
-    let handle = devices.add_avatar(avatar.latents.clone(), avatar.manifest.decode_rows).await?;
     let avatar = Arc::new(avatar);
     let decoder = avatar.manifest.decoder_folder(&folders.avatars, &folders.models);
-    let getting_ready = async {
-        devices.load_assets(handle, AvatarAssets { frames: Arc::clone(&avatar), decoder }).await?;
-        devices.warm_up(handle).await
-    };
-    if let Err(error) = getting_ready.await {
+    let handle = devices.add_avatar(AvatarAssets { avatar: Arc::clone(&avatar), decoder }).await?;
+    if let Err(error) = devices.warm_up(handle).await {
         devices.remove_avatar(handle).await;
         return Err(error.into());
     }
@@ -261,7 +249,10 @@ fn refusal(id: &AvatarId, error: &anyhow::Error) -> Refusal {
             ErrorCode::UnknownAvatar,
             format!("avatar {id:?} does not exist on this server; there is: {available}"),
         ),
-        Some(error @ AvatarError::OtherModel { .. }) => Refusal::new(ErrorCode::UnknownAvatar, error.to_string()),
+        Some(AvatarError::NoModel { id, model, .. }) => Refusal::new(
+            ErrorCode::UnknownAvatar,
+            format!("avatar {id:?} needs model {model}, which this server does not have"),
+        ),
         _ => unavailable(id),
     }
 }

@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::workers::{Threads, Workers};
 use crate::animation::Animator;
 use crate::audience::Audience;
-use crate::avatar::Avatar;
+use crate::avatar::{Avatar, FrameMakers, Material, OwnFrames};
 use crate::compose::Composer;
 use crate::ids::{SessionId, UtteranceId};
 use crate::kit::{self, network::FakeNetwork};
 use crate::latency::TurnTimes;
 use crate::lipsync::AvatarHandle;
 use crate::lipsync::device_pool::DevicePool;
-use crate::picture::I420Frame;
+use crate::picture::{AvatarFrame, I420Frame};
 use crate::playout::{Event, Pair, PairSink, Playout};
 use crate::speech::{PcmChunk, pcm};
 use crate::timeline::{PLAYOUT_RATE, PLAYOUT_SAMPLES_PER_FRAME};
@@ -59,7 +59,8 @@ fn marked(mark: usize) -> Avatar {
     let luma = usize::try_from(kit::avatar::SIZE * kit::avatar::SIZE).unwrap();
     let data = [vec![own_colour(mark).0; luma], vec![255; luma / 2]].concat();
     let picture = Arc::new(I420Frame { width: kit::avatar::SIZE, height: kit::avatar::SIZE, data });
-    avatar.frames.iter_mut().for_each(|frame| frame.picture = Arc::clone(&picture));
+    let with_it = |frame: &AvatarFrame| AvatarFrame { picture: Arc::clone(&picture), ..frame.clone() };
+    avatar.material = Material::Frames(avatar.frames().iter().map(with_it).collect());
     avatar
 }
 
@@ -80,21 +81,22 @@ async fn workers() -> Workers {
     }
     let (composer, compose) = Composer::spawn().unwrap();
     let (playout, playout_thread) = Playout::spawn().unwrap();
-    let threads = Threads { engines: threads, compose, playout: playout_thread };
-    Workers { devices: DevicePool::new(engines), composer, playout, threads }
+    let (frame_makers, frames) = FrameMakers::spawn().unwrap();
+    let threads = Threads { engines: threads, compose, playout: playout_thread, frames };
+    Workers { devices: DevicePool::new(engines), composer, playout, frame_makers, threads }
 }
 
 /// Speaks to the end and tells what left meanwhile.
 async fn speak(workers: &Workers, mark: usize) -> Vec<Left> {
     let (sink, left) = blocking::channel();
     let (events, mut told) = mpsc::channel(8);
-    let avatar = Arc::new(marked(mark));
+    let own = OwnFrames::of(Arc::new(marked(mark)));
     let id = SessionId::next();
-    let session = workers.playout.add(id, Arc::clone(&avatar), Box::new(Watching(sink)), events).await.unwrap();
+    let session = workers.playout.add(id, own.clone(), Box::new(Watching(sink)), events).await.unwrap();
     let audience = Audience::default();
     let _seat = audience.enter();
     let (lease, composer) = (workers.devices.lease(), workers.composer.clone());
-    let mut animator = Animator::new(lease, composer, avatar, AvatarHandle(mark), session, audience);
+    let mut animator = Animator::new(lease, composer, own, AvatarHandle(mark), session, audience);
     let (pieces, speech) = mpsc::channel(1);
     let (utterance, token) = (UtteranceId::next(), CancellationToken::new());
     let times = TurnTimes::since(std::time::Instant::now());
@@ -118,7 +120,7 @@ async fn speak(workers: &Workers, mark: usize) -> Vec<Left> {
 async fn none_of_two_hundred_sessions_ever_shows_or_says_anothers_mark() {
     let workers = workers().await;
     for mark in 0..SESSIONS {
-        assert_eq!(workers.devices.add_avatar("latents".into(), None).await.unwrap(), AvatarHandle(mark));
+        assert_eq!(workers.devices.add_avatar(kit::avatar::assets()).await.unwrap(), AvatarHandle(mark));
     }
     let all = join_all((0..SESSIONS).map(|mark| speak(&workers, mark))).await;
     let mut mouths = BTreeSet::new();

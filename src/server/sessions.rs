@@ -11,7 +11,7 @@ mod supervisor;
 mod viewer;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
@@ -26,7 +26,7 @@ use super::admission::{Admission, Full, SessionSlot};
 use super::avatar_cache::{AvatarCache, InstalledAvatars, LoadedAvatar};
 use super::workers::Workers;
 use crate::animation::Animator;
-use crate::avatar::Manifest;
+use crate::avatar::{FrameMakers, Manifest};
 use crate::compose::Composer;
 use crate::config::ServeConfig;
 use crate::conversation::{Conversation, ConversationParts};
@@ -60,6 +60,7 @@ pub(super) struct SessionStore {
     devices: DevicePool,
     composer: Composer,
     playout: Playout,
+    frame_makers: FrameMakers,
     encoders: Arc<Encoders>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -81,7 +82,7 @@ impl SessionStore {
         stop: CancellationToken,
     ) -> Self {
         let (devices, folders) = (workers.devices.clone(), config.folders.clone());
-        let source = Arc::new(InstalledAvatars { devices, folders, model: OnceLock::new() });
+        let source = Arc::new(InstalledAvatars { devices, folders });
         Self {
             avatars: Arc::new(AvatarCache::new(source, config.avatar.clone(), tracker.clone(), stop.clone())),
             admission: Arc::new(admission),
@@ -90,6 +91,7 @@ impl SessionStore {
             services,
             config,
             playout: workers.playout.clone(),
+            frame_makers: workers.frame_makers.clone(),
             encoders,
             tracker,
             stop,
@@ -150,10 +152,11 @@ impl SessionStore {
         let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events);
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
         let (sink, reference) = ReferenceTap::new(Box::new(sink));
-        let session = self.playout.add(id, Arc::clone(&loaded.avatar), Box::new(sink), events).await?;
         let audience = self.admission.audience();
-        let (lease, composer, avatar) = (self.devices.lease(), self.composer.clone(), Arc::clone(&loaded.avatar));
-        let animator = Animator::new(lease, composer, avatar, loaded.handle, session, audience.clone());
+        let own = self.frame_makers.frames_of(Arc::clone(&loaded.avatar), audience.clone());
+        let session = self.playout.add(id, own.clone(), Box::new(sink), events).await?;
+        let (lease, composer) = (self.devices.lease(), self.composer.clone());
+        let animator = Animator::new(lease, composer, own, loaded.handle, session, audience.clone());
         let ended = self.stop.child_token();
         let (responder, history) =
             self.services.dialogues.of(&manifest.name, &manifest.dialogue, &manifest.voice.language);

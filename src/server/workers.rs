@@ -6,11 +6,13 @@
 
 use anyhow::Context;
 
+use crate::avatar::{FrameMakers, FrameThreads};
 use crate::compose::{ComposeThread, Composer};
 use crate::config::Folders;
 use crate::lipsync::LipSync;
 use crate::lipsync::device_pool::DevicePool;
 use crate::lipsync::engine::{Engine, EngineThread};
+use crate::lipsync::networks::Networks;
 use crate::musetalk::device::{DeviceChoices, ENGINE_THREADS};
 use crate::musetalk::{MuseTalk, find_device};
 use crate::playout::{Playout, PlayoutThread};
@@ -24,6 +26,8 @@ pub(crate) struct Workers {
     pub(crate) composer: Composer,
     /// Sends pairs of frame and sound, 25 a second to each session.
     pub(crate) playout: Playout,
+    /// Makes avatars' own frames ahead that are not in memory.
+    pub(crate) frame_makers: FrameMakers,
     /// Declared last: they end once the ways to them are gone.
     pub(super) threads: Threads,
 }
@@ -32,16 +36,24 @@ pub(super) struct Threads {
     pub(super) engines: Vec<EngineThread>,
     pub(super) compose: ComposeThread,
     pub(super) playout: PlayoutThread,
+    pub(super) frames: FrameThreads,
 }
 
 impl Workers {
-    /// Loads a model on each device and starts the threads.
+    /// Loads a model on each device and starts the threads. Other models are loaded when their first avatar is.
     pub(crate) async fn start(folders: &Folders, model: &str, devices: &DeviceChoices) -> anyhow::Result<Self> {
         let (mut engines, mut threads) = (Vec::new(), Vec::new());
         for choice in devices.iter() {
-            let folder = folders.models.join(model);
+            let (models, first) = (folders.models.clone(), model.to_owned());
             let build = move || {
-                Ok(Box::new(MuseTalk::load(&folder, find_device(choice)?, ENGINE_THREADS)?) as Box<dyn LipSync>)
+                let device = find_device(choice)?;
+                let load = move |model: &str| {
+                    let folder = models.join(model);
+                    Ok(Box::new(MuseTalk::load(&folder, device, ENGINE_THREADS)?) as Box<dyn LipSync>)
+                };
+                let mut networks = Networks::new(Box::new(load));
+                networks.preload(&first)?;
+                Ok(Box::new(networks) as Box<dyn LipSync>)
             };
             let (engine, thread) = Engine::spawn(build).await.with_context(|| format!("model {model}"))?;
             engines.push((choice.to_string(), engine));
@@ -49,8 +61,9 @@ impl Workers {
         }
         let (composer, compose) = Composer::spawn().context("compose thread")?;
         let (playout, playout_thread) = Playout::spawn().context("playout thread")?;
-        let threads = Threads { engines: threads, compose, playout: playout_thread };
-        Ok(Self { devices: DevicePool::new(engines), composer, playout, threads })
+        let (frame_makers, frames) = FrameMakers::spawn().context("frames thread")?;
+        let threads = Threads { engines: threads, compose, playout: playout_thread, frames };
+        Ok(Self { devices: DevicePool::new(engines), composer, playout, frame_makers, threads })
     }
 
     /// Resolves to the name of the first thread that ends, which while they are needed is a fault.
@@ -59,17 +72,19 @@ impl Workers {
             () = self.devices.ended() => "engine",
             () = self.composer.ended() => "compose",
             () = self.playout.ended() => "playout",
+            () = self.frame_makers.ended() => "frames",
         }
     }
 
     /// Ends the threads, waits for them without blocking the runtime, and tells if one has panicked.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let Self { devices, composer, playout, threads } = self;
-        drop((devices, composer, playout));
+        let Self { devices, composer, playout, frame_makers, threads } = self;
+        drop((devices, composer, playout, frame_makers));
         let joined = tokio::task::spawn_blocking(move || {
             let joined = [
                 ("playout", threads.playout.join()),
                 ("compose", threads.compose.join()),
+                ("frames", threads.frames.join()),
                 // All of them, whatever the first says.
                 ("engine", threads.engines.into_iter().map(EngineThread::join).filter(|sound| !sound).count() == 0),
             ];
@@ -86,6 +101,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::avatar::OwnFrames;
     use crate::ids::SessionId;
     use crate::kit;
     use crate::kit::network::FakeNetwork;
@@ -109,11 +125,13 @@ mod tests {
         let (engine, engine_thread) = network.spawn().await;
         let (composer, compose) = Composer::spawn().unwrap();
         let (playout, playout_thread) = Playout::spawn().unwrap();
+        let (frame_makers, frames) = FrameMakers::spawn().unwrap();
         Workers {
             devices: DevicePool::new([("fake".to_owned(), engine)]),
             composer,
             playout,
-            threads: Threads { engines: vec![engine_thread], compose, playout: playout_thread },
+            frame_makers,
+            threads: Threads { engines: vec![engine_thread], compose, playout: playout_thread, frames },
         }
     }
 
@@ -135,18 +153,18 @@ mod tests {
     #[tokio::test]
     async fn a_worker_thread_that_ends_is_named() {
         let engine = workers(true).await;
-        engine.devices.add_avatar("latents".into(), None).await.unwrap_err();
+        engine.devices.add_avatar(kit::avatar::assets()).await.unwrap_err();
         assert_told(engine, "engine").await;
 
         let compose = workers(false).await;
         let too_small = Arc::new(Mouth::Crop(MouthFrame { width: 32, height: 32, rgb: Vec::new() }));
-        compose.composer.paste(Arc::new(kit::avatar::tiny()), 0, too_small).await.unwrap_err();
+        compose.composer.paste(OwnFrames::of(Arc::new(kit::avatar::tiny())), 0, Some(too_small)).await.unwrap_err();
         assert_told(compose, "compose").await;
 
         let playout = workers(false).await;
         let (events, _told) = tokio::sync::mpsc::channel(1);
-        let avatar = Arc::new(kit::avatar::tiny());
-        let _session = playout.playout.add(SessionId::next(), avatar, Box::new(PanickingSink), events).await.unwrap();
+        let own = OwnFrames::of(Arc::new(kit::avatar::tiny()));
+        let _session = playout.playout.add(SessionId::next(), own, Box::new(PanickingSink), events).await.unwrap();
         assert_told(playout, "playout").await;
     }
 }

@@ -12,7 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mouthpiece::lipsync::{LipSync, MouthRun, draw_crops};
+use mouthpiece::lipsync::{MouthRun, draw_crops};
 use mouthpiece::musetalk::device::Precision;
 use mouthpiece::musetalk::{DeviceChoice, MuseTalk, find_device};
 use mouthpiece::picture::png;
@@ -137,7 +137,7 @@ fn draw(model: &mut MuseTalk) -> Vec<Vec<u8>> {
     let latents = tempfile::tempdir().unwrap();
     let latents = latents.path().join("latents.safetensors");
     Tensor::write_safetensors(&[("latents", cases.get("sample").to_kind(Kind::Half))], &latents).unwrap();
-    let avatar = model.add_avatar(&latents, None).unwrap();
+    let avatar = model.add_latents(&latents, None).unwrap();
     let audio: std::sync::Arc<[f32]> = Vec::<f32>::try_from(cases.get("audio")).unwrap().into();
     let mut picture = |(pose, frame): (usize, usize)| {
         let batch = MouthRun { avatar, poses: vec![pose], audio: audio.clone(), first_frame_at: frame * 640 };

@@ -122,7 +122,6 @@ fn both_halves_of_the_autoencoder_run() {
 
 #[test]
 fn a_face_becomes_the_latents_of_an_avatar_the_same_every_time() {
-    use mouthpiece::lipsync::LipSync;
     use mouthpiece::musetalk::MuseTalk;
     use mouthpiece::musetalk::serving::from_rgb8;
 
@@ -138,7 +137,7 @@ fn a_face_becomes_the_latents_of_an_avatar_the_same_every_time() {
     assert_close("latents", &once.get("latents"), &(mean * 0.18215).view([1, 8, 8, 8]), WHOLE);
     let path = model.path().join("latents.safetensors");
     Tensor::write_safetensors(&[("latents", once.get("latents"))], &path).unwrap();
-    MuseTalk::load(model.path(), tch::Device::Cpu, 1).unwrap().add_avatar(&path, None).unwrap();
+    MuseTalk::load(model.path(), tch::Device::Cpu, 1).unwrap().add_latents(&path, None).unwrap();
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn the_shipped_demo_configuration_is_valid() {
 fn the_demo_model_as_served_draws_what_it_draws_in_32_bits_to_a_level() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let draw = |mut model: MuseTalk| {
-        let avatar = model.add_avatar(&models.join("avatars/demo/latents.safetensors"), None).unwrap();
+        let avatar = model.add_latents(&models.join("avatars/demo/latents.safetensors"), None).unwrap();
         let frames = draw_crops(&mut model, &batch(avatar, vec![0, 3, 5, 7])).unwrap();
         frames.into_iter().flat_map(|frame| frame.rgb).collect::<Vec<u8>>()
     };
@@ -126,7 +126,7 @@ fn a_model_draws_one_crop_for_each_pose() {
     let config = small();
     let (folder, latents) = random_model(&config);
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
-    let avatar = model.add_avatar(&latents, None).unwrap();
+    let avatar = model.add_latents(&latents, None).unwrap();
     let frames = draw_crops(&mut model, &batch(avatar, vec![0, 1, 2, 1])).unwrap();
     assert_eq!(frames.len(), 4);
     for frame in &frames {
@@ -147,8 +147,8 @@ fn runs_of_several_sessions_drawn_together_are_as_each_alone() {
     let (folder, latents) = random_model(&config);
     let (_other_folder, other_latents) = random_model(&config);
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
-    let one = model.add_avatar(&latents, Some([2, 14])).unwrap();
-    let other = model.add_avatar(&other_latents, Some([2, 14])).unwrap();
+    let one = model.add_latents(&latents, Some([2, 14])).unwrap();
+    let other = model.add_latents(&other_latents, Some([2, 14])).unwrap();
     let runs = [
         batch(one, vec![0, 1, 2, 1]),
         MouthRun { audio: voice(9_000), first_frame_at: 640, ..batch(other, vec![2, 0]) },
@@ -171,7 +171,7 @@ fn more_frames_than_one_audio_window_serves_are_drawn_in_several() {
     let config = small();
     let (folder, latents) = random_model(&config);
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
-    let avatar = model.add_avatar(&latents, None).unwrap();
+    let avatar = model.add_latents(&latents, None).unwrap();
     assert_eq!(draw_crops(&mut model, &batch(avatar, vec![0; 40])).unwrap().len(), 40);
 }
 
@@ -182,7 +182,7 @@ fn rows_that_are_not_decoded_are_black_and_the_others_as_in_the_whole_crop() {
     let weights = folder.path().join("model.safetensors");
     let draw = |config: ModelConfig, of_avatar: Option<[i64; 2]>| {
         let mut model = MuseTalk::with_weights(config, &weights, Device::Cpu).unwrap();
-        let avatar = model.add_avatar(&latents, of_avatar).unwrap();
+        let avatar = model.add_latents(&latents, of_avatar).unwrap();
         draw_crops(&mut model, &batch(avatar, vec![2])).unwrap().remove(0).rgb
     };
     let (all, part) = (draw(whole.clone(), None), draw(whole.clone(), Some([5, 12])));
@@ -423,30 +423,30 @@ fn latents_that_do_not_fit_the_model_are_refused() {
         ("latents", Tensor::zeros([3, 8, 16, 16], (Kind::Uint8, Device::Cpu))),
     ] {
         Tensor::write_safetensors(&[(name, tensor)], &path).unwrap();
-        assert!(matches!(model.add_avatar(&path, None), Err(LipSyncError::Latents { .. })));
+        assert!(matches!(model.add_latents(&path, None), Err(LipSyncError::Latents { .. })));
     }
     for rows in [[0, 17], [-1, 3], [4, 4]] {
-        let refused = model.add_avatar(&folder.path().join("latents.safetensors"), Some(rows));
+        let refused = model.add_latents(&folder.path().join("latents.safetensors"), Some(rows));
         assert!(matches!(refused, Err(LipSyncError::Latents { .. })), "{rows:?}");
     }
-    assert!(matches!(model.add_avatar(&folder.path().join("nowhere"), None), Err(LipSyncError::Latents { .. })));
+    assert!(matches!(model.add_latents(&folder.path().join("nowhere"), None), Err(LipSyncError::Latents { .. })));
 }
 
 #[test]
 fn a_pose_or_avatar_that_is_not_there_is_an_error() {
     let (folder, latents) = random_model(&small());
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
-    let avatar = model.add_avatar(&latents, None).unwrap();
+    let avatar = model.add_latents(&latents, None).unwrap();
     for wrong in [batch(avatar, vec![0, 3]), batch(avatar, vec![usize::MAX]), batch(AvatarHandle(1), vec![0])] {
         assert!(matches!(draw_crops(&mut model, &wrong), Err(LipSyncError::Latents { .. })));
     }
     let silent = MouthRun { audio: Arc::new([]), first_frame_at: usize::MAX, ..batch(avatar, vec![0]) };
     assert_eq!(draw_crops(&mut model, &silent).unwrap().len(), 1, "a frame far from any sound is drawn as silence");
-    let other = model.add_avatar(&latents, None).unwrap();
+    let other = model.add_latents(&latents, None).unwrap();
     model.remove_avatar(avatar);
     assert!(matches!(draw_crops(&mut model, &batch(avatar, vec![0])), Err(LipSyncError::Latents { .. })));
     assert_eq!(draw_crops(&mut model, &batch(other, vec![0])).unwrap().len(), 1);
-    assert_ne!(model.add_avatar(&latents, None).unwrap(), avatar, "no handle is given twice");
+    assert_ne!(model.add_latents(&latents, None).unwrap(), avatar, "no handle is given twice");
 }
 
 #[test]
@@ -504,10 +504,11 @@ fn a_configuration_survives_being_written_and_read() {
 #[test]
 fn mouths_that_the_network_pastes_by_itself_are_those_that_are_pasted_for_it() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let avatar = mouthpiece::avatar::Avatar::load(&project.join("models/avatars/demo")).unwrap();
+    let avatar = Arc::new(mouthpiece::avatar::Avatar::load(&project.join("models/avatars/demo")).unwrap());
+    let own = mouthpiece::avatar::OwnFrames::of(Arc::clone(&avatar));
     let mut network = MuseTalk::load(&project.join("models/demo"), Device::Cpu, 1).unwrap();
     let add = |network: &mut MuseTalk| {
-        let handle = network.add_avatar(&avatar.latents, avatar.manifest.decode_rows).unwrap();
+        let handle = network.add_latents(&avatar.latents, avatar.manifest.decode_rows).unwrap();
         network.add_frames(handle, &avatar).unwrap();
         handle
     };
@@ -524,12 +525,12 @@ fn mouths_that_the_network_pastes_by_itself_are_those_that_are_pasted_for_it() {
     let runs = |avatar| [run(avatar, 0), run(avatar, 60)];
     let crops = network.draw(&runs(plain)).unwrap().concat();
     let pasted = network.draw(&runs(pasting)).unwrap().concat();
-    let poses = (0..4).chain(60..64);
+    let poses = (0..4_usize).chain(60..64);
     for ((pose, crop), pasted) in poses.zip(&crops).zip(&pasted) {
         assert!(matches!((crop, pasted), (Mouth::Crop(_), Mouth::Pasted(_))));
-        let paste = |mouth| mouthpiece::compose::paste(avatar.frame(pose), &avatar.mask, mouth);
+        let paste = |mouth| mouthpiece::compose::paste(&own, pose as u64, mouth);
         assert_eq!(paste(crop), paste(pasted), "pose {pose}");
-        assert_ne!(paste(pasted), *avatar.frame(pose).picture, "pose {pose} has no mouth");
+        assert_ne!(paste(pasted), *own.picture(pose as u64), "pose {pose} has no mouth");
     }
     // One avatar without a canvas among them, and all come as crops.
     let mixed = network.draw(&[run(pasting, 0), run(plain, 0)]).unwrap().concat();

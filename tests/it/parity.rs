@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mouthpiece::lipsync::{LipSync, MouthRun, draw_crops};
+use mouthpiece::lipsync::{MouthRun, draw_crops};
 use mouthpiece::models::names::current_name;
 use mouthpiece::musetalk::device::Precision;
 use mouthpiece::musetalk::network::audio_rows::{first_row, first_row_at};
@@ -483,7 +483,7 @@ fn from_sound_and_latents_to_pictures_within_one_level_of_upstream() {
     let cases = Cases::load("whole");
     let (folder, _) = whole_model();
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
-    let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
+    let avatar = model.add_latents(&folder.path().join("latents.safetensors"), None).unwrap();
     let batch =
         MouthRun { avatar, poses: (0..10).map(|frame| frame % 3).collect(), audio: heard(&cases), first_frame_at: 0 };
     let frames = draw_crops(&mut model, &batch).unwrap();
@@ -500,7 +500,7 @@ fn pictures_drawn_in_16_bits_are_near_upstreams_in_32() {
     let cases = Cases::load("whole");
     let (folder, _) = whole_model();
     let mut model = MuseTalk::load_as(folder.path(), Device::Cpu, 1, Precision::Fp16).unwrap();
-    let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
+    let avatar = model.add_latents(&folder.path().join("latents.safetensors"), None).unwrap();
     let poses = (0..10).map(|frame| frame % 3).collect();
     let frames = draw_crops(&mut model, &MouthRun { avatar, poses, audio: heard(&cases), first_frame_at: 0 }).unwrap();
     let theirs = Vec::<u8>::try_from(cases.raw("rgb").view(-1)).unwrap();
@@ -518,7 +518,7 @@ fn a_frame_is_the_same_in_a_batch_of_eight_and_alone() {
     let cases = Cases::load("whole");
     let (folder, _) = whole_model();
     let mut model = MuseTalk::load(folder.path(), Device::Cpu, 1).unwrap();
-    let avatar = model.add_avatar(&folder.path().join("latents.safetensors"), None).unwrap();
+    let avatar = model.add_latents(&folder.path().join("latents.safetensors"), None).unwrap();
     let audio = heard(&cases);
     let run = |poses: Vec<usize>, first: usize| MouthRun {
         avatar,

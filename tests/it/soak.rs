@@ -12,10 +12,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mouthpiece::animation::Animator;
 use mouthpiece::audience::Audience;
+use mouthpiece::avatar::OwnFrames;
 use mouthpiece::compose::Composer;
 use mouthpiece::conversation::{ClientAudio, Conversation, ConversationParts};
 use mouthpiece::dialogue::{Dialogues, Persona, llm};
 use mouthpiece::ids::{SessionId, UtteranceId};
+use mouthpiece::lipsync::AvatarAssets;
 use mouthpiece::lipsync::device_pool::DevicePool;
 use mouthpiece::picture::I420Frame;
 use mouthpiece::playout::{Pair, PairSink, Playout, PlayoutClock, SessionPlayout};
@@ -297,18 +299,20 @@ async fn talk_for_two_hours() -> String {
     .unwrap();
     let (engine, engine_thread) = hearing().spawn().await;
     let devices = DevicePool::new([("hearing".to_owned(), engine)]);
-    let handle = devices.add_avatar(avatar.latents.clone(), None).await.unwrap();
+    let assets = AvatarAssets { avatar: Arc::clone(&avatar), decoder: None };
+    let handle = devices.add_avatar(assets).await.unwrap();
     let (composer, compose_thread) = Composer::spawn().unwrap();
     let (playout, playout_thread) = Playout::spawn_on(PlayoutClock::at_speed(SPEED)).unwrap();
 
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let left = Arc::new(Mutex::new(Left::default()));
     let (progress, watched) = watch::channel(0);
-    let own = avatar.frames.iter().map(|frame| Arc::as_ptr(&frame.picture) as usize).collect();
+    let own = avatar.frames().iter().map(|frame| Arc::as_ptr(&frame.picture) as usize).collect();
     let sink = Watching { own, last: 0, heard: None, pairs: 0, left: Arc::clone(&left), progress };
     let (events, playout_events) = mpsc::channel(64);
     let id = SessionId::next();
-    let session = playout.add(id, Arc::clone(&avatar), Box::new(sink), events).await.unwrap();
+    let own_frames = OwnFrames::of(Arc::clone(&avatar));
+    let session = playout.add(id, own_frames.clone(), Box::new(sink), events).await.unwrap();
     // With no deadlines the engine skips no mouth: every new picture then has a mouth of its own.
     let session = SessionPlayout { pose: Arc::default(), ..session };
     let audience = Audience::default();
@@ -318,7 +322,7 @@ async fn talk_for_two_hours() -> String {
     let (notices, (told, heard)) = (NoticeBroadcast::default(), notice_queue(1024));
     notices.add(told);
     let parts = ConversationParts {
-        animator: Animator::new(devices.lease(), composer.clone(), avatar, handle, session, audience),
+        animator: Animator::new(devices.lease(), composer.clone(), own_frames, handle, session, audience),
         tts: Arc::new(Counting { espeak: Espeak::new(), sentences: AtomicUsize::new(0) }),
         voice,
         responder,

@@ -114,7 +114,7 @@ fn a_small_decoder_learns_an_avatars_mouth_and_draws_it_beside_one_that_the_mode
     let avatar = Avatar::load(&models.join("avatars/demo")).unwrap();
     let mut network = MuseTalk::load(&models.join("demo"), Device::Cpu, 1).unwrap();
     let mut add = |decoder: Option<PathBuf>| {
-        let handle = network.add_avatar(&avatar.latents, avatar.manifest.decode_rows).unwrap();
+        let handle = network.add_latents(&avatar.latents, avatar.manifest.decode_rows).unwrap();
         decoder.iter().for_each(|folder| network.set_decoder(handle, folder).unwrap());
         handle
     };

@@ -1,8 +1,10 @@
 //! A small avatar: four 64x64 frames, each of its own colour, with a 32x32 mouth box.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use mouthpiece::avatar::Avatar;
+use mouthpiece::lipsync::AvatarAssets;
 use mouthpiece::picture::{CropBox, png};
 
 /// Width and height of a frame.
@@ -28,6 +30,11 @@ pub fn write(folder: &Path) {
     let opaque = pixels.map(|(x, y)| if (5..25).contains(&x) && (9..24).contains(&y) { 255 } else { 0 });
     png::write_grey(&folder.join("mask.png"), 32, 32, &opaque.collect::<Vec<u8>>()).unwrap();
     std::fs::write(folder.join("latents.safetensors"), b"").unwrap();
+}
+
+/// What a network is given of that avatar.
+pub fn assets() -> AvatarAssets {
+    AvatarAssets { avatar: Arc::new(tiny()), decoder: None }
 }
 
 /// The avatar of that folder, in memory.

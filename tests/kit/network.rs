@@ -1,9 +1,7 @@
 //! A network that draws as it is told, on an engine's thread of its own.
 
-use std::path::Path;
-
 use mouthpiece::lipsync::engine::{Engine, EngineThread};
-use mouthpiece::lipsync::{AvatarHandle, LipSync, LipSyncError, LoadAssets, Mouth, MouthRun};
+use mouthpiece::lipsync::{AvatarAssets, AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
 use mouthpiece::picture::MouthFrame;
 
 /// 30 s.
@@ -56,7 +54,7 @@ impl LipSync for FakeNetwork {
         CONTEXT
     }
 
-    fn add_avatar(&mut self, _: &Path, _: Option<[i64; 2]>) -> Result<AvatarHandle, LipSyncError> {
+    fn add_avatar(&mut self, _: &AvatarAssets) -> Result<AvatarHandle, LipSyncError> {
         self.added += 1;
         Ok((self.add)(self.added - 1))
     }
@@ -66,10 +64,6 @@ impl LipSync for FakeNetwork {
     fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
         let crops = (self.draw)(runs)?;
         Ok(crops.into_iter().map(|run| run.into_iter().map(Mouth::Crop).collect()).collect())
-    }
-
-    fn asset_loader(&mut self) -> Option<&mut dyn LoadAssets> {
-        None
     }
 }
 

@@ -108,7 +108,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 pub fn evaluate(args: &Args) -> anyhow::Result<Report> {
     let clips = corpus::load(&args.trial.corpus, |entry| entry.split != Split::Train)?;
     let mut performer = Performer::open(&args.trial.model, &args.trial.avatar)?;
-    let rests = rest_crops(performer.avatar.frames.len());
+    let rests = rest_crops(performer.avatar.frames().len());
     let mut judged = Vec::new();
     for (index, clip) in clips.iter().enumerate().step_by(usize::from(args.every)) {
         let found = judge_clip(&mut performer, &rests, clip, index * POSE_STEP)?;
@@ -243,7 +243,7 @@ fn measure_batch(performer: &mut Performer, samples: &Arc<[f32]>, size: usize) -
     for run in 0..TIMED_RUNS + 3 {
         let batch = MouthRun {
             avatar: performer.handle,
-            poses: (0..size).map(|at| (run * size + at) % performer.avatar.frames.len()).collect(),
+            poses: (0..size).map(|at| (run * size + at) % performer.avatar.frames().len()).collect(),
             audio: Arc::clone(samples),
             first_frame_at: (10 + run) * LIPSYNC_SAMPLES_PER_FRAME,
         };

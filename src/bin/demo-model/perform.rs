@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mouthpiece::avatar::Avatar;
 use mouthpiece::lipsync::batch::batch_size;
 use mouthpiece::lipsync::window::{Loudness, frames_of};
-use mouthpiece::lipsync::{AvatarHandle, LipSync, MouthRun, draw_crops};
+use mouthpiece::lipsync::{AvatarHandle, MouthRun, draw_crops};
 use mouthpiece::musetalk::MuseTalk;
 use mouthpiece::picture::{MouthFrame, blend};
 use mouthpiece::timeline::LIPSYNC_SAMPLES_PER_FRAME;
@@ -42,13 +42,13 @@ impl Performer {
         let mut model = MuseTalk::load(model, Device::Cpu, 1)?;
         let folder = avatar;
         let avatar = Avatar::load(folder)?;
-        for (index, frame) in avatar.frames.iter().enumerate() {
+        for (index, frame) in avatar.frames().iter().enumerate() {
             if (frame.crop.width, frame.crop.height) != (CROP_SIZE, CROP_SIZE) {
                 let problem = format!("frame {index} has the crop {:?}, must be {CROP_SIZE}x{CROP_SIZE}", frame.crop);
                 return Err(file_error(&folder.join("boxes.json"), problem));
             }
         }
-        let handle = model.add_avatar(&avatar.latents, avatar.manifest.decode_rows)?;
+        let handle = model.add_latents(&avatar.latents, avatar.manifest.decode_rows)?;
         Ok(Self { model, avatar, handle })
     }
 
@@ -84,7 +84,7 @@ impl Performer {
     /// The crop's pixels as they appear on screen, in RGB; `rest` is the crop of the avatar's own frame.
     pub fn pasted_crop(&self, shown: &Shown, rest: &[u8]) -> Vec<u8> {
         let mut crop = rest.to_vec();
-        let own = &self.avatar.frames[shown.pose].crop;
+        let own = &self.avatar.frames()[shown.pose].crop;
         self.paste_into(&mut crop, (own.x, own.y), CROP_SIZE, shown);
         crop
     }
@@ -99,7 +99,7 @@ impl Performer {
     /// Replaces what speech moves in a square picture whose corner is at `origin` of the frame.
     fn paste_into(&self, picture: &mut [u8], origin: (i32, i32), side: u32, shown: &Shown) {
         let Some(mouth) = &shown.mouth else { return };
-        let own = &self.avatar.frames[shown.pose];
+        let own = &self.avatar.frames()[shown.pose];
         let region = &own.region;
         let rgb = blend::paste_rgb(own, &self.avatar.mask, mouth);
         let inside = |at: u32, origin: i32| {
@@ -142,10 +142,10 @@ mod tests {
     fn the_committed_avatar_is_what_the_drawer_draws() {
         let avatar = Avatar::load(&folder("avatars/demo")).unwrap();
         assert_eq!(avatar.mask.alpha, paste_mask());
-        for (index, frame) in avatar.frames.iter().enumerate() {
+        for (index, frame) in avatar.frames().iter().enumerate() {
             assert_eq!(frame.crop, crop_box(index), "frame {index}");
         }
-        for index in (0..avatar.frames.len()).step_by(11) {
+        for index in (0..avatar.frames().len()).step_by(11) {
             let path = folder("avatars/demo").join(format!("frames/{index:04}.png"));
             let committed = png::read_rgb(&path).unwrap().rgb;
             assert!(committed == draw_frame(&idle_pose(index), &MouthShape::default()), "frame {index}");
@@ -170,7 +170,7 @@ mod tests {
         for shown in shown.iter().filter(|shown| shown.mouth.is_some()) {
             let own = draw_frame(&idle_pose(shown.pose), &MouthShape::default());
             let pasted = performer.pasted_frame(shown);
-            let crop = performer.avatar.frames[shown.pose].crop;
+            let crop = performer.avatar.frames()[shown.pose].crop;
             let corner = (usize::try_from(crop.x).unwrap(), usize::try_from(crop.y).unwrap());
             for (at, (was, is)) in own.chunks_exact(3).zip(pasted.chunks_exact(3)).enumerate() {
                 let (x, y) = (at % FRAME_SIZE as usize, at / FRAME_SIZE as usize);

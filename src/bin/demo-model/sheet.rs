@@ -86,7 +86,7 @@ fn middle_of(clip: &Clip, viseme: Viseme) -> Option<usize> {
 }
 
 fn cell(performer: &Performer, track: &MouthTrack, frame: usize, shown: &Shown) -> Cell {
-    let crop = performer.avatar.frames[shown.pose].crop;
+    let crop = performer.avatar.frames()[shown.pose].crop;
     let origin = |at: i32, up: usize, length: usize| {
         usize::try_from(at).unwrap_or(0).saturating_sub(up).min(FRAME_SIZE as usize - length)
     };

@@ -5,7 +5,6 @@
 //! avatar's first mouths then take longer. Not in here: drawing (`inference`). Runs on: the engine's thread.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -13,12 +12,12 @@ use tokio::sync::oneshot;
 use super::inference::Inference;
 use crate::lipsync::batch::{BATCH_SIZES, WARM_UP_ROUNDS};
 use crate::lipsync::scheduler::LONGEST_BATCH;
-use crate::lipsync::{AvatarAssets, AvatarHandle, LipSyncError, MouthRun, load_assets};
+use crate::lipsync::{AvatarAssets, AvatarHandle, LipSyncError, MouthRun};
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 
 /// A batch that takes longer will never be watched live, so there is nothing to warm up for.
 const TOO_SLOW_FOR_LIVE: Duration = Duration::from_secs(2);
-/// For loading latents or frames, which takes milliseconds.
+/// For loading an avatar, which takes milliseconds.
 const LOADING_TIME: Duration = Duration::from_millis(30);
 /// How long a task waits for a moment without mouths to draw.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -28,14 +27,9 @@ const RECENT: Duration = Duration::from_secs(1);
 /// What is asked for besides mouths, and may wait for them.
 pub(super) enum Task {
     AddAvatar {
-        latents: PathBuf,
-        decode_rows: Option<[i64; 2]>,
-        reply: oneshot::Sender<Result<AvatarHandle, LipSyncError>>,
-    },
-    LoadAssets {
-        avatar: AvatarHandle,
         assets: AvatarAssets,
-        reply: oneshot::Sender<Result<(), LipSyncError>>,
+        /// How the network calls it, and how much sound before a frame the network hears by then.
+        reply: oneshot::Sender<Result<(AvatarHandle, usize), LipSyncError>>,
     },
     WarmUp {
         avatar: AvatarHandle,
@@ -126,14 +120,12 @@ impl Maintenance {
         } else {
             let Some(task) = self.waiting.pop_front() else { return false };
             match task {
-                Task::AddAvatar { latents, decode_rows, reply } => {
-                    let added = inference.network.add_avatar(&latents, decode_rows);
-                    if let Err(Ok(unwanted)) = reply.send(added) {
+                Task::AddAvatar { assets, reply } => {
+                    let added = inference.network.add_avatar(&assets);
+                    let context_samples = inference.network.context_samples();
+                    if let Err(Ok((unwanted, _))) = reply.send(added.map(|handle| (handle, context_samples))) {
                         inference.network.remove_avatar(unwanted);
                     }
-                }
-                Task::LoadAssets { avatar, assets, reply } => {
-                    let _ = reply.send(load_assets(inference.network.as_mut(), avatar, &assets));
                 }
                 Task::WarmUp { avatar, reply } => self.warming = Some(Warming::new(avatar, reply)),
                 Task::RemoveAvatar { avatar } => inference.network.remove_avatar(avatar),

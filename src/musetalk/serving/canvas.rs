@@ -68,7 +68,7 @@ impl Canvas {
     /// For crops of `side` by `side` pixels.
     pub fn new(avatar: &Avatar, side: u32, device: Device) -> Result<Self> {
         let pose = |frame| Pose::new(frame, &avatar.mask, side, device);
-        Ok(Self(avatar.frames.iter().map(pose).collect::<Result<_>>()?))
+        Ok(Self(avatar.frames().iter().map(pose).collect::<Result<_>>()?))
     }
 
     /// Pastes the crops of a picture, `[n, 3, side, side]`, each into the own frame of its pose: for each its planes.

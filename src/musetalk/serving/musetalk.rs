@@ -16,7 +16,7 @@ use super::canvas::{self, Canvas};
 use super::model::Model;
 use super::pixels::to_rgb8;
 use crate::avatar::Avatar;
-use crate::lipsync::{AvatarAssets, AvatarHandle, LipSync, LoadAssets, Mouth, MouthRun};
+use crate::lipsync::{AvatarAssets, AvatarHandle, LipSync, Mouth, MouthRun};
 use crate::musetalk::Result;
 use crate::musetalk::device::{Precision, Precisions};
 use crate::musetalk::measuring::{StageTimes, Stopwatch};
@@ -90,6 +90,12 @@ impl MuseTalk {
         self.model.decode(latent, first, rows)
     }
 
+    /// Keeps an avatar's latents (`[frames, channels, height, width]`, from the file `latents`) ready. Only `decode_rows`
+    /// (first and one past the last) of each latent need be decoded, all of them if `None`. An error if they do not fit.
+    pub fn add_latents(&mut self, latents: &Path, decode_rows: Option<[i64; 2]>) -> Result<AvatarHandle> {
+        Ok(self.avatars.add(AvatarTensors::load(latents, decode_rows, &self.model)?))
+    }
+
     /// An avatar of one pose of zeros, of which everything is decoded that may have to be: to measure with.
     pub fn add_blank_avatar(&mut self) -> Result<AvatarHandle> {
         Ok(self.avatars.add(AvatarTensors::blank(&self.model)?))
@@ -103,7 +109,9 @@ impl MuseTalk {
     /// Keeps what it needs of an avatar's own frames to paste mouths into them, if it does that on this device.
     pub fn add_frames(&mut self, avatar: AvatarHandle, frames: &Avatar) -> Result<()> {
         let side = u32::try_from(self.model.config.crop_size).unwrap_or(0);
+        // Those that are not all in memory are pasted where they are decoded.
         if self.pastes
+            && !frames.frames().is_empty()
             && let Some(avatar) = self.avatars.get_mut(avatar)
         {
             avatar.canvas = Some(Canvas::new(frames, side, self.model.device)?);
@@ -275,8 +283,17 @@ impl LipSync for MuseTalk {
         self.model.audio.context_samples()
     }
 
-    fn add_avatar(&mut self, latents: &Path, decode_rows: Option<[i64; 2]>) -> Result<AvatarHandle> {
-        Ok(self.avatars.add(AvatarTensors::load(latents, decode_rows, &self.model)?))
+    fn add_avatar(&mut self, assets: &AvatarAssets) -> Result<AvatarHandle> {
+        let avatar = &assets.avatar;
+        let handle = self.add_latents(&avatar.latents, avatar.manifest.decode_rows)?;
+        let decoder = assets.decoder.as_deref().map_or(Ok(()), |folder| self.set_decoder(handle, folder));
+        match decoder.and_then(|()| self.add_frames(handle, avatar)) {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                self.avatars.remove(handle);
+                Err(error)
+            }
+        }
     }
 
     fn remove_avatar(&mut self, avatar: AvatarHandle) {
@@ -285,18 +302,5 @@ impl LipSync for MuseTalk {
 
     fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>> {
         Ok(self.draw_timed(runs, &mut Stopwatch::off())?.0)
-    }
-
-    fn asset_loader(&mut self) -> Option<&mut dyn LoadAssets> {
-        Some(self)
-    }
-}
-
-impl LoadAssets for MuseTalk {
-    fn load_assets(&mut self, avatar: AvatarHandle, assets: &AvatarAssets) -> Result<()> {
-        if let Some(folder) = &assets.decoder {
-            self.set_decoder(avatar, folder)?;
-        }
-        self.add_frames(avatar, &assets.frames)
     }
 }

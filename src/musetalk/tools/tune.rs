@@ -115,7 +115,7 @@ impl Examples {
     ) -> Result<Self> {
         let rows = model.decode_rows_of(handle)?;
         let spoken = speech.len() / LIPSYNC_SAMPLES_PER_FRAME;
-        let poses = avatar.frames.len().max(1);
+        let poses = avatar.frame_count().max(1);
         let (mut latents, mut pictures) = (Vec::new(), Vec::new());
         for first in (0..frames / 2).step_by(BATCH) {
             // Spread over all the avatar has and all that is said.

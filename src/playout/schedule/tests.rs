@@ -8,13 +8,13 @@ use crate::timeline::PLAYOUT_SAMPLES_PER_FRAME;
 
 struct Bench {
     schedule: Schedule,
-    avatar: Arc<Avatar>,
+    own: OwnFrames,
     permits: Arc<Semaphore>,
 }
 
 fn bench() -> Bench {
-    let avatar = Arc::new(kit::avatar::tiny());
-    Bench { schedule: Schedule::new(Arc::clone(&avatar)), avatar, permits: Arc::new(Semaphore::new(64)) }
+    let own = OwnFrames::of(Arc::new(kit::avatar::tiny()));
+    Bench { schedule: Schedule::new(own.clone()), own, permits: Arc::new(Semaphore::new(64)) }
 }
 
 fn mouth(value: u8) -> Arc<I420Frame> {
@@ -41,7 +41,7 @@ impl Bench {
     }
 
     fn own(&self, pose: u64) -> Arc<I420Frame> {
-        Arc::clone(&self.avatar.frame(pose).picture)
+        self.own.picture(pose)
     }
 }
 

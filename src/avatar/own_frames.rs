@@ -1,0 +1,215 @@
+//! The avatar's own frames as one session sees them: which one stands at which pose, made ready before it is due.
+//!
+//! A drawn avatar's frames are in memory. A clip's are decoded and a photo's are drawn, which takes milliseconds, so a thread
+//! makes those of the next poses while playout shows the present one; memory holds some frames around it, however long the
+//! material is. In here: that store, and the threads that fill it. Not in here: what a frame is made of (`material`), when it
+//! is shown (`playout`), the mouth in it (`compose`).
+//! Runs on: asked on any thread; frames are made on threads "frames", or on whichever thread cannot wait for them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Avatar, Material};
+use crate::audience::Audience;
+use crate::picture::I420Frame;
+use crate::worker::Worker;
+
+/// Frames that are made before they are due: 160 ms.
+const AHEAD: u64 = 4;
+/// Frames that are kept behind the one that is shown, which rests there when speech is late.
+const BEHIND: u64 = 2;
+/// How far before the one that is shown a frame may be kept: as far as mouths are drawn, and some.
+const FARTHEST: u64 = 24;
+/// Sessions waiting for a thread; more ask again at their next tick.
+const QUEUE: usize = 256;
+/// Cores for each thread.
+const CORES_A_THREAD: usize = 4;
+/// Threads of the largest machine.
+const MOST_THREADS: usize = 4;
+
+/// One session's own frames. Cheap to clone.
+#[derive(Clone)]
+pub struct OwnFrames(Arc<Shared>);
+
+struct Shared {
+    avatar: Arc<Avatar>,
+    audience: Audience,
+    /// `None` where whoever asks makes them, as for a film.
+    makers: Option<mpsc::Sender<OwnFrames>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ready: BTreeMap<u64, Arc<I420Frame>>,
+    /// The pose that is shown.
+    shown: u64,
+    /// One past the last that is wanted.
+    until: u64,
+    /// A thread has it on its list.
+    queued: bool,
+}
+
+impl OwnFrames {
+    /// Frames of an avatar that nobody makes ahead: whoever asks for one waits for it.
+    pub fn of(avatar: Arc<Avatar>) -> Self {
+        Self::new(avatar, Audience::default(), None)
+    }
+
+    fn new(avatar: Arc<Avatar>, audience: Audience, makers: Option<mpsc::Sender<Self>>) -> Self {
+        Self(Arc::new(Shared { avatar, audience, makers, state: Mutex::default() }))
+    }
+
+    /// Whose frames they are.
+    pub fn avatar(&self) -> &Arc<Avatar> {
+        &self.0.avatar
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where in the material the frame of a pose is: which of the frames, 0 for a photo.
+    pub fn index(&self, pose: u64) -> usize {
+        self.0.avatar.cycle.frame(pose)
+    }
+
+    /// The frame of the pose that is due now, if it is ready; those of the next poses are made meanwhile. Never waits, unless
+    /// nobody makes them ahead.
+    pub fn show(&self, pose: u64) -> Option<Arc<I420Frame>> {
+        if let Material::Frames(frames) = &self.0.avatar.material {
+            return frames.get(self.index(pose)).map(|frame| Arc::clone(&frame.picture));
+        }
+        let Some(makers) = &self.0.makers else { return Some(self.picture(pose)) };
+        // A session that nobody watches draws nothing.
+        if self.0.audience.is_empty() {
+            return Some(Arc::clone(&self.0.avatar.base));
+        }
+        let mut state = self.state();
+        (state.shown, state.until) = (pose, pose + 1 + AHEAD);
+        state.ready = state.ready.split_off(&pose.saturating_sub(BEHIND));
+        let shown = state.ready.get(&pose).cloned();
+        if !state.queued && state.missing().is_some() {
+            state.queued = makers.try_send(self.clone()).is_ok();
+        }
+        drop(state);
+        if shown.is_none() {
+            crate::metrics::own_frame_late();
+        }
+        shown
+    }
+
+    /// The frame of a pose, made here and now if it is not ready.
+    pub fn picture(&self, pose: u64) -> Arc<I420Frame> {
+        if let Material::Frames(frames) = &self.0.avatar.material {
+            let frame = frames.get(self.index(pose)).map(|frame| Arc::clone(&frame.picture));
+            return frame.unwrap_or_else(|| Arc::clone(&self.0.avatar.base));
+        }
+        let known = self.state().ready.get(&pose).cloned();
+        known.unwrap_or_else(|| self.make(pose))
+    }
+
+    /// Makes a frame, which takes milliseconds, and keeps it if it is of use.
+    fn make(&self, pose: u64) -> Arc<I420Frame> {
+        let started = std::time::Instant::now();
+        let picture = match self.0.avatar.own_picture(self.index(pose)) {
+            Ok(picture) => picture,
+            Err(error) => {
+                crate::metrics::own_frame_failed();
+                tracing::error!(%error, "a frame of the avatar cannot be read: another one stands for it");
+                Arc::clone(&self.0.avatar.base)
+            }
+        };
+        crate::metrics::own_frame_took(started.elapsed());
+        let mut state = self.state();
+        if (state.shown.saturating_sub(BEHIND)..state.shown + FARTHEST).contains(&pose) {
+            return Arc::clone(state.ready.entry(pose).or_insert(picture));
+        }
+        picture
+    }
+
+    /// Makes the earliest frame that is wanted and not there. False if there is none.
+    fn make_next(&self) -> bool {
+        let missing = {
+            let mut state = self.state();
+            let missing = state.missing();
+            state.queued = missing.is_some();
+            missing
+        };
+        missing.map(|pose| self.make(pose)).is_some()
+    }
+}
+
+impl State {
+    fn missing(&self) -> Option<u64> {
+        (self.shown..self.until).find(|pose| !self.ready.contains_key(pose))
+    }
+}
+
+/// Ways to the threads that make frames ahead. Cheap to clone.
+#[derive(Clone)]
+pub struct FrameMakers {
+    queues: Arc<[mpsc::Sender<OwnFrames>]>,
+    next: Arc<AtomicUsize>,
+}
+
+/// Owns the threads.
+pub struct FrameThreads(Vec<Worker>);
+
+impl FrameMakers {
+    /// Starts a thread for every four cores, at most four; an error if the machine gives none.
+    pub fn spawn() -> std::io::Result<(Self, FrameThreads)> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (mut queues, mut threads) = (Vec::new(), Vec::new());
+        for _ in 0..cores.div_ceil(CORES_A_THREAD).min(MOST_THREADS) {
+            let (sender, queue) = mpsc::channel(QUEUE);
+            // For waiting for two things at once.
+            let waits = tokio::runtime::Builder::new_current_thread().build()?;
+            threads.push(Worker::spawn("frames", move |stop| make_frames(queue, &waits, &stop))?);
+            queues.push(sender);
+        }
+        Ok((Self { queues: queues.into(), next: Arc::default() }, FrameThreads(threads)))
+    }
+
+    /// One session's own frames of an avatar, made ahead while somebody watches.
+    pub fn frames_of(&self, avatar: Arc<Avatar>, audience: Audience) -> OwnFrames {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len().max(1);
+        OwnFrames::new(avatar, audience, self.queues.get(at).cloned())
+    }
+
+    /// Resolves when a thread has ended, which while the server runs is a fault.
+    pub async fn ended(&self) {
+        let closed = self.queues.iter().map(|queue| Box::pin(queue.closed()));
+        futures_util::future::select_all(closed).await;
+    }
+}
+
+impl FrameThreads {
+    /// Ends the threads and waits for them. True if all ended without a panic.
+    pub fn join(self) -> bool {
+        // All of them, whatever the first says.
+        self.0.into_iter().map(Worker::join).filter(|sound| !sound).count() == 0
+    }
+}
+
+/// Makes one frame of each session in turn.
+fn make_frames(mut queue: mpsc::Receiver<OwnFrames>, waits: &tokio::runtime::Runtime, stop: &CancellationToken) {
+    let mut turn = std::collections::VecDeque::new();
+    while !stop.is_cancelled() {
+        while let Ok(frames) = queue.try_recv() {
+            turn.push_back(frames);
+        }
+        match turn.pop_front() {
+            Some(frames) if OwnFrames::make_next(&frames) => turn.push_back(frames),
+            Some(_) => {}
+            None => match waits.block_on(stop.run_until_cancelled(queue.recv())).flatten() {
+                Some(frames) => turn.push_back(frames),
+                None => return,
+            },
+        }
+    }
+}
