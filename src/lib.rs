@@ -25,7 +25,7 @@
 //! | floor | modules | what is there |
 //! |---|---|---|
 //! | 0 | `ids`, `timeline`, `worker`, `boxes`, `picture`, `metrics`, `endpoint` | ids; time by index and rate; threads with an owner; MP4 boxes; pixels; counters by label; clients of other services |
-//! | 1 | `latency`, `models`, `audience` | times of a turn; files of weights; how many watch |
+//! | 1 | `latency`, `models`, `audience`, `face` | times of a turn; files of weights; how many watch; faces in pictures |
 //! | 2 | `session` | what a session is asked and tells: commands, notices, refusals, peers |
 //! | 3 | `speech`, `dialogue` | text to sound; text to a reply |
 //! | 4 | `avatar` | an avatar's folder in memory |
@@ -105,6 +105,7 @@ pub mod conversation;
 pub mod dialogue;
 pub mod doctor;
 pub mod endpoint;
+pub mod face;
 pub mod hearing;
 pub mod ids;
 pub mod latency;

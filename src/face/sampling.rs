@@ -1,0 +1,121 @@
+//! Square crops of a picture, turned and scaled for a network, and the way back.
+//!
+//! In here: geometry and resampling. Not in here: which crop a network is to see (`detector`, `mesh`).
+
+use crate::picture::RgbPicture;
+
+/// Samples along one side of a target pixel, at most: a reduction beyond that skips pixels.
+const MOST_SAMPLES: u32 = 16;
+
+/// A square of a picture, turned about its centre. Coordinates are those of [`super::Mesh`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Crop {
+    /// In pixels of the picture.
+    pub(super) centre: [f32; 2],
+    /// Length of a side, in pixels of the picture.
+    pub(super) side: f32,
+    /// How far the crop's upper edge is turned from the picture's, in radians, clockwise as seen.
+    pub(super) roll: f32,
+}
+
+/// What a crop shows beyond the picture's edge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beyond {
+    Black,
+    /// The nearest pixel.
+    Edge,
+}
+
+/// How bytes become numbers: 0 is `black`, 255 is 1.
+#[derive(Clone, Copy)]
+pub(super) struct Levels {
+    pub(super) black: f32,
+}
+
+impl Crop {
+    /// Where a place in the crop, 0 to 1 each way, lies in the picture.
+    pub(super) fn place(&self, at: [f32; 2]) -> [f32; 2] {
+        let (sin, cos) = self.roll.sin_cos();
+        let [x, y] = at.map(|at| (at - 0.5) * self.side);
+        [self.centre[0] + x * cos - y * sin, self.centre[1] + x * sin + y * cos]
+    }
+
+    /// The crop as `[3, size, size]`, averaged where it is reduced; `mirrored` swaps left and right within it.
+    pub(super) fn take(
+        &self,
+        picture: &RgbPicture,
+        size: u32,
+        levels: Levels,
+        beyond: Beyond,
+        mirrored: bool,
+    ) -> Vec<f32> {
+        let plane = size as usize * size as usize;
+        let mut planes = vec![0.0_f32; plane * 3];
+        let (pixels, _) = picture.rgb.as_chunks::<3>();
+        let source = Source { pixels, width: i64::from(picture.width), height: i64::from(picture.height), beyond };
+        if source.width == 0 || source.height == 0 {
+            return planes;
+        }
+        let step = self.side / size as f32;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float becomes a bounded integer")]
+        let samples = (step.ceil() as u32).clamp(1, MOST_SAMPLES);
+        let scale = (1.0 - levels.black) / 255.0 / (samples * samples) as f32;
+        let inside = size as f32 * samples as f32;
+        let (sin, cos) = self.roll.sin_cos();
+        let part = self.side / inside;
+        for (row, y) in (0..plane).step_by(size as usize).zip(0..size) {
+            for (at, x) in (row..).zip(0..size) {
+                let mut sums = [0.0_f32; 3];
+                for v in 0..samples {
+                    let down = ((y * samples + v) as f32 + 0.5 - inside / 2.0) * part;
+                    for u in 0..samples {
+                        let across = ((x * samples + u) as f32 + 0.5 - inside / 2.0) * part;
+                        let across = if mirrored { -across } else { across };
+                        source.add(
+                            self.centre[0] + across * cos - down * sin - 0.5,
+                            self.centre[1] + across * sin + down * cos - 0.5,
+                            &mut sums,
+                        );
+                    }
+                }
+                for (plane_at, sum) in (at..).step_by(plane).zip(sums) {
+                    if let Some(value) = planes.get_mut(plane_at) {
+                        *value = levels.black + sum * scale;
+                    }
+                }
+            }
+        }
+        planes
+    }
+}
+
+struct Source<'a> {
+    pixels: &'a [[u8; 3]],
+    width: i64,
+    height: i64,
+    beyond: Beyond,
+}
+
+impl Source<'_> {
+    /// Adds the picture's colour at a place, measured from the middle of its first pixel.
+    #[inline]
+    fn add(&self, x: f32, y: f32, sums: &mut [f32; 3]) {
+        let (left, top) = (x.floor(), y.floor());
+        let (right_share, lower_share) = (x - left, y - top);
+        #[allow(clippy::cast_possible_truncation, reason = "a float becomes the nearest integer that there is")]
+        let (left, top) = (left as i64, top as i64);
+        let upper = (1.0 - right_share, right_share);
+        for (row, share) in [(top, 1.0 - lower_share), (top.saturating_add(1), lower_share)] {
+            for (column, share) in [(left, share * upper.0), (left.saturating_add(1), share * upper.1)] {
+                let outside = column < 0 || row < 0 || column >= self.width || row >= self.height;
+                if outside && self.beyond == Beyond::Black {
+                    continue;
+                }
+                let at = row.clamp(0, self.height - 1) * self.width + column.clamp(0, self.width - 1);
+                if let Some(pixel) = usize::try_from(at).ok().and_then(|at| self.pixels.get(at)) {
+                    sums.iter_mut().zip(pixel).for_each(|(sum, level)| *sum += share * f32::from(*level));
+                }
+            }
+        }
+    }
+}
