@@ -5,6 +5,9 @@
 //! Runs on: whoever loads it, at start-up; afterwards it is read-only and shared.
 
 pub mod cycle;
+pub mod draft;
+pub mod files;
+pub mod film;
 pub mod manifest;
 mod material;
 pub mod own_frames;

@@ -1,9 +1,15 @@
-//! `avatar.toml`: who an avatar is, how large, which model draws its mouth, how it speaks.
+//! `avatar.toml`: who an avatar is, how large, which model draws its mouth, how it speaks, what it was made from, and which
+//! files belong to it.
+//!
+//! In here: the fields and what is right for each. Not in here: whether the folder holds what it says (`avatar::check`).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::AvatarError;
 use super::cycle::CycleKind;
+use super::files::{self, Files, LONGEST_MANIFEST};
+use super::film::MOST_FRAMES;
 use crate::dialogue::Persona;
 use crate::ids::AvatarId;
 use crate::speech::Voice;
@@ -14,22 +20,71 @@ pub const TUNED: &str = "tuned";
 /// The folder of that decoder, within the avatar's own.
 pub const TUNED_FOLDER: &str = "decoder";
 
+/// The format that is written. 1 has neither `kind` nor `frames` nor anything from `source` on, and is read as it is.
+pub const FORMAT: u32 = 2;
+/// The longest side of a frame, in pixels.
+pub const LONGEST_SIDE: u32 = 1920;
+/// The shortest side of a frame, in pixels.
+pub const SHORTEST_SIDE: u32 = 64;
+/// The most frames of a drawn avatar.
+const MOST_DRAWN_FRAMES: u32 = 3000;
+/// All of them are kept in memory; this bounds what they take together, in pixels (1.2 GB of them).
+const MOST_DRAWN_PIXELS: u64 = 800_000_000;
+/// The longest of the texts that people write into a manifest, in characters.
+const LONGEST_TEXT: usize = 2000;
+
+/// What an avatar was made from, which decides how its frames are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One photo, which moves by a mesh.
+    Photo,
+    /// A film of the person.
+    Clip,
+    /// Frames that a program drew, each a PNG.
+    #[default]
+    Drawn,
+}
+
+impl Kind {
+    /// As the manifest calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Photo => "photo",
+            Self::Clip => "clip",
+            Self::Drawn => "drawn",
+        }
+    }
+}
+
 /// The manifest of an avatar's folder.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// Of this file; 1 if left out, [`FORMAT`] when it is written.
+    #[serde(default = "Manifest::first_format")]
+    pub format: u32,
     /// The same as the folder's name.
     pub id: AvatarId,
     /// What people call it.
     pub name: String,
     /// Folder of the model under `models/`, such as `demo`.
     pub model: String,
-    /// Pixels; even.
+    /// What it was made from; drawn if left out.
+    #[serde(default)]
+    pub kind: Kind,
+    /// A photo that does not move but for its mouth.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub still: bool,
+    /// Pixels; even, [`SHORTEST_SIDE`] to [`LONGEST_SIDE`].
     pub width: u32,
-    /// Pixels; even.
+    /// Pixels; even, as the width.
     pub height: u32,
     /// Always 25 today.
     pub fps: u32,
+    /// All of its own frames, those of gestures too; 1 for a photo. Always there in format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
     /// How the idle frames follow each other: `loop` or `ping_pong`.
     pub cycle: CycleKind,
     /// First and one past the last row of the latent that the mask shows; the decoder skips the others.
@@ -42,20 +97,99 @@ pub struct Manifest {
     /// Under which terms the pictures may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
+    /// Who agreed to what: whose face it is, and what it may be made to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<String>,
     /// How it speaks.
     pub voice: Voice,
     /// Who it is to a language model.
     #[serde(default, skip_serializing_if = "Persona::is_default")]
     pub dialogue: Persona,
+    /// Gestures by name: stretches of its frames behind the idle ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clips: BTreeMap<String, Clip>,
+    /// The photo or clip that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// What made it, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Prepared>,
+    /// Every file of the folder but this one. Empty in format 1.
+    #[serde(default, skip_serializing_if = "Files::is_empty")]
+    pub files: Files,
+}
+
+/// Frames that are played when a gesture is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clip {
+    /// The first of them.
+    pub first: u32,
+    /// How many there are, 1 or more.
+    pub frames: u32,
+}
+
+/// What somebody brought, and which part of it was taken. The file itself stays with them.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The file's name without its folder.
+    pub file: String,
+    /// Of its bytes, in hex digits.
+    pub sha256: String,
+    /// Pixels, upright.
+    pub width: u32,
+    /// Pixels, upright.
+    pub height: u32,
+    /// From when to when, in seconds; all of it if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trim: Option<[f64; 2]>,
+    /// Whether left and right were swapped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirror: bool,
+    /// Which face, by size from 1 on; the largest if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub face: Option<u32>,
+}
+
+/// With the source, all that is needed to make the same avatar again.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// Name and version of the program.
+    pub program: String,
+    /// When, as RFC 3339 has it.
+    pub date: String,
+    /// What was chosen besides the source: names of options as `avatars create` has them, and the versions of the weights
+    /// that found the face.
+    #[serde(default)]
+    pub options: toml::Table,
 }
 
 impl Manifest {
     /// Reads and checks an `avatar.toml`; an error names the file and the field.
     pub fn load(path: &Path) -> Result<Self, AvatarError> {
-        let text = std::fs::read_to_string(path).map_err(|error| AvatarError::file(path, error))?;
-        let manifest: Self = toml::from_str(&text).map_err(|error| AvatarError::file(path, error))?;
-        manifest.validate().map_err(|problem| AvatarError::file(path, problem))?;
+        let failed = |error: std::io::Error| AvatarError::file(path, error);
+        let length = path.metadata().map_err(failed)?.len();
+        if length > LONGEST_MANIFEST {
+            return Err(AvatarError::file(path, format!("has {length} bytes, the most are {LONGEST_MANIFEST}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        Self::parse(&text).map_err(|problem| AvatarError::file(path, problem))
+    }
+
+    /// Reads and checks the text of an `avatar.toml`; an error names the field.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let manifest: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        manifest.validate()?;
         Ok(manifest)
+    }
+
+    /// The text of its `avatar.toml`, which [`Manifest::parse`] reads again; an error names the field.
+    pub fn text(&self) -> Result<String, String> {
+        self.validate()?;
+        let text = toml::to_string(self).map_err(|error| error.to_string())?;
+        Ok(format!("# Written by mouthpiece; what the fields mean is in models/README.md.\n{text}"))
     }
 
     /// Where the small decoder lies, if the avatar has chosen one.
@@ -66,7 +200,21 @@ impl Manifest {
         }
     }
 
-    fn validate(&self) -> Result<(), String> {
+    /// How many of so many frames the idle cycle has: those before the first gesture.
+    pub fn idle_frames(&self, frames: usize) -> usize {
+        let first = self.clips.values().filter_map(|clip| usize::try_from(clip.first).ok()).min();
+        first.map_or(frames, |first| first.min(frames))
+    }
+
+    const fn first_format() -> u32 {
+        1
+    }
+
+    /// Whether every field is in range; an error names the field.
+    pub fn validate(&self) -> Result<(), String> {
+        if !(1..=FORMAT).contains(&self.format) {
+            return Err(format!("format is {}, this program reads 1 to {FORMAT}: a newer one wrote it", self.format));
+        }
         for (field, name) in [("model", Some(&self.model)), ("decoder", self.decoder.as_ref())] {
             // As an id, and dots within, since a version has them: musetalk-v1.5.
             if let Some(name) = name.filter(|name| name.replace('.', "-").parse::<AvatarId>().is_err()) {
@@ -74,8 +222,8 @@ impl Manifest {
             }
         }
         for (field, value) in [("width", self.width), ("height", self.height)] {
-            if !(64..=2048).contains(&value) || value % 2 == 1 {
-                return Err(format!("{field} is {value}, must be even and 64 to 2048"));
+            if !(SHORTEST_SIDE..=LONGEST_SIDE).contains(&value) || value % 2 == 1 {
+                return Err(format!("{field} is {value}, must be even and {SHORTEST_SIDE} to {LONGEST_SIDE}"));
             }
         }
         if self.fps != FPS {
@@ -86,8 +234,104 @@ impl Manifest {
         {
             return Err(format!("decode_rows is [{first}, {end}], must be [first, one past the last]"));
         }
+        if self.still && self.kind != Kind::Photo {
+            return Err(format!("still is true, but kind is {:?}: only a photo can keep still", self.kind.name()));
+        }
+        self.validate_texts()?;
+        self.validate_frames()?;
+        self.validate_files()?;
         self.dialogue.validate()
     }
+
+    /// What is shown to people must not move a terminal's cursor.
+    fn validate_texts(&self) -> Result<(), String> {
+        let (source, prepared) = (self.source.as_ref(), self.prepared.as_ref());
+        let texts = [
+            ("name", Some(&self.name), false),
+            ("licence", self.licence.as_ref(), true),
+            ("consent", self.consent.as_ref(), true),
+            ("source.file", source.map(|source| &source.file), false),
+            ("prepared.program", prepared.map(|prepared| &prepared.program), false),
+            ("prepared.date", prepared.map(|prepared| &prepared.date), false),
+        ];
+        for (field, text, may_have_lines) in texts {
+            let Some(text) = text else { continue };
+            let length = text.chars().count();
+            if length > LONGEST_TEXT {
+                return Err(format!("{field} has {length} characters, the most are {LONGEST_TEXT}"));
+            }
+            if let Some(sign) = text.chars().find(|sign| sign.is_control() && !(may_have_lines && *sign == '\n')) {
+                return Err(format!("{field} has the control character {sign:?} in it"));
+            }
+        }
+        if let Some(source) = source {
+            validate_hash("source.sha256", &source.sha256)?;
+            if let Some([from, to]) = source.trim.filter(|[from, to]| !(0.0 <= *from && from < to && to.is_finite())) {
+                return Err(format!("source.trim is [{from}, {to}], must be from when to when, in seconds"));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_frames(&self) -> Result<(), String> {
+        let Some(frames) = self.frames else {
+            return if self.format == 1 { Ok(()) } else { Err("frames is missing".to_owned()) };
+        };
+        let most = match self.kind {
+            Kind::Photo => 1,
+            Kind::Clip => u32::try_from(MOST_FRAMES).unwrap_or(u32::MAX),
+            Kind::Drawn => {
+                let area = u64::from(self.width) * u64::from(self.height);
+                u32::try_from(MOST_DRAWN_PIXELS / area.max(1)).unwrap_or(u32::MAX).min(MOST_DRAWN_FRAMES)
+            }
+        };
+        if !(1..=most).contains(&frames) {
+            let kind = self.kind.name();
+            return Err(format!(
+                "frames is {frames}, must be 1 to {most} for a {kind} of {}x{}",
+                self.width, self.height
+            ));
+        }
+        let mut end = 0;
+        let mut clips: Vec<(&String, &Clip)> = self.clips.iter().collect();
+        clips.sort_by_key(|(_, clip)| clip.first);
+        for (name, Clip { first, frames: length }) in clips {
+            if name.parse::<AvatarId>().is_err() {
+                return Err(format!("clips.{name:?} is no name for a gesture: use a-z, 0-9, '_' and '-'"));
+            }
+            // The first frame of all belongs to the idle cycle.
+            let clip_end = first.checked_add(*length).filter(|end| *end <= frames);
+            match clip_end.filter(|_| *length > 0 && *first >= end.max(1)) {
+                Some(clip_end) => end = clip_end,
+                None => {
+                    return Err(format!(
+                        "clips.{name} is {length} frames from {first} on: must be 1 or more behind the idle ones, within \
+                         {frames}, and not shared with another clip"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_files(&self) -> Result<(), String> {
+        for (name, recorded) in &self.files {
+            if !files::is_known(name) {
+                return Err(format!("files.{name:?} is no file of an avatar"));
+            }
+            validate_hash(&format!("files.{name:?}.sha256"), &recorded.sha256)?;
+        }
+        let Some(frames) = self.frames.filter(|_| self.format > 1) else { return Ok(()) };
+        match files::missing(self.kind, frames, |name| self.files.contains_key(name)) {
+            Some(name) => Err(format!("files has no {name:?}, which a {} needs", self.kind.name())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn validate_hash(field: &str, hash: &str) -> Result<(), String> {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if hash.len() == 64 && hash.bytes().all(is_hex) { Ok(()) } else { Err(format!("{field} must be 64 hex digits")) }
 }
 
 #[cfg(test)]

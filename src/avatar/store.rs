@@ -2,8 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Avatar, AvatarError, Manifest};
+use super::draft::{self, Draft};
+use super::{Avatar, AvatarError, Manifest, files};
 use crate::ids::AvatarId;
+
+/// Why an avatar is not made, changed, carried or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// One of its files.
+    #[error(transparent)]
+    Avatar(#[from] AvatarError),
+    /// There is one already.
+    #[error("avatar \"{id}\" is there already: choose another id, or have it replaced")]
+    Exists {
+        /// The id that was asked for.
+        id: AvatarId,
+    },
+    /// Another process or request is making one.
+    #[error("avatar \"{id}\" is being made just now, by somebody else: wait for that, or choose another id")]
+    Busy {
+        /// The id that was asked for.
+        id: AvatarId,
+    },
+}
 
 /// Finds avatars by id.
 #[derive(Clone, Debug)]
@@ -22,8 +43,21 @@ impl AvatarStore {
         &self.root
     }
 
-    /// Every folder that has a manifest, by name.
+    /// Begins a new avatar; see [`Draft`].
+    pub fn begin(&self, id: &AvatarId, overwrite: bool) -> Result<Draft, StoreError> {
+        Draft::begin(&self.root, id, overwrite)
+    }
+
+    /// Removes an avatar. A server that has loaded it goes on showing it, as the files stay for whoever has them open, and
+    /// notices when it loads it next.
+    pub fn delete(&self, id: &AvatarId) -> Result<(), StoreError> {
+        self.folder(id)?;
+        draft::remove(&self.root, id)
+    }
+
+    /// Every folder that has a manifest, by name. Removes what a killed process left behind.
     pub fn list(&self) -> Vec<AvatarId> {
+        draft::sweep(&self.root);
         let Ok(entries) = std::fs::read_dir(&self.root) else {
             return Vec::new();
         };
@@ -55,9 +89,11 @@ impl AvatarStore {
         Manifest::load(&self.folder(id)?.join("avatar.toml"))
     }
 
-    /// A whole avatar; up to half a gigabyte, so this takes a while.
+    /// A whole avatar, after a look at the lengths of its files; a drawn one takes up to a gigabyte and a while.
     pub fn load(&self, id: &AvatarId) -> Result<Avatar, AvatarError> {
-        Avatar::load(&self.folder(id)?)
+        let folder = self.folder(id)?;
+        files::check_lengths(&folder, &self.manifest(id)?)?;
+        Avatar::load(&folder)
     }
 }
 

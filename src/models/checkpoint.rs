@@ -173,6 +173,12 @@ impl Checkpoint {
 }
 
 impl TensorEntry {
+    /// Where in the file its numbers begin, for whoever reads some of them at a time. `None` if they lie scattered, which
+    /// those of a safetensors file never do.
+    pub fn start(&self) -> Option<u64> {
+        self.layout.start()
+    }
+
     /// Bytes that [`Checkpoint::read`] gives.
     pub fn bytes(&self) -> u64 {
         self.layout.count * self.dtype.size()

@@ -14,7 +14,7 @@ pub fn rgb_to_i420(rgb: &[u8], width: u32, height: u32) -> I420Frame {
 
 /// Writes a rectangle of RGB into a frame. Its numbers are even, so each chroma sample is made of its own pixels only
 /// and a rectangle converted alone equals the same rectangle of a whole frame.
-pub(super) fn write_region(frame: &mut I420Frame, x: u32, y: u32, width: u32, height: u32, rgb: &[u8]) {
+pub(crate) fn write_region(frame: &mut I420Frame, x: u32, y: u32, width: u32, height: u32, rgb: &[u8]) {
     let stride = frame.width as usize;
     let luma_size = stride * frame.height as usize;
     let (luma, chroma) = frame.data.split_at_mut(luma_size);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 24] = [
+const HOMES: [(&str, &[&str]); 28] = [
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -28,6 +28,10 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("rten_tensor", &["speech/tts/hibari", "face"]),
     ("unicode_script", &["speech"]),
     ("fancy_regex", &["speech/tts/hibari"]),
+    ("jpeg_encoder", &["picture"]),
+    ("zune_core", &["picture"]),
+    ("zune_jpeg", &["picture"]),
+    ("tar", &["avatar"]),
     ("tiny_skia", &["bin/demo-model/character", "bin/demo-model/character.rs"]),
     ("anyhow", &["server", "commands", "bin"]),
 ];

@@ -26,6 +26,11 @@ impl Layout {
         Some(Self { start, strides: None, span, count: span })
     }
 
+    /// Place of the first number in the file, if all of them lie one after the other.
+    pub(super) fn start(&self) -> Option<u64> {
+        self.strides.is_none().then_some(self.start)
+    }
+
     /// A view of a storage of `available` numbers that begins at `storage`: the number `offset` is its first.
     pub(super) fn strided(
         storage: u64,
