@@ -26,7 +26,7 @@
 //! |---|---|---|
 //! | 0 | `ids`, `timeline`, `worker`, `boxes`, `picture`, `metrics`, `endpoint` | ids; time by index and rate; threads with an owner; MP4 boxes; pixels; counters by label; clients of other services |
 //! | 1 | `latency`, `models`, `audience`, `face` | times of a turn; files of weights; how many watch; faces in pictures |
-//! | 2 | `session` | what a session is asked and tells: commands, notices, refusals, peers |
+//! | 2 | `session`, `still` | what a session is asked and tells: commands, notices, refusals, peers; a photo comes alive |
 //! | 3 | `speech`, `dialogue` | text to sound; text to a reply |
 //! | 4 | `avatar` | an avatar's folder in memory |
 //! | 5 | `lipsync` | what a network that draws mouths must do, and the thread that has it do so for all sessions |
@@ -120,6 +120,7 @@ pub mod server;
 pub mod session;
 pub mod signalling;
 pub mod speech;
+pub mod still;
 pub mod timeline;
 pub mod training;
 pub mod worker;
