@@ -1,15 +1,16 @@
-//! Everything that leaves over GStreamer: publish pipelines, viewers, files. The only home of the gstreamer crates.
+//! Everything that leaves over GStreamer: publish pipelines, viewers, files; and clips, which come in. The only home of the gstreamer crates.
 //!
 //! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`), one encode
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`), what an
 //! SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are used (`ice`), a
-//! session written to a file (`file`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
+//! session written to a file (`file`), clips and photos read (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
 //! what connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 
 mod broadcast;
 mod buffers;
+mod clip;
 mod description;
 mod elements;
 mod encoder;
@@ -21,6 +22,7 @@ pub(crate) mod inventory;
 mod microphone;
 mod mp4_repair;
 mod offer;
+mod photo;
 mod pipeline;
 mod publisher;
 mod receiver;
@@ -39,11 +41,15 @@ use gstreamer::prelude::*;
 use crate::ids::UtteranceId;
 
 pub(crate) use broadcast::Broadcast;
+pub use clip::{
+    Clip, ClipInfo, ClipOptions, LONGEST_CLIP, SourceError, SourceFault, SourceKind, Treatment, Trim, TrimError, sniff,
+};
 pub(crate) use description::{CheckStatus, Description, check, list};
 pub use description::{DescriptionError, PipelineDir};
 pub(crate) use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
 pub(crate) use ice::IceConfig;
+pub use photo::read_photo;
 pub use publisher::VideoFormat;
 pub(crate) use receiver::{Received, Receiver};
 pub(crate) use resources::{ENCODE_RESOURCES, Resources, VIEWER_RESOURCES};

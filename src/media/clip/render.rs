@@ -1,0 +1,364 @@
+//! From what a decoder gives to upright RGB of the size that is wanted.
+//!
+//! In here: sizes, and one conversion of GStreamer's (`GstVideoConverter`: formats, matrices, ranges and a Lanczos filter in
+//! one pass), then tone mapping, transparency over white, and turning. Not in here: when pictures are shown (`sampling`).
+//! Runs on: the caller's thread.
+
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use super::error::{LEAST_SIDE, SourceFault};
+use super::orientation::Orientation;
+use super::tone_map::ToneMap;
+use crate::picture::RgbPicture;
+
+/// A converter for pictures of one clip or of one photo.
+#[derive(Debug)]
+pub(in crate::media) struct Renderer {
+    largest_side: u32,
+    orientation: Orientation,
+    /// What all pictures become, before they are turned: that of the first.
+    target: Option<Size>,
+    conversion: Option<Conversion>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size {
+    width: u32,
+    height: u32,
+}
+
+/// From pictures of one description.
+#[derive(Debug)]
+struct Conversion {
+    from: gst_video::VideoInfo,
+    to: gst_video::VideoInfo,
+    converter: gst_video::VideoConverter,
+    colours: Colours,
+    /// Written anew for each picture.
+    buffer: Option<gst::Buffer>,
+}
+
+#[derive(Debug)]
+enum Colours {
+    Rgb,
+    Transparent,
+    Wide(Box<ToneMap>),
+}
+
+/// What is done to a picture beside decoding it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::media) struct Treatment {
+    /// It is of more colours or light than a screen of sRGB has.
+    pub is_tone_mapped: bool,
+    /// Its pixels are not square.
+    pub is_squared: bool,
+    /// It is made smaller.
+    pub is_scaled: bool,
+    /// It lies over white.
+    pub is_flattened: bool,
+}
+
+impl Renderer {
+    pub fn new(largest_side: u32, orientation: Orientation) -> Self {
+        Self { largest_side: largest_side.max(LEAST_SIDE), orientation, target: None, conversion: None }
+    }
+
+    /// The size of what comes out for pictures like this one, and what is done to them.
+    pub fn plan(&mut self, info: &gst_video::VideoInfo) -> Result<(u32, u32, Treatment), SourceFault> {
+        let target = self.target_for(info)?;
+        let shown = shown_size(info);
+        let treatment = Treatment {
+            is_tone_mapped: ToneMap::of(info, None).is_some(),
+            is_squared: info.par() != gst::Fraction::new(1, 1),
+            is_scaled: shown.width > target.width + 1 || shown.height > target.height + 1,
+            is_flattened: info.has_alpha(),
+        };
+        let Size { width, height } = target;
+        let (width, height) = if self.orientation.is_transposed() { (height, width) } else { (width, height) };
+        Ok((width, height, treatment))
+    }
+
+    /// A decoded picture of a stream.
+    pub fn sample(&mut self, sample: &gst::Sample) -> Result<RgbPicture, SourceFault> {
+        let (info, buffer) = sample_parts(sample)?;
+        let light = sample.caps().and_then(brightest);
+        self.render(buffer, &info, light)
+    }
+
+    /// Packed pixels of RGB, or of RGB and alpha.
+    pub fn packed(
+        &mut self,
+        pixels: Vec<u8>,
+        width: u32,
+        height: u32,
+        has_alpha: bool,
+    ) -> Result<RgbPicture, SourceFault> {
+        let info = packed_info(width, height, has_alpha)?;
+        let buffer = gst::Buffer::from_mut_slice(pixels);
+        self.render(&buffer, &info, None)
+    }
+
+    fn render(
+        &mut self,
+        buffer: &gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        brightest: Option<f32>,
+    ) -> Result<RgbPicture, SourceFault> {
+        let target = self.target_for(info)?;
+        let known = self.conversion.take().filter(|known| known.from == *info);
+        let mut conversion = match known {
+            Some(conversion) => conversion,
+            None => Conversion::new(info, target, brightest)?,
+        };
+        let rgb = conversion.run(buffer, self.orientation)?;
+        self.conversion = Some(conversion);
+        let (width, height) = match self.orientation.is_transposed() {
+            true => (target.height, target.width),
+            false => (target.width, target.height),
+        };
+        RgbPicture::new(width, height, rgb).ok_or_else(|| failed("a picture of another size came out"))
+    }
+
+    fn target_for(&mut self, info: &gst_video::VideoInfo) -> Result<Size, SourceFault> {
+        let (width, height) = (info.width(), info.height());
+        if width < LEAST_SIDE || height < LEAST_SIDE {
+            return Err(SourceFault::TooSmall { width, height });
+        }
+        let largest = self.largest_side;
+        Ok(*self.target.get_or_insert_with(|| fitted(shown_size(info), largest)))
+    }
+}
+
+/// What the pixels of a sample are.
+pub(super) fn sample_parts(sample: &gst::Sample) -> Result<(gst_video::VideoInfo, &gst::BufferRef), SourceFault> {
+    let caps = sample.caps().ok_or_else(|| failed("a picture without a description"))?;
+    let info = gst_video::VideoInfo::from_caps(caps).map_err(|error| failed(&error.to_string()))?;
+    Ok((info, sample.buffer().ok_or_else(|| failed("a picture without pixels"))?))
+}
+
+pub(super) fn packed_info(width: u32, height: u32, has_alpha: bool) -> Result<gst_video::VideoInfo, SourceFault> {
+    let (format, bytes) = match has_alpha {
+        true => (gst_video::VideoFormat::Rgba, 4),
+        false => (gst_video::VideoFormat::Rgb, 3),
+    };
+    let stride = i32::try_from(width).ok().and_then(|width| width.checked_mul(bytes)).unwrap_or_default();
+    gst_video::VideoInfo::builder(format, width, height)
+        .stride(&[stride])
+        .offset(&[0])
+        .build()
+        .map_err(|error| failed(&error.to_string()))
+}
+
+/// With square pixels.
+fn shown_size(info: &gst_video::VideoInfo) -> Size {
+    let (width, height) = (info.width(), info.height());
+    let (across, down) = (info.par().numer().max(1), info.par().denom().max(1));
+    // Those of a damaged file may say anything.
+    let shape = (f64::from(across) / f64::from(down)).clamp(0.1, 10.0);
+    if shape >= 1.0 {
+        Size { width: scaled(width, shape), height }
+    } else {
+        Size { width, height: scaled(height, 1.0 / shape) }
+    }
+}
+
+/// Even, no side above `largest`, never made larger.
+fn fitted(shown: Size, largest: u32) -> Size {
+    let scale = (f64::from(largest) / f64::from(shown.width.max(shown.height))).min(1.0);
+    let even = |side: u32| if scale < 1.0 { (scaled(side, scale / 2.0) * 2).max(2) } else { side & !1 };
+    Size { width: even(shown.width), height: even(shown.height) }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, sides are positive")]
+fn scaled(side: u32, scale: f64) -> u32 {
+    (f64::from(side) * scale).round() as u32
+}
+
+/// The brightest light of a stream in cd/m2, where its caps say it (MaxCLL of CTA-861.3).
+fn brightest(caps: &gst::CapsRef) -> Option<f32> {
+    let text = caps.structure(0)?.get::<&str>("content-light-level").ok()?;
+    text.split(':').next()?.parse().ok()
+}
+
+impl Conversion {
+    fn new(from: &gst_video::VideoInfo, target: Size, brightest: Option<f32>) -> Result<Self, SourceFault> {
+        let broken = |error: gst::glib::BoolError| failed(&error.to_string());
+        let tone_map = ToneMap::of(from, brightest);
+        let (format, colours) = match tone_map {
+            Some(map) => (gst_video::VideoFormat::Rgba64Le, Colours::Wide(Box::new(map))),
+            None if from.has_alpha() => (gst_video::VideoFormat::Rgba, Colours::Transparent),
+            None => (gst_video::VideoFormat::Rgb, Colours::Rgb),
+        };
+        let mut to = gst_video::VideoInfo::builder(format, target.width, target.height)
+            .fps(from.fps())
+            .interlace_mode(from.interlace_mode());
+        let wide = gst_video::VideoColorimetry::new(
+            gst_video::VideoColorRange::Range0_255,
+            gst_video::VideoColorMatrix::Rgb,
+            from.colorimetry().transfer(),
+            from.colorimetry().primaries(),
+        );
+        if matches!(colours, Colours::Wide(_)) {
+            to = to.colorimetry(&wide);
+        }
+        let to = to.build().map_err(broken)?;
+
+        let mut config = gst_video::VideoConverterConfig::new();
+        config.set_resampler_method(gst_video::VideoResamplerMethod::Lanczos);
+        config.set_chroma_resampler_method(gst_video::VideoResamplerMethod::Linear);
+        config.set_dither_method(gst_video::VideoDitherMethod::None);
+        config.set_alpha_mode(gst_video::VideoAlphaMode::Copy);
+        let side = |side: u32| i32::try_from(side).unwrap_or(i32::MAX);
+        let shown = shown_size(from);
+        if (shown.width & !1, shown.height & !1) == (target.width, target.height) && shown == from.into() {
+            // An odd last row or column is left out, which leaves all other pixels as they are.
+            config.set_src_width(Some(side(target.width)));
+            config.set_src_height(Some(side(target.height)));
+        } else {
+            // Of another shape than the first picture: whole, with black beside it.
+            let scale = (f64::from(target.width) / f64::from(shown.width))
+                .min(f64::from(target.height) / f64::from(shown.height));
+            let inside = |shown: u32, target: u32| {
+                let inside = scaled(shown, scale).clamp(1, target);
+                // What rounding leaves is no border.
+                if target - inside <= 2 { target } else { inside }
+            };
+            let (width, height) = (inside(shown.width, target.width), inside(shown.height, target.height));
+            config.set_dest_x(side((target.width - width) / 2));
+            config.set_dest_y(side((target.height - height) / 2));
+            config.set_dest_width(Some(side(width)));
+            config.set_dest_height(Some(side(height)));
+        }
+        let converter = gst_video::VideoConverter::new(from, &to, Some(config)).map_err(broken)?;
+        Ok(Self { from: from.clone(), to, converter, colours, buffer: None })
+    }
+
+    /// The pixels of a picture, upright.
+    fn run(&mut self, buffer: &gst::BufferRef, orientation: Orientation) -> Result<Vec<u8>, SourceFault> {
+        let source = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.from)
+            .map_err(|error| failed(&error.to_string()))?;
+        let out = match self.buffer.take() {
+            Some(buffer) => buffer,
+            None => gst::Buffer::with_size(self.to.size()).map_err(|error| failed(&error.to_string()))?,
+        };
+        let mut out = gst_video::VideoFrame::from_buffer_writable(out, &self.to)
+            .map_err(|_| failed("no memory for a picture"))?;
+        self.converter.frame_ref(&source, &mut out.as_mut_video_frame_ref());
+        let (width, height) = (self.to.width() as usize, self.to.height() as usize);
+        let stride = usize::try_from(self.to.stride().first().copied().unwrap_or_default()).unwrap_or_default();
+        let plane = out.plane_data(0).map_err(|error| failed(&error.to_string()))?;
+        let rows: Vec<&[u8]> = plane.chunks(stride.max(1)).take(height).collect();
+        let is_whole =
+            |rows: &[&[u8]], bytes: usize| rows.len() == height && rows.iter().all(|row| row.len() >= width * bytes);
+        let opaque: Option<Vec<u8>> = match &self.colours {
+            Colours::Rgb => None,
+            Colours::Transparent if is_whole(&rows, 4) => Some(over_white(&rows, width)),
+            Colours::Wide(map) if is_whole(&rows, 8) => Some(
+                rows.iter()
+                    .flat_map(|row| row[..width * 8].as_chunks::<8>().0)
+                    .flat_map(|pixel| map.apply(pixel))
+                    .collect(),
+            ),
+            _ => return Err(failed("a picture is cut off")),
+        };
+        let rgb = match &opaque {
+            Some(rgb) => orientation.turn(&rgb.chunks(width * 3).collect::<Vec<_>>(), width),
+            None if is_whole(&rows, 3) => orientation.turn(&rows, width),
+            None => return Err(failed("a picture is cut off")),
+        };
+        self.buffer = Some(out.into_buffer());
+        Ok(rgb)
+    }
+}
+
+impl From<&gst_video::VideoInfo> for Size {
+    fn from(info: &gst_video::VideoInfo) -> Self {
+        Self { width: info.width(), height: info.height() }
+    }
+}
+
+/// As a page shows a picture that is cut out.
+fn over_white(rows: &[&[u8]], width: usize) -> Vec<u8> {
+    let blend = |pixel: &[u8; 4]| {
+        let [red, green, blue, alpha] = *pixel;
+        [red, green, blue].map(|level| {
+            let sum = u32::from(level) * u32::from(alpha) + 255 * u32::from(255 - alpha);
+            u8::try_from((sum + 127) / 255).unwrap_or(u8::MAX)
+        })
+    };
+    rows.iter().flat_map(|row| row[..width * 4].as_chunks::<4>().0).flat_map(blend).collect()
+}
+
+fn failed(reason: &str) -> SourceFault {
+    SourceFault::Start(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit(width: u32, height: u32, largest: u32) -> (u32, u32) {
+        let size = fitted(Size { width, height }, largest);
+        (size.width, size.height)
+    }
+
+    #[test]
+    fn pictures_are_made_smaller_and_even_but_never_larger() {
+        assert_eq!(fit(3840, 2160, 1920), (1920, 1080));
+        assert_eq!(fit(2160, 3840, 1920), (1080, 1920));
+        assert_eq!(fit(641, 361, 1920), (640, 360));
+        assert_eq!(fit(4000, 3001, 1920), (1920, 1440));
+        assert_eq!(fit(64, 48, 1920), (64, 48));
+        assert_eq!(fit(4096, 16, 1920), (1920, 8));
+    }
+
+    fn picture(width: u32, height: u32) -> Vec<u8> {
+        (0..width * height).flat_map(|at| [at % width * 5, at / width * 7, at % 251].map(|level| level as u8)).collect()
+    }
+
+    #[test]
+    fn a_picture_that_needs_nothing_stays_as_it_is_to_the_bit() {
+        crate::media::init().unwrap();
+        let mut renderer = Renderer::new(1920, Orientation::default());
+        let out = renderer.packed(picture(34, 20), 34, 20, false).unwrap();
+        assert_eq!(out, RgbPicture { width: 34, height: 20, rgb: picture(34, 20) });
+    }
+
+    #[test]
+    fn an_odd_side_loses_its_last_pixel_and_no_other_changes() {
+        crate::media::init().unwrap();
+        let out = Renderer::new(1920, Orientation::default()).packed(picture(35, 21), 35, 21, false).unwrap();
+        assert_eq!((out.width, out.height), (34, 20));
+        let expected: Vec<u8> =
+            picture(35, 21).chunks(35 * 3).take(20).flat_map(|row| row[..34 * 3].to_vec()).collect();
+        assert_eq!(out.rgb, expected);
+    }
+
+    #[test]
+    fn what_is_transparent_lies_over_white() {
+        crate::media::init().unwrap();
+        let pixels: Vec<u8> = (0..16 * 16).flat_map(|at| [200, 100, 0, if at % 2 == 0 { 128 } else { 0 }]).collect();
+        let out = Renderer::new(1920, Orientation::default()).packed(pixels, 16, 16, true).unwrap();
+        assert_eq!(out.rgb[..6], [227, 177, 127, 255, 255, 255]);
+    }
+
+    #[test]
+    fn a_picture_of_another_shape_than_the_first_is_seen_whole() {
+        crate::media::init().unwrap();
+        let mut renderer = Renderer::new(1920, Orientation::default());
+        renderer.packed(vec![255; 64 * 64 * 3], 64, 64, false).unwrap();
+        let out = renderer.packed(vec![255; 64 * 32 * 3], 64, 32, false).unwrap();
+        assert_eq!((out.width, out.height), (64, 64));
+        let levels: Vec<u8> = out.rgb.iter().step_by(64 * 3).copied().collect();
+        assert!(levels[..16].iter().chain(&levels[48..]).all(|level| *level == 0), "{levels:?}");
+        assert!(levels[16..48].iter().all(|level| *level == 255), "{levels:?}");
+    }
+
+    #[test]
+    fn a_picture_in_which_nothing_can_be_seen_is_refused() {
+        crate::media::init().unwrap();
+        let error = Renderer::new(1920, Orientation::default()).packed(vec![0; 8 * 64 * 3], 8, 64, false).unwrap_err();
+        assert!(matches!(error, SourceFault::TooSmall { width: 8, height: 64 }), "{error}");
+    }
+}
