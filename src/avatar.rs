@@ -1,7 +1,7 @@
 //! An avatar's prepared material: its manifest, its own frames, where the mouth goes and through which mask.
 //!
 //! In here: loading and validating one folder into memory. Not in here: libtorch (the latents are only pointed to),
-//! pasting (`compose`), preparing an avatar from a video or a drawing.
+//! pasting (`compose`), preparing an avatar (`preparation`).
 //! Runs on: whoever loads it, at start-up; afterwards it is read-only and shared.
 
 pub mod cycle;
@@ -10,6 +10,7 @@ pub mod files;
 pub mod film;
 pub mod manifest;
 mod material;
+pub mod mesh_file;
 pub mod own_frames;
 pub mod store;
 
@@ -17,13 +18,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::picture::{AvatarFrame, CropBox, I420Frame, Mask, Region, RgbPicture, color, png};
+use crate::still::Still;
+
+use film::Film;
+use manifest::Kind;
 
 pub use cycle::Cycle;
 pub use manifest::Manifest;
-pub use material::Material;
+pub use material::{Material, OwnFrame, Photo};
 pub use own_frames::{FrameMakers, FrameThreads, OwnFrames};
 pub use store::AvatarStore;
 
+/// The model family that needs no weights of its own, and knows of an avatar what [`files::PORTRAIT`] holds.
+pub const PORTRAIT_MODEL: &str = "portrait";
 /// Frames of one avatar are kept in memory; this bounds what a folder may ask for (1000 frames of 512x512 are 400 MB).
 const MAX_FRAMES: usize = 3000;
 
@@ -42,7 +49,7 @@ pub struct Avatar {
     pub mask: Mask,
     /// In which order the frames follow each other for ever.
     pub cycle: Cycle,
-    /// `latents.safetensors`, read by the engine.
+    /// What its model knows of it: `latents.safetensors` or `portrait.safetensors`, read by the engine.
     pub latents: PathBuf,
 }
 
@@ -91,46 +98,61 @@ impl AvatarError {
 }
 
 impl Avatar {
-    /// Reads a prepared folder: `avatar.toml`, `frames/0000.png`.., `boxes.json`, `mask.png`, `latents.safetensors`.
+    /// Reads a prepared folder: `avatar.toml`, `mask.png`, what its kind of material is made of ([`files`]), and its model's
+    /// file.
     pub fn load(folder: &Path) -> Result<Self, AvatarError> {
-        let manifest = Manifest::load(&folder.join("avatar.toml"))?;
-        let mask = load_mask(&folder.join("mask.png"))?;
-        let boxes = load_boxes(&folder.join("boxes.json"))?;
-        let mut frames = Vec::with_capacity(boxes.len());
-        for (index, crop) in boxes.iter().enumerate() {
-            let path = folder.join("frames").join(format!("{index:04}.png"));
-            frames.push(load_frame(&path, &manifest, *crop, &mask)?);
-        }
-        let latents = folder.join("latents.safetensors");
+        let manifest = Manifest::load(&folder.join(files::MANIFEST))?;
+        let mask = load_mask(&folder.join(files::MASK))?;
+        let (material, base) = match manifest.kind {
+            Kind::Drawn => load_drawn(folder, &manifest, &mask)?,
+            Kind::Clip => {
+                let film = Film::open(folder, &manifest)?;
+                let base = Arc::new(film.picture(0)?);
+                (Material::Film(Arc::new(film)), base)
+            }
+            Kind::Photo => {
+                let photo = load_photo(folder, &manifest, &mask)?;
+                let base = Arc::clone(&photo.frame.picture);
+                (Material::Photo(Arc::new(photo)), base)
+            }
+        };
+        let latents = folder.join(if manifest.model == PORTRAIT_MODEL { files::PORTRAIT } else { files::LATENTS });
         if !latents.is_file() {
             return Err(AvatarError::file(&latents, "is missing; prepare the avatar again"));
         }
-        let cycle = Cycle::new(manifest.cycle, frames.len());
-        let base = frames.first().map(|frame| Arc::clone(&frame.picture));
-        let base = base.ok_or_else(|| AvatarError::file(&folder.join("boxes.json"), "has no boxes"))?;
-        let (folder, material) = (folder.to_owned(), Material::Frames(frames));
-        Ok(Self { manifest, folder, material, base, mask, cycle, latents })
+        let frames = match &material {
+            Material::Frames(frames) => frames.len(),
+            Material::Film(film) => film.len(),
+            Material::Photo(_) => 1,
+        };
+        let cycle = Cycle::new(manifest.cycle, manifest.idle_frames(frames));
+        Ok(Self { manifest, folder: folder.to_owned(), material, base, mask, cycle, latents })
     }
 
     /// Its own frames, if they are all in memory.
     pub fn frames(&self) -> &[AvatarFrame] {
         match &self.material {
             Material::Frames(frames) => frames,
+            Material::Film(_) | Material::Photo(_) => &[],
         }
     }
 
-    /// How many own frames its material has.
+    /// How many own frames its material has; 1 if it is a photo.
     pub fn frame_count(&self) -> usize {
-        self.frames().len()
+        match &self.material {
+            Material::Frames(frames) => frames.len(),
+            Material::Film(film) => film.len(),
+            Material::Photo(_) => 1,
+        }
     }
 
-    /// One of its own frames, decoded if it has to be, which takes milliseconds.
-    fn own_picture(&self, index: usize) -> Result<Arc<I420Frame>, AvatarError> {
+    /// One of its own frames, in which a mouth is drawn: decoded if it has to be, which takes milliseconds. A photo is the one
+    /// before it is turned.
+    pub fn canvas(&self, index: usize) -> Result<AvatarFrame, AvatarError> {
         match &self.material {
-            Material::Frames(frames) => {
-                let frame = frames.get(index).ok_or_else(|| self.no_frame(index))?;
-                Ok(Arc::clone(&frame.picture))
-            }
+            Material::Frames(frames) => frames.get(index).cloned().ok_or_else(|| self.no_frame(index)),
+            Material::Film(film) => film.frame(index),
+            Material::Photo(photo) => Ok(photo.frame.clone()),
         }
     }
 
@@ -138,6 +160,8 @@ impl Avatar {
     pub fn region(&self, index: usize) -> Result<Region, AvatarError> {
         match &self.material {
             Material::Frames(frames) => Ok(frames.get(index).ok_or_else(|| self.no_frame(index))?.region.clone()),
+            Material::Film(film) => film.region(index),
+            Material::Photo(photo) => Ok(photo.frame.region.clone()),
         }
     }
 
@@ -145,12 +169,45 @@ impl Avatar {
     pub fn crop(&self, index: usize) -> Result<CropBox, AvatarError> {
         match &self.material {
             Material::Frames(frames) => Ok(frames.get(index).ok_or_else(|| self.no_frame(index))?.crop),
+            Material::Film(film) => film.crop(index).ok_or_else(|| self.no_frame(index)),
+            Material::Photo(photo) => Ok(photo.frame.crop),
         }
     }
 
     fn no_frame(&self, index: usize) -> AvatarError {
         AvatarError::file(&self.folder, format!("frame {index} was asked for, there are {}", self.frame_count()))
     }
+}
+
+/// A drawn avatar: every frame is a file, and all are kept in memory.
+fn load_drawn(folder: &Path, manifest: &Manifest, mask: &Mask) -> Result<(Material, Arc<I420Frame>), AvatarError> {
+    let path = folder.join(files::BOXES);
+    let boxes = load_boxes(&path)?;
+    let mut frames = Vec::with_capacity(boxes.len());
+    for (index, crop) in boxes.iter().enumerate() {
+        frames.push(load_frame(&folder.join(files::picture(index)), manifest, *crop, mask)?);
+    }
+    let base = frames.first().map(|frame| Arc::clone(&frame.picture));
+    let base = base.ok_or_else(|| AvatarError::file(&path, "has no boxes"))?;
+    Ok((Material::Frames(frames), base))
+}
+
+/// A photo and the face in it.
+fn load_photo(folder: &Path, manifest: &Manifest, mask: &Mask) -> Result<Photo, AvatarError> {
+    let path = folder.join(files::SOURCE);
+    let picture = png::read_rgb(&path).map_err(|error| AvatarError::file(&path, error))?;
+    let (size, wanted) = ((picture.width, picture.height), (manifest.width, manifest.height));
+    if size != wanted {
+        let problem = format!("is {}x{}, but avatar.toml says {}x{}", size.0, size.1, wanted.0, wanted.1);
+        return Err(AvatarError::file(&path, problem));
+    }
+    let mesh_path = folder.join(files::MESH);
+    let (mesh, crop) = mesh_file::read(&mesh_path)?;
+    let still = Still::new(&picture, &mesh).map_err(|error| AvatarError::file(&mesh_path, error))?;
+    let region = mask_region(&picture.rgb, wanted, crop, mask)
+        .ok_or_else(|| AvatarError::file(&mesh_path, format!("its mouth box {crop:?} lies outside the photo")))?;
+    let frame = AvatarFrame { picture: Arc::clone(still.base()), crop, region };
+    Ok(Photo { still, frame })
 }
 
 fn load_boxes(path: &Path) -> Result<Vec<CropBox>, AvatarError> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::avatar::{Material, OwnFrames};
+use crate::avatar::OwnFrames;
 use crate::lipsync::Mouth;
 use crate::picture::{AvatarFrame, I420Frame, Mask, blend, color};
 use crate::worker::Worker;
@@ -99,13 +99,7 @@ impl Composer {
 /// The avatar's own frame of a pose with the mouth in it; one that was pasted on its device must have been pasted into this
 /// very frame. A pose without a frame has no mouth either.
 pub fn paste(own: &OwnFrames, pose: u64, mouth: &Mouth) -> I420Frame {
-    let avatar = own.avatar();
-    match &avatar.material {
-        Material::Frames(frames) => match frames.get(own.index(pose)) {
-            Some(frame) => paste_into(frame, &avatar.mask, mouth),
-            None => avatar.base.as_ref().clone(),
-        },
-    }
+    own.with_mouth(pose, |frame| paste_into(frame, &own.avatar().mask, mouth))
 }
 
 fn paste_into(own: &AvatarFrame, mask: &Mask, mouth: &Mouth) -> I420Frame {

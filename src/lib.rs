@@ -28,7 +28,7 @@
 //! | 1 | `latency`, `models`, `audience`, `face` | times of a turn; files of weights; how many watch; faces in pictures |
 //! | 2 | `session`, `still` | what a session is asked and tells: commands, notices, refusals, peers; a photo comes alive |
 //! | 3 | `speech`, `dialogue` | text to sound; text to a reply |
-//! | 4 | `avatar` | an avatar's folder in memory |
+//! | 4 | `avatar` | an avatar on disk and in memory, and its own frames |
 //! | 5 | `lipsync` | what a network that draws mouths must do, and the thread that has it do so for all sessions |
 //! | 6 | `musetalk`, `compose`, `playout` | the network; pasting; the clock |
 //! | 7 | `animation`, `hearing` | speech to pairs of frame and sound; microphones |

@@ -1,12 +1,39 @@
 //! What an avatar's own frames are made of.
 //!
-//! Not in here: when one is made and for whom (`own_frames`).
+//! In here: the three kinds, and a frame of each. Not in here: when one is made and for whom (`own_frames`).
+//! Runs on: whoever asks; a frame that is not in memory takes milliseconds.
 
-use crate::picture::AvatarFrame;
+use std::sync::Arc;
 
-/// Where an avatar's own frames come from.
+use super::film::Film;
+use crate::picture::{AvatarFrame, I420Frame};
+use crate::still::Still;
+
+/// Where an avatar's own frames come from. Cheap to clone but for frames in memory.
 #[derive(Clone, Debug)]
 pub enum Material {
     /// All of them are in memory, ready for the encoder and for pasting; at least one.
     Frames(Vec<AvatarFrame>),
+    /// A clip: they are compressed, on disk.
+    Film(Arc<Film>),
+    /// A photo: they are drawn.
+    Photo(Arc<Photo>),
+}
+
+/// A photo that comes alive.
+#[derive(Debug)]
+pub struct Photo {
+    /// What draws it at a pose.
+    pub still: Still,
+    /// The photo itself, the pixels around its mouth, and where the mouth is: before it is turned.
+    pub frame: AvatarFrame,
+}
+
+/// One own frame, ready to be shown.
+#[derive(Clone, Debug)]
+pub struct OwnFrame {
+    /// What is shown while nothing is said.
+    pub picture: Arc<I420Frame>,
+    /// The same of a film, for a mouth to be pasted into; a photo has its mouth before it is turned.
+    pub canvas: Option<Arc<AvatarFrame>>,
 }

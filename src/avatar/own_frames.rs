@@ -4,7 +4,10 @@
 //! makes those of the next poses while playout shows the present one; memory holds some frames around it, however long the
 //! material is. In here: that store, and the threads that fill it. Not in here: what a frame is made of (`material`), when it
 //! is shown (`playout`), the mouth in it (`compose`).
+//! `path` says what the avatar does at each pose besides speaking.
 //! Runs on: asked on any thread; frames are made on threads "frames", or on whichever thread cannot wait for them.
+
+mod path;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Avatar, Material};
+use super::{Avatar, AvatarError, Material, OwnFrame};
 use crate::audience::Audience;
-use crate::picture::I420Frame;
+use crate::picture::{AvatarFrame, I420Frame};
+use crate::still::{Attention, Gesture, HeadPose, Motion};
 use crate::worker::Worker;
+use path::Path;
 
 /// Frames that are made before they are due: 160 ms.
 const AHEAD: u64 = 4;
@@ -43,9 +48,9 @@ struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
-    ready: BTreeMap<u64, Arc<I420Frame>>,
+    path: Path,
+    ready: BTreeMap<u64, OwnFrame>,
     /// The pose that is shown.
     shown: u64,
     /// One past the last that is wanted.
@@ -57,11 +62,14 @@ struct State {
 impl OwnFrames {
     /// Frames of an avatar that nobody makes ahead: whoever asks for one waits for it.
     pub fn of(avatar: Arc<Avatar>) -> Self {
-        Self::new(avatar, Audience::default(), None)
+        Self::new(avatar, 0, Audience::default(), None)
     }
 
-    fn new(avatar: Arc<Avatar>, audience: Audience, makers: Option<mpsc::Sender<Self>>) -> Self {
-        Self(Arc::new(Shared { avatar, audience, makers, state: Mutex::default() }))
+    fn new(avatar: Arc<Avatar>, seed: u64, audience: Audience, makers: Option<mpsc::Sender<Self>>) -> Self {
+        let motion = if avatar.manifest.still { Motion::none() } else { Motion::new(seed) };
+        let path = Path::new(motion);
+        let state = State { path, ready: BTreeMap::new(), shown: 0, until: 0, queued: false };
+        Self(Arc::new(Shared { avatar, audience, makers, state: Mutex::new(state) }))
     }
 
     /// Whose frames they are.
@@ -75,7 +83,49 @@ impl OwnFrames {
 
     /// Where in the material the frame of a pose is: which of the frames, 0 for a photo.
     pub fn index(&self, pose: u64) -> usize {
-        self.0.avatar.cycle.frame(pose)
+        match &self.0.avatar.material {
+            Material::Photo(_) => 0,
+            Material::Frames(_) | Material::Film(_) => {
+                let played = self.state().path.played(pose);
+                played.unwrap_or_else(|| self.0.avatar.cycle.frame(pose))
+            }
+        }
+    }
+
+    /// What a photo's head does at a pose.
+    fn head(&self, pose: u64) -> HeadPose {
+        self.state().path.head(pose)
+    }
+
+    /// Attends to something else, from the first pose on that nobody has asked for; seen of a photo only.
+    pub fn attend(&self, attention: Attention) {
+        self.state().path.attend(attention);
+    }
+
+    /// Plays a gesture: one of the avatar's clips, or a movement of a photo's head. An error names those that there are.
+    pub fn gesture(&self, name: &str) -> Result<(), UnknownGesture> {
+        let avatar = &self.0.avatar;
+        if let Some(clip) = avatar.manifest.clips.get(name) {
+            let first = usize::try_from(clip.first).unwrap_or(usize::MAX);
+            self.state().path.play(first, clip.frames.into());
+            return Ok(());
+        }
+        let own = |gesture: &Gesture| gesture.name() == name && matches!(avatar.material, Material::Photo(_));
+        if let Some(gesture) = Gesture::ALL.into_iter().find(own) {
+            self.state().path.gesture(gesture);
+            return Ok(());
+        }
+        Err(UnknownGesture { name: name.to_owned(), known: self.gestures().join(", ") })
+    }
+
+    /// Names of the gestures that the avatar has.
+    pub fn gestures(&self) -> Vec<&str> {
+        let avatar = &self.0.avatar;
+        let mut names: Vec<&str> = avatar.manifest.clips.keys().map(String::as_str).collect();
+        if matches!(avatar.material, Material::Photo(_)) {
+            names.extend(Gesture::ALL.map(Gesture::name));
+        }
+        names
     }
 
     /// The frame of the pose that is due now, if it is ready; those of the next poses are made meanwhile. Never waits, unless
@@ -92,7 +142,7 @@ impl OwnFrames {
         let mut state = self.state();
         (state.shown, state.until) = (pose, pose + 1 + AHEAD);
         state.ready = state.ready.split_off(&pose.saturating_sub(BEHIND));
-        let shown = state.ready.get(&pose).cloned();
+        let shown = state.ready.get(&pose).map(|frame| Arc::clone(&frame.picture));
         if !state.queued && state.missing().is_some() {
             state.queued = makers.try_send(self.clone()).is_ok();
         }
@@ -109,27 +159,60 @@ impl OwnFrames {
             let frame = frames.get(self.index(pose)).map(|frame| Arc::clone(&frame.picture));
             return frame.unwrap_or_else(|| Arc::clone(&self.0.avatar.base));
         }
+        self.frame(pose).picture
+    }
+
+    /// The frame of a pose and what a mouth is pasted into, made here and now if it is not ready.
+    fn frame(&self, pose: u64) -> OwnFrame {
         let known = self.state().ready.get(&pose).cloned();
         known.unwrap_or_else(|| self.make(pose))
     }
 
-    /// Makes a frame, which takes milliseconds, and keeps it if it is of use.
-    fn make(&self, pose: u64) -> Arc<I420Frame> {
-        let started = std::time::Instant::now();
-        let picture = match self.0.avatar.own_picture(self.index(pose)) {
-            Ok(picture) => picture,
-            Err(error) => {
-                crate::metrics::own_frame_failed();
-                tracing::error!(%error, "a frame of the avatar cannot be read: another one stands for it");
-                Arc::clone(&self.0.avatar.base)
+    /// The frame of a pose with a mouth in it. `paste` puts one into a frame.
+    pub fn with_mouth(&self, pose: u64, paste: impl FnOnce(&AvatarFrame) -> I420Frame) -> I420Frame {
+        match &self.0.avatar.material {
+            Material::Frames(frames) => match frames.get(self.index(pose)) {
+                Some(frame) => paste(frame),
+                None => self.0.avatar.base.as_ref().clone(),
+            },
+            Material::Film(_) => {
+                let frame = self.frame(pose);
+                // A frame that cannot be read has no place for a mouth.
+                frame.canvas.as_deref().map_or_else(|| frame.picture.as_ref().clone(), paste)
             }
-        };
+            Material::Photo(photo) => photo.still.draw(&paste(&photo.frame), &self.head(pose)),
+        }
+    }
+
+    /// Makes a frame, which takes milliseconds, and keeps it if it is of use.
+    fn make(&self, pose: u64) -> OwnFrame {
+        let started = std::time::Instant::now();
+        let frame = self.try_make(pose).unwrap_or_else(|error| {
+            crate::metrics::own_frame_failed();
+            tracing::error!(%error, "a frame of the avatar cannot be read: its first stands for it");
+            self.stand_in()
+        });
         crate::metrics::own_frame_took(started.elapsed());
         let mut state = self.state();
         if (state.shown.saturating_sub(BEHIND)..state.shown + FARTHEST).contains(&pose) {
-            return Arc::clone(state.ready.entry(pose).or_insert(picture));
+            return state.ready.entry(pose).or_insert(frame).clone();
         }
-        picture
+        frame
+    }
+
+    fn try_make(&self, pose: u64) -> Result<OwnFrame, AvatarError> {
+        let index = self.index(pose);
+        if let Material::Photo(photo) = &self.0.avatar.material {
+            let picture = Arc::new(photo.still.draw(&photo.frame.picture, &self.head(pose)));
+            return Ok(OwnFrame { picture, canvas: None });
+        }
+        let canvas = self.0.avatar.canvas(index)?;
+        Ok(OwnFrame { picture: Arc::clone(&canvas.picture), canvas: Some(Arc::new(canvas)) })
+    }
+
+    /// The first frame without a mouth.
+    fn stand_in(&self) -> OwnFrame {
+        OwnFrame { picture: Arc::clone(&self.0.avatar.base), canvas: None }
     }
 
     /// Makes the earliest frame that is wanted and not there. False if there is none.
@@ -148,6 +231,16 @@ impl State {
     fn missing(&self) -> Option<u64> {
         (self.shown..self.until).find(|pose| !self.ready.contains_key(pose))
     }
+}
+
+/// There is no such gesture.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the avatar has no gesture {name:?}; it has: {}", if known.is_empty() { "none" } else { known })]
+pub struct UnknownGesture {
+    /// What was asked for.
+    pub name: String,
+    /// Those that there are, with commas between.
+    pub known: String,
 }
 
 /// Ways to the threads that make frames ahead. Cheap to clone.
@@ -178,7 +271,7 @@ impl FrameMakers {
     /// One session's own frames of an avatar, made ahead while somebody watches.
     pub fn frames_of(&self, avatar: Arc<Avatar>, audience: Audience) -> OwnFrames {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len().max(1);
-        OwnFrames::new(avatar, audience, self.queues.get(at).cloned())
+        OwnFrames::new(avatar, rand::random(), audience, self.queues.get(at).cloned())
     }
 
     /// Resolves when a thread has ended, which while the server runs is a fault.

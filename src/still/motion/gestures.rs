@@ -37,6 +37,18 @@ pub(super) struct Turn {
 }
 
 impl Gesture {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nod, Self::Shake, Self::Tilt];
+
+    /// What it is called where it is asked for.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nod => "nod",
+            Self::Shake => "shake",
+            Self::Tilt => "tilt",
+        }
+    }
+
     /// How many poses it takes.
     pub const fn poses(self) -> u64 {
         match self {
