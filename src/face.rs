@@ -8,11 +8,14 @@
 //! pixel, whose middle is (0.5, 0.5). Left and right are as seen, not the person's.
 
 mod detector;
+mod judging;
 mod mesh;
 mod network;
+mod overlay;
 pub mod parts;
 mod sampling;
 pub mod topology;
+pub mod track;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,8 +23,10 @@ use std::sync::Arc;
 use rten::ThreadPool;
 
 use crate::picture::RgbPicture;
-use detector::Detector;
+use detector::{Detection, Detector};
+pub use judging::{Attitude, FaceProblem, choose};
 use mesh::{LEAST_PRESENCE, MeshNetwork};
+pub use overlay::overlay;
 use sampling::Crop;
 
 /// The networks' folder in `models/`.
@@ -34,6 +39,8 @@ pub const POINTS: usize = 468;
 const SURE: f32 = 0.7;
 /// Two meshes that share more of their union are one face.
 const SAME_FACE: f32 = 0.4;
+/// A face that moved by more than this share of its width is looked for once more where it went.
+const FAR: f32 = 0.12;
 
 /// The points of one face.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,8 +117,19 @@ impl FaceFinder {
 
     /// All faces, the largest first; whether one will do is for who asks.
     pub fn find(&mut self, picture: &RgbPicture) -> Result<Vec<Face>, FaceError> {
+        let detections = self.detector.find(picture)?;
+        self.meshes_of(picture, detections)
+    }
+
+    /// Faces that are not small in the picture, the largest first: quicker than [`Self::find`] where there is none.
+    fn find_large(&mut self, picture: &RgbPicture) -> Result<Vec<Face>, FaceError> {
+        let detections = self.detector.find_large(picture)?;
+        self.meshes_of(picture, detections)
+    }
+
+    fn meshes_of(&mut self, picture: &RgbPicture, detections: Vec<Detection>) -> Result<Vec<Face>, FaceError> {
         let mut faces: Vec<Face> = Vec::new();
-        for detection in self.detector.find(picture)? {
+        for detection in detections {
             let mut mesh = self.mesh.look(picture, &Crop::around(&detection), false)?;
             if mesh.presence >= LEAST_PRESENCE {
                 mesh = self.mesh.look_both_ways(picture, &Crop::follow(&mesh))?;
@@ -128,9 +146,25 @@ impl FaceFinder {
         Ok(faces)
     }
 
+    /// What keeps a face that was found in a picture from being used, if anything does.
+    pub fn judge(&mut self, picture: &RgbPicture, face: &Face) -> Result<Option<FaceProblem>, FaceError> {
+        if let Some(problem) = judging::problem(picture, face) {
+            return Ok(Some(problem));
+        }
+        let mut meshes = vec![face.mesh.clone()];
+        for crop in judging::variations(&face.mesh) {
+            meshes.push(self.mesh.look(picture, &crop, false)?);
+        }
+        Ok(judging::covered(&meshes))
+    }
+
     /// Where a face of the picture before is in this one; `None` if it is no longer where it was.
     pub fn follow(&mut self, picture: &RgbPicture, last: &Mesh) -> Result<Option<Mesh>, FaceError> {
-        let mesh = self.mesh.look_both_ways(picture, &Crop::follow(last))?;
+        let mut mesh = self.mesh.look_both_ways(picture, &Crop::follow(last))?;
+        let ([x, y], [before_x, before_y]) = (mesh.bounds().centre(), last.bounds().centre());
+        if mesh.presence >= LEAST_PRESENCE && (x - before_x).hypot(y - before_y) > FAR * last.width() {
+            mesh = self.mesh.look_both_ways(picture, &Crop::follow(&mesh))?;
+        }
         Ok((mesh.presence >= LEAST_PRESENCE).then_some(mesh))
     }
 }

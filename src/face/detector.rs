@@ -72,20 +72,24 @@ impl Detector {
     /// Faces, the largest first. The full range sees smaller ones but loses drawn ones, so it comes second; parts of the
     /// picture, in which faces are larger, come last.
     pub(super) fn find(&self, picture: &RgbPicture) -> Result<Vec<Detection>, FaceError> {
+        let mut found = self.find_large(picture)?;
+        if found.is_empty() {
+            for part in parts(picture) {
+                found.extend(self.look(&self.short_range, &self.short_anchors, picture, part)?);
+            }
+            found = largest(merge(found));
+        }
+        Ok(found)
+    }
+
+    /// Faces that are found without looking at parts.
+    pub(super) fn find_large(&self, picture: &RgbPicture) -> Result<Vec<Detection>, FaceError> {
         let whole = letterbox(picture);
         let mut found = self.look(&self.short_range, &self.short_anchors, picture, whole)?;
         if found.is_empty() {
             found = self.look(&self.full_range, &self.full_anchors, picture, whole)?;
         }
-        if found.is_empty() {
-            for part in parts(picture) {
-                found.extend(self.look(&self.short_range, &self.short_anchors, picture, part)?);
-            }
-            found = merge(found);
-        }
-        found.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
-        found.truncate(MOST_FACES);
-        Ok(found)
+        Ok(largest(found))
     }
 
     fn look(
@@ -108,6 +112,12 @@ impl Detector {
         }
         Ok(merge(found))
     }
+}
+
+fn largest(mut found: Vec<Detection>) -> Vec<Detection> {
+    found.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
+    found.truncate(MOST_FACES);
+    found
 }
 
 /// A raw box of a crop that is not turned.

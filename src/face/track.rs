@@ -1,0 +1,174 @@
+//! One face through a clip: where it is in each frame, without jitter and without lag.
+//!
+//! In here: following, and what is made of the frames afterwards (`smoothing`). Not in here: decoding a clip
+//! (`media::clip`). A frame costs its mesh, 6 kB, whatever the size of the pictures.
+
+mod smoothing;
+
+use super::judging::FaceProblem;
+use super::sampling::{Beyond, Crop, Levels};
+use super::{FaceBox, FaceError, FaceFinder, Mesh};
+use crate::picture::RgbPicture;
+
+/// Rows and columns of the thumbnail by which a face is known again.
+const THUMBNAIL: u32 = 24;
+/// Thumbnails of two frames that are less alike (correlation) are of different faces.
+const LEAST_ALIKE: f32 = 0.5;
+/// Nobody moves by more of the face's width from one frame to the next, nor grows by more.
+const FARTHEST: f32 = 0.75;
+const MOST_GROWTH: f32 = 1.4;
+/// A lost face is looked for in parts of the picture every so many frames.
+const PARTS_EVERY: usize = 12;
+
+/// How a frame's mesh came to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sight {
+    /// The face was found.
+    Seen,
+    /// It was not, for a moment; its mesh lies between those around it.
+    Between,
+    /// It was not, at an end of a stretch; it has the mesh of the nearest frame.
+    Held,
+    /// It was not for longer, or cannot be used here: the frame is to be shown as it is.
+    Lost(FaceProblem),
+}
+
+/// One frame of a clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracked {
+    /// The smoothed mesh; none where the face is [`Sight::Lost`].
+    pub mesh: Option<Mesh>,
+    /// Where it is from.
+    pub sight: Sight,
+}
+
+/// A face through a whole clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Track {
+    /// One for each frame.
+    pub frames: Vec<Tracked>,
+    /// The frames with which a new shot or another face begins, but for the first.
+    pub cuts: Vec<usize>,
+}
+
+/// Follows a face from frame to frame.
+pub struct Tracker<'a> {
+    finder: &'a mut FaceFinder,
+    number: Option<usize>,
+    frames: Vec<Result<Mesh, FaceProblem>>,
+    cuts: Vec<usize>,
+    last: Option<Last>,
+    lost: usize,
+}
+
+/// The face when it was last seen.
+struct Last {
+    mesh: Mesh,
+    thumbnail: Vec<f32>,
+}
+
+impl<'a> Tracker<'a> {
+    /// Follows the face of the first frame that [`super::choose`] takes for `number`.
+    pub fn new(finder: &'a mut FaceFinder, number: Option<usize>) -> Self {
+        Self { finder, number, frames: Vec::new(), cuts: Vec::new(), last: None, lost: 0 }
+    }
+
+    /// Looks at the next frame; says where its face is, before smoothing, or why there is none.
+    pub fn push(&mut self, picture: &RgbPicture) -> Result<Result<&Mesh, &FaceProblem>, FaceError> {
+        let seen = self.look(picture)?;
+        self.lost = if seen.is_ok() { 0 } else { self.lost + 1 };
+        self.frames.push(seen);
+        Ok(self.frames.last().map_or(Err(&FaceProblem::None), Result::as_ref))
+    }
+
+    fn look(&mut self, picture: &RgbPicture) -> Result<Result<Mesh, FaceProblem>, FaceError> {
+        if let Some(last) = &self.last {
+            if let Some(mesh) = self.finder.follow(picture, &last.mesh)? {
+                let thumbnail = thumbnail(picture, &mesh);
+                if near(&last.mesh, &mesh) && alike(&last.thumbnail, &thumbnail) > LEAST_ALIKE {
+                    return Ok(self.take(picture, mesh, thumbnail));
+                }
+            }
+        }
+        let faces = match self.lost % PARTS_EVERY {
+            0 => self.finder.find(picture)?,
+            _ => self.finder.find_large(picture)?,
+        };
+        let Some(last) = &self.last else {
+            return Ok(match super::choose(&faces, self.number) {
+                Err(problem) => Err(problem),
+                Ok(at) => match faces.into_iter().nth(at) {
+                    Some(face) => {
+                        let thumbnail = thumbnail(picture, &face.mesh);
+                        self.take(picture, face.mesh, thumbnail)
+                    }
+                    None => Err(FaceProblem::None),
+                },
+            });
+        };
+        // The same face elsewhere goes before another one; the largest of the others is a cut.
+        let mut known: Option<(f32, Mesh, Vec<f32>)> = None;
+        for face in &faces {
+            let thumbnail = thumbnail(picture, &face.mesh);
+            let likeness = alike(&last.thumbnail, &thumbnail);
+            if known.as_ref().is_none_or(|(most, ..)| likeness > *most) {
+                known = Some((likeness, face.mesh.clone(), thumbnail));
+            }
+        }
+        let Some((likeness, mesh, thumbnail)) = known else { return Ok(Err(FaceProblem::None)) };
+        let same = likeness > LEAST_ALIKE && (near(&last.mesh, &mesh) || self.lost > 0);
+        if !same {
+            self.cuts.push(self.frames.len());
+        }
+        Ok(self.take(picture, mesh, thumbnail))
+    }
+
+    /// Goes on from a mesh, even where it is of no use to others.
+    fn take(&mut self, picture: &RgbPicture, mesh: Mesh, thumbnail: Vec<f32>) -> Result<Mesh, FaceProblem> {
+        let problem = mesh.problem(picture.width, picture.height);
+        self.last = Some(Last { mesh: mesh.clone(), thumbnail });
+        problem.map_or(Ok(mesh), Err)
+    }
+
+    /// The whole clip, smoothed.
+    pub fn finish(self) -> Track {
+        let mut frames = Vec::with_capacity(self.frames.len());
+        let mut rest = self.frames.as_slice();
+        let mut begin = 0;
+        for end in self.cuts.iter().copied().chain([self.frames.len()]) {
+            let Some((shot, others)) = rest.split_at_checked(end.saturating_sub(begin)) else { break };
+            frames.extend(smoothing::shot(shot));
+            (rest, begin) = (others, end);
+        }
+        Track { frames, cuts: self.cuts }
+    }
+}
+
+/// Whether a face can have come from one place to the other in a frame's time.
+fn near(before: &Mesh, after: &Mesh) -> bool {
+    let (from, to): (FaceBox, FaceBox) = (before.bounds(), after.bounds());
+    let ([x, y], [to_x, to_y]) = (from.centre(), to.centre());
+    let growth = after.width() / before.width().max(1.0);
+    let farthest = FARTHEST * before.width();
+    (x - to_x).hypot(y - to_y) < farthest && growth < MOST_GROWTH && growth > 1.0 / MOST_GROWTH
+}
+
+/// A small grey picture of a face, upright, of mean 0 and length 1.
+fn thumbnail(picture: &RgbPicture, mesh: &Mesh) -> Vec<f32> {
+    let crop = Crop::follow(mesh);
+    let crop = Crop { side: crop.side * 0.75, ..crop };
+    let planes = crop.take(picture, THUMBNAIL, Levels { black: 0.0 }, Beyond::Edge, false);
+    let plane = THUMBNAIL as usize * THUMBNAIL as usize;
+    let colour = |at: usize| planes.get(at * plane..(at + 1) * plane).into_iter().flatten();
+    let mut grey: Vec<f32> = colour(0).zip(colour(1)).zip(colour(2)).map(|((r, g), b)| r + 2.0 * g + b).collect();
+    let mean = grey.iter().sum::<f32>() / plane as f32;
+    grey.iter_mut().for_each(|value| *value -= mean);
+    let length = grey.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
+    grey.iter_mut().for_each(|value| *value /= length);
+    grey
+}
+
+/// The correlation of two thumbnails, -1 to 1.
+fn alike(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
