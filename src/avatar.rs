@@ -4,6 +4,8 @@
 //! pasting (`compose`), preparing an avatar (`preparation`).
 //! Runs on: whoever loads it, at start-up; afterwards it is read-only and shared.
 
+pub mod archive;
+pub mod check;
 pub mod cycle;
 pub mod draft;
 pub mod files;

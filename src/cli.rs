@@ -1,8 +1,9 @@
 //! Arguments exactly as typed. What they mean once resolved is in `config`.
 //!
-//! In here: the commands. `serve`, `models` and `bench` have arguments of their own; `secrets` keeps those that nobody else on
+//! In here: the commands. `serve`, `avatars`, `models` and `bench` have arguments of their own; `secrets` keeps those that nobody else on
 //! the machine may read off the command line.
 
+mod avatars;
 mod bench;
 mod models;
 mod secrets;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use avatars::Avatars;
 pub use bench::Throughput;
 pub(crate) use bench::{Bench, BenchLatency, BenchServer, BenchSessions, BenchThroughput, BenchViewers};
 pub(crate) use models::{Convert, Fetch, Install, Models, RunNetwork, TuneDecoder};
@@ -108,22 +110,6 @@ pub(crate) struct Say {
     /// Print what was done and how long it took as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Avatars {
-    /// Names of all avatars
-    List {
-        #[arg(long)]
-        json: bool,
-    },
-    /// One avatar's manifest
-    Show {
-        #[arg(value_name = "ID")]
-        id: String,
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 #[derive(Clone, Debug, Subcommand)]

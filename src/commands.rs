@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, logs to stderr.
 
+mod avatars;
 mod bench;
 mod fetch;
 mod list;
@@ -20,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::avatar::AvatarError;
+use crate::avatar::store::StoreError;
 use crate::cli::{Cli, Command, Home, Serve};
 use crate::config::{ConfigError, ServeConfig};
 use crate::media;
@@ -80,7 +82,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => serve(&home, *arguments).await,
         Command::Render(arguments) => render::run(&home, arguments).await,
         Command::Say(arguments) => say::run(&home, arguments).await,
-        Command::Avatars(command) => list::avatars(&home, command),
+        Command::Avatars(command) => avatars::run(&home, command),
         Command::Models(command) => models::run(&home, command).await,
         Command::Pipelines(command) => list::pipelines(&home, command),
         Command::Bench(command) => bench::run(&home, command).await,
@@ -95,6 +97,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     let bad_input = error.chain().any(|cause| {
         cause.is::<ConfigError>()
             || cause.is::<AvatarError>()
+            || cause.is::<StoreError>()
             || cause.is::<BadInput>()
             || cause.is::<media::DescriptionError>()
             || cause.is::<crate::speech::sound::SoundFileError>()

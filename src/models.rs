@@ -6,7 +6,7 @@
 pub mod catalog;
 pub mod checkpoint;
 pub mod convert;
-mod disk;
+pub(crate) mod disk;
 pub mod fetch;
 pub mod folder;
 pub mod manifest;

@@ -158,6 +158,17 @@ fn replace(root: &Path, id: &AvatarId, draft: &Path, place: &Path) -> Result<(),
     Ok(())
 }
 
+/// Writes an avatar's manifest anew, whole or not at all.
+pub(super) fn rewrite(root: &Path, folder: &Path, manifest: &Manifest) -> Result<(), AvatarError> {
+    let (path, new) = (folder.join(MANIFEST), folder.join(".avatar.toml.new"));
+    let text = manifest.text().map_err(|problem| AvatarError::file(&path, problem))?;
+    let _locked = lock(root)?;
+    fs::write(&new, text).map_err(|error| AvatarError::file(&new, error))?;
+    sync(&new)?;
+    fs::rename(&new, &path).map_err(|error| AvatarError::file(&path, error))?;
+    sync(folder)
+}
+
 /// Takes an avatar out of sight at once, and then off the disk. Who has its files open reads on.
 pub(super) fn remove(root: &Path, id: &AvatarId) -> Result<(), StoreError> {
     let place = root.join(id.as_str());

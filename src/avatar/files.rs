@@ -49,6 +49,11 @@ pub fn picture(index: usize) -> String {
     format!("{PICTURES}/{index:04}.png")
 }
 
+/// Whether this is the name of such a frame, among names that are known.
+pub(super) fn is_picture(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(folder, _)| folder == PICTURES)
+}
+
 /// Whether an avatar's folder may have a file of this name, besides its manifest.
 pub fn is_known(name: &str) -> bool {
     match name.split_once('/') {
@@ -72,6 +77,20 @@ pub fn missing(kind: Kind, frames: u32, has: impl Fn(&str) -> bool) -> Option<St
     let pictures = if kind == Kind::Drawn { frames as usize } else { 0 };
     let mut names = needed.iter().map(|name| (*name).to_owned()).chain((0..pictures).map(picture));
     names.find(|name| !has(name))
+}
+
+/// The most bytes that a file of this name may have: those that are read whole must fit into memory.
+pub(super) fn most_bytes(name: &str) -> u64 {
+    const MB: u64 = 1 << 20;
+    match name {
+        BOXES | "LICENSE" | "decoder/config.json" => MB,
+        // What a film of the most frames needs is 12 MB.
+        INDEX => 16 * MB,
+        FRAMES | REGIONS => u64::MAX,
+        // Pictures of 16 bits without any compression.
+        _ if name.ends_with(".png") => 64 * MB,
+        _ => 4096 * MB,
+    }
 }
 
 /// The files of a folder that belong to an avatar, and those that do not, in order of their names. Hidden ones and the

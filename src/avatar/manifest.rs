@@ -320,12 +320,21 @@ impl Manifest {
                 return Err(format!("files.{name:?} is no file of an avatar"));
             }
             validate_hash(&format!("files.{name:?}.sha256"), &recorded.sha256)?;
+            let most = files::most_bytes(name);
+            if recorded.bytes > most {
+                return Err(format!("files.{name:?} has {} bytes, the most are {most}", recorded.bytes));
+            }
         }
         let Some(frames) = self.frames.filter(|_| self.format > 1) else { return Ok(()) };
-        match files::missing(self.kind, frames, |name| self.files.contains_key(name)) {
-            Some(name) => Err(format!("files has no {name:?}, which a {} needs", self.kind.name())),
-            None => Ok(()),
+        if let Some(name) = files::missing(self.kind, frames, |name| self.files.contains_key(name)) {
+            return Err(format!("files has no {name:?}, which a {} needs", self.kind.name()));
         }
+        let pictures = self.files.keys().filter(|name| files::is_picture(name)).count();
+        let wanted = if self.kind == Kind::Drawn { frames } else { 0 };
+        if usize::try_from(wanted) != Ok(pictures) {
+            return Err(format!("files has {pictures} pictures in frames/, must have {wanted}"));
+        }
+        Ok(())
     }
 }
 
@@ -378,5 +387,115 @@ mod tests {
             let error = load(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(named), "{to}: {error}");
         }
+    }
+
+    /// An avatar from a clip, with all there may be.
+    const CLIP: &str = r#"
+        format = 2
+        id = "a"
+        name = "A"
+        model = "portrait"
+        kind = "clip"
+        width = 1280
+        height = 720
+        fps = 25
+        frames = 300
+        cycle = "ping_pong"
+        licence = "of our own"
+        consent = """
+A. Person, on 2026-11-27: may be shown
+saying anything about the museum."""
+        [voice]
+        engine = "espeak-ng"
+        language = "en-us"
+        [clips.wave]
+        first = 250
+        frames = 50
+        [clips.nod]
+        first = 240
+        frames = 10
+        [source]
+        file = "a.mov"
+        sha256 = "HASH"
+        width = 1920
+        height = 1080
+        trim = [1.5, 11.5]
+        mirror = true
+        face = 2
+        [prepared]
+        program = "mouthpiece 0.1.0"
+        date = "2026-11-27T10:00:00Z"
+        options = { smooth = 0.5, loop = "ping_pong" }
+        [files]
+        "frames.mjpeg" = { bytes = 10, sha256 = "HASH" }
+        "regions.mjpeg" = { bytes = 10, sha256 = "HASH" }
+        "index.safetensors" = { bytes = 10, sha256 = "HASH" }
+        "mask.png" = { bytes = 10, sha256 = "HASH" }
+    "#;
+
+    fn clip() -> String {
+        CLIP.replace("HASH", &"0123456789abcdef".repeat(4))
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for text in [GOOD.to_owned(), clip()] {
+            let manifest = Manifest::parse(&text).unwrap();
+            assert_eq!(Manifest::parse(&manifest.text().unwrap()).unwrap(), manifest);
+        }
+        let manifest = Manifest::parse(&clip()).unwrap();
+        assert_eq!((manifest.idle_frames(300), manifest.source.unwrap().trim), (240, Some([1.5, 11.5])));
+        assert_eq!(Manifest::parse(GOOD).unwrap().idle_frames(7), 7);
+    }
+
+    #[test]
+    fn a_bad_field_of_format_2_is_named() {
+        let hash = "0123456789abcdef".repeat(4);
+        for (from, to, named) in [
+            ("format = 2", "format = 3", "format is 3"),
+            ("frames = 300", "", "frames is missing"),
+            ("frames = 300", "frames = 0", "frames is 0"),
+            ("frames = 300", "frames = 400000", "frames is 400000"),
+            ("kind = \"clip\"", "kind = \"photo\"", "must be 1 to 1 for a photo"),
+            ("kind = \"clip\"", "kind = \"drawn\"", "boxes.json"),
+            ("kind = \"clip\"", "kind = \"film\"", "film"),
+            ("fps = 25", "fps = 25\nstill = true", "still"),
+            ("width = 1280", "width = 1922", "width is 1922"),
+            ("height = 720", "height = 62", "height is 62"),
+            ("name = \"A\"", "name = \"A\\u001b\"", "name has the control character"),
+            ("first = 250", "first = 251", "clips.wave"),
+            ("first = 250", "first = 245", "clips.wave"),
+            ("first = 240\n        frames = 10", "first = 0\n        frames = 10", "clips.nod"),
+            ("first = 240\n        frames = 10", "first = 240\n        frames = 0", "clips.nod"),
+            ("first = 250", "first = 4294967295", "clips.wave"),
+            ("[clips.wave]", "[clips.\"../wave\"]", "no name for a gesture"),
+            ("trim = [1.5, 11.5]", "trim = [1.5, 1.5]", "source.trim"),
+            ("trim = [1.5, 11.5]", "trim = [0.0, inf]", "source.trim"),
+            (
+                &format!("file = \"a.mov\"\n        sha256 = \"{hash}\""),
+                "file = \"a.mov\"\n        sha256 = \"0\"",
+                "source.sha256",
+            ),
+            ("\"mask.png\" =", "\"../mask.png\" =", "../mask.png"),
+            ("\"mask.png\" =", "\"preview.png\" =", "files has no \"mask.png\""),
+            ("[files]", &format!("[files]\n\"frames/0000.png\" = {{ bytes = 1, sha256 = \"{hash}\" }}"), "1 pictures"),
+            (
+                "\"mask.png\" = { bytes = 10",
+                "\"mask.png\" = { bytes = 99999999",
+                "files.\"mask.png\" has 99999999 bytes",
+            ),
+            ("\"mask.png\" = { bytes = 10", "\"mask.png\" = { bytes = -1", "-1"),
+        ] {
+            let text = clip().replacen(from, to, 1);
+            assert_ne!(text, clip(), "{from}");
+            let error = Manifest::parse(&text).unwrap_err();
+            assert!(error.contains(named), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_too_long_is_not_read() {
+        let error = load(&"#".repeat((1 << 20) + 1)).unwrap_err();
+        assert!(error.contains("the most are 1048576"), "{error}");
     }
 }

@@ -1,9 +1,17 @@
 //! The folder that holds avatars, one sub-folder each.
+//!
+//! In here: what may be done with them by id, for the command line and for whoever serves. Not in here: how (`avatar::draft`,
+//! `avatar::archive`, `avatar::check`).
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::archive::{self, Import};
+use super::check::{self, Checked};
 use super::draft::{self, Draft};
-use super::{Avatar, AvatarError, Manifest, files};
+use super::files::{self, MANIFEST};
+use super::{Avatar, AvatarError, Manifest};
 use crate::ids::AvatarId;
 
 /// Why an avatar is not made, changed, carried or removed.
@@ -18,6 +26,27 @@ pub enum StoreError {
         /// The id that was asked for.
         id: AvatarId,
     },
+    /// An archive of somebody's cannot be taken; what was unpacked of it is gone.
+    #[error("{name} {problem}")]
+    Archive {
+        /// What the archive was called.
+        name: String,
+        /// What is wrong with it; no path of this machine is in it.
+        problem: String,
+    },
+    /// An archive cannot be written.
+    #[error("the archive cannot be written: {0}")]
+    Write(io::Error),
+    /// The disk is too small.
+    #[error("{folder} has {free} MB left, {wanted} MB are needed")]
+    NoRoom {
+        /// Where the room is needed.
+        folder: String,
+        /// Megabytes.
+        free: u64,
+        /// Megabytes, with what must stay free.
+        wanted: u64,
+    },
     /// Another process or request is making one.
     #[error("avatar \"{id}\" is being made just now, by somebody else: wait for that, or choose another id")]
     Busy {
@@ -26,7 +55,18 @@ pub enum StoreError {
     },
 }
 
-/// Finds avatars by id.
+/// What a list says of an avatar, without loading it.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// How many frames of its own it has.
+    pub frames: u32,
+    /// What its files take on the disk, in bytes.
+    pub bytes: u64,
+}
+
+/// Finds avatars by id, and makes, checks, carries and removes them. Everything blocks for the disk.
 #[derive(Clone, Debug)]
 pub struct AvatarStore {
     root: PathBuf,
@@ -53,6 +93,59 @@ impl AvatarStore {
     pub fn delete(&self, id: &AvatarId) -> Result<(), StoreError> {
         self.folder(id)?;
         draft::remove(&self.root, id)
+    }
+
+    /// Packs an avatar into one file, which [`AvatarStore::import`] reads. `each` is told of every piece that was written, in
+    /// bytes.
+    pub fn export(&self, id: &AvatarId, out: &mut dyn Write, each: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+        archive::pack(&self.folder(id)?, self.manifest(id)?, out, each)
+    }
+
+    /// [`AvatarStore::export`] into a file that is not there yet; nothing is left of one that failed.
+    pub fn export_to(&self, id: &AvatarId, path: &Path, each: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+        let failed = |error: io::Error| StoreError::from(AvatarError::file(path, error));
+        let (folder, manifest) = (self.folder(id)?, self.manifest(id)?);
+        // Made here, so that it may be removed here.
+        let mut out = File::create_new(path).map_err(failed)?;
+        let packed = archive::pack(&folder, manifest, &mut out, each).map_err(|error| match error {
+            StoreError::Write(error) => failed(error),
+            other => other,
+        });
+        let packed = packed.and_then(|()| out.sync_all().map_err(failed));
+        if packed.is_err() {
+            // What failed is the news.
+            let _ = std::fs::remove_file(path);
+        }
+        packed
+    }
+
+    /// Unpacks an avatar that somebody packed; gives its id. Nothing is left of one that failed. `each` is told of every
+    /// piece that was read, in bytes.
+    pub fn import(&self, from: Import<'_>, each: &mut dyn FnMut(u64)) -> Result<AvatarId, StoreError> {
+        archive::unpack(&self.root, from, each)
+    }
+
+    /// Looks at every byte of an avatar. `each` is told of every piece that was hashed, in bytes.
+    pub fn check(&self, id: &AvatarId, each: &mut dyn FnMut(u64)) -> Result<Checked, AvatarError> {
+        Ok(check::check(&self.folder(id)?, id, each))
+    }
+
+    /// Writes an avatar's manifest anew, in the present format and with every file as it is now: an older one becomes a
+    /// present one, and what was added to the folder belongs to it. `each` is told of every piece that was hashed, in bytes.
+    pub fn record(&self, id: &AvatarId, each: &mut dyn FnMut(u64)) -> Result<Manifest, StoreError> {
+        let folder = self.folder(id)?;
+        let manifest = check::upgraded(&folder, self.manifest(id)?, each)?;
+        draft::rewrite(&self.root, &folder, &manifest)?;
+        Ok(manifest)
+    }
+
+    /// What a list says of an avatar.
+    pub fn summary(&self, id: &AvatarId) -> Result<Summary, AvatarError> {
+        let folder = self.folder(id)?;
+        let manifest = Manifest::load(&folder.join(MANIFEST))?;
+        let frames = check::frames(&folder, &manifest)?;
+        let lengths = files::walk(&folder)?.0.into_iter().filter_map(|name| folder.join(name).metadata().ok());
+        Ok(Summary { frames, bytes: lengths.map(|about| about.len()).sum(), manifest })
     }
 
     /// Every folder that has a manifest, by name. Removes what a killed process left behind.

@@ -1,53 +1,14 @@
-//! Commands that only look: avatars, pipelines, doctor.
+//! Commands that only look: pipelines, doctor.
 
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::{BadInput, print, print_json};
-use crate::avatar::AvatarStore;
-use crate::cli::{Avatars, Doctor, Home, Pipelines};
+use crate::cli::{Doctor, Home, Pipelines};
 use crate::config::Folders;
 use crate::doctor::{self, DoctorInput};
-use crate::ids::AvatarId;
 use crate::media::{self, CheckStatus};
-
-pub(super) fn avatars(home: &Home, command: Avatars) -> anyhow::Result<ExitCode> {
-    let store = AvatarStore::new(Folders::find(home)?.avatars);
-    match command {
-        Avatars::List { json } => {
-            let mut rows = Vec::new();
-            for id in store.list() {
-                // A folder whose manifest is broken is listed with its fault, not hidden.
-                match store.manifest(&id) {
-                    Ok(manifest) => rows.push(json!({"id": id, "name": manifest.name, "model": manifest.model,
-                        "width": manifest.width, "height": manifest.height})),
-                    Err(error) => rows.push(json!({"id": id, "error": error.to_string()})),
-                }
-            }
-            if json {
-                print_json(&json!({ "avatars": rows }))?;
-            } else {
-                for row in rows {
-                    let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
-                    print(&match row["error"].as_str() {
-                        Some(error) => format!("{:16} unusable: {error}\n", text("id")),
-                        None => format!("{:16} {} (model {})\n", text("id"), text("name"), text("model")),
-                    });
-                }
-            }
-        }
-        Avatars::Show { id, json } => {
-            let manifest = store.manifest(&id.parse::<AvatarId>()?)?;
-            if json {
-                print_json(&manifest)?;
-            } else {
-                print(&toml::to_string_pretty(&manifest)?);
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
 
 pub(super) fn pipelines(home: &Home, command: Pipelines) -> anyhow::Result<ExitCode> {
     media::init()?;

@@ -45,7 +45,12 @@ pub(super) async fn run(home: &Home, arguments: TuneDecoder) -> anyhow::Result<E
     let speech = speech(&avatar.manifest.voice, &folders.models).await?;
     let as_json = arguments.json;
     let place = target.clone();
+    let lists_files = !avatar.manifest.files.is_empty();
     let tuned = tokio::task::spawn_blocking(move || learn(&folders, &avatar, &speech, &arguments, &place)).await??;
+    if lists_files {
+        // Or the decoder would not be carried along, and an old one's length and hash would be missed.
+        store.record(&id, &mut |_| ())?;
+    }
     if as_json {
         print_json(&json!({"avatar": id, "folder": target, "mouth": tuned}))?;
     } else {

@@ -1,11 +1,16 @@
-//! A small avatar: four 64x64 frames, each of its own colour, with a 32x32 mouth box.
+//! Small avatars: a drawn one of four 64x64 frames, each of its own colour, with a 32x32 mouth box; one from a clip and one
+//! from a photo.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use mouthpiece::avatar::Avatar;
+use mouthpiece::avatar::film::FilmWriter;
+use mouthpiece::avatar::manifest::Kind;
+use mouthpiece::avatar::{Avatar, AvatarStore, Manifest, files};
 use mouthpiece::lipsync::AvatarAssets;
-use mouthpiece::picture::{CropBox, png};
+use mouthpiece::models::checkpoint::write_safetensors;
+use mouthpiece::models::{CheckpointError, DType};
+use mouthpiece::picture::{CropBox, RgbPicture, png};
 
 /// Width and height of a frame.
 pub const SIZE: u32 = 64;
@@ -42,4 +47,56 @@ pub fn tiny() -> Avatar {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path());
     Avatar::load(folder.path()).unwrap()
+}
+
+/// A film's frame: slopes of all three colours, as a face has them, that move from frame to frame.
+pub fn picture(width: u32, height: u32, frame: u32) -> RgbPicture {
+    let pixels = (0..width * height).map(|at| (at % width, at / width));
+    let rgb = pixels.flat_map(|(x, y)| {
+        let x = (x + 3 * frame) % width;
+        [40 + x * 160 / width, 30 + y * 190 / height, 200 - (x + y) * 60 / (width + height)]
+    });
+    RgbPicture::new(width, height, rgb.map(|level| level as u8).collect()).unwrap()
+}
+
+/// A manifest of an avatar of this kind, without its files.
+pub fn manifest(id: &str, kind: Kind, frames: u32) -> Manifest {
+    let text = format!(
+        "id = \"{id}\"\nname = \"Tiny\"\nmodel = \"portrait\"\nkind = \"{}\"\nwidth = 96\nheight = 64\nfps = 25\n\
+         cycle = \"ping_pong\"\nlicence = \"CC0-1.0\"\nconsent = \"Drawn by a program.\"\n\
+         [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n",
+        kind.name()
+    );
+    Manifest { frames: Some(frames), ..Manifest::parse(&text).unwrap() }
+}
+
+/// Adds an avatar of so many frames from a clip, 96x64, to a store: its crop is 33x24 and moves.
+pub fn film(store: &AvatarStore, id: &str, frames: u32) {
+    let draft = store.begin(&id.parse().unwrap(), false).unwrap();
+    let mut film = FilmWriter::create(draft.path(), 96, 64).unwrap();
+    for frame in 0..frames {
+        let crop = CropBox { x: 30 + (frame % 4) as i32, y: 25, width: 33, height: 24 };
+        film.push(&picture(96, 64, frame), crop).unwrap();
+    }
+    assert_eq!(film.finish().unwrap(), frames as usize);
+    write_mask_and_mesh(draft.path(), frames);
+    draft.finish(manifest(id, Kind::Clip, frames), &mut |_| ()).unwrap();
+}
+
+/// Adds an avatar from a photo, 96x64, to a store.
+pub fn still(store: &AvatarStore, id: &str) {
+    let draft = store.begin(&id.parse().unwrap(), false).unwrap();
+    let photo = picture(96, 64, 0);
+    png::write_rgb(&draft.path().join(files::SOURCE), 96, 64, &photo.rgb).unwrap();
+    write_mask_and_mesh(draft.path(), 1);
+    draft.finish(manifest(id, Kind::Photo, 1), &mut |_| ()).unwrap();
+}
+
+fn write_mask_and_mesh(folder: &Path, frames: u32) {
+    png::write_grey(&folder.join(files::MASK), 33, 24, &[255; 33 * 24]).unwrap();
+    let points = [("points".to_owned(), vec![frames.into(), 468, 3], DType::F32)];
+    write_safetensors(&folder.join(files::MESH), &points, |_| {
+        Ok::<_, CheckpointError>(vec![0; frames as usize * 468 * 12])
+    })
+    .unwrap();
 }
