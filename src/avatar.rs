@@ -25,7 +25,7 @@ use crate::still::Still;
 use film::Film;
 use manifest::Kind;
 
-pub use cycle::Cycle;
+pub use cycle::{Cycle, CycleKind};
 pub use manifest::Manifest;
 pub use material::{Material, OwnFrame, Photo};
 pub use own_frames::{FrameMakers, FrameThreads, OwnFrames};
@@ -94,7 +94,7 @@ pub enum AvatarError {
 }
 
 impl AvatarError {
-    fn file(path: &Path, problem: impl std::fmt::Display) -> Self {
+    pub(crate) fn file(path: &Path, problem: impl std::fmt::Display) -> Self {
         Self::BadFile { path: path.display().to_string(), problem: problem.to_string() }
     }
 }

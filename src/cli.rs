@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use avatars::Avatars;
+pub(crate) use avatars::{Avatars, Create};
 pub use bench::Throughput;
 pub(crate) use bench::{Bench, BenchLatency, BenchServer, BenchSessions, BenchThroughput, BenchViewers};
 pub(crate) use models::{Convert, Fetch, Install, Models, RunNetwork, TuneDecoder};

@@ -82,7 +82,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => serve(&home, *arguments).await,
         Command::Render(arguments) => render::run(&home, arguments).await,
         Command::Say(arguments) => say::run(&home, arguments).await,
-        Command::Avatars(command) => avatars::run(&home, command),
+        Command::Avatars(command) => avatars::run(&home, command).await,
         Command::Models(command) => models::run(&home, command).await,
         Command::Pipelines(command) => list::pipelines(&home, command),
         Command::Bench(command) => bench::run(&home, command).await,

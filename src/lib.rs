@@ -31,9 +31,9 @@
 //! | 4 | `avatar` | an avatar on disk and in memory, and its own frames |
 //! | 5 | `lipsync` | what a network that draws mouths must do, and the thread that has it do so for all sessions |
 //! | 6 | `musetalk`, `compose`, `playout` | the network; pasting; the clock |
-//! | 7 | `animation`, `hearing` | speech to pairs of frame and sound; microphones |
+//! | 7 | `animation`, `hearing`, `portrait` | speech to pairs of frame and sound; microphones; mouths of any picture |
 //! | 8 | `conversation`, `media`, `training` | turns; GStreamer; what teaches the network a face |
-//! | 9 | `signalling` | WebSocket and HTTP |
+//! | 9 | `signalling`, `preparation` | WebSocket and HTTP; avatars of photos and clips |
 //! | 10 | `cli` | what may be typed |
 //! | 11 | `config` | what is true |
 //! | 12 | `server` | everything at once, in order |
@@ -116,6 +116,8 @@ pub mod models;
 pub mod musetalk;
 pub mod picture;
 pub mod playout;
+pub mod portrait;
+pub mod preparation;
 pub mod server;
 pub mod session;
 pub mod signalling;

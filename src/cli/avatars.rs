@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+
+use crate::media::Trim;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Avatars {
+    /// Make an avatar of a photo or a clip of a face
+    Create(Box<Create>),
     /// All avatars: what they were made from, how large they are, under which licence
     List {
         #[arg(long)]
@@ -59,4 +63,55 @@ pub(crate) enum Avatars {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Create {
+    /// What programs will call it: a-z, 0-9, '-' and '_'
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// The photo (JPEG, PNG, WebP, BMP, GIF) or clip (whatever GStreamer decodes)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// What people will call it [default: the id with a capital]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Under which terms the pictures may be used; asked for on a terminal
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) licence: Option<String>,
+    /// Who agreed to what, whose face it is; asked for on a terminal
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) consent: Option<String>,
+    /// Which face, from 1 at the left [default: the largest]
+    #[arg(long, value_name = "N")]
+    pub(crate) face: Option<usize>,
+    /// A photo that does not move but for its mouth
+    #[arg(long)]
+    pub(crate) still: bool,
+    /// All of the photo, also where the head is small in it
+    #[arg(long)]
+    pub(crate) whole: bool,
+    /// The longer side of its frames at most, in pixels [default: 720 of a photo, 1280 of a clip]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(256..=1920))]
+    pub(crate) size: Option<u32>,
+    /// The part of a clip that is used, such as 2.5..10 or 1:02..
+    #[arg(long, value_name = "START..END")]
+    pub(crate) trim: Option<Trim>,
+    /// Swap left and right, as cameras of laptops do
+    #[arg(long)]
+    pub(crate) mirror: bool,
+    /// What draws its mouth: a folder of models [default: portrait, which needs no download]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// How it speaks: espeak-ng or hibari [default: hibari for en-us]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) engine: Option<String>,
+    /// Its language, a BCP 47 tag
+    #[arg(long, value_name = "TAG", default_value = "en-us")]
+    pub(crate) language: String,
+    /// Replace the avatar of this id
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -1,6 +1,8 @@
 //! `mouthpiece avatars`: what is there, whether it is whole, and carrying it from one machine to another.
 //!
-//! In here: words, tables and exit codes. Not in here: the work (`avatar::store`).
+//! In here: words, tables and exit codes; `create` makes one. Not in here: the work (`avatar::store`, `preparation`).
+
+mod create;
 
 use std::fs::File;
 use std::io::{BufRead, IsTerminal};
@@ -19,9 +21,11 @@ use crate::cli::{Avatars, Home};
 use crate::config::Folders;
 use crate::ids::AvatarId;
 
-pub(super) fn run(home: &Home, command: Avatars) -> anyhow::Result<ExitCode> {
-    let store = AvatarStore::new(Folders::find(home)?.avatars);
+pub(super) async fn run(home: &Home, command: Avatars) -> anyhow::Result<ExitCode> {
+    let folders = Folders::find(home)?;
+    let store = AvatarStore::new(&folders.avatars);
     match command {
+        Avatars::Create(arguments) => create::run(store, folders, *arguments).await?,
         Avatars::List { json } => list(&store, json)?,
         Avatars::Show { id, json } => {
             let manifest = store.manifest(&id.parse::<AvatarId>()?)?;

@@ -102,7 +102,7 @@ fn an_avatar_of_format_1_is_packed_in_the_present_one() {
     let id: AvatarId = "tiny".parse().unwrap();
     let (before, after) = (store.manifest(&id).unwrap(), other.manifest(&id).unwrap());
     assert_eq!((before.format, after.format, after.frames), (1, 2, Some(4)));
-    assert_eq!(other.load(&id).unwrap().frames.len(), 4);
+    assert_eq!(other.load(&id).unwrap().frames().len(), 4);
 }
 
 #[test]

@@ -20,6 +20,13 @@ pub struct TrimError {
     wrong: &'static str,
 }
 
+impl Trim {
+    /// Whether nothing is left out.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl FromStr for Trim {
     type Err = TrimError;
 

@@ -1,0 +1,177 @@
+//! From a photo or a clip to an avatar.
+//!
+//! In here: [`create`]; `photo` and `clip` are its two ways, `framing` the part of a photo that is taken, `loop_cut` where a
+//! clip is cut to go round. Not in here: reading files (`media`), finding faces (`face`), measuring mouths (`portrait`), the
+//! folder (`avatar`).
+//! Runs on: whoever asks, which takes seconds to minutes.
+
+mod clip;
+mod framing;
+pub mod loop_cut;
+mod photo;
+mod request;
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::avatar::draft::Draft;
+use crate::avatar::files;
+use crate::avatar::manifest::{FORMAT, Kind, Manifest, Prepared, Source};
+use crate::avatar::{AvatarError, AvatarStore, CycleKind, PORTRAIT_MODEL};
+use crate::face::FaceFinder;
+use crate::media::{self, LONGEST_CLIP, SourceKind};
+use crate::picture::{Mask, RgbPicture, png, resize};
+use crate::timeline::FPS;
+
+pub use request::{CLIP_SIDE, PHOTO_SIDE, PreparationError, Progress, Request, Stage};
+
+/// The longest side of an avatar's picture in a list, in pixels.
+const PREVIEW_SIDE: u32 = 256;
+
+/// Makes an avatar in the folder of all avatars, with the networks of `models`. Told to stop, or failing, it leaves nothing.
+pub fn create(
+    avatars: &AvatarStore,
+    models: &Path,
+    request: &Request,
+    progress: &mut dyn FnMut(Progress),
+    stop: &CancellationToken,
+) -> Result<PathBuf, PreparationError> {
+    if request.model != PORTRAIT_MODEL {
+        let problem = "nothing prepares avatars for it yet: leave --model out".to_owned();
+        return Err(PreparationError::Model { model: request.model.clone(), problem });
+    }
+    if !models.join(&request.model).join("config.json").is_file() {
+        let problem = format!("is not in {}", models.display());
+        return Err(PreparationError::Model { model: request.model.clone(), problem });
+    }
+    progress(Progress { stage: Stage::Reading, share: 0.0 });
+    let kind = media::sniff(&request.source)?;
+    let draft = avatars.begin(&request.id, request.replace)?;
+    let finder = FaceFinder::load_with_threads(&models.join(crate::face::FOLDER), finder_threads())?;
+    let work = Work { request, draft: &draft, finder, progress, stop };
+    let made = match kind {
+        SourceKind::Photo => photo::prepare(work)?,
+        SourceKind::Clip => clip::prepare(work)?,
+    };
+    let manifest = manifest(request, &made)?;
+    progress(Progress { stage: Stage::Writing, share: 0.97 });
+    if stop.is_cancelled() {
+        return Err(PreparationError::Stopped);
+    }
+    let folder = draft.finish(manifest, &mut |_| ())?;
+    progress(Progress { stage: Stage::Writing, share: 1.0 });
+    Ok(folder)
+}
+
+/// What both ways have in hand.
+struct Work<'a> {
+    request: &'a Request,
+    draft: &'a Draft,
+    finder: FaceFinder,
+    progress: &'a mut dyn FnMut(Progress),
+    stop: &'a CancellationToken,
+}
+
+/// What a way leaves for the manifest.
+struct Made {
+    kind: Kind,
+    width: u32,
+    height: u32,
+    frames: u32,
+    cycle: CycleKind,
+    /// Of the source, upright.
+    source: (u32, u32),
+    /// What was decided by the way itself.
+    options: toml::Table,
+}
+
+impl Work<'_> {
+    /// Tells how far it is; an error if it is to stop.
+    fn reached(&mut self, stage: Stage, share: f64) -> Result<(), PreparationError> {
+        if self.stop.is_cancelled() {
+            return Err(PreparationError::Stopped);
+        }
+        (self.progress)(Progress { stage, share });
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.draft.path().join(name)
+    }
+
+    fn write_mask(&self, mask: &Mask) -> Result<(), AvatarError> {
+        let path = self.path(files::MASK);
+        png::write_grey(&path, mask.width, mask.height, &mask.alpha).map_err(|error| AvatarError::file(&path, error))
+    }
+
+    /// What a list shows of it.
+    fn write_preview(&self, picture: &RgbPicture) -> Result<(), AvatarError> {
+        let longest = picture.width.max(picture.height).max(1);
+        let side = |length: u32| (length * PREVIEW_SIDE.min(longest) / longest).max(1);
+        let small = resize::smaller(picture, side(picture.width), side(picture.height));
+        self.write_picture(files::PREVIEW, &small)
+    }
+
+    fn write_picture(&self, name: &str, picture: &RgbPicture) -> Result<(), AvatarError> {
+        let path = self.path(name);
+        png::write_rgb(&path, picture.width, picture.height, &picture.rgb)
+            .map_err(|error| AvatarError::file(&path, error))
+    }
+}
+
+/// As many as there are cores, four at most: more do not make a mesh sooner.
+fn finder_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
+}
+
+fn manifest(request: &Request, made: &Made) -> Result<Manifest, PreparationError> {
+    let hash = crate::models::manifest::sha256(&request.source);
+    let sha256 = hash.map_err(|error| AvatarError::file(&request.source, error))?;
+    let mut options = made.options.clone();
+    let mut option = |name: &str, value: toml::Value| drop(options.insert(name.to_owned(), value));
+    if let Some(side) = request.side {
+        option("size", i64::from(side).into());
+    }
+    if request.whole {
+        option("whole", true.into());
+    }
+    let trim = &request.clip.trim;
+    let trim = (!trim.is_all()).then(|| [trim.start, trim.end.unwrap_or(LONGEST_CLIP)].map(|at| at.as_secs_f64()));
+    Ok(Manifest {
+        format: FORMAT,
+        id: request.id.clone(),
+        name: request.name.clone(),
+        model: request.model.clone(),
+        kind: made.kind,
+        still: request.still && made.kind == Kind::Photo,
+        width: made.width,
+        height: made.height,
+        fps: FPS,
+        frames: Some(made.frames),
+        cycle: made.cycle,
+        decode_rows: None,
+        decoder: None,
+        licence: Some(request.licence.clone()),
+        consent: Some(request.consent.clone()),
+        voice: request.voice.clone(),
+        dialogue: crate::dialogue::Persona::default(),
+        clips: std::collections::BTreeMap::new(),
+        source: Some(Source {
+            file: request.file_name.clone(),
+            sha256,
+            width: made.source.0,
+            height: made.source.1,
+            trim,
+            mirror: request.clip.mirror,
+            face: request.face.and_then(|face| u32::try_from(face).ok()),
+        }),
+        prepared: Some(Prepared {
+            program: concat!("mouthpiece ", env!("CARGO_PKG_VERSION")).to_owned(),
+            date: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            options,
+        }),
+        files: files::Files::new(),
+    })
+}

@@ -1,0 +1,263 @@
+//! A clip: its frames are read twice, first for where the face is and where the clip can go round, then to be written.
+//!
+//! Memory does not grow with the size of the frames: of each frame the mesh and a thumbnail are kept, 6 kB.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::loop_cut::{self, Closing, LoopCut, LoopOptions, Shown, Signature};
+use super::{CLIP_SIDE, Made, PreparationError, Stage, Work};
+use crate::avatar::film::FilmWriter;
+use crate::avatar::manifest::Kind;
+use crate::avatar::{CycleKind, files};
+use crate::face::track::{Sight, Track, Tracked, Tracker};
+use crate::face::{self, FaceProblem, Mesh, overlay, parts};
+use crate::media::{Clip, ClipOptions};
+use crate::picture::RgbPicture;
+use crate::portrait::file::PortraitData;
+use crate::portrait::{self, place};
+
+/// A clip goes round from so many frames on, two seconds; below it is too short to look at.
+const LEAST_FRAMES: usize = 50;
+/// What a clip may have, ten minutes: its meshes are kept in memory while it is prepared.
+const MOST_FRAMES: usize = 15_000;
+/// How much of the whole the first reading takes.
+const FIRST_READING: f64 = 0.6;
+/// A frame of this width has one unit of a pose for each pixel.
+const POSE_WIDTH: f32 = 256.0;
+
+pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
+    let request = work.request;
+    let options = ClipOptions { largest_side: request.side.unwrap_or(CLIP_SIDE), ..request.clip };
+    let seen = look(&mut work, &options)?;
+    let stretch = usable(&seen.track).filter(|stretch| stretch.len() >= LEAST_FRAMES);
+    let Some(stretch) = stretch else { return Err(refused(&mut work, &seen, &options)) };
+    let part = seen.signatures.get(stretch.clone()).unwrap_or_default();
+    let found = loop_cut::find(part, &LoopOptions::default());
+    let round = found.ok_or_else(|| clip_error(&work, "has no frames".to_owned()))?;
+    let round = LoopCut { start: round.start + stretch.start, end: round.end + stretch.start, ..round };
+    tracing::info!(
+        frames = seen.track.frames.len(), from = round.start, to = round.end, closing = ?round.closing,
+        error = round.error, "a clip goes round"
+    );
+    let meshes = meshes(&seen.track, &round);
+    let rough = meshes.iter().map(portrait::analysis::of_mesh).collect::<Result<Vec<_>, _>>()?;
+    let crops = place::crops(&rough, seen.width, seen.height)?;
+    let first_crop = crops.first().copied().ok_or_else(|| clip_error(&work, "has no frames".to_owned()))?;
+    let mut film = FilmWriter::create(work.draft.path(), seen.width, seen.height)?;
+    let mut analyses = Vec::with_capacity(meshes.len());
+    let mut preview = None;
+    let mut frames = Reader::open(&work, &options)?;
+    for (number, (mesh, crop)) in meshes.iter().zip(&crops).enumerate() {
+        let share = number as f64 / meshes.len() as f64;
+        work.reached(Stage::MeasuringMouth, FIRST_READING + (0.95 - FIRST_READING) * share)?;
+        let picture = frames.shown(&round, number)?;
+        let picture = picture.ok_or_else(|| clip_error(&work, format!("ends at frame {number} when read again")))?;
+        analyses.push(portrait::analyse(&picture, mesh)?);
+        film.push(&picture, *crop)?;
+        preview.get_or_insert(picture);
+    }
+    work.reached(Stage::Writing, 0.95)?;
+    let count = film.finish()?;
+    let (plates, complexion) =
+        portrait::steady(&analyses).ok_or_else(|| clip_error(&work, "has no frames".to_owned()))?;
+    PortraitData { plates, complexion }.write(&work.path(files::PORTRAIT))?;
+    work.write_mask(&place::mask(&first_crop))?;
+    if let Some(picture) = preview {
+        work.write_preview(&picture)?;
+    }
+    let mut decided = toml::Table::new();
+    decided.insert("first_frame".to_owned(), toml::Value::Integer(round.start as i64));
+    decided.insert("last_frame".to_owned(), toml::Value::Integer(round.end as i64 - 1));
+    let cycle = if round.closing == Closing::PingPong { CycleKind::PingPong } else { CycleKind::Loop };
+    let size = (seen.width, seen.height);
+    Ok(Made {
+        kind: Kind::Clip,
+        width: size.0,
+        height: size.1,
+        frames: u32::try_from(count).unwrap_or(u32::MAX),
+        cycle,
+        source: size,
+        options: decided,
+    })
+}
+
+/// What the first reading finds.
+struct Seen {
+    width: u32,
+    height: u32,
+    track: Track,
+    signatures: Vec<Signature>,
+}
+
+/// Reads the whole clip and follows the face.
+fn look(work: &mut Work<'_>, options: &ClipOptions) -> Result<Seen, PreparationError> {
+    let request = work.request;
+    let mut clip = Clip::open(&request.source, options)?;
+    let (width, height) = (clip.info().width, clip.info().height);
+    let mut signatures = Vec::new();
+    let (progress, stop) = (&mut *work.progress, work.stop);
+    let mut tracker = Tracker::new(&mut work.finder, request.face);
+    while let Some(picture) = clip.next_frame()? {
+        if stop.is_cancelled() {
+            return Err(PreparationError::Stopped);
+        }
+        if signatures.len() == MOST_FRAMES {
+            let problem = format!("is longer than {} minutes: take a part of it with --trim", MOST_FRAMES / 25 / 60);
+            return Err(PreparationError::Clip { file: request.file_name.clone(), problem });
+        }
+        let pose = tracker.push(&picture)?.map_or_else(|_| Vec::new(), |mesh| pose(mesh, width));
+        let grey: Vec<u8> = picture.rgb.as_chunks::<3>().0.iter().map(|[_, green, _]| *green).collect();
+        signatures.push(Signature::of_grey(&grey, width as usize, height as usize, pose));
+        let share = FIRST_READING * clip.progress();
+        progress(super::Progress { stage: Stage::FindingFace, share });
+    }
+    if let Some(fault) = clip.broke_off() {
+        tracing::warn!(file = request.file_name, %fault, "the clip breaks off: what came before is used");
+    }
+    Ok(Seen { width, height, track: tracker.finish(), signatures })
+}
+
+/// The head and the mouth in numbers of which one is barely seen.
+fn pose(mesh: &Mesh, width: u32) -> Vec<f32> {
+    let scale = POSE_WIDTH / width.max(1) as f32;
+    let ([x, y], attitude) = (mesh.bounds().centre(), mesh.attitude());
+    let [upper, lower] = [parts::UPPER_LIP_INNER, parts::LOWER_LIP_INNER].map(|lip| mesh.point(lip[lip.len() / 2])[1]);
+    vec![
+        x * scale,
+        y * scale,
+        mesh.eye_distance() * scale,
+        attitude.yaw,
+        attitude.pitch,
+        attitude.roll,
+        (lower - upper) * scale,
+    ]
+}
+
+/// The longest stretch of frames of one shot in which the face can be used.
+fn usable(track: &Track) -> Option<Range<usize>> {
+    let (mut best, mut from) = (0..0, 0);
+    for (at, frame) in track.frames.iter().enumerate() {
+        if frame.mesh.is_none() {
+            from = at + 1;
+        } else if track.cuts.contains(&at) {
+            from = at;
+        }
+        if at + 1 - from.min(at + 1) > best.len() {
+            best = from..at + 1;
+        }
+    }
+    (!best.is_empty()).then_some(best)
+}
+
+/// Why no stretch is long enough: the fault of most frames, with a picture of one that has it.
+fn refused(work: &mut Work<'_>, seen: &Seen, options: &ClipOptions) -> PreparationError {
+    let mut faults: Vec<(usize, usize, &FaceProblem)> = Vec::new();
+    for (at, frame) in seen.track.frames.iter().enumerate() {
+        let Tracked { sight: Sight::Lost(problem), .. } = frame else { continue };
+        let same = |known: &&FaceProblem| std::mem::discriminant(*known) == std::mem::discriminant(problem);
+        match faults.iter_mut().find(|(.., known)| same(&*known)) {
+            Some((count, ..)) => *count += 1,
+            None => faults.push((1, at, problem)),
+        }
+    }
+    let Some((_, at, problem)) = faults.into_iter().max_by_key(|(count, ..)| *count) else {
+        let problem = format!("has {} frames, at least {LEAST_FRAMES} are needed", seen.track.frames.len());
+        return clip_error(work, problem);
+    };
+    let shown = Reader::open(work, options).and_then(|mut reader| reader.frame(at));
+    match shown {
+        Ok(Some(picture)) => {
+            let faces = work.finder.find(&picture).unwrap_or_default();
+            let chosen = face::choose(&faces, work.request.face).ok();
+            let found = Box::new(overlay(&picture, &faces, chosen));
+            PreparationError::Face { file: work.request.file_name.clone(), problem: problem.clone(), found }
+        }
+        _ => clip_error(work, problem.to_string()),
+    }
+}
+
+fn clip_error(work: &Work<'_>, problem: String) -> PreparationError {
+    PreparationError::Clip { file: work.request.file_name.clone(), problem }
+}
+
+/// The mesh of each frame of the loop.
+fn meshes(track: &Track, round: &LoopCut) -> Vec<Mesh> {
+    let mesh = |at: usize| track.frames.get(at).and_then(|frame| frame.mesh.as_ref());
+    (0..round.end - round.start)
+        .filter_map(|number| match round.shown(number) {
+            Shown::Frame(at) => mesh(at).cloned(),
+            Shown::Blend { from, to, share } => {
+                let (from, to) = (mesh(from)?, mesh(to)?);
+                let between = |(from, to): (&[f32; 3], &[f32; 3])| [0, 1, 2].map(|axis| from[axis] + share * (to[axis] - from[axis]));
+                Some(Mesh { points: from.points.iter().zip(&to.points).map(between).collect(), presence: from.presence })
+            }
+        })
+        .collect()
+}
+
+/// Reads the clip once more, from its beginning; keeps as many frames as a cross-fade needs.
+struct Reader {
+    clip: Clip,
+    next: usize,
+    kept: VecDeque<(usize, RgbPicture)>,
+}
+
+impl Reader {
+    fn open(work: &Work<'_>, options: &ClipOptions) -> Result<Self, PreparationError> {
+        Ok(Self { clip: Clip::open(&work.request.source, options)?, next: 0, kept: VecDeque::new() })
+    }
+
+    /// Which frames before the first of the loop it fades into.
+    fn faded(round: &LoopCut) -> Range<usize> {
+        match round.closing {
+            Closing::CrossFade(frames) => round.start.saturating_sub(frames)..round.start,
+            Closing::Cut | Closing::PingPong => 0..0,
+        }
+    }
+
+    /// What is shown at a place of the loop; `None` if the clip ends before.
+    fn shown(&mut self, round: &LoopCut, number: usize) -> Result<Option<RgbPicture>, PreparationError> {
+        let faded = Self::faded(round);
+        let (at, fade) = match round.shown(number) {
+            Shown::Frame(at) => (at, None),
+            Shown::Blend { from, to, share } => (from, Some((to, share))),
+        };
+        while self.next < at {
+            let number = self.next;
+            let Some(picture) = self.take()? else { return Ok(None) };
+            if faded.contains(&number) {
+                self.kept.push_back((number, picture));
+            }
+        }
+        let Some(picture) = self.take()? else { return Ok(None) };
+        let Some((to, share)) = fade else { return Ok(Some(picture)) };
+        let appears = self.kept.iter().find(|(number, _)| *number == to);
+        Ok(Some(appears.map_or(picture.clone(), |(_, appears)| blended(&picture, appears, share))))
+    }
+
+    /// One frame of the clip; none before it may be asked for.
+    fn frame(&mut self, at: usize) -> Result<Option<RgbPicture>, PreparationError> {
+        while self.next < at {
+            if self.take()?.is_none() {
+                return Ok(None);
+            }
+        }
+        self.take()
+    }
+
+    fn take(&mut self) -> Result<Option<RgbPicture>, PreparationError> {
+        self.next += 1;
+        Ok(self.clip.next_frame()?)
+    }
+}
+
+/// `to` over `from`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two levels")]
+fn blended(from: &RgbPicture, to: &RgbPicture, share: f32) -> RgbPicture {
+    let mix = |(from, to): (&u8, &u8)| {
+        (f32::from(*from) + share * (f32::from(*to) - f32::from(*from))).round().clamp(0.0, 255.0) as u8
+    };
+    let rgb = from.rgb.iter().zip(&to.rgb).map(mix).collect();
+    RgbPicture { width: from.width, height: from.height, rgb }
+}

@@ -1,0 +1,88 @@
+//! One photo.
+
+use super::framing::{self, cut};
+use super::{Made, PHOTO_SIDE, PreparationError, Stage, Work};
+use crate::avatar::manifest::Kind;
+use crate::avatar::{CycleKind, files, mesh_file};
+use crate::face::{self, Face, FaceProblem, overlay};
+use crate::media;
+use crate::picture::{RgbPicture, resize};
+use crate::portrait::file::PortraitData;
+use crate::portrait::{self, place};
+
+/// The longer side of a photo in which the head is looked for, in pixels: enough to take a head out of a scene.
+const SEARCHED_SIDE: u32 = 2880;
+
+pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
+    let request = work.request;
+    let side = request.side.unwrap_or(PHOTO_SIDE);
+    let mut photo = media::read_photo(&request.source, SEARCHED_SIDE.max(side))?;
+    if request.clip.mirror {
+        photo = mirrored(&photo);
+    }
+    let source = (photo.width, photo.height);
+    work.reached(Stage::FindingFace, 0.15)?;
+    let face = find(&mut work, &photo)?;
+    let part = if request.whole { None } else { framing::head_and_shoulders(source, &face.mesh.bounds()) };
+    let framed = part.map_or_else(|| photo.clone(), |part| cut(&photo, part));
+    let picture = within(framed, side);
+    work.reached(Stage::FindingFace, 0.45)?;
+    // Once more, as a mesh that was found in these very pixels is the more exact.
+    let mesh = find(&mut work, &picture)?.mesh;
+    work.reached(Stage::MeasuringMouth, 0.7)?;
+    let found = portrait::analyse(&picture, &mesh)?;
+    let crops = place::crops(std::slice::from_ref(&found.plate), picture.width, picture.height)?;
+    let crop = crops.first().copied().ok_or_else(|| PreparationError::Clip {
+        file: request.file_name.clone(),
+        problem: "has no place for a mouth".to_owned(),
+    })?;
+    work.reached(Stage::Writing, 0.8)?;
+    work.write_picture(files::SOURCE, &picture)?;
+    mesh_file::write(&work.path(files::MESH), &mesh, crop)?;
+    work.write_mask(&place::mask(&crop))?;
+    let data = PortraitData { plates: vec![found.plate], complexion: found.complexion };
+    data.write(&work.path(files::PORTRAIT))?;
+    work.write_preview(&picture)?;
+    let (width, height) = (picture.width, picture.height);
+    let options = toml::Table::new();
+    Ok(Made { kind: Kind::Photo, width, height, frames: 1, cycle: CycleKind::Loop, source, options })
+}
+
+/// The face that is meant, if it can be used.
+fn find(work: &mut Work<'_>, picture: &RgbPicture) -> Result<Face, PreparationError> {
+    let faces = work.finder.find(picture)?;
+    let refused = |problem: FaceProblem, chosen: Option<usize>| PreparationError::Face {
+        file: work.request.file_name.clone(),
+        problem,
+        found: Box::new(overlay(picture, &faces, chosen)),
+    };
+    // Of a part of the photo there may be other faces; the one that is meant is its middle then.
+    let at = face::choose(&faces, work.request.face).map_err(|problem| refused(problem, None))?;
+    let Some(face) = faces.get(at) else { return Err(refused(FaceProblem::None, None)) };
+    match work.finder.judge(picture, face)? {
+        Some(problem) => Err(PreparationError::Face {
+            file: work.request.file_name.clone(),
+            problem,
+            found: Box::new(overlay(picture, &faces, Some(at))),
+        }),
+        None => Ok(face.clone()),
+    }
+}
+
+/// Not larger than so many pixels on its longer side, and even.
+fn within(picture: RgbPicture, side: u32) -> RgbPicture {
+    let longest = picture.width.max(picture.height);
+    if longest <= side && picture.width.is_multiple_of(2) && picture.height.is_multiple_of(2) {
+        return picture;
+    }
+    let most = side.min(longest);
+    let length = |own: u32| ((u64::from(own) * u64::from(most) / u64::from(longest.max(1))) & !1).max(2);
+    let length = |own: u32| u32::try_from(length(own)).unwrap_or(2);
+    resize::smaller(&picture, length(picture.width), length(picture.height))
+}
+
+fn mirrored(picture: &RgbPicture) -> RgbPicture {
+    let rows = picture.rgb.chunks_exact(picture.width as usize * 3);
+    let rgb = rows.flat_map(|row| row.as_chunks::<3>().0.iter().rev().flatten()).copied().collect();
+    RgbPicture { width: picture.width, height: picture.height, rgb }
+}
