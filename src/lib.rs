@@ -70,7 +70,7 @@
 //! - **Every turn carries its times** ([`latency`]), from its text, or the end of the user's speech, to the picture that a
 //!   viewer says it was shown.
 //! - **Silence is the avatar's own frame**, the very buffer that idle shows.
-//! - **Each foreign library has its home**: libtorch in [`musetalk`] and [`training`], GStreamer in
+//! - **Each foreign library has its home**: libtorch in [`musetalk`], [`portrait`] and [`training`], GStreamer in
 //!   [`media`], the server's sockets in [`signalling`], what all clients of other services share in [`endpoint`].
 //!   `tests/it/layering.rs` has the whole list, exceptions and all, and checks it.
 //! - Only [`server`] knows everyone; only [`cli`] and [`config`] read the environment.

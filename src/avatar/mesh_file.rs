@@ -19,10 +19,8 @@ pub fn write(path: &Path, mesh: &Mesh, crop: CropBox) -> Result<(), AvatarError>
     let points: Vec<u8> = mesh.points.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
     let place = [crop.x, crop.y, side(crop.width), side(crop.height)];
     let place: Vec<u8> = place.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let tensors = [
-        ("mesh".to_owned(), vec![mesh.points.len() as u64, 3], DType::F32),
-        ("crop".to_owned(), vec![4], DType::I32),
-    ];
+    let tensors =
+        [("mesh".to_owned(), vec![mesh.points.len() as u64, 3], DType::F32), ("crop".to_owned(), vec![4], DType::I32)];
     let written = write_safetensors(path, &tensors, |tensor| {
         Ok::<Vec<u8>, CheckpointError>(if tensor == 0 { points.clone() } else { place.clone() })
     });

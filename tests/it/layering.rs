@@ -13,7 +13,7 @@ const HOMES: [(&str, &[&str]); 28] = [
     ("gstreamer_video", &["media"]),
     ("gstreamer_webrtc", &["media"]),
     ("if_addrs", &["media"]),
-    ("tch", &["musetalk", "lipsync.rs", "training", "training.rs", "bin/demo-model"]),
+    ("tch", &["musetalk", "portrait", "lipsync.rs", "training", "training.rs", "bin/demo-model"]),
     ("libloading", &["musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/service/websocket.rs"]),
     ("axum", &["signalling"]),

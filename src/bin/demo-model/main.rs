@@ -9,6 +9,7 @@
 mod character;
 mod corpus;
 mod eval;
+mod hearing;
 mod judge;
 mod loudness;
 mod opening;
@@ -73,6 +74,13 @@ enum Command {
         #[arg(long, default_value = "models/avatars/demo")]
         avatar: PathBuf,
     },
+    /// Write the part of the model that hears mouths, which is all that portraits need.
+    Hearing {
+        #[arg(long, default_value = "models/demo")]
+        model: PathBuf,
+        #[arg(long, default_value = "models/portrait")]
+        out: PathBuf,
+    },
     /// Judge the model on clips that it was not trained on.
     Eval(eval::Args),
     /// Draw a contact sheet: what the model shows beside the drawn truth.
@@ -102,6 +110,7 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     match Cli::parse().command {
         Command::Prepare { model, avatar } => prepare::prepare(&model, &avatar)?,
+        Command::Hearing { model, out } => hearing::write(&model, &out)?,
         Command::Train { corpus, out, work, seed, resume, stage, autoencoder_steps, audio_steps, joint_steps } => {
             let budget = Budget { autoencoder: autoencoder_steps, audio: audio_steps, joint: joint_steps };
             // Only the audio encoder's stage is judged by them.

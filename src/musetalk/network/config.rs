@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::lipsync::LipSyncError;
 use crate::musetalk::Result;
 
+pub use check::validate_audio;
+
 /// Everything that decides names and shapes of the weights and how they are run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

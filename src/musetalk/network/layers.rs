@@ -16,7 +16,7 @@ thread_local! {
 
 /// Builds a network that a file will fill: its weights take no memory until then, and no time. Drawing 900 million
 /// random numbers takes longer than reading them.
-pub(in crate::musetalk) fn blank<T>(build: impl FnOnce() -> T) -> T {
+pub fn blank<T>(build: impl FnOnce() -> T) -> T {
     let before = BLANK.replace(true);
     let built = build();
     BLANK.set(before);

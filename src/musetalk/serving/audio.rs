@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor, nn};
 
 use crate::musetalk::Result;
 use crate::musetalk::network::audio_rows::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP, first_row, frame_tokens, local_window};
-use crate::musetalk::network::config::{AudioWindow, ModelConfig};
+use crate::musetalk::network::config::{AudioWindow, MelConfig, WhisperConfig};
 use crate::musetalk::network::mel::LogMel;
 use crate::musetalk::network::positional_encoding::positional_encoding;
 use crate::musetalk::network::whisper::WhisperEncoder;
@@ -50,15 +50,14 @@ struct EncodedSentence {
 
 impl AudioFrontEnd {
     /// `p` is the path of `audio_encoder`.
-    pub fn new(p: &nn::Path<'_>, config: &ModelConfig) -> Result<Self> {
-        let encoder = &config.audio_encoder;
+    pub fn new(p: &nn::Path<'_>, mel: &MelConfig, encoder: &WhisperConfig, window: AudioWindow) -> Result<Self> {
         let tokens = FRAME_ROWS * (encoder.encoder_layers + 1);
         Ok(Self {
-            mel: LogMel::new(&config.mel, p.device())?,
+            mel: LogMel::new(mel, p.device())?,
             encoder: WhisperEncoder::new(p, encoder)?,
-            window: config.audio_window,
+            window,
             positions: encoder.max_source_positions,
-            hop: config.mel.hop,
+            hop: mel.hop,
             positional: positional_encoding(tokens, encoder.d_model)?.f_to_device(p.device())?,
             kind: Kind::Float,
             encoded: None,
@@ -78,7 +77,7 @@ impl AudioFrontEnd {
     }
 
     /// The most frames that one window can serve.
-    pub(super) fn most_frames(&self) -> i64 {
+    pub fn most_frames(&self) -> i64 {
         match self.window {
             AudioWindow::Utterance => i64::from(u16::MAX),
             AudioWindow::Local { rows } => ((rows - FRAME_ROWS - LOCAL_MARGIN) / ROW_STEP + 1).max(1),
@@ -86,7 +85,7 @@ impl AudioFrontEnd {
     }
 
     /// How many samples before a frame are heard with it.
-    pub(super) fn context_samples(&self) -> usize {
+    pub fn context_samples(&self) -> usize {
         let rows = match self.window {
             AudioWindow::Utterance => self.positions,
             // The window, and half a spectrum before its first row.

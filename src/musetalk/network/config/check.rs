@@ -26,32 +26,35 @@ fn divides(divisor: i64, value: i64, field: &str) -> Result<()> {
     ensure(value % divisor == 0, field, || format!("{divisor} does not divide {value} channels"))
 }
 
+/// Whether the parts that hear can exist and fit together.
+pub fn validate_audio(mel: &MelConfig, encoder: &WhisperConfig, window: AudioWindow) -> Result<()> {
+    mel.validate()?;
+    encoder.validate()?;
+    ensure(mel.n_mels == encoder.n_mels, "audio_encoder.n_mels", || {
+        format!("is {}, but mel.n_mels is {}", encoder.n_mels, mel.n_mels)
+    })?;
+    ensure(mel.sample_rate == 100 * mel.hop, "mel.hop", || {
+        format!("{} is not a hundredth of mel.sample_rate, and the encoder needs 100 mel frames a second", mel.hop)
+    })?;
+    if let AudioWindow::Local { rows } = window {
+        let most = encoder.max_source_positions;
+        ensure((16..=most).contains(&rows), "audio_window.local.rows", || {
+            format!("{rows} is not between 16 and audio_encoder.max_source_positions ({most})")
+        })?;
+    }
+    Ok(())
+}
+
 impl ModelConfig {
     /// Whether the parts can exist and fit together.
     pub fn validate(&self) -> Result<()> {
-        self.mel.validate()?;
-        self.audio_encoder.validate()?;
+        validate_audio(&self.mel, &self.audio_encoder, self.audio_window)?;
         self.unet.validate()?;
         self.autoencoder.validate()?;
         positive("crop_size", self.crop_size)?;
-        ensure(self.mel.n_mels == self.audio_encoder.n_mels, "audio_encoder.n_mels", || {
-            format!("is {}, but mel.n_mels is {}", self.audio_encoder.n_mels, self.mel.n_mels)
-        })?;
-        ensure(self.mel.sample_rate == 100 * self.mel.hop, "mel.hop", || {
-            format!(
-                "{} is not a hundredth of mel.sample_rate, and the encoder needs 100 mel frames a second",
-                self.mel.hop
-            )
-        })?;
         ensure(self.unet.cross_attention_dim == self.audio_encoder.d_model, "unet.cross_attention_dim", || {
             format!("is {}, but audio_encoder.d_model is {}", self.unet.cross_attention_dim, self.audio_encoder.d_model)
         })?;
-        if let AudioWindow::Local { rows } = self.audio_window {
-            let most = self.audio_encoder.max_source_positions;
-            ensure((16..=most).contains(&rows), "audio_window.local.rows", || {
-                format!("{rows} is not between 16 and audio_encoder.max_source_positions ({most})")
-            })?;
-        }
         let channels = self.autoencoder.latent_channels();
         ensure(self.unet.out_channels == channels, "unet.out_channels", || {
             format!("is {}, but the autoencoder has {channels} latent channels", self.unet.out_channels)
