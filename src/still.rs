@@ -4,16 +4,31 @@
 //! drawn at a pose. Not in here: mouths (`lipsync`, pasted into the picture before it is turned), when a pose is shown
 //! (`playout`). Runs on: [`Still::new`] once where an avatar is loaded, [`Still::draw`] on the threads that compose.
 
+mod drawing;
+mod eyes;
+mod field;
+mod frame;
 mod motion;
+mod sampling;
 
 use std::sync::Arc;
 
 use crate::face::{Mesh, POINTS};
 use crate::picture::{I420Frame, RgbPicture, color};
+use eyes::{EYES, Eye};
+use field::Field;
+use frame::HeadFrame;
 pub use motion::{Attention, AttentionChange, Gesture, GestureAt, Motion};
 
 /// The longest side of a still, in pixels.
 pub const MAX_SIDE: u32 = 1920;
+
+/// The most that a head is turned on each axis, in degrees.
+const MOST_TURN: f32 = 10.0;
+/// The most that it is moved, in face widths, and scaled.
+const MOST_SHIFT: f32 = 0.06;
+/// The most that eyes are turned, in degrees.
+const MOST_GAZE: f32 = 15.0;
 
 /// How a head is held at one moment, against its picture; the default is the picture itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,6 +55,9 @@ pub struct HeadPose {
 #[derive(Debug)]
 pub struct Still {
     base: Arc<I420Frame>,
+    head: HeadFrame,
+    field: Field,
+    eyes: Vec<Eye>,
 }
 
 /// Why a picture cannot come alive.
@@ -69,10 +87,15 @@ impl Still {
         if !fits(width) || !fits(height) {
             return Err(StillError::Size { width, height });
         }
+        let problem = StillError::Mesh { points: mesh.points.len() };
         if mesh.points.len() != POINTS || !mesh.points.iter().flatten().all(|value| value.is_finite()) {
-            return Err(StillError::Mesh { points: mesh.points.len() });
+            return Err(problem);
         }
-        Ok(Self { base: Arc::new(color::rgb_to_i420(rgb, width, height)) })
+        let head = HeadFrame::of(mesh).ok_or(problem)?;
+        let base = Arc::new(color::rgb_to_i420(rgb, width, height));
+        let field = Field::new(width, height, mesh, &head);
+        let eyes = EYES.iter().filter_map(|lids| Eye::find(picture, mesh, &head, lids)).collect();
+        Ok(Self { base, head, field, eyes })
     }
 
     /// The picture itself.
@@ -81,7 +104,28 @@ impl Still {
     }
 
     /// The head at a pose. `base` is the still's own picture, or that with a mouth in it; another size comes back as it is.
-    pub fn draw(&self, base: &I420Frame, _pose: &HeadPose) -> I420Frame {
-        base.clone()
+    pub fn draw(&self, base: &I420Frame, pose: &HeadPose) -> I420Frame {
+        let mut frame = base.clone();
+        if *pose != HeadPose::default() && (base.width, base.height) == (self.base.width, self.base.height) {
+            drawing::draw(self, base, &pose.clamped(), &mut frame);
+        }
+        frame
+    }
+}
+
+impl HeadPose {
+    /// Within what a picture of a head bears.
+    fn clamped(&self) -> Self {
+        let within = |value: f32, most: f32| if value.is_finite() { value.clamp(-most, most) } else { 0.0 };
+        Self {
+            yaw: within(self.yaw, MOST_TURN),
+            pitch: within(self.pitch, MOST_TURN),
+            roll: within(self.roll, MOST_TURN),
+            shift: self.shift.map(|shift| within(shift, MOST_SHIFT)),
+            scale: within(self.scale, MOST_SHIFT),
+            breath: within(self.breath, MOST_SHIFT),
+            lids: within(self.lids, 1.0).max(0.0),
+            gaze: self.gaze.map(|gaze| within(gaze, MOST_GAZE)),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A crate and the folders or files of `src/` that may name it.
-const HOMES: [(&str, &[&str]); 28] = [
+const HOMES: &[(&str, &[&str])] = &[
     ("gstreamer", &["media"]),
     ("gstreamer_app", &["media"]),
     ("gstreamer_sdp", &["media"]),
@@ -33,6 +33,7 @@ const HOMES: [(&str, &[&str]); 28] = [
     ("zune_jpeg", &["picture"]),
     ("tar", &["avatar"]),
     ("tiny_skia", &["bin/demo-model/character", "bin/demo-model/character.rs"]),
+    ("wide", &["still"]),
     ("anyhow", &["server", "commands", "bin"]),
 ];
 

@@ -1,0 +1,150 @@
+//! An eye in a picture: its lids, its iris, and where its pixels come from when the lid closes and the eye turns.
+//!
+//! In here: the map of one eye, in pixels along the line between the corners of the eyes (u) and across it (v). `eyes::finding`
+//! finds lids and iris in the picture. Not in here: the turn of the head (`field`), which comes before.
+//!
+//! The upper lid slides down over an eye that stays: its edge keeps its lashes, the skin between lid and brow stretches.
+//! The iris slides within the opening and comes to rest towards its edges.
+
+mod finding;
+
+pub(super) use finding::EYES;
+
+use super::HeadPose;
+use super::frame::{HeadFrame, smooth};
+
+/// How far below the lower lid the edge of a shut one comes to lie, in face widths.
+const OVERLAP: f32 = 0.02;
+/// What moves with the edge of the lid as one, in heights of the eye.
+const RIGID: f32 = 0.45;
+/// The radius of an eyeball, in widths of the opening.
+const EYEBALL: f32 = 0.4;
+
+/// An eye and the map around it.
+#[derive(Debug)]
+pub(super) struct Eye {
+    frame: HeadFrame,
+    /// u of the first column.
+    left: f32,
+    /// One for each pixel of width.
+    columns: Vec<Column>,
+    iris: Option<Iris>,
+    /// Of the opening, in pixels.
+    width: f32,
+}
+
+/// What lies above each other at one place of the eye's width, as v in pixels.
+#[derive(Clone, Copy, Debug, Default)]
+struct Column {
+    /// Where skin begins to stretch: the brow's lower edge.
+    top: f32,
+    /// The upper lid's edge.
+    upper: f32,
+    /// The lower lid's edge.
+    lower: f32,
+    /// How far the edge goes to be shut.
+    travel: f32,
+    /// How far above the edge the lid moves as one.
+    rigid: f32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Iris {
+    middle: [f32; 2],
+    radius: f32,
+    /// How far it may move to either side.
+    room: f32,
+}
+
+/// An eye at one pose.
+pub(super) struct EyeMap<'a> {
+    eye: &'a Eye,
+    lids: f32,
+    /// In pixels.
+    gaze: [f32; 2],
+}
+
+/// Where a pixel comes from, in pixels of the picture, relative to where it is.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Source {
+    pub(super) by: [f32; 2],
+    /// Along the edge of a lid: how much of the pixel is eye, and where that comes from.
+    pub(super) eye: Option<(f32, [f32; 2])>,
+}
+
+impl Eye {
+    /// The eye's map at a pose; `None` if it is as in the picture.
+    pub(super) fn at(&self, pose: &HeadPose) -> Option<EyeMap<'_>> {
+        let gaze = match self.iris {
+            None => [0.0; 2],
+            Some(iris) => {
+                let turned = pose.gaze.map(|degrees| EYEBALL * self.width * degrees.to_radians().sin());
+                [turned[0].clamp(-iris.room, iris.room), turned[1].clamp(-0.3 * iris.radius, 0.3 * iris.radius)]
+            }
+        };
+        let moved = pose.lids > 0.0 || gaze != [0.0; 2];
+        moved.then_some(EyeMap { eye: self, lids: pose.lids, gaze })
+    }
+
+    fn column(&self, u: f32) -> Option<Column> {
+        let at = u - self.left;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
+        let first = if at >= 0.0 { at as usize } else { return None };
+        let (one, other) = (self.columns.get(first)?, self.columns.get(first + 1)?);
+        let mix = |one: f32, other: f32| one + (other - one) * at.fract();
+        Some(Column {
+            top: mix(one.top, other.top),
+            upper: mix(one.upper, other.upper),
+            lower: mix(one.lower, other.lower),
+            travel: mix(one.travel, other.travel),
+            rigid: mix(one.rigid, other.rigid),
+        })
+    }
+
+    /// What the lids' map may touch: left, top, right and bottom in pixels of the picture.
+    pub(super) fn bounds(&self) -> [f32; 4] {
+        let mut bounds = [f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY];
+        for (at, column) in self.columns.iter().enumerate() {
+            for v in [column.top, column.lower.max(column.upper + column.travel) + 1.0] {
+                let [x, y] = self.frame.to_picture([self.left + at as f32, v]);
+                bounds = [bounds[0].min(x), bounds[1].min(y), bounds[2].max(x), bounds[3].max(y)];
+            }
+        }
+        [bounds[0] - 1.0, bounds[1] - 1.0, bounds[2] + 1.0, bounds[3] + 1.0]
+    }
+}
+
+impl EyeMap<'_> {
+    /// Where the pixel at `place` of the unturned picture comes from.
+    pub(super) fn source(&self, place: [f32; 2]) -> Source {
+        let frame = &self.eye.frame;
+        let [u, v] = frame.from_picture(place);
+        let Some(column) = self.eye.column(u) else { return Source::default() };
+        if v <= column.top || v > column.lower.max(column.upper + column.travel) + 1.0 {
+            return Source::default();
+        }
+        let down = self.lids * column.travel;
+        let edge = column.upper + down;
+        let eye = || frame.along(self.turned([u, v], &column));
+        if v >= edge + 0.5 {
+            return Source { by: eye(), eye: None };
+        }
+        let rigid = edge - column.rigid;
+        let stretched = ((v - column.top) / (rigid - column.top).max(0.1)).clamp(0.0, 1.0);
+        let lid = frame.along([0.0, -down * if v >= rigid { 1.0 } else { stretched }]);
+        // The edge runs through this pixel.
+        let part = v - edge + 0.5;
+        Source { by: lid, eye: (part > 0.0).then(|| (part, eye())) }
+    }
+
+    /// How far the iris brings a place of the opening along, as a way back.
+    fn turned(&self, [u, v]: [f32; 2], column: &Column) -> [f32; 2] {
+        let Some(iris) = self.eye.iris else { return [0.0; 2] };
+        // Not what belongs to the lids: lashes of the upper one reach into the opening.
+        let open = (column.lower - column.upper).max(1.0);
+        let lids = smooth(0.08, 0.38, (v - column.upper) / open) * smooth(0.0, 0.25, (column.lower - v) / open);
+        let away = (u - iris.middle[0]).hypot(v - iris.middle[1]);
+        let within = 1.0 - smooth(iris.radius, iris.radius + 2.2 * iris.room, away);
+        self.gaze.map(|by| -by * lids * within)
+    }
+}

@@ -1,0 +1,227 @@
+//! Finds lids and iris in the picture, starting from the mesh.
+//!
+//! In here: what is read from pixels. The mesh's upper lid is good enough; its lower lid lies wrong by up to half an eye in drawn
+//! faces, so it snaps to where the skin begins.
+
+use crate::face::{Mesh, parts};
+use crate::picture::RgbPicture;
+
+use super::super::frame::{HeadFrame, smooth};
+use super::{Column, Eye, Iris, OVERLAP, RIGID};
+
+/// How much wider than in the mesh an eye is taken to be, for lashes and corners.
+const WIDER: f32 = 1.1;
+/// How much the white of an eye is at least brighter than its iris, in levels.
+const CONTRAST: f32 = 18.0;
+
+/// The points of one eye, each list along the picture's width.
+pub(in super::super) struct Lids {
+    upper: [usize; 9],
+    lower: [usize; 9],
+    brow: [usize; 5],
+}
+
+/// The eyes of a mesh, left and right as seen.
+pub(in super::super) const EYES: [Lids; 2] = [
+    Lids { upper: parts::LEFT_UPPER_LID, lower: parts::LEFT_LOWER_LID, brow: parts::LEFT_BROW },
+    Lids { upper: parts::RIGHT_UPPER_LID, lower: parts::RIGHT_LOWER_LID, brow: parts::RIGHT_BROW },
+];
+
+impl Eye {
+    /// `None` if it is shut, or too small to be moved.
+    pub(in super::super) fn find(picture: &RgbPicture, mesh: &Mesh, head: &HeadFrame, lids: &Lids) -> Option<Self> {
+        let corners = [0, 8].map(|at| mesh.point(lids.upper[at]));
+        let frame = head.about([0, 1].map(|axis| (corners[0][axis] + corners[1][axis]) / 2.0));
+        let line = |points: &[usize], wider: f32| {
+            let mut line: Vec<[f32; 2]> = points.iter().map(|at| frame.from_picture(flat(mesh.point(*at)))).collect();
+            line.iter_mut().for_each(|point| point[0] *= wider);
+            line.sort_by(|one, other| one[0].total_cmp(&other[0]));
+            line
+        };
+        let (upper, lower, brow) = (line(&lids.upper, WIDER), line(&lids.lower, WIDER), line(&lids.brow, 1.0));
+        let (left, right) = (upper.first()?[0].floor(), upper.last()?[0].ceil());
+        let width = right - left;
+        if !(8.0..4096.0).contains(&width) {
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "8 to 4096")]
+        let count = width as usize + 1;
+        let across = |line: &[[f32; 2]]| soften((0..count).map(|at| height_at(line, left + at as f32)), 0.04 * width);
+        let (upper, mut lower, brow) = (across(&upper), across(&lower), across(&brow));
+        let height = upper.iter().zip(&lower).map(|(upper, lower)| lower - upper).fold(0.0, f32::max);
+        if height < 2.0 {
+            return None;
+        }
+        let pixels = Pixels { picture, frame: &frame };
+        let arch = |at: usize| {
+            let part = at as f32 / (count - 1) as f32;
+            (4.0 * part * (1.0 - part)).max(0.0).powf(0.6)
+        };
+        let shift = pixels.skin_below(left, &upper, &lower, height);
+        let hair = pixels.brow_below(left, &brow, &upper);
+        lower.iter_mut().enumerate().for_each(|(at, lower)| *lower += shift * arch(at));
+        let height = height + shift;
+        let columns: Vec<Column> = (0..count)
+            .map(|at| {
+                let (upper, lower) = (upper[at], lower[at].max(upper[at]));
+                let top = (brow[at] + hair).min(upper - 0.5 * height);
+                let rigid = (RIGID * height).min(0.5 * (upper - top));
+                let travel = (lower - upper + OVERLAP * head.width * arch(at)).max(0.0);
+                // Shut corners stay where they are.
+                let travel = travel * smooth(0.0, 0.08, arch(at));
+                Column { top, upper, lower, travel, rigid }
+            })
+            .collect();
+        let iris = pixels.iris(left, &columns, width);
+        Some(Self { frame, left, columns, iris, width })
+    }
+}
+
+/// Pixels along an eye's axes.
+struct Pixels<'a> {
+    picture: &'a RgbPicture,
+    frame: &'a HeadFrame,
+}
+
+impl Pixels<'_> {
+    fn at(&self, place: [f32; 2]) -> [f32; 3] {
+        let [x, y] = self.frame.to_picture(place);
+        let &RgbPicture { width, height, ref rgb } = self.picture;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the picture")]
+        let [x, y] = [(x, width), (y, height)].map(|(at, side)| at.clamp(0.0, side as f32 - 1.0) as usize);
+        let at = (y * width as usize + x) * 3;
+        rgb.get(at..at + 3).map_or([0.0; 3], |pixel| [0, 1, 2].map(|colour| f32::from(pixel[colour])))
+    }
+
+    fn brightness(&self, place: [f32; 2]) -> f32 {
+        let [r, g, b] = self.at(place);
+        0.299 * r + 0.587 * g + 0.114 * b
+    }
+
+    /// How far below the mesh's lower lid the eye ends: where the last pixel is that is no skin.
+    fn skin_below(&self, left: f32, upper: &[f32], lower: &[f32], height: f32) -> f32 {
+        let mut shifts: Vec<f32> = Vec::new();
+        let inner = upper.len() / 4..upper.len() - upper.len() / 4;
+        let reach = 0.75 * height;
+        for at in inner {
+            let u = left + at as f32;
+            let skin = self.at([u, lower[at] + 1.1 * height]);
+            let unlike = |v: f32| {
+                let here = self.at([u, v]);
+                (0..3).map(|colour| (here[colour] - skin[colour]).abs()).fold(0.0, f32::max)
+            };
+            let rows = || steps(upper[at], lower[at] + reach);
+            let most = rows().map(unlike).fold(0.0, f32::max);
+            let limit = (0.38 * most).max(14.0);
+            if let Some(last) = rows().filter(|v| unlike(*v) > limit).last() {
+                shifts.push(last + 1.0 - lower[at]);
+            }
+        }
+        shifts.sort_by(f32::total_cmp);
+        shifts.get(shifts.len() / 2).copied().unwrap_or(0.0).clamp(-0.2 * height, reach)
+    }
+
+    /// How far below the mesh's brow its hair ends.
+    fn brow_below(&self, left: f32, brow: &[f32], upper: &[f32]) -> f32 {
+        let mut shifts: Vec<f32> = Vec::new();
+        for (at, (brow, upper)) in brow.iter().zip(upper).enumerate() {
+            let u = left + at as f32;
+            let reach = 0.6 * (upper - brow);
+            let skin = self.brightness([u, brow + reach]);
+            let dark = |v: &f32| skin - self.brightness([u, *v]) > 14.0;
+            if let Some(last) = steps(*brow, brow + reach).filter(dark).last() {
+                shifts.push(last + 2.0 - brow);
+            }
+        }
+        shifts.sort_by(f32::total_cmp);
+        shifts.get(shifts.len() * 3 / 4).copied().unwrap_or(0.0)
+    }
+
+    /// The dark disc with brighter pixels on both of its sides.
+    fn iris(&self, left: f32, columns: &[Column], width: f32) -> Option<Iris> {
+        let column = |u: f32| {
+            let at = (u - left).round();
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
+            (at >= 0.0).then(|| columns.get(at as usize)).flatten()
+        };
+        let open = |[u, v]: [f32; 2]| column(u).is_some_and(|column| v > column.upper + 1.0 && v < column.lower - 1.0);
+        let step = (width / 48.0).max(1.0);
+        let mut best: Option<(f32, Iris)> = None;
+        for radius in [0.15, 0.18, 0.21, 0.24, 0.28].map(|part| part * width) {
+            for u in strides(left + 0.25 * width, left + 0.75 * width, step) {
+                let Some(&Column { upper, lower, .. }) = column(u) else { continue };
+                for v in strides(upper + 0.25 * (lower - upper), upper + 0.75 * (lower - upper), step) {
+                    let Some(contrast) = self.contrast([u, v], radius, step, &open) else { continue };
+                    if best.as_ref().is_none_or(|(known, _)| contrast > *known) {
+                        let room = (u - radius - left).min(left + width - u - radius);
+                        best = Some((contrast, Iris { middle: [u, v], radius, room: 0.4 * room.max(0.0) }));
+                    }
+                }
+            }
+        }
+        best.filter(|(contrast, _)| *contrast > CONTRAST).map(|(_, iris)| iris)
+    }
+
+    /// How much brighter the darker of both sides is than the disc, a bit more for larger ones.
+    fn contrast(&self, middle: [f32; 2], radius: f32, step: f32, open: &dyn Fn([f32; 2]) -> bool) -> Option<f32> {
+        let mut sums = [(0.0, 0.0); 3];
+        for y in strides(-radius, radius, step) {
+            for x in strides(-1.5 * radius, 1.5 * radius, step) {
+                let place = [middle[0] + x, middle[1] + y];
+                let distance = x.hypot(y);
+                let which = match (distance <= 0.9 * radius, distance >= 1.1 * radius && distance <= 1.5 * radius) {
+                    (true, _) => 0,
+                    (_, true) if y.abs() < 0.6 * radius => 1 + usize::from(x > 0.0),
+                    _ => continue,
+                };
+                if open(place) {
+                    sums[which].0 += self.brightness(place);
+                    sums[which].1 += 1.0;
+                }
+            }
+        }
+        if sums.iter().any(|(_, count)| *count < 3.0) {
+            return None;
+        }
+        let [disc, one, other] = sums.map(|(sum, count)| sum / count);
+        Some((one.min(other) - disc) * (1.0 + 0.1 * radius / self.frame.width))
+    }
+}
+
+fn flat([x, y, _]: [f32; 3]) -> [f32; 2] {
+    [x, y]
+}
+
+fn steps(from: f32, to: f32) -> impl Iterator<Item = f32> {
+    strides(from, to, 1.0)
+}
+
+fn strides(from: f32, to: f32, step: f32) -> impl Iterator<Item = f32> {
+    (0_u16..4096).map(move |at| from + f32::from(at) * step).take_while(move |at| *at <= to)
+}
+
+/// The line's height at a place, level beyond its ends.
+fn height_at(line: &[[f32; 2]], u: f32) -> f32 {
+    let after = line.partition_point(|point| point[0] <= u);
+    match (after.checked_sub(1).and_then(|before| line.get(before)), line.get(after)) {
+        (Some(one), Some(other)) => one[1] + (other[1] - one[1]) * (u - one[0]) / (other[0] - one[0]).max(1e-3),
+        (Some(only), None) | (None, Some(only)) => only[1],
+        (None, None) => 0.0,
+    }
+}
+
+/// A line without corners: two running means.
+fn soften(line: impl Iterator<Item = f32>, radius: f32) -> Vec<f32> {
+    let mut line: Vec<f32> = line.collect();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of an eye")]
+    let radius = radius.max(1.0) as usize;
+    for _ in 0..2 {
+        let hard = line.clone();
+        for (at, level) in line.iter_mut().enumerate() {
+            let radius = radius.min(at).min(hard.len() - 1 - at);
+            let near = &hard[at - radius..=at + radius];
+            *level = near.iter().sum::<f32>() / near.len() as f32;
+        }
+    }
+    line
+}
