@@ -94,7 +94,12 @@ impl Still {
         let head = HeadFrame::of(mesh).ok_or(problem)?;
         let base = Arc::new(color::rgb_to_i420(rgb, width, height));
         let field = Field::new(width, height, mesh, &head);
-        let eyes = EYES.iter().filter_map(|lids| Eye::find(picture, mesh, &head, lids)).collect();
+        let mut eyes: Vec<Eye> = EYES.iter().filter_map(|lids| Eye::find(picture, mesh, &head, lids)).collect();
+        // Where one is cut by the picture's edge, the other does not wink at the viewer.
+        if eyes.iter().any(|eye| !eye.lies_within(width, height)) {
+            eyes.clear();
+        }
+        Eye::pair(&mut eyes);
         Ok(Self { base, head, field, eyes })
     }
 
@@ -129,3 +134,6 @@ impl HeadPose {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,15 +58,15 @@ impl Drawing<'_> {
                 let (x, top) = (column * LANES, row * LANES);
                 for y in top..(top + LANES).min(self.height) {
                     let mut by = corners.row(y - top);
-                    let edge = eye.and_then(|eye| self.through(eye, [x, y], &mut by));
-                    let edge = edge.map(|(parts, of_eye)| (parts, Samples::new(x, y, of_eye)));
+                    let second = eye.and_then(|eye| self.through(eye, [x, y], &mut by));
+                    let second = second.map(|(parts, by)| (parts, Samples::new(x, y, by)));
                     let samples = Samples::new(x, y, by);
                     for (from, to) in from.iter().zip(&mut to) {
                         let mut levels = samples.of(from);
-                        if let Some((parts, of_eye)) = &edge {
-                            let eye = of_eye.of(from);
+                        if let Some((parts, samples)) = &second {
+                            let over = samples.of(from);
                             for lane in 0..LANES {
-                                levels[lane] = blend(levels[lane], eye[lane], parts[lane]);
+                                levels[lane] = blend(levels[lane], over[lane], parts[lane]);
                             }
                         }
                         let count = LANES.min(self.width - x);
@@ -91,7 +91,7 @@ impl Drawing<'_> {
         })
     }
 
-    /// Sends what the eye moves on to where it comes from. What is given back are the pixels along a lid's edge.
+    /// Sends what the eye moves on to where it comes from. What is given back is what else is seen in these pixels.
     fn through(
         &self,
         eye: &MovingEye<'_>,
@@ -102,7 +102,7 @@ impl Drawing<'_> {
         let turned = [by.x.to_array(), by.y.to_array()];
         let mut parts = [0.0; LANES];
         let mut lids = turned;
-        let mut opening = turned;
+        let mut over = turned;
         let mut found = false;
         for lane in 0..LANES {
             let turned = turned.map(|by| f32::from(by[lane]) / STEPS as f32);
@@ -112,17 +112,17 @@ impl Drawing<'_> {
             for axis in 0..2 {
                 lids[axis][lane] = steps(turned[axis] + source.by[axis] / each);
             }
-            if let Some((part, by)) = source.eye {
+            if let Some((part, by)) = source.second {
                 found = true;
                 parts[lane] = part;
                 for axis in 0..2 {
-                    opening[axis][lane] = steps(turned[axis] + by[axis] / each);
+                    over[axis][lane] = steps(turned[axis] + by[axis] / each);
                 }
             }
         }
         let of = |[x, y]: [[i16; LANES]; 2]| Displacements { x: i16x8::new(x), y: i16x8::new(y) };
         *by = of(lids);
-        found.then_some((parts, of(opening)))
+        found.then_some((parts, of(over)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! finds lids and iris in the picture. Not in here: the turn of the head (`field`), which comes before.
 //!
 //! The upper lid slides down over an eye that stays: its edge keeps its lashes, the skin between lid and brow stretches.
+//! Where there is too little of that skin, under a low brow, skin from below the eye is laid over its streaks.
 //! The iris slides within the opening and comes to rest towards its edges.
 
 mod finding;
@@ -17,6 +18,8 @@ use super::frame::{HeadFrame, smooth};
 const OVERLAP: f32 = 0.02;
 /// What moves with the edge of the lid as one, in heights of the eye.
 const RIGID: f32 = 0.45;
+/// How much skin from below the eye covers a lid that is stretched far, at most.
+const MOST_CHEEK: f32 = 0.85;
 /// The radius of an eyeball, in widths of the opening.
 const EYEBALL: f32 = 0.4;
 
@@ -68,11 +71,21 @@ pub(super) struct EyeMap<'a> {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Source {
     pub(super) by: [f32; 2],
-    /// Along the edge of a lid: how much of the pixel is eye, and where that comes from.
-    pub(super) eye: Option<(f32, [f32; 2])>,
+    /// What else is seen in it: how much of the pixel that is, 0 to 1, and where it comes from.
+    pub(super) second: Option<(f32, [f32; 2])>,
 }
 
 impl Eye {
+    /// Makes eyes look the same way: as far as both can, and not at all where the iris of one was not found.
+    pub(super) fn pair(eyes: &mut [Self]) {
+        let known = eyes.iter().all(|eye| eye.iris.is_some());
+        let rooms = eyes.iter().filter_map(|eye| eye.iris.map(|iris| iris.room / eye.width));
+        let room = rooms.fold(f32::INFINITY, f32::min);
+        for eye in eyes {
+            eye.iris = eye.iris.filter(|_| known).map(|iris| Iris { room: room * eye.width, ..iris });
+        }
+    }
+
     /// The eye's map at a pose; `None` if it is as in the picture.
     pub(super) fn at(&self, pose: &HeadPose) -> Option<EyeMap<'_>> {
         let gaze = match self.iris {
@@ -112,6 +125,12 @@ impl Eye {
         }
         [bounds[0] - 1.0, bounds[1] - 1.0, bounds[2] + 1.0, bounds[3] + 1.0]
     }
+
+    /// Whether all of it is in a picture of this size.
+    pub(super) fn lies_within(&self, width: u32, height: u32) -> bool {
+        let [left, top, right, bottom] = self.bounds();
+        left >= 0.0 && top >= 0.0 && right <= width as f32 && bottom <= height as f32
+    }
 }
 
 impl EyeMap<'_> {
@@ -127,14 +146,21 @@ impl EyeMap<'_> {
         let edge = column.upper + down;
         let eye = || frame.along(self.turned([u, v], &column));
         if v >= edge + 0.5 {
-            return Source { by: eye(), eye: None };
+            return Source { by: eye(), second: None };
         }
         let rigid = edge - column.rigid;
-        let stretched = ((v - column.top) / (rigid - column.top).max(0.1)).clamp(0.0, 1.0);
-        let lid = frame.along([0.0, -down * if v >= rigid { 1.0 } else { stretched }]);
-        // The edge runs through this pixel.
-        let part = v - edge + 0.5;
-        Source { by: lid, eye: (part > 0.0).then(|| (part, eye())) }
+        if v >= rigid {
+            // The edge of the lid may run through this pixel.
+            let part = v - edge + 0.5;
+            return Source { by: frame.along([0.0, -down]), second: (part > 0.0).then(|| (part, eye())) };
+        }
+        let skin = (rigid - column.top).max(0.1);
+        let stretched = (v - column.top) / skin;
+        let by = frame.along([0.0, -down * stretched]);
+        let thin = MOST_CHEEK * smooth(1.7, 3.2, skin / (skin - down).max(0.1));
+        let part = thin * smooth(0.0, 0.4, stretched) * (1.0 - smooth(0.8, 1.0, stretched));
+        let cheek = column.lower + column.rigid + 0.6 * (rigid - v);
+        Source { by, second: (part > 0.0).then(|| (part, frame.along([0.0, cheek - v]))) }
     }
 
     /// How far the iris brings a place of the opening along, as a way back.
@@ -148,3 +174,6 @@ impl EyeMap<'_> {
         self.gaze.map(|by| -by * lids * within)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,6 +208,26 @@ impl Corners {
     }
 }
 
+#[cfg(test)]
+impl Map {
+    /// Where a place is sampled, relative to itself, in pixels.
+    pub(super) fn at(&self, [x, y]: [f32; 2]) -> [f32; 2] {
+        let (x, y) = (x as usize, y as usize);
+        let row = self.cell(x / CELL, y / CELL, 1).row(y % CELL);
+        [row.x, row.y].map(|by| f32::from(by.to_array()[x % CELL]) / STEPS as f32)
+    }
+}
+
+#[cfg(test)]
+impl Corners {
+    /// How far apart neighbours are sampled: along a row, and along a column.
+    pub(super) fn stretch(&self) -> [f32; 2] {
+        let [left, right, below, _] = self.0;
+        let side = (CELL as i32 * STEPS) as f32;
+        [1.0 + (right[0] - left[0]) as f32 / side, 1.0 + (below[1] - left[1]) as f32 / side]
+    }
+}
+
 /// The lanes' places in a cell, as parts of 65536 * 8.
 const EIGHTHS: i16x8 = i16x8::new([0, 1024, 2048, 3072, 4096, 5120, 6144, 7168]);
 

@@ -111,9 +111,9 @@ impl Motion {
         let nod = slow.listening() * nods(chance, time);
         let breath = breath(chance, time);
         let mut pose = HeadPose {
-            yaw: yaw + 0.4 * sway(0) + slow.speaking() * 0.5 * sway(3) + gesture.yaw,
-            pitch: pitch + 0.3 * sway(1) + beat + nod + gesture.pitch - 0.25 * breath,
-            roll: roll + 0.25 * sway(2) + gesture.roll,
+            yaw: yaw + 0.5 * sway(0) + slow.speaking() * 0.5 * sway(3) + gesture.yaw,
+            pitch: pitch + 0.35 * sway(1) + beat + nod + gesture.pitch - 0.25 * breath,
+            roll: roll + 0.3 * sway(2) + gesture.roll,
             shift: [0.003 * sway(4), 0.0015 * sway(5)],
             scale: looked_at.lean,
             breath: BREATH_LIFT * breath,

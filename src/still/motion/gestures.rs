@@ -69,7 +69,7 @@ impl Gesture {
             }
             Self::Tilt => {
                 let way = ease(poses / 18.0) * (1.0 - ease((poses - 38.0) / 22.0));
-                Turn { roll: 3.2 * way, pitch: 0.6 * way, yaw: 0.5 * way }
+                Turn { roll: 2.7 * way, pitch: 0.6 * way, yaw: 0.5 * way }
             }
         }
     }
