@@ -45,6 +45,8 @@ def take(picture: np.ndarray, centre, side: float, roll: float, size: int, black
     across, down = np.meshgrid(-grid if mirrored else grid, grid)
     x = centre[0] + across * np.cos(roll) - down * np.sin(roll) - 0.5
     y = centre[1] + across * np.sin(roll) + down * np.cos(roll) - 0.5
+    if samples >= 4:  # the nearest pixel
+        x, y = np.floor(x + 0.5), np.floor(y + 0.5)
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     height, width, _ = picture.shape
     total = np.zeros((*x.shape, 3))

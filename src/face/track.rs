@@ -172,3 +172,6 @@ fn thumbnail(picture: &RgbPicture, mesh: &Mesh) -> Vec<f32> {
 fn alike(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod barge_in;
 mod cli;
 mod documents;
 mod echo;
+mod faces;
 mod fetch;
 mod film;
 mod flood;

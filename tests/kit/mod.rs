@@ -7,5 +7,6 @@
 #![allow(dead_code)]
 
 pub mod avatar;
+pub mod drawn_face;
 pub mod network;
 pub mod peer;

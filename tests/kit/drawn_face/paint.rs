@@ -3,7 +3,8 @@
 use mouthpiece::face::{parts, topology};
 use mouthpiece::picture::RgbPicture;
 use tiny_skia::{
-    Color, FillRule, FilterQuality, LineCap, LineJoin, Mask, Paint, Path, PathBuilder, Pixmap, PixmapPaint, Stroke, Transform,
+    Color, FillRule, FilterQuality, LineCap, LineJoin, Mask, Paint, Path, PathBuilder, Pixmap, PixmapPaint, Stroke,
+    Transform,
 };
 
 use super::shape::Shape;
@@ -130,17 +131,34 @@ pub fn paint(person: &Person, shape: &Shape, side: u32) -> RgbPicture {
 /// Hair behind the head, neck, shoulders and ears.
 fn behind(canvas: &mut Canvas, person: &Person, head: &impl Fn(f32, f32, f32) -> [f32; 2], cm: f32) {
     let dome = [
-        [-8.9, 1.0], [-9.2, 6.0], [-7.4, 10.6], [-3.6, 13.0], [0.0, 13.5], [3.6, 13.0], [7.4, 10.6], [9.2, 6.0], [8.9, 1.0],
+        [-8.9, 1.0],
+        [-9.2, 6.0],
+        [-7.4, 10.6],
+        [-3.6, 13.0],
+        [0.0, 13.5],
+        [3.6, 13.0],
+        [7.4, 10.6],
+        [9.2, 6.0],
+        [8.9, 1.0],
     ];
-    let low: &[[f32; 2]] = if person.long_hair { &[[9.6, -8.0], [7.5, -14.0], [-7.5, -14.0], [-9.6, -8.0]] } else { &[] };
+    let low: &[[f32; 2]] =
+        if person.long_hair { &[[9.6, -8.0], [7.5, -14.0], [-7.5, -14.0], [-9.6, -8.0]] } else { &[] };
     let points: Vec<_> = dome.iter().chain(low).map(|[x, y]| head(*x, *y, -4.0)).collect();
     canvas.fill(&outline(&points, true), person.hair, 1.0, None);
     let dark = shade(person.skin, 0.45);
-    let neck: Vec<_> =
-        [[-5.2, -5.0], [-5.6, -14.0], [-20.0, -19.0], [-22.0, -40.0], [22.0, -40.0], [20.0, -19.0], [5.6, -14.0], [5.2, -5.0]]
-            .iter()
-            .map(|[x, y]| head(*x, *y, -5.0))
-            .collect();
+    let neck: Vec<_> = [
+        [-5.2, -5.0],
+        [-5.6, -14.0],
+        [-20.0, -19.0],
+        [-22.0, -40.0],
+        [22.0, -40.0],
+        [20.0, -19.0],
+        [5.6, -14.0],
+        [5.2, -5.0],
+    ]
+    .iter()
+    .map(|[x, y]| head(*x, *y, -5.0))
+    .collect();
     canvas.fill(&outline(&neck[..], false), dark, 1.0, None);
     let shirt: Vec<_> =
         [[-7.0, -15.5], [-20.0, -18.5], [-26.0, -42.0], [26.0, -42.0], [20.0, -18.5], [7.0, -15.5], [0.0, -19.0]]
@@ -210,7 +228,8 @@ fn skin(canvas: &mut Canvas, person: &Person, shape: &Shape) {
 }
 
 fn beard(canvas: &mut Canvas, person: &Person, run: &impl Fn(&[usize]) -> Vec<[f32; 2]>, cm: f32) {
-    let edge: Vec<usize> = parts::OUTLINE.iter().skip(10).take(17).copied().chain([50, 205, 98, 2, 327, 425, 280]).collect();
+    let edge: Vec<usize> =
+        parts::OUTLINE.iter().skip(10).take(17).copied().chain([50, 205, 98, 2, 327, 425, 280]).collect();
     let region = outline(&run(&edge), true);
     let clip = canvas.clip(&region);
     canvas.fill(&region, shade(person.hair, 0.9), 0.45 * person.beard, None);
@@ -241,7 +260,12 @@ fn mouth(canvas: &mut Canvas, person: &Person, run: &impl Fn(&[usize]) -> Vec<[f
         points.extend(run(inner).into_iter().rev());
         points
     };
-    canvas.fill(&outline(&lip(&parts::UPPER_LIP_OUTER, &parts::UPPER_LIP_INNER), false), shade(person.lips, 0.9), 0.92, None);
+    canvas.fill(
+        &outline(&lip(&parts::UPPER_LIP_OUTER, &parts::UPPER_LIP_INNER), false),
+        shade(person.lips, 0.9),
+        0.92,
+        None,
+    );
     canvas.fill(&outline(&lip(&parts::LOWER_LIP_OUTER, &parts::LOWER_LIP_INNER), false), person.lips, 0.92, None);
     canvas.stroke(&line(&upper), shade(person.lips, 0.45), 0.8, 0.12 * cm, None);
     let under = run(&[181, 84, 17, 314, 405]).iter().map(|[x, y]| [*x, y + 0.25 * cm]).collect::<Vec<_>>();
@@ -277,8 +301,18 @@ fn fringe(
     let mut points = run(&[127, 162, 21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 389, 356]);
     canvas.stroke(&line(&points), person.hair, 1.0, 0.7 * cm, None);
     points.extend(
-        [[9.0, 3.0], [9.2, 6.0], [7.4, 10.6], [3.6, 13.0], [0.0, 13.5], [-3.6, 13.0], [-7.4, 10.6], [-9.2, 6.0], [-9.0, 3.0]]
-            .map(|[x, y]| head(x, y, -2.0)),
+        [
+            [9.0, 3.0],
+            [9.2, 6.0],
+            [7.4, 10.6],
+            [3.6, 13.0],
+            [0.0, 13.5],
+            [-3.6, 13.0],
+            [-7.4, 10.6],
+            [-9.2, 6.0],
+            [-9.0, 3.0],
+        ]
+        .map(|[x, y]| head(x, y, -2.0)),
     );
     canvas.fill(&outline(&points, false), person.hair, 1.0, None);
 }
@@ -288,7 +322,13 @@ fn glasses(canvas: &mut Canvas, head: &impl Fn(f32, f32, f32) -> [f32; 2], cm: f
         let corners = [[-2.3, 1.2], [2.3, 1.0], [2.2, -1.6], [0.0, -2.0], [-2.1, -1.6]];
         let ring: Vec<_> = corners.iter().map(|[x, y]| head(side * 3.2 * apart + x, 2.5 + y, 5.0)).collect();
         canvas.stroke(&outline(&ring, true), [28, 28, 32], 1.0, 0.26 * cm, None);
-        canvas.stroke(&line(&[head(side * 5.6, 3.0, 4.6), head(side * 7.9, 2.6, -2.0)]), [28, 28, 32], 1.0, 0.22 * cm, None);
+        canvas.stroke(
+            &line(&[head(side * 5.6, 3.0, 4.6), head(side * 7.9, 2.6, -2.0)]),
+            [28, 28, 32],
+            1.0,
+            0.22 * cm,
+            None,
+        );
     }
     canvas.stroke(&line(&[head(-0.9, 3.0, 5.6), head(0.9, 3.0, 5.6)]), [28, 28, 32], 1.0, 0.24 * cm, None);
 }

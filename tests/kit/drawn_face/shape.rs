@@ -93,8 +93,9 @@ pub fn of(person: &Person, bearing: &Bearing, side: u32, width: f32) -> Shape {
         (parts::LOWER_LIP_OUTER, parts::LOWER_LIP_INNER, -1.0),
     ];
     // Lips are closed in the middle of their inner edges first, made thicker, then parted.
-    let middle: Vec<f32> =
-        (0..11).map(|at| (points[parts::UPPER_LIP_INNER[at]][1] + points[parts::LOWER_LIP_INNER[at]][1]) / 2.0).collect();
+    let middle: Vec<f32> = (0..11)
+        .map(|at| (points[parts::UPPER_LIP_INNER[at]][1] + points[parts::LOWER_LIP_INNER[at]][1]) / 2.0)
+        .collect();
     for (outer, inner, up) in lines {
         for at in 1..10 {
             let thick = (points[outer[at]][1] - points[inner[at]][1]) * person.lip;
