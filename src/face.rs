@@ -7,6 +7,7 @@
 //! Coordinates are in pixels of the picture, x to the right and y down; (0, 0) is the upper left corner of its first
 //! pixel, whose middle is (0.5, 0.5). Left and right are as seen, not the person's.
 
+mod contour;
 mod detector;
 mod judging;
 mod mesh;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use rten::ThreadPool;
 
 use crate::picture::RgbPicture;
+pub use contour::fit;
 use detector::{Detection, Detector};
 pub use judging::{Attitude, FaceProblem, choose};
 use mesh::{LEAST_PRESENCE, MeshNetwork};

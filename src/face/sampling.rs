@@ -92,6 +92,18 @@ impl Crop {
     }
 }
 
+/// A picture's colour between its pixels, its edge beyond it.
+pub(super) fn colour(picture: &RgbPicture, [x, y]: [f32; 2]) -> [f32; 3] {
+    let (pixels, _) = picture.rgb.as_chunks::<3>();
+    let (width, height) = (i64::from(picture.width), i64::from(picture.height));
+    let source = Source { pixels, width, height, beyond: Beyond::Edge };
+    let mut sums = [0.0; 3];
+    if width > 0 && height > 0 {
+        source.add_between(x - 0.5, y - 0.5, &mut sums);
+    }
+    sums
+}
+
 struct Source<'a> {
     pixels: &'a [[u8; 3]],
     width: i64,

@@ -82,12 +82,12 @@ impl<'a> Tracker<'a> {
     }
 
     fn look(&mut self, picture: &RgbPicture) -> Result<Result<Mesh, FaceProblem>, FaceError> {
-        if let Some(last) = &self.last {
-            if let Some(mesh) = self.finder.follow(picture, &last.mesh)? {
-                let thumbnail = thumbnail(picture, &mesh);
-                if near(&last.mesh, &mesh) && alike(&last.thumbnail, &thumbnail) > LEAST_ALIKE {
-                    return Ok(self.take(picture, mesh, thumbnail));
-                }
+        if let Some(last) = &self.last
+            && let Some(mesh) = self.finder.follow(picture, &last.mesh)?
+        {
+            let thumbnail = thumbnail(picture, &mesh);
+            if near(&last.mesh, &mesh) && alike(&last.thumbnail, &thumbnail) > LEAST_ALIKE {
+                return Ok(self.take(picture, mesh, thumbnail));
             }
         }
         let faces = match self.lost % PARTS_EVERY {
