@@ -12,6 +12,7 @@ mod codecs;
 mod decoder;
 mod error;
 mod guard;
+mod matrix;
 mod orientation;
 mod render;
 mod sampling;
@@ -44,6 +45,8 @@ pub use self::trim::{Trim, TrimError};
 
 /// A part that starts later than this is sought; up to there is decoded faster than an index is read.
 const SEEK_FROM: Duration = Duration::from_secs(2);
+/// What may be missing of what a file says to last: its sound is often a little longer than its pictures.
+const MISSING: Duration = Duration::from_millis(500);
 
 /// What is taken of a clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,9 +221,7 @@ impl Clip {
         if let Some(ends) = whole.filter(|whole| *whole <= start && !start.is_zero()) {
             return Err(SourceFault::TrimmedAway { ends, start });
         }
-        if let Some(lasts) = part.or(end.map(|end| end.saturating_sub(start))).filter(|lasts| *lasts > LONGEST_CLIP)
-            && whole.is_some()
-        {
+        if let Some(lasts) = part.filter(|lasts| *lasts > LONGEST_CLIP) {
             return Err(SourceFault::TooLong { lasts });
         }
         let (renderer, info) = described(&source, &first.picture, options, part)?;
@@ -277,7 +278,15 @@ impl Clip {
             Source::Film(film) => film.take_failure(),
             Source::Animation(_) => None,
         };
-        match failure {
+        let position = self.sampler.position();
+        let cut_off = || {
+            let missing = self.info.duration?.checked_sub(FRAME_DURATION * self.sampler.given())?;
+            (missing > MISSING && self.sampler.given() > 0).then(|| SourceFault::Damaged {
+                at: position,
+                reason: format!("it ends there, {:.1} s before its end", missing.as_secs_f64()),
+            })
+        };
+        match failure.or_else(cut_off) {
             Some(failure) if self.sampler.given() < FPS => return Err(failure),
             Some(failure) => self.broke_off = Some(failure),
             None if self.sampler.given() == 0 => {

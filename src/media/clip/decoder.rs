@@ -6,6 +6,7 @@
 //! and, to plug the decoder, the pipeline's own elements. A picture is decoded only when the one before it was taken, two
 //! are held ahead.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,8 @@ use crate::media::pipeline::{BusReport, OwnedPipeline, Teardown};
 const STALL: Duration = Duration::from_secs(20);
 /// How often it is asked whether something went wrong; pictures wake the caller at once.
 const LOOK: Duration = Duration::from_millis(100);
+/// Bytes of Matroska in which its general information is looked for.
+const MATROSKA_HEAD: u64 = 4096;
 /// Pictures decoded ahead.
 const AHEAD: u32 = 2;
 /// Of a decoder: as many as there are cores on the smallest machine, as each holds pictures of its own.
@@ -56,6 +59,7 @@ pub(super) struct Decoder {
     /// Of the file.
     bytes: u64,
     container: Container,
+    knows_duration: bool,
     deinterlace: gst::Element,
     /// Freed before the thread that frees it is waited for.
     pipeline: OwnedPipeline,
@@ -123,6 +127,7 @@ impl Decoder {
             failure: None,
             bytes,
             container,
+            knows_duration: container != Container::Matroska || has_duration(path),
             deinterlace,
             pipeline,
             _teardown: teardown,
@@ -136,7 +141,8 @@ impl Decoder {
 
     /// How long the file says it lasts.
     pub fn duration(&self) -> Option<Duration> {
-        self.pipeline.gst().query_duration::<gst::ClockTime>().map(Duration::from)
+        let duration = || self.pipeline.gst().query_duration::<gst::ClockTime>().map(Duration::from);
+        self.knows_duration.then(duration).flatten()
     }
 
     /// What broke it off, once it ended; pictures that came before are good.
@@ -201,7 +207,11 @@ impl Decoder {
                     let damage = SourceFault::Damaged { at: self.at, reason: message };
                     self.failure.get_or_insert(damage);
                 }
-                Report::NoVideo => return Err(SourceFault::NoVideo),
+                Report::NoVideo if self.shared.sound.load(Ordering::Relaxed) => return Err(SourceFault::NoVideo),
+                Report::NoVideo => {
+                    let reason = "there is no stream in it, it may be cut off".to_owned();
+                    return Err(SourceFault::Damaged { at: self.at, reason });
+                }
                 Report::Codec(codec) => return Err(SourceFault::Codec { codec }),
                 Report::Missing { element, package } => return Err(SourceFault::Missing { element, package }),
                 Report::TooManyPixels { width, height } => {
@@ -227,6 +237,13 @@ impl Decoder {
         let lasts = sample.buffer().and_then(|buffer| buffer.duration()).map(Duration::from);
         Timed { at: self.at, lasts, picture: sample }
     }
+}
+
+/// Whether Matroska's head has an element `Duration`; what a browser records has none, and GStreamer's guess grows as it reads.
+fn has_duration(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MATROSKA_HEAD).read_to_end(&mut head));
+    read.is_ok() && head.windows(3).any(|bytes| matches!(bytes, [0x44, 0x89, 0x84 | 0x88]))
 }
 
 fn make(element: &str) -> Result<gst::Element, SourceFault> {

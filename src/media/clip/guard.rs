@@ -39,9 +39,18 @@ pub(super) fn watch(input: &gst::Pad, reports: &SyncSender<Report>, shared: &Arc
         {
             let _ = reports.try_send(Report::TooManyPixels { width, height });
         }
-        let drops = is_refused.load(Ordering::Relaxed)
-            && !matches!(&info.data, Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos);
-        if drops { gst::PadProbeReturn::Drop } else { gst::PadProbeReturn::Ok }
+        if !is_refused.load(Ordering::Relaxed) {
+            return gst::PadProbeReturn::Ok;
+        }
+        match info.data.take() {
+            Some(gst::PadProbeData::Buffer(_)) => info.flow_res = Err(gst::FlowError::Eos),
+            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Caps => {}
+            other => {
+                info.data = other;
+                return gst::PadProbeReturn::Ok;
+            }
+        }
+        gst::PadProbeReturn::Handled
     });
 }
 

@@ -1,13 +1,14 @@
 //! From what a decoder gives to upright RGB of the size that is wanted.
 //!
-//! In here: sizes, and one conversion of GStreamer's (`GstVideoConverter`: formats, matrices, ranges and a Lanczos filter in
-//! one pass), then tone mapping, transparency over white, and turning. Not in here: when pictures are shown (`sampling`).
+//! In here: sizes, and one conversion of GStreamer's (`GstVideoConverter`: formats and a Lanczos filter in one pass), then
+//! colours (`matrix`, `tone_map`), transparency over white, and turning. Not in here: when pictures are shown (`sampling`).
 //! Runs on: the caller's thread.
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::error::{LEAST_SIDE, SourceFault};
+use super::matrix::Matrix;
 use super::orientation::Orientation;
 use super::tone_map::ToneMap;
 use crate::picture::RgbPicture;
@@ -39,11 +40,70 @@ struct Conversion {
     buffer: Option<gst::Buffer>,
 }
 
+/// What GStreamer's conversion gives and what remains to be done.
 #[derive(Debug)]
 enum Colours {
+    /// R, G, B.
     Rgb,
-    Transparent,
+    /// R, G, B and alpha.
+    Rgba,
+    /// Alpha, Y, Cb, Cr.
+    Ayuv(Matrix),
+    /// R, G, B and alpha of 16 bits, of the stream's own light.
     Wide(Box<ToneMap>),
+}
+
+impl Colours {
+    fn of(info: &gst_video::VideoInfo, brightest: Option<f32>) -> Self {
+        match ToneMap::of(info, brightest) {
+            Some(map) => Self::Wide(Box::new(map)),
+            None if info.is_yuv() => Self::Ayuv(Matrix::of(&info.colorimetry())),
+            None if info.has_alpha() => Self::Rgba,
+            None => Self::Rgb,
+        }
+    }
+
+    fn format(&self) -> gst_video::VideoFormat {
+        match self {
+            Self::Rgb => gst_video::VideoFormat::Rgb,
+            Self::Rgba => gst_video::VideoFormat::Rgba,
+            Self::Ayuv(_) => gst_video::VideoFormat::Ayuv,
+            Self::Wide(_) => gst_video::VideoFormat::Rgba64Le,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Rgb => 3,
+            Self::Rgba | Self::Ayuv(_) => 4,
+            Self::Wide(_) => 8,
+        }
+    }
+
+    /// A row as R, G and B; `None` if it is that already.
+    fn opaque(&self, row: &[u8]) -> Option<Vec<u8>> {
+        let mut rgb = Vec::with_capacity(row.len() / self.bytes() * 3);
+        match self {
+            Self::Rgb => return None,
+            Self::Rgba => {
+                for [red, green, blue, alpha] in row.as_chunks().0 {
+                    rgb.extend_from_slice(&over_white([*red, *green, *blue], *alpha));
+                }
+            }
+            Self::Ayuv(matrix) => {
+                for [alpha, luma, cb, cr] in row.as_chunks().0 {
+                    let pixel = matrix.rgb(*luma, *cb, *cr);
+                    rgb.extend_from_slice(&if *alpha == 255 { pixel } else { over_white(pixel, *alpha) });
+                }
+            }
+            Self::Wide(map) => {
+                for pixel in row.as_chunks().0 {
+                    rgb.extend_from_slice(&map.apply(pixel));
+                }
+            }
+        }
+        Some(rgb)
+    }
 }
 
 /// What is done to a picture beside decoding it.
@@ -133,8 +193,24 @@ impl Renderer {
 /// What the pixels of a sample are.
 pub(super) fn sample_parts(sample: &gst::Sample) -> Result<(gst_video::VideoInfo, &gst::BufferRef), SourceFault> {
     let caps = sample.caps().ok_or_else(|| failed("a picture without a description"))?;
-    let info = gst_video::VideoInfo::from_caps(caps).map_err(|error| failed(&error.to_string()))?;
+    let info = gst_video::VideoInfo::from_caps(&with_matrix(caps)).map_err(|error| failed(&error.to_string()))?;
     Ok((info, sample.buffer().ok_or_else(|| failed("a picture without pixels"))?))
+}
+
+/// A stream that says its range and not its matrix loses both in GStreamer: the matrix is then that of its size.
+fn with_matrix(caps: &gst::CapsRef) -> gst::Caps {
+    let mut caps = caps.to_owned();
+    let completed = caps.structure(0).and_then(|structure| {
+        let text = structure.get::<&str>("colorimetry").ok()?;
+        let [range, "0", rest @ ..] = &text.split(':').collect::<Vec<_>>()[..] else { return None };
+        let is_high = structure.get::<i32>("height").is_ok_and(|height| height > 576);
+        // GstVideoColorMatrix: 3 is BT.709's, 4 BT.601's.
+        Some(format!("{range}:{}:{}", if is_high { 3 } else { 4 }, rest.join(":")))
+    });
+    if let Some(colours) = completed {
+        caps.make_mut().set("colorimetry", colours);
+    }
+    caps
 }
 
 pub(super) fn packed_info(width: u32, height: u32, has_alpha: bool) -> Result<gst_video::VideoInfo, SourceFault> {
@@ -146,6 +222,7 @@ pub(super) fn packed_info(width: u32, height: u32, has_alpha: bool) -> Result<gs
     gst_video::VideoInfo::builder(format, width, height)
         .stride(&[stride])
         .offset(&[0])
+        .size(usize::try_from(stride).unwrap_or_default().saturating_mul(height as usize))
         .build()
         .map_err(|error| failed(&error.to_string()))
 }
@@ -184,13 +261,8 @@ fn brightest(caps: &gst::CapsRef) -> Option<f32> {
 impl Conversion {
     fn new(from: &gst_video::VideoInfo, target: Size, brightest: Option<f32>) -> Result<Self, SourceFault> {
         let broken = |error: gst::glib::BoolError| failed(&error.to_string());
-        let tone_map = ToneMap::of(from, brightest);
-        let (format, colours) = match tone_map {
-            Some(map) => (gst_video::VideoFormat::Rgba64Le, Colours::Wide(Box::new(map))),
-            None if from.has_alpha() => (gst_video::VideoFormat::Rgba, Colours::Transparent),
-            None => (gst_video::VideoFormat::Rgb, Colours::Rgb),
-        };
-        let mut to = gst_video::VideoInfo::builder(format, target.width, target.height)
+        let colours = Colours::of(from, brightest);
+        let mut to = gst_video::VideoInfo::builder(colours.format(), target.width, target.height)
             .fps(from.fps())
             .interlace_mode(from.interlace_mode());
         let wide = gst_video::VideoColorimetry::new(
@@ -199,8 +271,12 @@ impl Conversion {
             from.colorimetry().transfer(),
             from.colorimetry().primaries(),
         );
-        if matches!(colours, Colours::Wide(_)) {
-            to = to.colorimetry(&wide);
+        // GStreamer only takes its matrix off, and none at all of eight bits.
+        let own = from.colorimetry();
+        match colours {
+            Colours::Wide(_) => to = to.colorimetry(&wide),
+            Colours::Ayuv(_) => to = to.colorimetry(&own),
+            Colours::Rgb | Colours::Rgba => {}
         }
         let to = to.build().map_err(broken)?;
 
@@ -249,23 +325,13 @@ impl Conversion {
         let stride = usize::try_from(self.to.stride().first().copied().unwrap_or_default()).unwrap_or_default();
         let plane = out.plane_data(0).map_err(|error| failed(&error.to_string()))?;
         let rows: Vec<&[u8]> = plane.chunks(stride.max(1)).take(height).collect();
-        let is_whole =
-            |rows: &[&[u8]], bytes: usize| rows.len() == height && rows.iter().all(|row| row.len() >= width * bytes);
-        let opaque: Option<Vec<u8>> = match &self.colours {
-            Colours::Rgb => None,
-            Colours::Transparent if is_whole(&rows, 4) => Some(over_white(&rows, width)),
-            Colours::Wide(map) if is_whole(&rows, 8) => Some(
-                rows.iter()
-                    .flat_map(|row| row[..width * 8].as_chunks::<8>().0)
-                    .flat_map(|pixel| map.apply(pixel))
-                    .collect(),
-            ),
-            _ => return Err(failed("a picture is cut off")),
-        };
-        let rgb = match &opaque {
-            Some(rgb) => orientation.turn(&rgb.chunks(width * 3).collect::<Vec<_>>(), width),
-            None if is_whole(&rows, 3) => orientation.turn(&rows, width),
-            None => return Err(failed("a picture is cut off")),
+        let rows: Option<Vec<&[u8]>> = rows.into_iter().map(|row| row.get(..width * self.colours.bytes())).collect();
+        let rows = rows.filter(|rows| rows.len() == height).ok_or_else(|| failed("a picture is cut off"))?;
+        let opaque: Vec<Vec<u8>> = rows.iter().map_while(|row| self.colours.opaque(row)).collect();
+        let rgb = if opaque.is_empty() {
+            orientation.turn(&rows, width)
+        } else {
+            orientation.turn(&opaque.iter().map(Vec::as_slice).collect::<Vec<_>>(), width)
         };
         self.buffer = Some(out.into_buffer());
         Ok(rgb)
@@ -279,15 +345,11 @@ impl From<&gst_video::VideoInfo> for Size {
 }
 
 /// As a page shows a picture that is cut out.
-fn over_white(rows: &[&[u8]], width: usize) -> Vec<u8> {
-    let blend = |pixel: &[u8; 4]| {
-        let [red, green, blue, alpha] = *pixel;
-        [red, green, blue].map(|level| {
-            let sum = u32::from(level) * u32::from(alpha) + 255 * u32::from(255 - alpha);
-            u8::try_from((sum + 127) / 255).unwrap_or(u8::MAX)
-        })
-    };
-    rows.iter().flat_map(|row| row[..width * 4].as_chunks::<4>().0).flat_map(blend).collect()
+fn over_white(rgb: [u8; 3], alpha: u8) -> [u8; 3] {
+    rgb.map(|level| {
+        let sum = u32::from(level) * u32::from(alpha) + 255 * u32::from(255 - alpha);
+        u8::try_from((sum + 127) / 255).unwrap_or(u8::MAX)
+    })
 }
 
 fn failed(reason: &str) -> SourceFault {

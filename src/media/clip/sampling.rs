@@ -60,7 +60,9 @@ impl<P> Sampler<P> {
     /// Where the last picture that came ends.
     pub fn end(&self) -> Duration {
         self.on_screen.as_ref().map_or(Duration::ZERO, |last| {
-            let lasts = last.lasts.filter(|lasts| !lasts.is_zero()).or(self.interval).unwrap_or(FRAME_DURATION);
+            // Of many a file the last picture is said to last no time at all.
+            let usual = self.interval.unwrap_or(FRAME_DURATION);
+            let lasts = last.lasts.map_or(usual, |lasts| lasts.max(usual.min(FRAME_DURATION)));
             last.at + lasts.min(LONGEST_LAST)
         })
     }
@@ -163,6 +165,7 @@ mod tests {
         assert_eq!(sampled(Trim::default(), &[0, 80], None), [0, 0, 1, 1]);
         assert_eq!(sampled(Trim::default(), &[0], None), [0]);
         assert_eq!(sampled(Trim::default(), &[0, 0, 0], Some(0)), [2]);
+        assert_eq!(sampled(Trim::default(), &[0, 40, 80], Some(1)), [0, 1, 2]);
     }
 
     #[test]

@@ -151,6 +151,9 @@ fn within_gamut(rgb: [f32; 3]) -> [f32; 3] {
     let luminance = (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]).clamp(0.0, 1.0);
     let least = rgb.iter().copied().fold(f32::INFINITY, f32::min);
     let most = rgb.iter().copied().fold(0.0, f32::max);
+    if least >= 0.0 && most <= 1.0 {
+        return rgb;
+    }
     let mut keep: f32 = 1.0;
     if least < 0.0 {
         keep = keep.min(luminance / (luminance - least));
