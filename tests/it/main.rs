@@ -7,6 +7,7 @@ mod alone;
 mod avatars;
 mod barge_in;
 mod cli;
+mod clips;
 mod documents;
 mod echo;
 mod faces;

@@ -29,10 +29,12 @@ const STALL: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(100);
 /// Bytes of Matroska in which its general information is looked for.
 const MATROSKA_HEAD: u64 = 4096;
-/// Pictures decoded ahead.
-const AHEAD: u32 = 2;
-/// Of a decoder: as many as there are cores on the smallest machine, as each holds pictures of its own.
+/// Pictures decoded ahead, beside the two that `sampling` holds.
+const AHEAD: u32 = 1;
+/// Of a decoder: as many as there are cores on the smallest machine, but each holds pictures of its own, which are large from
+/// some size on, in pixels.
 const DECODER_THREADS: i32 = 2;
+const LARGE: i64 = 1920 * 1088;
 
 /// What streaming threads report; the caller hears it when pictures stop to come.
 #[derive(Debug)]
@@ -162,9 +164,9 @@ impl Decoder {
         mode.is_some_and(|mode| mode != "progressive")
     }
 
-    /// Whether `seek` is worth while.
+    /// Whether `seek` is worth while: there is an index, and it is known that the time is in it.
     pub fn seeks_exactly(&self) -> bool {
-        self.container.seeks_exactly()
+        self.container.seeks_exactly() && self.knows_duration
     }
 
     /// Goes to a time, from the first picture on, which has come. The next picture is that on the screen then.
@@ -293,6 +295,13 @@ fn is_video(caps_name: &str) -> bool {
     caps_name.starts_with("video/") || caps_name.starts_with("image/") || caps_name.starts_with("application/x-c")
 }
 
+/// By the container's word, which is enough to be sparing.
+fn is_large(pad: &gst::Pad) -> bool {
+    let caps = pad.current_caps();
+    let side = |name| caps.as_ref().and_then(|caps| caps.structure(0)?.get::<i32>(name).ok()).map_or(0, i64::from);
+    side("width") * side("height") > LARGE
+}
+
 fn plug(
     codec: Codec,
     bin: &gst::Bin,
@@ -309,7 +318,7 @@ fn plug(
     let find = |element: &str| gst::ElementFactory::make(element).build().ok();
     let decoder = codec.decoders.iter().find_map(|name| find(name)).ok_or_else(|| missing(codec.decoders))?;
     if decoder.has_property("max-threads") {
-        decoder.set_property("max-threads", DECODER_THREADS);
+        decoder.set_property("max-threads", if is_large(pad) { 1 } else { DECODER_THREADS });
     }
     if decoder.has_property("output-corrupt") {
         decoder.set_property("output-corrupt", false);
@@ -331,4 +340,68 @@ fn plug(
     decoder.sync_state_with_parent().map_err(failed)?;
     first.sync_state_with_parent().map_err(failed)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A film of this many pictures, written by GStreamer itself.
+    fn film(pictures: u32) -> tempfile::NamedTempFile {
+        crate::media::init().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "videotestsrc num-buffers={pictures} ! video/x-raw,width=64,height=48,framerate=25/1 ! vp8enc deadline=1 \
+             ! webmmux ! filesink location=\"{}\"",
+            file.path().display()
+        );
+        let writer = gst::parse::launch(&text).unwrap();
+        writer.set_state(gst::State::Playing).unwrap();
+        let end = writer.bus().unwrap().timed_pop_filtered(None, &[gst::MessageType::Eos, gst::MessageType::Error]);
+        writer.set_state(gst::State::Null).unwrap();
+        assert_eq!(end.unwrap().type_(), gst::MessageType::Eos);
+        file
+    }
+
+    #[test]
+    fn pictures_come_with_their_times_and_an_end() {
+        let film = film(10);
+        let mut decoder = Decoder::open(film.path(), Container::Matroska).unwrap();
+        let mut times = Vec::new();
+        while let Some(picture) = decoder.next().unwrap() {
+            times.push(picture.at.as_millis());
+        }
+        assert_eq!(times, (0..10).map(|index| index * 40).collect::<Vec<u128>>());
+        assert!(decoder.take_failure().is_none());
+        assert!((decoder.share_read() - 1.0).abs() < 0.01, "{}", decoder.share_read());
+        assert_eq!(decoder.shared().codec.get(), Some(&"VP8"));
+    }
+
+    #[test]
+    fn a_decoder_that_is_let_go_at_any_time_frees_its_pipeline() {
+        let film = film(50);
+        for pictures in [0, 1, 50] {
+            let mut decoder = Decoder::open(film.path(), Container::Matroska).unwrap();
+            for _ in 0..pictures {
+                decoder.next().unwrap();
+            }
+            let pipeline = decoder.pipeline.gst().downgrade();
+            drop(decoder);
+            assert!(pipeline.upgrade().is_none(), "after {pictures} pictures");
+        }
+    }
+
+    #[test]
+    fn a_film_in_another_container_than_it_says_is_damaged() {
+        let film = film(3);
+        let mut decoder = Decoder::open(film.path(), Container::Mp4).unwrap();
+        let failed = loop {
+            match decoder.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => break decoder.take_failure().unwrap(),
+                Err(fault) => break fault,
+            }
+        };
+        assert!(matches!(failed, SourceFault::Damaged { .. }), "{failed}");
+    }
 }

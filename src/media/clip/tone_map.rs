@@ -27,8 +27,8 @@ const LIGHTS: usize = 4096;
 pub(in crate::media) struct ToneMap {
     /// Light of a code: cd/m2 of PQ, the scene's light of HLG from 0 to 1, SDR's from 0 to white.
     light: Vec<f32>,
-    /// HLG's light depends on the pixel's.
-    is_scene_light: bool,
+    /// What a screen makes of HLG's light, by the root of the pixel's; empty of others.
+    system: Vec<f32>,
     /// What light is multiplied with, by the root of the brightest of its colours; leads from cd/m2 to 1 for white.
     gain: Vec<f32>,
     /// sRGB of light from 0 to 1, by its root.
@@ -52,13 +52,18 @@ impl ToneMap {
         let lights = || (0..LIGHTS).map(|at| (at as f32 / (LIGHTS - 1) as f32).powi(2));
         let level = lights().map(srgb).collect();
         let compressed: Vec<f32> = lights().map(|light| gain(light * PQ_PEAK, peak)).collect();
-        let is_scene_light = transfer == VideoTransferFunction::AribStdB67;
         let (light, gain) = match transfer {
             VideoTransferFunction::Smpte2084 => (codes(pq_to_light), compressed),
             VideoTransferFunction::AribStdB67 => (codes(hlg_to_scene), compressed),
             _ => (codes(|code| code.powf(SDR_GAMMA) * WHITE), vec![1.0 / WHITE; LIGHTS]),
         };
-        Self { light, is_scene_light, gain, level, is_wide }
+        let system = match transfer {
+            VideoTransferFunction::AribStdB67 => {
+                lights().map(|light| USUAL_PEAK * light.powf(HLG_GAMMA - 1.0)).collect()
+            }
+            _ => Vec::new(),
+        };
+        Self { light, system, gain, level, is_wide }
     }
 
     /// One pixel of R, G, B and alpha, 16 bits each, the small end first.
@@ -68,10 +73,8 @@ impl ToneMap {
         let code = |high: u8, low: u8| usize::from(u16::from_le_bytes([low, high]) >> 4);
         let of = |code: usize| self.light.get(code).copied().unwrap_or_default();
         let mut rgb = [of(code(red, low_red)), of(code(green, low_green)), of(code(blue, low_blue))];
-        if self.is_scene_light {
-            // The primaries are BT.2020's, whose luminance this is (BT.2100-2, table 5).
-            let luminance = 0.2627 * rgb[0] + 0.678 * rgb[1] + 0.0593 * rgb[2];
-            let display = USUAL_PEAK * luminance.max(1e-6).powf(HLG_GAMMA - 1.0);
+        // The primaries are BT.2020's, whose luminance this is (BT.2100-2, table 5).
+        if let Some(display) = at_root(&self.system, 0.2627 * rgb[0] + 0.678 * rgb[1] + 0.0593 * rgb[2]) {
             rgb = rgb.map(|scene| scene * display);
         }
         let brightest = rgb.iter().copied().fold(0.0, f32::max);
