@@ -162,13 +162,13 @@ pub(super) fn unpack(root: &Path, from: Import<'_>, each: &mut dyn FnMut(u64)) -
     if let Some(file) = expected.keys().next() {
         return Err(wrong(format!("ends without {file:?}: it was cut off")));
     }
+    draft.write_manifest(&manifest)?;
     check::contents(draft.path(), &manifest, check::Depth::Headers).map_err(|problem| {
         let folder = format!("{}/", draft.path().display());
         wrong(format!("holds no avatar that could be used: {}", problem.to_string().replace(&folder, "")))
     })?;
-    let id = manifest.id.clone();
-    draft.finish_recorded(manifest)?;
-    Ok(id)
+    draft.finish_recorded(&manifest)?;
+    Ok(manifest.id)
 }
 
 fn read_manifest(entry: &mut Entry<'_, &mut dyn Read>) -> Result<Manifest, String> {

@@ -94,18 +94,24 @@ impl Draft {
             let path = self.folder.join(&name);
             recorded.insert(name, files::record(&path, each)?);
         }
-        self.finish_recorded(Manifest { format: FORMAT, files: recorded, ..manifest })
+        let manifest = Manifest { format: FORMAT, files: recorded, ..manifest };
+        self.write_manifest(&manifest)?;
+        self.finish_recorded(&manifest)
     }
 
-    /// As [`Draft::finish`], of files whose lengths and hashes are in the manifest and have been seen to be right.
-    pub(super) fn finish_recorded(mut self, manifest: Manifest) -> Result<PathBuf, StoreError> {
+    /// Writes the manifest as it is; an error names the field.
+    pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), AvatarError> {
         let path = self.folder.join(MANIFEST);
         if manifest.id != self.id {
             let problem = format!("id is {:?}, must be {:?}", manifest.id.as_str(), self.id.as_str());
-            return Err(AvatarError::file(&path, problem).into());
+            return Err(AvatarError::file(&path, problem));
         }
         let text = manifest.text().map_err(|problem| AvatarError::file(&path, problem))?;
-        fs::write(&path, text).map_err(|error| AvatarError::file(&path, error))?;
+        fs::write(&path, text).map_err(|error| AvatarError::file(&path, error))
+    }
+
+    /// Puts the folder into its place, whose files are as the manifest in it says.
+    pub(super) fn finish_recorded(mut self, manifest: &Manifest) -> Result<PathBuf, StoreError> {
         for folder in manifest.files.keys().filter_map(|name| name.split_once('/')).map(|(folder, _)| folder) {
             sync(&self.folder.join(folder))?;
         }

@@ -152,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_within_two_levels_as_rgb_and_as_i420() {
+    fn what_is_written_is_read_again_within_a_few_levels_and_always_the_same() {
         let picture = picture(70, 42);
         for chroma in [Chroma::Quarter, Chroma::Full] {
             let bytes = write_rgb(&picture, 96, chroma).unwrap();
             let near = |got: &[u8], wanted: &[u8]| got.iter().zip(wanted).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
             let rgb = read_rgb(&bytes, 70, 42).unwrap();
-            assert!(near(&rgb.rgb, &picture.rgb) <= 6, "{chroma:?} {}", near(&rgb.rgb, &picture.rgb));
+            assert!(near(&rgb.rgb, &picture.rgb) <= 8, "{chroma:?} {}", near(&rgb.rgb, &picture.rgb));
             let i420 = read_i420(&bytes, 70, 42).unwrap();
             let wanted = color::rgb_to_i420(&picture.rgb, 70, 42);
             assert_eq!(i420.data.len(), wanted.data.len());

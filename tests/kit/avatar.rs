@@ -53,7 +53,9 @@ pub fn tiny() -> Avatar {
 pub fn picture(width: u32, height: u32, frame: u32) -> RgbPicture {
     let pixels = (0..width * height).map(|at| (at % width, at / width));
     let rgb = pixels.flat_map(|(x, y)| {
-        let x = (x + 3 * frame) % width;
+        // There and back, as a jump would not survive a JPEG.
+        let x = (x + 3 * frame) % (2 * width);
+        let x = x.min(2 * width - 1 - x);
         [40 + x * 160 / width, 30 + y * 190 / height, 200 - (x + y) * 60 / (width + height)]
     });
     RgbPicture::new(width, height, rgb.map(|level| level as u8).collect()).unwrap()

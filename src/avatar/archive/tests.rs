@@ -156,7 +156,7 @@ fn an_archive_that_would_do_harm_is_refused_in_one_line_and_leaves_nothing() {
         (manifest("format = 2", "format = 1"), "format 1"),
         (manifest("format = 2", "format = 3"), "a newer one wrote it"),
         (manifest("frames = 2", "frames = 3"), "has 2 frames, avatar.toml says 3"),
-        (manifest("width = 96", "width = 64"), "does not lie in the frame"),
+        (manifest("width = 96", "width = 64"), "must be 64x64"),
         (whole[..whole.len() / 2].to_vec(), "cut off"),
         (whole[..700].to_vec(), "manifest"),
     ] {
