@@ -1,3 +1,5 @@
+//! Archives: carried bit for bit, and those that are refused.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Checks of whole and of damaged folders, of each kind and format.
+
 use std::fs;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Drafts: in their place at once or not at all, by one at a time, and what a killed process leaves.
+
 use super::*;
 use crate::avatar::AvatarStore;
 use crate::avatar::manifest::Kind;

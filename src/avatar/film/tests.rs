@@ -1,3 +1,5 @@
+//! Films: what comes back, and which folders and indices are refused.
+
 use super::*;
 use crate::avatar::AvatarStore;
 use crate::avatar::manifest::Kind;
