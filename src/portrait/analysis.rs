@@ -49,6 +49,11 @@ pub fn analyse(picture: &RgbPicture, mesh: &Mesh) -> Result<Analysis, PortraitEr
     Ok(Analysis { plate, complexion })
 }
 
+/// The mouth as the mesh alone says where it is: enough to know what room it takes.
+pub fn of_mesh(mesh: &Mesh) -> Result<MouthPlate, PortraitError> {
+    Ok(rough(mesh)?.0)
+}
+
 /// The mouths of a clip's frames in order, and the light of all: lines are steadied over three frames, colours are the
 /// frames' medians.
 pub fn steady(frames: &[Analysis]) -> Option<(Vec<MouthPlate>, Complexion)> {

@@ -6,7 +6,7 @@
 
 use anyhow::Context;
 
-use crate::avatar::{FrameMakers, FrameThreads};
+use crate::avatar::{FrameMakers, FrameThreads, PORTRAIT_MODEL};
 use crate::compose::{ComposeThread, Composer};
 use crate::config::Folders;
 use crate::lipsync::LipSync;
@@ -16,6 +16,7 @@ use crate::lipsync::networks::Networks;
 use crate::musetalk::device::{DeviceChoices, ENGINE_THREADS};
 use crate::musetalk::{MuseTalk, find_device};
 use crate::playout::{Playout, PlayoutThread};
+use crate::portrait::Portrait;
 
 /// The threads that do the work and the ways to them. Dropping it ends and joins the threads, so that no way out leaves
 /// one behind.
@@ -49,7 +50,11 @@ impl Workers {
                 let device = find_device(choice)?;
                 let load = move |model: &str| {
                     let folder = models.join(model);
-                    Ok(Box::new(MuseTalk::load(&folder, device, ENGINE_THREADS)?) as Box<dyn LipSync>)
+                    Ok(if model == PORTRAIT_MODEL {
+                        Box::new(Portrait::load(&folder, device, ENGINE_THREADS)?) as Box<dyn LipSync>
+                    } else {
+                        Box::new(MuseTalk::load(&folder, device, ENGINE_THREADS)?)
+                    })
                 };
                 let mut networks = Networks::new(Box::new(load));
                 networks.preload(&first)?;
