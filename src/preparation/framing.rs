@@ -9,6 +9,8 @@ use crate::picture::RgbPicture;
 const LARGE_ENOUGH: f32 = 0.28;
 /// What a face gets of the height where it is framed anew.
 const OF_HEIGHT: f32 = 0.34;
+/// A frame is not made smaller than so many pixels of a photo.
+const LEAST_HEIGHT: f32 = 480.0;
 /// Where the middle of the face is then, from the top.
 const FROM_TOP: f32 = 0.44;
 /// The widest and the narrowest that a frame becomes, width by height.
@@ -30,7 +32,7 @@ pub(super) fn head_and_shoulders((width, height): (u32, u32), face: &FaceBox) ->
     if face.height > LARGE_ENOUGH * whole_height {
         return None;
     }
-    let part_height = (face.height / OF_HEIGHT).min(whole_height);
+    let part_height = (face.height / OF_HEIGHT).max(LEAST_HEIGHT).min(whole_height);
     let part_width = (part_height * (whole_width / whole_height).clamp(NARROWEST, WIDEST)).min(whole_width);
     let [x, y] = face.centre();
     let left = (x - part_width / 2.0).clamp(0.0, whole_width - part_width);
