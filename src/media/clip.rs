@@ -45,6 +45,9 @@ pub use self::trim::{Trim, TrimError};
 
 /// A part that starts later than this is sought; up to there is decoded faster than an index is read.
 const SEEK_FROM: Duration = Duration::from_secs(2);
+/// It is sought by this much too early: decoders think that a picture whose rate is not known lasts no time, and leave out the
+/// one that is on the screen at the start.
+const SEEK_BEFORE: Duration = Duration::from_secs(1);
 /// What may be missing of what a file says to last: its sound is often a little longer than its pictures.
 const MISSING: Duration = Duration::from_millis(500);
 
@@ -240,7 +243,7 @@ impl Clip {
         if let Source::Film(film) = &clip.source
             && start >= SEEK_FROM
             && film.seeks_exactly()
-            && film.seek(start)
+            && film.seek(start.saturating_sub(SEEK_BEFORE))
         {
             clip.first = None;
         }

@@ -80,6 +80,11 @@ def write(
         out.mux(stream.encode(None))
 
 
+def slow(number, width, height, pixels):
+    """Of the grey level 40 + 2 n, so that four seconds of them differ."""
+    return [bytes([40 + 2 * number] * width) for _ in range(height)]
+
+
 def combed(number, width, height, pixels):
     """A bar that moves from field to field: what is not deinterlaced is a comb."""
     rows = []
@@ -184,9 +189,9 @@ FILES = {
     "still.mkv": lambda folder, name: write(f"{folder}/{name}", "libx264", times=[0]),
     "one_time.mp4": lambda folder, name: write(f"{folder}/{name}", "libx264", times=[0]),
     "hours.mkv": lambda folder, name: write(f"{folder}/{name}", "libx264", times=[0, 40, 8 * 3_600_000], options={"bf": "0"}),
-    "index_first.mp4": lambda folder, name: write(f"{folder}/{name}", "libx264", times=range(0, 4000, 40), container={"movflags": "faststart"}, options={"g": "10"}),
-    "indexed.mkv": lambda folder, name: write(f"{folder}/{name}", "libx264", times=range(0, 4000, 40), options={"g": "10"}),
-    "stream.ts": lambda folder, name: write(f"{folder}/{name}", "libx264", times=range(0, 4000, 40), options={"g": "10"}),
+    "index_first.mp4": lambda folder, name: write(f"{folder}/{name}", "libx264", times=range(0, 4000, 40), painter=slow, container={"movflags": "faststart"}, options={"g": "10"}),
+    "indexed.mkv": lambda folder, name: write(f"{folder}/{name}", "libx264", times=range(0, 4000, 40), painter=slow, options={"g": "10"}),
+    "stream.ts": lambda folder, name: write(f"{folder}/{name}", "libx264", times=range(0, 4000, 40), painter=slow, options={"g": "10"}),
     "index_last.mp4": lambda folder, name: write(f"{folder}/{name}", "libx264", times=range(0, 2000, 40)),
     "broken_off.mp4": lambda folder, name: truncated(folder, name, "index_first.mp4", 0.85),
     "no_index.mp4": lambda folder, name: truncated(folder, name, "index_last.mp4", 0.6),

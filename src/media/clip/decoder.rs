@@ -169,7 +169,7 @@ impl Decoder {
         self.container.seeks_exactly() && self.knows_duration
     }
 
-    /// Goes to a time, from the first picture on, which has come. The next picture is that on the screen then.
+    /// Goes to a time, from the first picture on, which has come. The next picture is the first one from then on.
     ///
     /// `false` if the file cannot be sought in; then it goes on as it was.
     pub fn seek(&self, to: Duration) -> bool {
@@ -389,6 +389,19 @@ mod tests {
             drop(decoder);
             assert!(pipeline.upgrade().is_none(), "after {pictures} pictures");
         }
+    }
+
+    /// Whatever a file says, nothing is plugged that opens another file or an address.
+    #[test]
+    fn a_pipeline_is_made_of_listed_elements_alone() {
+        let film = film(3);
+        let mut decoder = Decoder::open(film.path(), Container::Matroska).unwrap();
+        decoder.next().unwrap();
+        let elements = decoder.pipeline.gst().iterate_recurse().into_iter().map(Result::unwrap);
+        let mut names: Vec<String> = elements.filter_map(|it| Some(it.factory()?.name().to_string())).collect();
+        names.sort();
+        // The sink is made without a factory.
+        assert_eq!(names, ["deinterlace", "filesrc", "matroskademux", "vp8dec"]);
     }
 
     #[test]
