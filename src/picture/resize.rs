@@ -53,7 +53,8 @@ pub fn smaller(from: &RgbPicture, width: u32, height: u32) -> RgbPicture {
     }
     let columns: Vec<Span> = (0..width).map(|at| Span::of(at, from.width, width)).collect();
     let (pixels, _) = from.rgb.as_chunks::<3>();
-    let across = |row: &[[u8; 3]]| -> Vec<[f32; 3]> { columns.iter().map(|span| span.sum(row.iter().copied())).collect() };
+    let across =
+        |row: &[[u8; 3]]| -> Vec<[f32; 3]> { columns.iter().map(|span| span.sum(row.iter().copied())).collect() };
     // Only the rows that the present one of the result needs are kept.
     let mut kept: std::collections::VecDeque<(usize, Vec<[f32; 3]>)> = std::collections::VecDeque::new();
     let mut rgb = Vec::with_capacity(width as usize * height as usize * 3);

@@ -189,8 +189,13 @@ fn meshes(track: &Track, round: &LoopCut) -> Vec<Mesh> {
             Shown::Frame(at) => mesh(at).cloned(),
             Shown::Blend { from, to, share } => {
                 let (from, to) = (mesh(from)?, mesh(to)?);
-                let between = |(from, to): (&[f32; 3], &[f32; 3])| [0, 1, 2].map(|axis| from[axis] + share * (to[axis] - from[axis]));
-                Some(Mesh { points: from.points.iter().zip(&to.points).map(between).collect(), presence: from.presence })
+                let between = |(from, to): (&[f32; 3], &[f32; 3])| {
+                    [0, 1, 2].map(|axis| from[axis] + share * (to[axis] - from[axis]))
+                };
+                Some(Mesh {
+                    points: from.points.iter().zip(&to.points).map(between).collect(),
+                    presence: from.presence,
+                })
             }
         })
         .collect()

@@ -68,7 +68,7 @@ fn project_sources() -> Vec<(String, String)> {
 #[test]
 fn every_foreign_library_has_one_home() {
     for (file, text) in project_sources() {
-        for (library, homes) in HOMES {
+        for &(library, homes) in HOMES {
             let at_home = homes
                 .iter()
                 .any(|home| file == *home || file == format!("{home}.rs") || file.starts_with(&format!("{home}/")));

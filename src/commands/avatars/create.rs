@@ -55,9 +55,7 @@ pub(super) async fn run(store: AvatarStore, folders: Folders, arguments: Create)
         }));
     }
     let (id, width, height) = (&manifest.id, manifest.width, manifest.height);
-    print(&format!(
-        "{id} is there, {width}x{height}, made in {seconds:.1} s: mouthpiece serve --avatar {id}\n"
-    ));
+    print(&format!("{id} is there, {width}x{height}, made in {seconds:.1} s: mouthpiece serve --avatar {id}\n"));
     Ok(())
 }
 
@@ -66,7 +64,8 @@ fn request(arguments: Create) -> anyhow::Result<Request> {
     let name = arguments.name.unwrap_or_else(|| capitalised(id.as_str()));
     let file_name = arguments.from.file_name().map(|name| name.to_string_lossy().into_owned());
     let language = arguments.language.to_lowercase();
-    let engine = arguments.engine.unwrap_or_else(|| if language == ENGLISH { "hibari" } else { "espeak-ng" }.to_owned());
+    let engine =
+        arguments.engine.unwrap_or_else(|| if language == ENGLISH { "hibari" } else { "espeak-ng" }.to_owned());
     Ok(Request {
         file_name: file_name.unwrap_or_default(),
         source: arguments.from,
@@ -82,7 +81,11 @@ fn request(arguments: Create) -> anyhow::Result<Request> {
         still: arguments.still,
         whole: arguments.whole,
         side: arguments.size,
-        clip: ClipOptions { trim: arguments.trim.unwrap_or_default(), mirror: arguments.mirror, ..ClipOptions::default() },
+        clip: ClipOptions {
+            trim: arguments.trim.unwrap_or_default(),
+            mirror: arguments.mirror,
+            ..ClipOptions::default()
+        },
         replace: arguments.replace,
         id,
         name,
@@ -120,7 +123,9 @@ fn explained(error: PreparationError, id: &AvatarId) -> anyhow::Error {
         let path = PathBuf::from(format!("{id}-refused.png"));
         let seen = match write(&path, found) {
             Ok(()) => format!("; what was found is in {}", path.display()),
-            Err(problem) => format!("; the picture of what was found cannot be written to {}: {problem}", path.display()),
+            Err(problem) => {
+                format!("; the picture of what was found cannot be written to {}: {problem}", path.display())
+            }
         };
         return BadInput(format!("{error}{seen}")).into();
     }
