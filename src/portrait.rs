@@ -52,3 +52,6 @@ impl PortraitError {
 }
 
 type Result<T> = std::result::Result<T, crate::lipsync::LipSyncError>;
+
+#[cfg(test)]
+mod tests;

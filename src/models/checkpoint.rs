@@ -148,6 +148,17 @@ impl Checkpoint {
         tensor.layout.read(&self.source, tensor).map_err(|problem| self.failed(problem))
     }
 
+    /// [`Checkpoint::read`] of a part: of `rows` indices of the first dimension from `first` on. Only for tensors whose numbers
+    /// lie one after the other, as all of safetensors do.
+    pub fn read_rows(
+        &self,
+        tensor: &TensorEntry,
+        first: u64,
+        rows: u64,
+    ) -> std::result::Result<Vec<u8>, CheckpointError> {
+        tensor.layout.read_rows(&self.source, tensor, first, rows).map_err(|problem| self.failed(problem))
+    }
+
     /// [`Checkpoint::read`] of weights: floats, none of them infinite or NaN.
     pub fn read_weights(&self, tensor: &TensorEntry) -> std::result::Result<Vec<u8>, CheckpointError> {
         let wrong = |problem: String| self.failed(tensor_problem(&tensor.name, problem));

@@ -18,8 +18,11 @@ const CHEEKS: f32 = 206.0;
 const JAW: [usize; 2] = [172, 397];
 /// Points of the outline at the height of the mouth.
 const CONTOUR: [usize; 2] = [132, 361];
-/// A mouth of which the lips' edges are further apart than this share of its half width is open.
+/// A mouth of which the lips' edges are further apart than this share of its half width is open, unless lips are all that
+/// is seen between them.
 const OPEN: f32 = 0.17;
+/// One of which they are less apart than this is shut, and between the two the picture decides.
+const SHUT: f32 = 0.08;
 /// One cheek may be this much nearer to the nose than the other.
 const MOST_TURNED: f32 = 3.6;
 
@@ -38,8 +41,11 @@ pub fn analyse(picture: &RgbPicture, mesh: &Mesh) -> Result<Analysis, PortraitEr
     let (mut plate, outline) = rough(mesh)?;
     check_place(&plate, &pixels)?;
     let tone = Tone::measure(&pixels, mesh, &plate, &outline);
+    if plate.open > 0.5 && seam::is_shut(&plate, &pixels, &tone, seam::gap(&plate) < OPEN * plate.half) {
+        plate.open = 0.0;
+    }
     if plate.open > 0.5 {
-        seam::find_edges(&mut plate, &pixels);
+        seam::find_edges(&mut plate, &pixels, &tone);
     } else {
         seam::find_seam(&mut plate, &pixels);
         seam::find_corners(&mut plate, &pixels, &tone);
@@ -186,7 +192,7 @@ fn rough(mesh: &Mesh) -> Result<(MouthPlate, Outline), PortraitError> {
         return Err(PortraitError::Mouth("the head is turned too far to the side".to_owned()));
     }
     plate.half = half;
-    plate.open = if gap > OPEN * half { 1.0 } else { 0.0 };
+    plate.open = if gap > SHUT * half { 1.0 } else { 0.0 };
     (plate.nose, plate.chin, plate.side, plate.contour) = (-nose_base, chin, side.max(half), contour.max(half));
     for column in 0..COLUMNS {
         let u = half * (column as f32 / HALF_COLUMNS - 1.0);

@@ -37,11 +37,10 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// For crops of one size, in which the mouths of all frames are.
-    pub(super) fn new(frames: &[(&MouthPlate, CropBox)], device: Device) -> Result<Option<Self>> {
-        let Some((first, crop)) = frames.first() else { return Ok(None) };
-        let (width, height) = (i64::from(crop.width), i64::from(crop.height));
-        let cell = (3.0 * f64::from(first.scale)).clamp(2.0, 12.0);
+    /// For crops of one size, in which mouths open no further than `reach`, of `scale` pixels to the unit.
+    pub(super) fn new(size: (u32, u32), scale: f32, reach: &Reach, device: Device) -> Result<Self> {
+        let (width, height) = (i64::from(size.0), i64::from(size.1));
+        let cell = (2.0 * f64::from(scale)).clamp(1.5, 12.0);
         let cells = |length: i64| nodes(length, cell);
         let (columns, rows) = (cells(width), cells(height));
         let line = |length: i64, nodes: i64| -> Result<Tensor> {
@@ -55,12 +54,12 @@ impl Grid {
             Ok(Tensor::f_from_slice(&kept)?.f_to_device(device)?)
         };
         let fading = fading(&y, height)?.f_unsqueeze(1)?.f_mul(&fading(&x, width)?.f_unsqueeze(0)?)?;
-        let inner = inner_part(frames, width, height);
+        let inner = reach.part(width, height);
         let all_x = line(width, width)?;
         let all_y = line(height, height)?;
         let part = [all_x.f_narrow(0, inner[0], inner[2])?, all_y.f_narrow(0, inner[1], inner[3])?];
         let size = (width, height);
-        Ok(Some(Self {
+        Ok(Self {
             width,
             height,
             inner,
@@ -69,7 +68,7 @@ impl Grid {
             coarse_pixels: mesh(&x, &y)?,
             inner_pixels: mesh(&part[0], &part[1])?,
             keeps: fading.f_unsqueeze(0)?,
-        }))
+        })
     }
 
     /// Places in pixels as -1 to 1, `[frames, height, width, 2]`.
@@ -118,25 +117,40 @@ fn places([x, y]: &[Tensor; 2], (width, height): (i64, i64)) -> Result<Tensor> {
     Ok(Tensor::f_stack(&[scaled(x, width)?, scaled(y, height)?], -1)?)
 }
 
-/// The part of the crop in which the mouths of all frames open.
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "cut to the crop")]
-fn inner_part(frames: &[(&MouthPlate, CropBox)], width: i64, height: i64) -> [i64; 4] {
-    let (mut left, mut top, mut right, mut bottom) = (width as f32, height as f32, 0.0_f32, 0.0_f32);
-    for (plate, crop) in frames {
+/// The part of a crop in which mouths open: left, top, right, bottom in its pixels.
+#[derive(Debug)]
+pub(super) struct Reach([f32; 4]);
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self([f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY])
+    }
+}
+
+impl Reach {
+    /// Takes in a frame's mouth.
+    #[allow(clippy::cast_precision_loss, reason = "places in a frame")]
+    pub(super) fn add(&mut self, plate: &MouthPlate, crop: CropBox) {
         let lowest = plate.lower.iter().copied().fold(0.0, f32::max) + plate.lips[1] + 30.0;
         let highest = plate.upper.iter().copied().fold(0.0, f32::min) - plate.lips[0] - 14.0;
         let side = 1.32 * plate.half + 8.0;
         for corner in [[-side, highest], [side, highest], [-side, lowest], [side, lowest]] {
             let [x, y] = plate.to_pixels(corner);
             let (x, y) = (x - crop.x as f32, y - crop.y as f32);
-            (left, right) = (left.min(x), right.max(x));
-            (top, bottom) = (top.min(y), bottom.max(y));
+            let [left, top, right, bottom] = self.0;
+            self.0 = [left.min(x), top.min(y), right.max(x), bottom.max(y)];
         }
     }
-    let start = |edge: f32, length: i64| (edge.floor() as i64).clamp(0, length - 2);
-    let (left, top) = (start(left, width), start(top, height));
-    let end = |edge: f32, start: i64, length: i64| (edge.ceil() as i64).clamp(start + 2, length) - start;
-    [left, top, end(right, left, width), end(bottom, top, height)]
+
+    /// As left, top, width and height within a crop.
+    #[allow(clippy::cast_possible_truncation, reason = "cut to the crop")]
+    fn part(&self, width: i64, height: i64) -> [i64; 4] {
+        let [left, top, right, bottom] = self.0;
+        let start = |edge: f32, length: i64| (edge.floor() as i64).clamp(0, length - 2);
+        let end = |edge: f32, start: i64, length: i64| (edge.ceil() as i64).clamp(start + 2, length) - start;
+        let (x, y) = (start(left, width), start(top, height));
+        [x, y, end(right, x, width), end(bottom, y, height)]
+    }
 }
 
 /// What of the bending does not depend on what is said: maps of the coarse grid at rest.
@@ -145,6 +159,8 @@ pub(super) struct Field {
     u: Tensor,
     /// From the lips' edges to where they meet.
     to_meeting: [Tensor; 2],
+    /// From there to the arc without waves.
+    to_arc: Tensor,
     /// How much of a change of width, of the jaw and of the corners' height a place takes part in.
     wide: Tensor,
     jaw: Tensor,
@@ -176,19 +192,17 @@ fn profile(u: &Tensor, held: &Held) -> Result<Tensor> {
 impl Field {
     pub(super) fn new(grid: &Grid, face: &Face) -> Result<Self> {
         let [u, v] = face.units(&grid.coarse_pixels[0], &grid.coarse_pixels[1])?;
-        let lines = face.heights(&[&face.upper, &face.lower, &face.meeting], &u)?;
-        let [upper, lower, meeting] = &lines[..] else { return Err(lines_missing()) };
+        let lines = face.heights(&[&face.upper, &face.lower, &face.meeting, &face.arc], &u)?;
+        let [upper, lower, meeting, arc] = &lines[..] else { return Err(lines_missing()) };
         let share = u.f_div(&face.half)?;
         let outwards = share.f_abs()?;
         let past_corner = u.f_abs()?.f_sub(&face.half)?.f_clamp_min(0.0)?;
         let (above, below) = (upper.f_sub(&v)?, v.f_sub(lower)?);
         let from_seam = v.f_sub(upper)?;
-        // Movement to the sides ends before the contour of the face, or the cheeks would be dented.
-        let room = face.contour.f_mul_scalar(0.93)?.f_sub(&face.half)?.f_clamp_min(14.0)?;
         let up = face.nose.f_mul_scalar(1.5)?.f_clamp_min(30.0)?;
         let down = face.chin.f_mul_scalar(0.85)?.f_clamp_min(30.0)?;
         let tall = from_seam.f_clamp_min(0.0)?.f_div(&down)?.f_sub(&from_seam.f_clamp_max(0.0)?.f_div(&up)?)?;
-        let distance = past_corner.f_div(&room)?.f_square()?.f_add(&tall.f_square()?)?.f_sqrt()?;
+        let distance = past_corner.f_div(&face.room)?.f_square()?.f_add(&tall.f_square()?)?.f_sqrt()?;
         let wide = without(&smoothstep(0.0, 1.0, &distance)?)?.f_mul(&share.f_clamp(-1.0, 1.0)?)?;
         let [upper_lip, lower_lip] = &face.lips;
         let reach = face.chin.f_mul_scalar(0.75)?.f_maximum(&lower_lip.f_mul_scalar(2.2)?)?;
@@ -197,7 +211,7 @@ impl Field {
         let under_chin = without(&smoothstep(4.0, 64.0, &v.f_sub(&face.chin)?)?)?;
         let jaw = smoothstep_between(&minus_14, &reach, &from_seam)?.f_mul(&sideways)?.f_mul(&under_chin)?;
         let near = past_corner.f_square()?.f_add(&from_seam.f_square()?)?;
-        let corner = near.f_mul_scalar(-1.0 / 169.0)?.f_exp()?;
+        let corner = near.f_mul_scalar(-1.0 / 256.0)?.f_exp()?;
         let top = face.nose.f_mul_scalar(0.98)?.f_maximum(&upper_lip.f_mul_scalar(1.4)?)?;
         let follows = [
             without(&smoothstep_between(&upper_lip.f_mul_scalar(0.6)?, &top, &above)?)?,
@@ -209,6 +223,7 @@ impl Field {
         };
         Ok(Self {
             to_meeting: [meeting.f_sub(upper)?, meeting.f_sub(lower)?],
+            to_arc: arc.f_sub(meeting)?,
             wide: wide.f_mul(&grid.keeps)?,
             jaw,
             corner,
@@ -224,7 +239,7 @@ impl Field {
     fn movement(&self, grid: &Grid, face: &Face, held: &Held) -> Result<Tensor> {
         let profile = profile(&self.u, held)?;
         let full = Self::full(&self.u, held)?;
-        let curve = self.curved.f_mul(&held.drop)?;
+        let curve = self.curved.f_mul(&held.drop)?.f_add(&self.to_arc.f_mul(&held.even)?)?;
         let jaw = self.jaw.f_mul(&held.jaw)?;
         let skin = self.corner.f_mul(&held.drop)?.f_add(&jaw)?;
         let [to_upper, to_lower] = &self.to_meeting;

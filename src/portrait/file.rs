@@ -7,12 +7,16 @@ use std::path::Path;
 
 use super::PortraitError;
 use super::plate::{COMPLEXION, Complexion, MouthPlate, NUMBERS};
+use crate::avatar::film::MOST_FRAMES;
+use crate::models::checkpoint::TensorEntry;
 use crate::models::{Checkpoint, DType};
 
-/// Of this many frames at most: two hours.
-const MOST_FRAMES: usize = 2 * 3600 * 25;
+/// Frames that are looked at together when a file is opened.
+const ROWS: usize = 512;
+/// [`NUMBERS`] as shapes have it.
+const NUMBERS_OF_PLATE: u64 = NUMBERS as u64;
 
-/// The mouths of an avatar's frames, and the light on all of them.
+/// The mouths of an avatar's frames, and the light on all of them, to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PortraitData {
     /// One for each of its own frames, at least one.
@@ -21,34 +25,75 @@ pub struct PortraitData {
     pub complexion: Complexion,
 }
 
-impl PortraitData {
-    /// Reads a file; an error says what is wrong with it.
-    pub fn read(path: &Path) -> Result<Self, PortraitError> {
+/// A file of mouths that stays on the disk: a mouth is read when it is needed, so that a long clip takes no more memory than a
+/// short one.
+#[derive(Debug)]
+pub struct PortraitFile {
+    file: Checkpoint,
+    plates: TensorEntry,
+    frames: usize,
+    /// Of all frames.
+    pub complexion: Complexion,
+}
+
+impl PortraitFile {
+    /// Opens a file and looks at all of it; an error says what is wrong with it.
+    pub fn open(path: &Path) -> Result<Self, PortraitError> {
         let failed = |problem: String| PortraitError::File { path: path.display().to_string(), problem };
         let file = Checkpoint::open(path).map_err(|error| failed(error.problem.to_string()))?;
-        let tensor = |name: &str, most: usize| {
-            let entry = file.tensors().iter().find(|entry| entry.name == name);
-            let entry = entry.ok_or_else(|| failed(format!("has no tensor {name}")))?;
-            if entry.bytes() > most as u64 * 4 {
-                return Err(failed(format!("tensor {name} has {:?} numbers, the most is {most}", entry.shape)));
-            }
-            let bytes = file.read_weights_as(entry, DType::F32).map_err(|error| failed(error.problem.to_string()))?;
-            let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-            Ok((entry.shape.clone(), numbers))
+        let tensor = |name: &str| {
+            let entry = file.tensors().iter().find(|entry| entry.name == name && entry.dtype == DType::F32);
+            entry.cloned().ok_or_else(|| failed(format!("has no tensor {name} of 32-bit floats")))
         };
-        let (shape, numbers) = tensor("plates", MOST_FRAMES * NUMBERS)?;
-        if numbers.is_empty() || shape.len() != 2 || shape.last() != Some(&(NUMBERS as u64)) {
-            return Err(failed(format!("plates are {shape:?}, they must be [frames, {NUMBERS}]")));
+        let (plates, complexion) = (tensor("plates")?, tensor("complexion")?);
+        let frames = match plates.shape[..] {
+            [frames, NUMBERS_OF_PLATE] if frames > 0 && frames <= MOST_FRAMES as u64 => frames,
+            ref shape => {
+                return Err(failed(format!("plates are {shape:?}, they must be [1 to {MOST_FRAMES}, {NUMBERS}]")));
+            }
+        };
+        if complexion.shape != [COMPLEXION as u64] {
+            return Err(failed(format!("complexion is {:?}, it must be [{COMPLEXION}]", complexion.shape)));
         }
-        let plates = numbers.chunks_exact(NUMBERS).enumerate().map(|(frame, numbers)| {
-            MouthPlate::from_numbers(numbers)
-                .map_err(|problem| failed(format!("the mouth of frame {frame}: {problem}")))
-        });
-        let plates = plates.collect::<Result<_, _>>()?;
-        let (_, complexion) = tensor("complexion", COMPLEXION)?;
-        Ok(Self { plates, complexion: Complexion::from_numbers(&complexion).map_err(failed)? })
+        let complexion = file.read(&complexion).map_err(|error| failed(error.problem.to_string()))?;
+        let complexion = Complexion::from_numbers(&numbers(&complexion)).map_err(failed)?;
+        let frames = usize::try_from(frames).unwrap_or(0);
+        let opened = Self { file, plates, frames, complexion };
+        for first in (0..frames).step_by(ROWS) {
+            opened.rows(first, ROWS.min(frames - first)).map_err(failed)?;
+        }
+        Ok(opened)
     }
 
+    /// How many frames it has mouths of.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// The mouth of a frame; an error says what is wrong.
+    pub fn plate(&self, frame: usize) -> Result<MouthPlate, String> {
+        self.rows(frame, 1)?.pop().ok_or_else(|| format!("there is no frame {frame} among {}", self.frames))
+    }
+
+    fn rows(&self, first: usize, count: usize) -> Result<Vec<MouthPlate>, String> {
+        if first.saturating_add(count) > self.frames {
+            return Err(format!("there is no frame {first} among {}", self.frames));
+        }
+        let bytes = self.file.read_rows(&self.plates, first as u64, count as u64);
+        let numbers = numbers(&bytes.map_err(|error| error.problem.to_string())?);
+        let plates = numbers.chunks_exact(NUMBERS).zip(first..);
+        let plate = |(numbers, frame)| {
+            MouthPlate::from_numbers(numbers).map_err(|problem| format!("the mouth of frame {frame}: {problem}"))
+        };
+        plates.map(plate).collect()
+    }
+}
+
+fn numbers(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+impl PortraitData {
     /// Writes the file, or writes it anew.
     pub fn write(&self, path: &Path) -> Result<(), PortraitError> {
         let plates: Vec<u8> = self.plates.iter().flat_map(MouthPlate::numbers).flat_map(f32::to_le_bytes).collect();
@@ -97,7 +142,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
         data().write(&path).unwrap();
-        assert_eq!(PortraitData::read(&path).unwrap(), data());
+        let file = PortraitFile::open(&path).unwrap();
+        assert_eq!((file.frames(), file.complexion), (2, data().complexion));
+        assert_eq!([file.plate(0).unwrap(), file.plate(1).unwrap()].to_vec(), data().plates);
+        assert!(file.plate(2).unwrap_err().contains("no frame 2 among 2"));
     }
 
     #[test]
@@ -119,7 +167,7 @@ mod tests {
         ];
         for (case, bytes) in cases {
             std::fs::write(&path, bytes).unwrap();
-            let error = PortraitData::read(&path).unwrap_err().to_string();
+            let error = PortraitFile::open(&path).unwrap_err().to_string();
             assert!(error.contains(FILE), "{case}: {error}");
             assert!(!case.starts_with("half") || (error.contains(case) && error.contains("frame 1")), "{error}");
         }

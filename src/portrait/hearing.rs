@@ -25,6 +25,10 @@ use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
 const PARAMETERS: i64 = 7;
 /// What `family` says in the configuration of such a model.
 pub const FAMILY: &str = "portrait";
+/// The head says the mean of what may be, so that it seldom says that lips are pressed for certain: from the first of these
+/// on they begin to be, from the second on they are. Of 315 closures in speech that it never heard 92 of 100 are shut so, and
+/// of 2,123 open frames 2 of 100; from 0.25 to 0.75 it would be 86 and none.
+const PRESSED: [f32; 2] = [0.06, 0.32];
 /// Loudest root mean square of a frame of silence, and that of a frame which surely is none.
 const SILENCE: f32 = 0.003;
 const VOICE: f32 = 0.008;
@@ -126,8 +130,7 @@ impl Hearing {
             .iter()
             .zip(rests)
             .map(|(&[open, wide, round, press, bite, tongue, teeth], rest)| {
-                // Lips that are said to be half pressed are, in truth, either pressed or not.
-                let press = smoothstep(0.25, 0.75, press);
+                let press = smoothstep(PRESSED[0], PRESSED[1], press);
                 Articulation { open, wide, round, press, bite, tongue, teeth, rest }
             })
             .collect())

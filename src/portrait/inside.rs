@@ -25,10 +25,11 @@ pub(super) struct Paint {
     tongue: Tensor,
     teeth: Tensor,
     contact: Tensor,
+    corner: Tensor,
     slope: f64,
     softness: f64,
     /// The picture shows teeth of its own.
-    own_teeth: bool,
+    pub own_teeth: bool,
 }
 
 impl Paint {
@@ -39,9 +40,10 @@ impl Paint {
         };
         Ok(Self {
             cavity: colour(complexion.lip, [0.30, 0.15, 0.15])?,
-            tongue: colour(complexion.lip, [0.86, 0.68, 0.70])?,
+            tongue: colour(complexion.lip, [0.74, 0.56, 0.58])?,
             teeth: colour(complexion.teeth, [1.0; 3])?,
             contact: colour(complexion.lip, [0.28; 3])?,
+            corner: colour(complexion.lip, [0.5, 0.36, 0.36])?,
             slope: f64::from(complexion.slope),
             softness: f64::from(complexion.softness),
             own_teeth: complexion.own_teeth > 0.5,
@@ -100,15 +102,15 @@ impl Mouths<'_> {
         part.f_copy_(&seen)?;
         let drawn = sample_sharp(pictures, &sources.all)?;
         let mut part = self.grid.inner_of(&drawn)?;
-        // A shut mouth's dark seam is cut off the lips as they part.
-        let shut = without(&self.face.open)?;
-        let trim = smoothstep(0.5, 4.0, &self.held.gap)?.f_mul(&shut)?.f_mul_scalar(1.3)?;
+        // A shut mouth's dark seam is cut off the lips as they part, and an open one's fringe of teeth.
+        let fringe = self.face.open.f_mul_scalar(-0.5)?.f_add_scalar(1.3)?;
+        let trim = smoothstep(0.5, 4.0, &self.held.gap)?.f_mul(&fringe)?;
         let (below_upper, above_lower) = (upper.f_add(&trim)?, lower.f_add(&trim)?);
         let inside = self.inside(pictures, &below_upper, &above_lower)?;
         let within = |depth: &Tensor| -> Result<Tensor> { Ok(depth.f_div(&self.ground.crisp)?.f_clamp(0.0, 1.0)?) };
         let share = self.ground.u.f_abs()?.f_div(&self.face.half.f_add(&self.held.widen)?)?;
         let opening = within(&below_upper)?.f_mul(&within(&above_lower)?)?;
-        let opening = opening.f_mul(&without(&smoothstep(0.93, 1.0, &share)?)?)?;
+        let opening = opening.f_mul(&without(&smoothstep(0.88, 1.0, &share)?)?)?;
         // An open picture's own mouth comes back as it comes to rest.
         let awake = smoothstep(0.0, 0.8, &self.held.alive)?;
         let opening = opening.f_mul(&awake)?.f_unsqueeze(1)?;
@@ -132,7 +134,10 @@ impl Mouths<'_> {
         let Self { ground, held, paint, .. } = self;
         let depth = ground.y.f_add(&held.lift)?.f_div(&held.gap.f_add_scalar(1.0)?)?.f_clamp(0.0, 1.0)?;
         let dim = depth.f_mul_scalar(0.58)?.f_add_scalar(0.42)?.f_unsqueeze(1)?;
-        let mut colour = paint.cavity.f_mul(&dim)?;
+        // At the corners the lips themselves are seen.
+        let corner = ground.u.f_div(&held.seen)?.f_square()?.f_clamp_max(1.0)?.f_pow_tensor_scalar(3.0)?;
+        let corner = corner.f_mul_scalar(0.7)?.f_unsqueeze(1)?;
+        let mut colour = paint.cavity.f_mul(&dim)?.f_lerp_tensor(&paint.corner, &corner)?;
         let lower_edge = held.gap.f_sub(&held.lift)?;
         let layer = |under: &Tensor, over: &Tensor, alpha: &Tensor| -> Result<Tensor> {
             Ok(under.f_lerp_tensor(over, &alpha.f_unsqueeze(1)?)?)
@@ -240,7 +245,9 @@ impl Mouths<'_> {
         let shown = lower.f_sub_scalar(0.4)?.f_sub(&raised)?.f_div_scalar(1.3)?.f_clamp(0.0, 1.0)?;
         let outwards = u.f_abs()?.f_div(&face.half)?;
         let inwards = without(&smoothstep(0.86, 0.98, &outwards)?)?;
-        Ok((own, shown.f_mul(&inwards)?))
+        // Rounded lips hide them.
+        let hidden = without(&smoothstep(0.35, 0.9, &held.round)?)?;
+        Ok((own, shown.f_mul(&inwards)?.f_mul(&hidden)?))
     }
 }
 

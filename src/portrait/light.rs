@@ -80,7 +80,7 @@ fn painted_teeth(pixels: &Pixels<'_>, mesh: &Mesh, tone: &Tone) -> [f32; 3] {
     let colour = if bright.is_empty() { [skin; 3] } else { middle(bright) };
     let level = brightness(colour).max(1.0);
     let teeth = (1.3 * level).clamp(1.05 * skin, 1.5 * skin).min(level.max(228.0));
-    std::array::from_fn(|channel| (TEETH[channel] * teeth * 0.5 * (1.0 + colour[channel] / level)).clamp(0.0, 255.0))
+    std::array::from_fn(|channel| (TEETH[channel] * teeth * (0.65 + 0.35 * colour[channel] / level)).clamp(0.0, 255.0))
 }
 
 /// The colour of the teeth that an open mouth shows, if it shows any: brighter than the lips and less red.

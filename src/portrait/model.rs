@@ -11,13 +11,14 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::Result;
-use super::field::{Field, Grid};
-use super::file::PortraitData;
+use super::field::{Field, Grid, Reach};
+use super::file::PortraitFile;
 use super::hearing::Hearing;
 use super::inside::{Ground, Mouths, Paint, to_bytes};
-use super::plate::MouthPlate;
+use super::plate::{Complexion, MouthPlate};
 use super::shape::{Articulation, Deformation};
 use super::tensors::{Face, Held};
+use crate::avatar::Avatar;
 use crate::lipsync::{AvatarAssets, AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
 use crate::picture::{CropBox, MouthFrame, Region};
 
@@ -29,16 +30,48 @@ pub struct Portrait {
     next: usize,
 }
 
-/// Where an avatar's own pixels about the mouth come from.
-pub(crate) type Regions = Arc<dyn Fn(usize) -> std::result::Result<Region, String>>;
+/// What is drawn: an avatar's own frames and the mouths in them. An error says what is wrong.
+pub(super) trait Frames {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// The mouth of one.
+    fn plate(&self, frame: usize) -> std::result::Result<MouthPlate, String>;
+    /// Where a generated crop belongs in it.
+    fn crop(&self, frame: usize) -> std::result::Result<CropBox, String>;
+    /// Its pixels there.
+    fn region(&self, frame: usize) -> std::result::Result<Region, String>;
+}
+
+/// An avatar and its file of mouths.
+struct Prepared {
+    avatar: Arc<Avatar>,
+    mouths: PortraitFile,
+}
+
+impl Frames for Prepared {
+    fn count(&self) -> usize {
+        self.mouths.frames()
+    }
+
+    fn plate(&self, frame: usize) -> std::result::Result<MouthPlate, String> {
+        self.mouths.plate(frame)
+    }
+
+    fn crop(&self, frame: usize) -> std::result::Result<CropBox, String> {
+        self.avatar.crop(frame).map_err(|error| error.to_string())
+    }
+
+    fn region(&self, frame: usize) -> std::result::Result<Region, String> {
+        self.avatar.region(frame).map_err(|error| error.to_string())
+    }
+}
 
 /// One avatar.
-pub(crate) struct Sitter {
+pub(super) struct Sitter {
     /// Its file of mouths, for messages.
     path: String,
-    data: PortraitData,
-    crops: Vec<CropBox>,
-    regions: Regions,
+    frames: Box<dyn Frames>,
+    size: (u32, u32),
     grid: Grid,
     paint: Paint,
     device: Device,
@@ -48,13 +81,13 @@ pub(crate) struct Sitter {
 
 impl std::fmt::Debug for Sitter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sitter").field("path", &self.path).field("crops", &self.crops.len()).finish_non_exhaustive()
+        f.debug_struct("Sitter").field("path", &self.path).field("frames", &self.frames.count()).finish_non_exhaustive()
     }
 }
 
 /// What of some frames does not depend on what is said.
-#[derive(Debug)]
 struct Scene {
+    plates: Vec<MouthPlate>,
     face: Face,
     field: Field,
     ground: Ground,
@@ -63,81 +96,70 @@ struct Scene {
 }
 
 impl Sitter {
-    /// An avatar with a mouth and a box for each frame; `path` is what errors call it.
-    pub(crate) fn new(
-        path: &Path,
-        data: PortraitData,
-        crops: Vec<CropBox>,
-        regions: Regions,
-        device: Device,
-    ) -> Result<Self> {
+    /// An avatar with a mouth in each frame; `path` is what errors call it.
+    pub(super) fn new(path: &Path, frames: Box<dyn Frames>, complexion: &Complexion, device: Device) -> Result<Self> {
         let path = path.display().to_string();
         let wrong = |problem: String| LipSyncError::Latents { path: path.clone(), problem };
-        if data.plates.len() != crops.len() {
-            return Err(wrong(format!("has mouths of {} frames, the avatar has {}", data.plates.len(), crops.len())));
+        let (first, crop) = (frames.plate(0).map_err(wrong)?, frames.crop(0).map_err(wrong)?);
+        let size = (crop.width, crop.height);
+        let mut reach = Reach::default();
+        for frame in 0..frames.count() {
+            let crop = frames.crop(frame).map_err(wrong)?;
+            if (crop.width, crop.height) != size || crop.width < 16 || crop.height < 16 {
+                return Err(wrong("its boxes must be of one size, at least 16 pixels a side".to_owned()));
+            }
+            reach.add(&frames.plate(frame).map_err(wrong)?, crop);
         }
-        let size = crops.first().map(|crop| (crop.width, crop.height));
-        if crops.iter().any(|crop| Some((crop.width, crop.height)) != size || crop.width < 16 || crop.height < 16) {
-            return Err(wrong("its boxes must be of one size, at least 16 pixels a side".to_owned()));
-        }
-        let places: Vec<(&MouthPlate, CropBox)> = data.plates.iter().zip(crops.iter().copied()).collect();
-        let grid = Grid::new(&places, device)?.ok_or_else(|| wrong("has no frames".to_owned()))?;
-        let paint = Paint::new(&data.complexion, device)?;
-        let mut sitter = Self { path, data, crops, regions, grid, paint, device, still: None };
-        if sitter.crops.len() == 1 {
+        let grid = Grid::new(size, first.scale, &reach, device)?;
+        let paint = Paint::new(complexion, device)?;
+        let mut sitter = Self { path, frames, size, grid, paint, device, still: None };
+        if sitter.frames.count() == 1 {
             sitter.still = Some(sitter.scene(&[0])?);
         }
         Ok(sitter)
     }
 
-    fn wrong(&self, problem: String) -> LipSyncError {
-        LipSyncError::Latents { path: self.path.clone(), problem }
-    }
-
-    fn plate(&self, frame: usize) -> Result<(&MouthPlate, CropBox)> {
-        let found = self.data.plates.get(frame).zip(self.crops.get(frame).copied());
-        found.ok_or_else(|| self.wrong(format!("there is no frame {frame} among {}", self.crops.len())))
-    }
-
     fn scene(&self, frames: &[usize]) -> Result<Scene> {
-        let places = frames.iter().map(|frame| self.plate(*frame)).collect::<Result<Vec<_>>>()?;
+        let wrong = |problem: String| LipSyncError::Latents { path: self.path.clone(), problem };
+        let (mut plates, mut crops, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for frame in frames {
+            let crop = self.frames.crop(*frame).map_err(wrong)?;
+            plates.push(self.frames.plate(*frame).map_err(wrong)?);
+            append_crop(&mut bytes, &self.frames.region(*frame).map_err(wrong)?, &crop);
+            crops.push(crop);
+        }
+        let places: Vec<(&MouthPlate, CropBox)> = plates.iter().zip(crops).collect();
         let face = Face::new(&places, self.device)?;
         let field = Field::new(&self.grid, &face)?;
         let ground = Ground::new(&self.grid, &face, &self.paint)?;
-        let mut bytes = Vec::new();
-        for (frame, (_, crop)) in frames.iter().zip(&places) {
-            let region = (self.regions)(*frame).map_err(|problem| self.wrong(problem))?;
-            append_crop(&mut bytes, &region, crop);
-        }
         let pictures = Tensor::f_from_slice(&bytes)?.f_to_device(self.device)?;
         let pictures = pictures.f_view([-1, self.grid.height, self.grid.width, 3])?.f_permute([0, 3, 1, 2])?;
-        Ok(Scene { face, field, ground, pictures: pictures.f_to_kind(Kind::Float)?.f_contiguous()? })
+        Ok(Scene { face, field, ground, pictures: pictures.f_to_kind(Kind::Float)?.f_contiguous()?, plates })
     }
 
     /// The crops of its frames with mouths held so.
-    pub(crate) fn draw(&self, frames: &[usize], held: &[Articulation]) -> Result<Vec<MouthFrame>> {
-        let plates = frames.iter().map(|frame| Ok(self.plate(*frame)?.0)).collect::<Result<Vec<_>>>()?;
-        let shapes: Vec<Deformation> =
-            held.iter().zip(plates).map(|(held, plate)| Deformation::new(held, plate)).collect();
-        if shapes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let held = Held::new(&shapes, self.device)?;
+    pub(super) fn draw(&self, frames: &[usize], held: &[Articulation]) -> Result<Vec<MouthFrame>> {
         let made;
         let scene = match &self.still {
+            _ if frames.is_empty() => return Ok(Vec::new()),
             Some(still) => still,
             None => {
                 made = self.scene(frames)?;
                 &made
             }
         };
+        // A still has one plate for all.
+        let plates = scene.plates.iter().cycle();
+        let shape = |(held, plate)| Deformation::new(held, plate, self.paint.own_teeth);
+        let shapes: Vec<Deformation> = held.iter().zip(plates).map(shape).collect();
+        let held = Held::new(&shapes, self.device)?;
         let count = i64::try_from(shapes.len()).unwrap_or(0);
         let pictures = scene.pictures.f_expand([count, -1, -1, -1], false)?;
         let sources = scene.field.sources(&self.grid, &scene.face, &held)?;
         let mouths =
             Mouths { grid: &self.grid, face: &scene.face, ground: &scene.ground, paint: &self.paint, held: &held };
         let bytes = to_bytes(&mouths.draw(&pictures, &sources)?)?.f_to_device(Device::Cpu)?;
-        let (width, height) = self.crops.first().map_or((0, 0), |crop| (crop.width, crop.height));
+        let (width, height) = self.size;
         let length = width as usize * height as usize * 3;
         (0..count)
             .map(|at| {
@@ -167,6 +189,12 @@ impl Portrait {
     pub fn load(folder: &Path, device: Device, threads: i32) -> Result<Self> {
         tch::set_num_threads(threads.max(1));
         Ok(Self { hearing: Hearing::load(folder, device)?, avatars: BTreeMap::new(), next: 0 })
+    }
+
+    /// How mouths are held in each frame of runs, run after run: what [`LipSync::draw`] draws.
+    pub fn hear(&mut self, runs: &[MouthRun]) -> Result<Vec<Articulation>> {
+        let _no_grad = tch::no_grad_guard();
+        self.hearing.hear(runs)
     }
 
     fn sitter(&self, avatar: AvatarHandle) -> Result<&Sitter> {
@@ -220,12 +248,14 @@ impl LipSync for Portrait {
         let avatar = Arc::clone(&assets.avatar);
         let path = avatar.latents.clone();
         let wrong = |problem: String| LipSyncError::Latents { path: path.display().to_string(), problem };
-        let data = PortraitData::read(&path).map_err(|error| wrong(error.problem()))?;
-        let crops = (0..avatar.frame_count())
-            .map(|frame| avatar.crop(frame).map_err(|error| wrong(error.to_string())))
-            .collect::<Result<Vec<_>>>()?;
-        let regions: Regions = Arc::new(move |frame| avatar.region(frame).map_err(|error| error.to_string()));
-        let sitter = Sitter::new(&path, data, crops, regions, self.hearing.device())?;
+        let mouths = PortraitFile::open(&path).map_err(|error| wrong(error.problem()))?;
+        if mouths.frames() != avatar.frame_count() {
+            let problem = format!("has mouths of {} frames, the avatar has {}", mouths.frames(), avatar.frame_count());
+            return Err(wrong(problem));
+        }
+        let complexion = mouths.complexion;
+        let frames = Box::new(Prepared { avatar, mouths });
+        let sitter = Sitter::new(&path, frames, &complexion, self.hearing.device())?;
         Ok(self.add(sitter))
     }
 

@@ -5,23 +5,23 @@
 use crate::picture::RgbPicture;
 
 /// A picture to sample.
-pub(crate) struct Pixels<'a> {
+pub(super) struct Pixels<'a> {
     picture: &'a RgbPicture,
 }
 
 impl<'a> Pixels<'a> {
-    pub(crate) fn new(picture: &'a RgbPicture) -> Self {
+    pub(super) fn new(picture: &'a RgbPicture) -> Self {
         Self { picture }
     }
 
     /// Whether a place lies in the picture.
-    pub(crate) fn contains(&self, [x, y]: [f32; 2]) -> bool {
+    pub(super) fn contains(&self, [x, y]: [f32; 2]) -> bool {
         (0.0..self.picture.width as f32).contains(&x) && (0.0..self.picture.height as f32).contains(&y)
     }
 
     /// The colour at a place, 0 to 255; beyond the edge that of the edge.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the picture's pixels")]
-    pub(crate) fn at(&self, [x, y]: [f32; 2]) -> [f32; 3] {
+    pub(super) fn at(&self, [x, y]: [f32; 2]) -> [f32; 3] {
         let (right, bottom) = (self.picture.width.saturating_sub(1), self.picture.height.saturating_sub(1));
         let (x, y) = ((x - 0.5).clamp(0.0, right as f32), (y - 0.5).clamp(0.0, bottom as f32));
         let (left, top) = (x as u32, y as u32);
@@ -42,11 +42,11 @@ impl<'a> Pixels<'a> {
 }
 
 /// Brightness of a colour, 0 to 255 (BT.601).
-pub(crate) fn brightness([red, green, blue]: [f32; 3]) -> f32 {
+pub(super) fn brightness([red, green, blue]: [f32; 3]) -> f32 {
     0.299 * red + 0.587 * green + 0.114 * blue
 }
 
 /// How red a colour is, whatever its brightness: about .05 for skin and .15 for lips.
-pub(crate) fn redness([red, green, blue]: [f32; 3]) -> f32 {
+pub(super) fn redness([red, green, blue]: [f32; 3]) -> f32 {
     (red - green) / (red + green + blue + 30.0)
 }

@@ -82,6 +82,28 @@ impl MouthPlate {
         std::array::from_fn(|column| 0.42f32.mul_add(self.lower[column] - self.upper[column], self.upper[column]))
     }
 
+    /// Over how much of the cheek a change of the mouth's width ends: before the contour of the face, or it would be dented.
+    pub(super) fn room(&self) -> f32 {
+        (0.93 * self.contour - self.half).max(14.0)
+    }
+
+    /// The parabola that is nearest to [`MouthPlate::meeting`]: its arc without its waves.
+    pub(super) fn arc(&self) -> [f32; COLUMNS] {
+        let line = self.meeting();
+        let place = |column: usize| column as f32 / (COLUMNS / 2) as f32 - 1.0;
+        // Legendre's polynomials are orthogonal over -1 to 1, so each share is a sum of its own.
+        let shapes: [fn(f32) -> f32; 3] = [|_| 1.0, |x| x, |x| 1.5 * x * x - 0.5];
+        let shares = shapes.map(|shape| {
+            let (mut both, mut own) = (0.0, 0.0);
+            for (column, v) in line.iter().enumerate() {
+                both += v * shape(place(column));
+                own += shape(place(column)).powi(2);
+            }
+            both / own
+        });
+        std::array::from_fn(|column| shapes.iter().zip(shares).map(|(shape, share)| share * shape(place(column))).sum())
+    }
+
     /// All its numbers, in the order in which a file has them.
     pub(super) fn numbers(&self) -> [f32; NUMBERS] {
         let ([x, y], [along, down], [upper_lip, lower_lip]) = (self.origin, self.along, self.lips);

@@ -14,7 +14,32 @@ const STEP: f32 = 0.5;
 /// How far the seam is from the mesh's at most.
 const SEAM_REACH: i16 = 14;
 /// How far an edge of an open mouth is.
-const EDGE_REACH: i16 = 7;
+const EDGE_REACH: i16 = 12;
+
+/// How far the lines of a plate are apart in the middle.
+pub(super) fn gap(plate: &MouthPlate) -> f32 {
+    plate.lower[COLUMNS / 2] - plate.upper[COLUMNS / 2]
+}
+
+/// Whether what is between the lines of a plate is the lips themselves, and so the mouth is shut after all: nothing there is
+/// much darker than the lips, nor as little red as teeth.
+pub(super) fn is_shut(plate: &MouthPlate, pixels: &Pixels<'_>, tone: &Tone, narrow: bool) -> bool {
+    let (level, red, skin) = (brightness(tone.lip), redness(tone.lip), redness(tone.skin));
+    let columns = columns(plate).zip(plate.upper.iter().zip(&plate.lower));
+    let middle = columns.filter(|(u, _)| u.abs() < 0.5 * plate.half);
+    let seen = middle.flat_map(|(u, (upper, lower))| {
+        [0.3, 0.5, 0.7].map(|share| soft(plate, pixels, u, upper + share * (lower - upper)))
+    });
+    let (mut lips, mut all) = (0_u16, 0_u16);
+    for colour in seen {
+        // A narrow dark line is the seam of shut lips.
+        let is_dark = !narrow && brightness(colour) < 0.55 * level;
+        let is_tooth = redness(colour) < 0.5 * red + 0.5 * skin.min(red) - 0.02;
+        lips += u16::from(!is_dark && !is_tooth);
+        all += 1;
+    }
+    2 * lips > all
+}
 
 /// Moves both lines of a plate to the darkest line between shut lips.
 pub(super) fn find_seam(plate: &mut MouthPlate, pixels: &Pixels<'_>) {
@@ -37,16 +62,24 @@ pub(super) fn find_seam(plate: &mut MouthPlate, pixels: &Pixels<'_>) {
 }
 
 /// Moves the lines of a plate to the edges of an open mouth: from lip to teeth or darkness.
-pub(super) fn find_edges(plate: &mut MouthPlate, pixels: &Pixels<'_>) {
+pub(super) fn find_edges(plate: &mut MouthPlate, pixels: &Pixels<'_>, tone: &Tone) {
+    let lip = brightness(tone.lip).max(8.0);
     let find = |line: &[f32; COLUMNS], outwards: f32| {
         let costs: Vec<Vec<f32>> = columns(plate)
             .zip(line)
             .map(|(u, v)| {
                 // At the corners there is nothing between the lips that an edge could be seen against.
                 let seen = 1.0 - (u / plate.half).powi(4);
-                let red = |o: f32| redness(soft(plate, pixels, u, v + outwards * o));
-                let edge = |o: f32| (red(o + 2.0) - red(o - 2.0)).clamp(0.0, 0.12) / 0.03;
-                heights(EDGE_REACH).map(|o| 0.6 * (o / 2.5).powi(2) - seen * edge(o)).collect()
+                let edge = |o: f32| {
+                    let at = |o: f32| soft(plate, pixels, u, v + outwards * o);
+                    let (out, inside) = (at(o + 2.0), at(o - 2.0));
+                    let red = (redness(out) - redness(inside)).clamp(0.0, 0.12) / 0.03;
+                    // Teeth are less red than lips; where there is darkness, it is darker.
+                    let dark = brightness(inside) < 0.55 * lip;
+                    let rise = (brightness(out) - brightness(inside)) / (0.6 * lip);
+                    if dark { red.max(4.0 * rise.clamp(0.0, 1.0)) } else { red }
+                };
+                heights(EDGE_REACH).map(|o| 0.6 * (o / 3.5).powi(2) - seen * edge(o)).collect()
             })
             .collect();
         let found = smooth(&cheapest(&costs, EDGE_REACH, 1.5), 3);

@@ -10,6 +10,8 @@ use super::plate::{COLUMNS, MouthPlate};
 const DRAWN_HALF: f32 = 33.5;
 /// A mouth that is wider than this at rest smiles.
 const SMILING: f32 = 34.8;
+/// Corners come down by less than would fold the skin beside them.
+const MOST_DROP: f32 = 12.0;
 /// Corners that are this much above the middle at rest smile.
 const ARCHED: f32 = 6.0;
 
@@ -45,6 +47,8 @@ pub struct Deformation {
     pub widen: f32,
     /// How far the corners are down.
     pub drop: f32,
+    /// How much of its own waves the line between the lips loses as they part.
+    pub even: f32,
     /// What the thickness of the upper and of the lower lip is multiplied by.
     pub lips: [f32; 2],
     /// How far the chin is down.
@@ -76,8 +80,9 @@ fn lerp(from: f32, to: f32, share: f32) -> f32 {
 }
 
 impl Deformation {
-    /// Of this mouth, held so. Numbers out of range are taken as their nearest, what is no number as 0.
-    pub fn new(given: &Articulation, plate: &MouthPlate) -> Self {
+    /// Of this mouth, held so; `own_teeth` if the picture shows teeth. Numbers out of range are taken as their nearest, what
+    /// is no number as 0.
+    pub fn new(given: &Articulation, plate: &MouthPlate, own_teeth: bool) -> Self {
         let unit = |x: f32| if x.is_finite() { x.clamp(0.0, 1.0) } else { 0.0 };
         let press = unit(given.press);
         let free = 1.0 - press;
@@ -94,28 +99,42 @@ impl Deformation {
         let Articulation { open, wide, round, bite, tongue, teeth, .. } = held;
         // What parts the lips adds up like the sides of a box: the largest part decides, and nothing jumps.
         let parts =
-            [26.0 * open * (1.0 - 0.3 * round), 7.5 * teeth, 10.0 * tongue, 7.0 * round * free, 4.0 * wide * free];
+            [26.0 * open * (1.0 - 0.3 * round), 7.5 * teeth, 10.0 * tongue, 8.5 * round * free, 4.0 * wide * free];
         let parted = parts.iter().map(|p| p * p * p).sum::<f32>().cbrt();
-        let gap = lerp(parted, 5.5, bite * 0.9);
-        let lift = gap * lerp(0.2, 0.36, round) * (1.0 - 0.35 * open) + 1.2 * bite;
+        // A photograph's lower lip goes further under the teeth than the drawn one.
+        let gap = lerp(parted, 3.8, bite * 0.9);
+        let lift = gap * lerp(0.2, 0.42, round) * (1.0 - 0.35 * open) + 1.2 * bite;
         let half = plate.half;
-        let widen = 6.0 * wide * (1.0 - 0.5 * round) - 13.5 * round - 1.5 * open - press - 2.0 * bite;
+        let widen = 6.0 * wide * (1.0 - 0.5 * round) - 13.5 * round - 3.5 * open - press - 2.0 * bite;
         let (relief, middle) = (1.0 - 0.5 * wide, COLUMNS / 2);
         let smile = (half - SMILING).max(0.0) * (0.45 + 0.25 * open + 0.35 * round).min(0.85) * relief;
-        let widen = (widen - smile).max(-0.47 * half);
+        // The cheeks give way by less than would fold them.
+        let room = plate.room();
+        let widen = (widen - smile).max(-0.47 * half).max(-0.45 * room);
         let meeting = plate.meeting();
-        let arch = (meeting[middle] - (meeting[0] + meeting[COLUMNS - 1]) / 2.0 - ARCHED).max(0.0);
+        let arch = (meeting[middle] - (meeting[0] + meeting[COLUMNS - 1]) / 2.0).max(0.0);
+        let (arch, slight) = ((arch - ARCHED).max(0.0), arch.min(ARCHED));
         let drop = -0.8 * wide
             + 3.8 * round
             + 0.16 * gap
             + 0.8 * press
-            + arch * (0.45 + 0.15 * open + 0.5 * round).min(0.95) * relief;
+            + arch * (0.45 + 0.15 * open + 0.5 * round).min(0.95) * relief
+            + 0.45 * slight * round;
+        let drop = drop.min(MOST_DROP);
         let size = half / DRAWN_HALF;
         let corner = (0.8 + smoothstep(0.0, 12.0, gap)) * size;
-        let inner = half * lerp(1.0, 0.93, plate.open) - corner;
+        // Pursed lips touch beside the hole between them.
+        let pursed = 1.0 - 0.2 * round;
+        let inner = (half * lerp(1.0, 0.93, plate.open) - corner) * pursed;
         let lower = gap - lift;
-        let biting = 1.6 + 1.2 * wide + teeth + 1.6 * open - 7.5 * round * (1.0 - 0.5 * teeth);
-        let low = lerp(lower - 0.1 * gap, lower - 0.4 * gap, smoothstep(5.0, 20.0, gap)).max(biting + 1.5);
+        let between = plate.lower[middle] - plate.upper[middle];
+        let biting = match own_teeth {
+            // The picture's own teeth are as long as they are, and hidden by rounding lips alone.
+            true => 0.58 * between - 12.0 * round,
+            false => 1.6 + 1.2 * wide + teeth + 1.6 * open - 7.5 * round * (1.0 - 0.5 * teeth),
+        };
+        let low = lerp(lower - 0.1 * gap, lower - 0.4 * gap, smoothstep(5.0, 20.0, gap))
+            .max(biting + if own_teeth { 7.0 } else { 1.5 });
         let upper_teeth = lerp(biting, lower + 1.2, bite);
         Self {
             gap,
@@ -126,13 +145,11 @@ impl Deformation {
                 (9.8 - 1.4 * wide + 2.0 * round - 0.05 * gap) / 9.8 * (1.0 - 0.42 * press),
                 (10.4 - 1.2 * wide + 1.6 * round - 0.07 * gap) / 10.4 * (1.0 - 0.4 * press) * (1.0 - 0.34 * bite),
             ],
-            jaw: 0.43 * lower + 1.2 * open
-                - 1.2 * bite
-                - 0.6 * press
-                - 0.26 * (plate.lower[middle] - plate.upper[middle]),
+            jaw: 0.43 * lower + 1.2 * open - 1.2 * bite - 0.6 * press - 0.26 * between,
             inner,
-            seen: half + widen - corner,
-            bend: [lerp(2.0, 2.6, round), lerp(0.85, 0.62, round)],
+            seen: (half + widen - corner) * pursed,
+            bend: [lerp(2.0, 2.5, round), lerp(1.05, 0.66, round)],
+            even: 0.8 * smoothstep(1.0, 9.0, gap),
             upper_teeth,
             lower_teeth: lerp(lower - 3.4 * smoothstep(10.0, 24.0, gap) + 1.0, biting + 0.9, teeth),
             tongue: lerp(low + 3.0 * teeth, biting - 2.6, tongue),
@@ -149,7 +166,7 @@ mod tests {
     fn deform(change: impl Fn(&mut Articulation)) -> Deformation {
         let mut held = Articulation::default();
         change(&mut held);
-        Deformation::new(&held, &plate(33.5))
+        Deformation::new(&held, &plate(33.5), false)
     }
 
     #[test]
@@ -184,11 +201,11 @@ mod tests {
 
     #[test]
     fn a_smile_lets_go_in_speech_and_most_of_all_for_oo() {
-        let (smile, straight) = (plate(44.0), plate(33.5));
+        let (smile, straight) = (MouthPlate { contour: 92.0, ..plate(44.0) }, plate(33.5));
         let held = Articulation::default();
-        assert!(Deformation::new(&held, &smile).widen < Deformation::new(&held, &straight).widen - 3.0);
+        assert!(Deformation::new(&held, &smile, false).widen < Deformation::new(&held, &straight, false).widen - 3.0);
         let round = Articulation { round: 1.0, ..held };
-        assert!(smile.half + Deformation::new(&round, &smile).widen < 26.0);
+        assert!(smile.half + Deformation::new(&round, &smile, false).widen < 26.0);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) struct Held {
     pub upper_swell: Tensor,
     pub lower_swell: Tensor,
     pub jaw: Tensor,
+    pub even: Tensor,
     pub inner: Tensor,
     pub seen: Tensor,
     pub bend: [Tensor; 2],
@@ -58,10 +59,11 @@ impl Held {
                     d.held.teeth,
                     d.held.round,
                     1.0 - d.held.rest,
+                    d.even,
                 ]
             })
             .collect();
-        let all = table(&numbers, 18, device)?;
+        let all = table(&numbers, 19, device)?;
         let number = |at: i64| column(&all, at);
         Ok(Self {
             gap: number(0)?,
@@ -81,6 +83,7 @@ impl Held {
             teeth: number(15)?,
             round: number(16)?,
             alive: number(17)?,
+            even: number(18)?,
         })
     }
 }
@@ -97,11 +100,13 @@ pub(super) struct Face {
     pub nose: Tensor,
     pub chin: Tensor,
     pub side: Tensor,
-    pub contour: Tensor,
+    pub room: Tensor,
     /// Lines of the mouth at rest, `[frames, COLUMNS]`.
     pub upper: Tensor,
     pub lower: Tensor,
     pub meeting: Tensor,
+    /// The arc of the line on which they meet, without its waves.
+    pub arc: Tensor,
 }
 
 impl Face {
@@ -116,7 +121,9 @@ impl Face {
                 numbers
             })
             .collect();
+        let rooms: Vec<f32> = frames.iter().map(|(plate, _)| plate.room()).collect();
         let columns = i64::try_from(COLUMNS).unwrap_or(0);
+        let arcs: Vec<f32> = frames.iter().flat_map(|(plate, _)| plate.arc()).collect();
         let all = table(&numbers, 13 + 2 * columns, device)?;
         let number = |at: i64| column(&all, at);
         let lines = all.f_squeeze_dim(-1)?.f_squeeze_dim(-1)?;
@@ -131,8 +138,9 @@ impl Face {
             nose: number(9)?,
             chin: number(10)?,
             side: number(11)?,
-            contour: number(12)?,
+            room: table(&rooms, 1, device)?.f_select(1, 0)?,
             meeting: upper.f_lerp(&lower, 0.42)?,
+            arc: Tensor::f_from_slice(&arcs)?.f_to_device(device)?.f_view([-1, columns])?,
             upper: upper.f_contiguous()?,
             lower: lower.f_contiguous()?,
         })

@@ -1,7 +1,7 @@
 //! Where a tensor's numbers are in the file: a start and strides, as PyTorch has them.
 
 use super::source::Source;
-use super::{DType, Result, TensorEntry};
+use super::{DType, Result, TensorEntry, tensor_problem};
 
 /// More than any network's weights have; PyTorch itself allows 64.
 pub(super) const MOST_DIMENSIONS: usize = 8;
@@ -62,6 +62,17 @@ impl Layout {
         // The storage is in the file, so this is too.
         let start = storage + offset * dtype.size();
         Ok(Self { start, strides: (!is_contiguous).then(|| strides.to_vec()), span, count })
+    }
+
+    /// The numbers of some indices of the first dimension.
+    pub(super) fn read_rows(&self, source: &Source, tensor: &TensorEntry, first: u64, rows: u64) -> Result<Vec<u8>> {
+        let known = tensor.shape.first().copied().unwrap_or(0);
+        let inside = first.checked_add(rows).is_some_and(|end| end <= known);
+        let Some(start) = self.start().filter(|_| inside && known > 0) else {
+            return Err(tensor_problem(&tensor.name, format!("has no rows {first} to {}", first.saturating_add(rows))));
+        };
+        let row = self.span / known * tensor.dtype.size();
+        source.read_vec(start + first * row, rows * row)
     }
 
     /// The numbers, the last dimension innermost.
