@@ -137,7 +137,7 @@ impl EyeMap<'_> {
     /// Where the pixel at `place` of the unturned picture comes from.
     pub(super) fn source(&self, place: [f32; 2]) -> Source {
         let frame = &self.eye.frame;
-        let [u, v] = frame.from_picture(place);
+        let [u, v] = frame.to_head(place);
         let Some(column) = self.eye.column(u) else { return Source::default() };
         if v <= column.top || v > column.lower.max(column.upper + column.travel) + 1.0 {
             return Source::default();

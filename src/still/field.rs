@@ -72,7 +72,7 @@ impl Field {
         let size = [width as f32, height as f32];
         let parts = (0..rows * columns).map(|at| {
             let place = [(at % columns * CELL) as f32, (at / columns * CELL) as f32];
-            let [u, v] = head.from_picture(place).map(|distance| distance / head.width);
+            let [u, v] = head.to_head(place).map(|distance| distance / head.width);
             let edge = |at: f32, side: f32| smooth(0.0, 0.25 * head.width, at.min(side - 1.0 - at));
             let edges = edge(place[0], size[0]) * edge(place[1], size[1]);
             let around = 1.0 - smooth(1.0, 1.75, (u / 0.8).hypot(v));
@@ -194,6 +194,7 @@ impl Corners {
     }
 
     /// Where the pixels of a row of the cell are sampled.
+    #[allow(clippy::cast_possible_truncation, reason = "rows of a cell")]
     pub(super) fn row(&self, row: usize) -> Displacements {
         let [above_left, above_right, below_left, below_right] = self.0;
         let below = row as i32;
@@ -245,7 +246,7 @@ impl Depths {
         let place = |at: usize| [(at % columns * CELL) as f32, (at / columns * CELL) as f32];
         let outline = parts::OUTLINE.map(|at| {
             let [x, y, depth] = mesh.point(at);
-            let [u, v] = head.from_picture([x, y]);
+            let [u, v] = head.to_head([x, y]);
             Outline { angle: v.atan2(u), distance: u.hypot(v), depth }
         });
         let mut levels: Vec<f32> = (0..rows * columns).map(|at| beyond(place(at), &outline, head)).collect();
@@ -297,7 +298,7 @@ struct Outline {
 /// Depth beside the face: from that of its outline nearby back to that of the outermost hair.
 fn beyond(place: [f32; 2], outline: &[Outline], head: &HeadFrame) -> f32 {
     use std::f32::consts::{PI, TAU};
-    let [u, v] = head.from_picture(place);
+    let [u, v] = head.to_head(place);
     let angle = v.atan2(u);
     let mut sums = [0.0; 3];
     for point in outline {

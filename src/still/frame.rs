@@ -24,7 +24,7 @@ impl HeadFrame {
         let (top, chin) = (mesh.point(FOREHEAD), mesh.point(parts::CHIN));
         let (sin, cos) = mesh.roll().sin_cos();
         let middle = [0, 1].map(|axis| (top[axis] + chin[axis]) / 2.0);
-        (width.is_finite() && width >= 16.0 && width < 8192.0).then_some(Self { middle, width, cos, sin })
+        (16.0..8192.0).contains(&width).then_some(Self { middle, width, cos, sin })
     }
 
     /// The same tilt about another place.
@@ -32,18 +32,18 @@ impl HeadFrame {
         Self { middle, ..self }
     }
 
-    pub(super) fn from_picture(&self, [x, y]: [f32; 2]) -> [f32; 2] {
+    pub(super) fn to_head(self, [x, y]: [f32; 2]) -> [f32; 2] {
         let (x, y) = (x - self.middle[0], y - self.middle[1]);
         [x * self.cos + y * self.sin, y * self.cos - x * self.sin]
     }
 
-    pub(super) fn to_picture(&self, [u, v]: [f32; 2]) -> [f32; 2] {
+    pub(super) fn to_picture(self, [u, v]: [f32; 2]) -> [f32; 2] {
         let [x, y] = self.along([u, v]);
         [self.middle[0] + x, self.middle[1] + y]
     }
 
     /// A direction in the picture.
-    pub(super) fn along(&self, [u, v]: [f32; 2]) -> [f32; 2] {
+    pub(super) fn along(self, [u, v]: [f32; 2]) -> [f32; 2] {
         [u * self.cos - v * self.sin, u * self.sin + v * self.cos]
     }
 }

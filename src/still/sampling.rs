@@ -35,6 +35,35 @@ pub(super) struct Displacements {
     pub(super) y: i16x8,
 }
 
+impl Plane<'_> {
+    /// What samples of eight pixels are made of, if all of it is inside.
+    #[inline]
+    fn window(&self, left: isize, top: isize) -> Option<[&[u8; WINDOW]; TAPS]> {
+        let (left, top) = (usize::try_from(left).ok()?, usize::try_from(top).ok()?);
+        if left + WINDOW > self.width || top + TAPS > self.height {
+            return None;
+        }
+        let mut rows = [&[0; WINDOW]; TAPS];
+        for (row, y) in rows.iter_mut().zip(top..) {
+            *row = self.levels.get(y * self.width + left..)?.first_chunk()?;
+        }
+        Some(rows)
+    }
+
+    /// The same where the last pixels go on beyond the edge.
+    #[cold]
+    fn window_with_edge(&self, left: isize, top: isize) -> [[u8; WINDOW]; TAPS] {
+        let within = |at: isize, side: usize| at.clamp(0, side.cast_signed() - 1).cast_unsigned();
+        std::array::from_fn(|row| {
+            let start = within(top + row.cast_signed(), self.height) * self.width;
+            std::array::from_fn(|column| {
+                let at = start + within(left + column.cast_signed(), self.width);
+                self.levels.get(at).copied().unwrap_or_default()
+            })
+        })
+    }
+}
+
 /// What each of eight pixels is made of, for any plane of one size.
 pub(super) struct Samples {
     x: usize,
@@ -83,21 +112,22 @@ impl Samples {
     fn window(&self, plane: &Plane<'_>, right: i16, below: i16) -> [u8; LANES] {
         let left = self.x.cast_signed() + (i32::from(right) - BEFORE) as isize;
         let top = self.y.cast_signed() + (i32::from(below) - BEFORE) as isize;
-        let mut sum = i16x8::splat(CUT_OFF);
-        for (tap, down) in (0..).zip(self.down) {
-            let row = (top + tap).clamp(0, plane.height.cast_signed() - 1).cast_unsigned();
-            let row = plane.levels.get(row * plane.width..(row + 1) * plane.width).unwrap_or_default();
-            let inside = usize::try_from(left).ok().and_then(|left| row.get(left..)?.first_chunk::<WINDOW>());
-            let line = match inside {
-                Some(pixels) => self.line(pixels),
-                None => self.line(&std::array::from_fn(|at| {
-                    let column = (left + at.cast_signed()).clamp(0, plane.width.cast_signed() - 1).cast_unsigned();
-                    row.get(column).copied().unwrap_or_default()
-                })),
-            };
-            sum += line.mul_keep_high(down);
+        match plane.window(left, top) {
+            Some(rows) => self.sum(rows),
+            None => {
+                let rows = plane.window_with_edge(left, top);
+                self.sum(std::array::from_fn(|row| &rows[row]))
+            }
         }
-        let levels: i16x8 = (sum + i16x8::splat(16)) >> 5;
+    }
+
+    #[inline]
+    fn sum(&self, rows: [&[u8; WINDOW]; TAPS]) -> [u8; LANES] {
+        let mut sum = i16x8::splat(CUT_OFF + 16);
+        for (row, down) in rows.into_iter().zip(self.down) {
+            sum += self.line(row).mul_keep_high(down);
+        }
+        let levels: i16x8 = sum >> 5;
         // Cut to 0 to 255.
         let levels = u8x16::narrow_i16x8(levels + i16x8::splat(128), i16x8::splat(0));
         levels.to_array().first_chunk().copied().unwrap_or_default()

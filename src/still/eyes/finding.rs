@@ -36,7 +36,7 @@ impl Eye {
         let corners = [0, 8].map(|at| mesh.point(lids.upper[at]));
         let frame = head.about([0, 1].map(|axis| (corners[0][axis] + corners[1][axis]) / 2.0));
         let line = |points: &[usize], wider: f32| {
-            let mut line: Vec<[f32; 2]> = points.iter().map(|at| frame.from_picture(flat(mesh.point(*at)))).collect();
+            let mut line: Vec<[f32; 2]> = points.iter().map(|at| frame.to_head(flat(mesh.point(*at)))).collect();
             line.iter_mut().for_each(|point| point[0] *= wider);
             line.sort_by(|one, other| one[0].total_cmp(&other[0]));
             line

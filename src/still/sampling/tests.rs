@@ -92,9 +92,8 @@ fn lanes_that_begin_at_different_pixels_are_as_if_sampled_alone() {
         y: i16x8::new(std::array::from_fn(|lane| by(lane)[1])),
     };
     let together = Samples::new(8, 8, all).of(&plane(&levels));
-    for lane in 0..LANES {
-        assert_eq!(together[lane], sampled(&levels, [8, 8], by(lane))[lane]);
-    }
+    let alone: [u8; LANES] = std::array::from_fn(|lane| sampled(&levels, [8, 8], by(lane))[lane]);
+    assert_eq!(together, alone);
 }
 
 #[test]
