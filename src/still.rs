@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::face::{Mesh, POINTS};
 use crate::picture::{I420Frame, RgbPicture, color};
-use eyes::{EYES, Eye};
+use eyes::Eye;
 use field::Field;
 use frame::HeadFrame;
 pub use motion::{Attention, AttentionChange, Gesture, GestureAt, Motion};
@@ -94,12 +94,7 @@ impl Still {
         let head = HeadFrame::of(mesh).ok_or(problem)?;
         let base = Arc::new(color::rgb_to_i420(rgb, width, height));
         let field = Field::new(width, height, mesh, &head);
-        let mut eyes: Vec<Eye> = EYES.iter().filter_map(|lids| Eye::find(picture, mesh, &head, lids)).collect();
-        // Where one is cut by the picture's edge, the other does not wink at the viewer.
-        if eyes.iter().any(|eye| !eye.lies_within(width, height)) {
-            eyes.clear();
-        }
-        Eye::pair(&mut eyes);
+        let eyes = Eye::both(picture, mesh, &head);
         Ok(Self { base, head, field, eyes })
     }
 

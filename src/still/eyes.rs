@@ -9,7 +9,9 @@
 
 mod finding;
 
-pub(super) use finding::EYES;
+use crate::face::Mesh;
+use crate::picture::RgbPicture;
+use finding::EYES;
 
 use super::HeadPose;
 use super::frame::{HeadFrame, smooth};
@@ -18,6 +20,8 @@ use super::frame::{HeadFrame, smooth};
 const OVERLAP: f32 = 0.02;
 /// What moves with the edge of the lid as one, in heights of the eye.
 const RIGID: f32 = 0.45;
+/// An eye that is narrower than this part of the other is on the far side of a head turned away, where the mesh guesses.
+const TURNED_AWAY: f32 = 0.55;
 /// How much skin from below the eye covers a lid that is stretched far, at most.
 const MOST_CHEEK: f32 = 0.85;
 /// The radius of an eyeball, in widths of the opening.
@@ -76,8 +80,21 @@ pub(super) struct Source {
 }
 
 impl Eye {
+    /// Both eyes of a face, or those of them that can be moved.
+    pub(super) fn both(picture: &RgbPicture, mesh: &Mesh, head: &HeadFrame) -> Vec<Self> {
+        let mut eyes: Vec<Self> = EYES.iter().filter_map(|lids| Self::find(picture, mesh, head, lids)).collect();
+        // Where one is cut by the picture's edge, the other does not wink at the viewer.
+        if eyes.iter().any(|eye| !eye.lies_within(picture.width, picture.height)) {
+            return Vec::new();
+        }
+        let widest = eyes.iter().map(|eye| eye.width).fold(0.0, f32::max);
+        eyes.retain(|eye| eye.width > TURNED_AWAY * widest);
+        Self::pair(&mut eyes);
+        eyes
+    }
+
     /// Makes eyes look the same way: as far as both can, and not at all where the iris of one was not found.
-    pub(super) fn pair(eyes: &mut [Self]) {
+    fn pair(eyes: &mut [Self]) {
         let known = eyes.iter().all(|eye| eye.iris.is_some());
         let rooms = eyes.iter().filter_map(|eye| eye.iris.map(|iris| iris.room / eye.width));
         let room = rooms.fold(f32::INFINITY, f32::min);
@@ -127,7 +144,7 @@ impl Eye {
     }
 
     /// Whether all of it is in a picture of this size.
-    pub(super) fn lies_within(&self, width: u32, height: u32) -> bool {
+    fn lies_within(&self, width: u32, height: u32) -> bool {
         let [left, top, right, bottom] = self.bounds();
         left >= 0.0 && top >= 0.0 && right <= width as f32 && bottom <= height as f32
     }

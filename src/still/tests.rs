@@ -1,3 +1,5 @@
+//! The drawn face of the demo avatar at all sorts of poses; meshes and poses that make no sense.
+
 use std::path::Path;
 use std::sync::OnceLock;
 

@@ -18,21 +18,21 @@ const CONTRAST: f32 = 18.0;
 const IRIS_RADII: [f32; 7] = [0.14, 0.165, 0.19, 0.215, 0.24, 0.265, 0.29];
 
 /// The points of one eye, each list along the picture's width.
-pub(in super::super) struct Lids {
+pub(super) struct Lids {
     upper: [usize; 9],
     lower: [usize; 9],
     brow: [usize; 5],
 }
 
 /// The eyes of a mesh, left and right as seen.
-pub(in super::super) const EYES: [Lids; 2] = [
+pub(super) const EYES: [Lids; 2] = [
     Lids { upper: parts::LEFT_UPPER_LID, lower: parts::LEFT_LOWER_LID, brow: parts::LEFT_BROW },
     Lids { upper: parts::RIGHT_UPPER_LID, lower: parts::RIGHT_LOWER_LID, brow: parts::RIGHT_BROW },
 ];
 
 impl Eye {
     /// `None` if it is shut, or too small to be moved.
-    pub(in super::super) fn find(picture: &RgbPicture, mesh: &Mesh, head: &HeadFrame, lids: &Lids) -> Option<Self> {
+    pub(super) fn find(picture: &RgbPicture, mesh: &Mesh, head: &HeadFrame, lids: &Lids) -> Option<Self> {
         let corners = [0, 8].map(|at| mesh.point(lids.upper[at]));
         let frame = head.about([0, 1].map(|axis| (corners[0][axis] + corners[1][axis]) / 2.0));
         let line = |points: &[usize], wider: f32| {

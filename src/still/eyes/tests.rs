@@ -1,6 +1,7 @@
+//! A drawn eye of known lids and iris, found and moved.
+
 use super::*;
-use crate::face::{Mesh, POINTS, parts};
-use crate::picture::RgbPicture;
+use crate::face::{POINTS, parts};
 
 const MIDDLE: [f32; 2] = [80.0, 60.0];
 
@@ -122,4 +123,24 @@ fn a_lid_half_down_has_its_edge_half_way_and_leaves_the_eye_below_as_it_is() {
 fn an_eye_that_the_edge_of_the_picture_cuts_is_known() {
     let eye = eye(&picture(0.0, Some(0.0)));
     assert!(eye.lies_within(200, 200) && !eye.lies_within(90, 200) && !eye.lies_within(200, 60));
+}
+
+#[test]
+fn an_eye_on_the_far_side_of_a_turned_head_is_left_alone() {
+    let mut mesh = mesh();
+    let seen = picture(0.0, Some(0.0));
+    let mut far = |width: f32| {
+        for (lids, height) in [(parts::RIGHT_UPPER_LID, -8.0), (parts::RIGHT_LOWER_LID, 8.0)] {
+            for (at, point) in lids.into_iter().enumerate() {
+                let part = at as f32 / 8.0;
+                mesh.points[point] =
+                    [MIDDLE[0] + 100.0 - width * part, MIDDLE[1] + height * 4.0 * part * (1.0 - part), 0.0];
+            }
+        }
+        for (at, point) in parts::RIGHT_BROW.into_iter().enumerate() {
+            mesh.points[point] = [MIDDLE[0] + 100.0 - width * at as f32 / 4.0, MIDDLE[1] - 30.0, 0.0];
+        }
+        Eye::both(&seen, &mesh, &HeadFrame::of(&mesh).unwrap()).len()
+    };
+    assert_eq!((far(40.0), far(30.0), far(15.0)), (2, 2, 1));
 }

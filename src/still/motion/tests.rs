@@ -1,3 +1,5 @@
+//! The hour, the dialogue and the loop of a motion, pose by pose.
+
 use std::collections::HashSet;
 
 use super::*;
@@ -188,4 +190,6 @@ fn eyes_stay_within_what_an_eye_does_and_lids_within_open_and_shut() {
         assert!(pose.gaze.iter().all(|turn| turn.abs() <= MOST_GAZE), "{pose:?}");
         assert!((0.0..=1.0).contains(&pose.lids), "{pose:?}");
     }
+    let last = motion.pose(&changes, &[], u64::MAX);
+    assert!(numbers(&last).iter().all(|number| number.is_finite()), "{last:?}");
 }

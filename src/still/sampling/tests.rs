@@ -1,3 +1,5 @@
+//! Samples against the same filter in floating point.
+
 use std::f64::consts::PI;
 
 use super::*;
