@@ -1,6 +1,6 @@
 //! Everything that leaves over GStreamer: publish pipelines, viewers, files; and clips, which come in. The only home of the gstreamer crates.
 //!
-//! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`), one encode
+//! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`) and their bits (`bitrate`), one encode
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`), what an
 //! SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are used (`ice`), a
 //! session written to a file (`file`), clips and photos read (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
@@ -8,6 +8,7 @@
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 
+mod bitrate;
 mod broadcast;
 mod buffers;
 mod clip;

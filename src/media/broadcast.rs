@@ -1,7 +1,8 @@
 //! What a session sends: the same pairs through one encode for each codec that its viewers need.
 //!
 //! In here: starting an encode when a viewer needs its codec, and feeding all that run. An encode is held by its viewers
-//! and ends with the last of them, so a session that nobody watches encodes nothing.
+//! and ends with the last of them, so a session that nobody watches encodes nothing. Pairs of another size than those before
+//! go through the same encodes, which begin anew with a key frame.
 //! Not in here: one encode (`publisher`), which codec an offer has (`offer`).
 //! Runs on: `BroadcastSink::push` on the playout thread, never blocking; starting an encode on a thread that may block.
 
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::mpsc;
 
 use super::pipeline::Teardown;
-use super::publisher::{Common, Publisher, PublisherSink};
+use super::publisher::{Common, CurrentFormat, Publisher, PublisherSink};
 use super::session_time::SessionTime;
 use super::{Codec, Encoders, MediaError, MediaEvent, VideoFormat};
 use crate::playout::{Pair, PairSink};
@@ -43,12 +44,14 @@ impl Broadcast {
         format: VideoFormat,
         events: mpsc::Sender<MediaEvent>,
     ) -> (Self, BroadcastSink) {
-        let common = Common { format, events, time: SessionTime::start(), teardown: Teardown::default() };
+        let current = CurrentFormat::new(format);
+        let (time, teardown) = (SessionTime::start(), Teardown::default());
+        let common = Common { format: current.clone(), events, time, teardown };
         let (started, starting) = blocking::sync_channel(STARTED);
         let codecs = encoders.iter().map(|selected| selected.codec).collect();
         let broadcast =
             Self { shared: Arc::new(Shared { encoders, codecs, running: Mutex::default(), started, common }) };
-        (broadcast, BroadcastSink { sinks: Vec::new(), starting })
+        (broadcast, BroadcastSink { sinks: Vec::new(), starting, format, current })
     }
 
     /// What can be sent, the preferred one first.
@@ -102,10 +105,17 @@ impl Broadcast {
 pub struct BroadcastSink {
     sinks: Vec<PublisherSink>,
     starting: blocking::Receiver<PublisherSink>,
+    /// Of the last pair, and for encodes that start now.
+    format: VideoFormat,
+    current: CurrentFormat,
 }
 
 impl PairSink for BroadcastSink {
     fn push(&mut self, pair: Pair) {
+        let format = VideoFormat::of(&pair);
+        if std::mem::replace(&mut self.format, format) != format {
+            self.current.set(format);
+        }
         self.sinks.extend(self.starting.try_iter());
         self.sinks.retain(PublisherSink::is_needed);
         let Some((last, others)) = self.sinks.split_last_mut() else { return };

@@ -184,6 +184,17 @@ impl Description {
         Self { file: self.file.clone(), kind: self.kind, text, parts }
     }
 
+    /// The properties that are one of these placeholders and nothing else, each with its placeholder.
+    pub(super) fn properties_of(&self, placeholders: &[&str]) -> Vec<(String, String)> {
+        let words = self.text.lines().flat_map(|line| without_comment(line).split_whitespace());
+        let given = words.filter_map(|word| {
+            let (property, value) = word.split_once('=')?;
+            let placeholder = value.trim_matches('"').strip_prefix('{')?.strip_suffix('}')?;
+            placeholders.contains(&placeholder).then(|| (property.to_owned(), placeholder.to_owned()))
+        });
+        given.collect()
+    }
+
     /// Parses the text with its placeholders filled in and checks the contract of its kind.
     pub fn build(&self, values: &Values<'_>) -> Result<gst::Pipeline, DescriptionError> {
         let pipeline = self.parse(values)?;
@@ -298,7 +309,9 @@ fn quoted(message: &str) -> Option<&str> {
 
 /// Placeholder values of a publish description.
 pub fn publish_values(width: u32, height: u32, fps: u32) -> Vec<(&'static str, String)> {
-    vec![("width", width.to_string()), ("height", height.to_string()), ("fps", fps.to_string())]
+    let mut values = vec![("width", width.to_string()), ("height", height.to_string()), ("fps", fps.to_string())];
+    values.extend(super::bitrate::values(width, height));
+    values
 }
 
 /// Placeholder values of a viewer description.

@@ -1,7 +1,7 @@
 //! One encode of a session: pairs of frame and sound in, one encoded stream for all its viewers out.
 //!
 //! In here: the publish pipeline, what goes into it and what comes out, key frames on demand. Not in here: when a pair is
-//! presented (`session_time`), pairs as buffers (`buffers`), which encodes a session has (`broadcast`), when a pair is due
+//! presented (`session_time`), how many bits an encoder is given (`bitrate`), pairs as buffers (`buffers`), which encodes a session has (`broadcast`), when a pair is due
 //! (`playout`), a viewer's own pipeline (`viewer`).
 //! Runs on: `PublisherSink::push` on the playout thread, never blocking; the rest on whoever calls. Encoding is on
 //! GStreamer's threads. Dropping a `Publisher` does not wait: its pipeline ends on a teardown thread, which whoever
@@ -19,6 +19,7 @@ use gstreamer_utils::StreamProducer;
 use gstreamer_video as gst_video;
 use tokio::sync::{mpsc, watch};
 
+use super::bitrate::follow_size;
 use super::buffers::{audio_buffers, video_buffer};
 use super::description::{names, publish_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
@@ -31,7 +32,7 @@ use crate::timeline::{FPS, MediaTime};
 /// A key frame is many times a delta frame, and all viewers pay for one that a single viewer asks for.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Size of the frames of a session, in pixels, both even.
+/// Size of the frames of a session just now, in pixels, both even.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VideoFormat {
     /// Of every frame.
@@ -40,10 +41,34 @@ pub struct VideoFormat {
     pub height: u32,
 }
 
+/// The format that a session's frames have by now. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(super) struct CurrentFormat(Arc<Mutex<VideoFormat>>);
+
+impl CurrentFormat {
+    pub fn new(format: VideoFormat) -> Self {
+        Self(Arc::new(Mutex::new(format)))
+    }
+
+    pub fn get(&self) -> VideoFormat {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set(&self, format: VideoFormat) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = format;
+    }
+}
+
+impl VideoFormat {
+    pub(super) fn of(pair: &Pair) -> Self {
+        Self { width: pair.frame.width, height: pair.frame.height }
+    }
+}
+
 /// What all encodes of a session have in common.
 #[derive(Clone, Debug)]
 pub(super) struct Common {
-    pub format: VideoFormat,
+    pub format: CurrentFormat,
     pub events: mpsc::Sender<MediaEvent>,
     pub time: SessionTime,
     pub teardown: Teardown,
@@ -83,7 +108,7 @@ struct Counters {
 pub(super) struct PublisherCounters {
     /// Pairs handed to the encoder.
     pub pushed: u64,
-    /// Pairs, or frames of pairs, that the encoder was too slow for or that had the wrong size.
+    /// Pairs, or frames of pairs, that the encoder was too slow for.
     pub dropped: u64,
     pub encoded: u64,
     pub encoded_bytes: u64,
@@ -96,6 +121,7 @@ impl Publisher {
     /// Starts a pipeline. Takes a few milliseconds; no frame is encoded before the first push.
     pub(super) fn start(selected: &Selected, common: &Common) -> Result<(Arc<Self>, PublisherSink), MediaError> {
         let Common { format, events, time, teardown } = common.clone();
+        let format = format.get();
         let codec = selected.codec;
         let built = selected.publish.build(&publish_values(format.width, format.height, FPS))?;
         let pipeline = OwnedPipeline::new(built, teardown.clone());
@@ -112,7 +138,9 @@ impl Publisher {
         time.set(pipeline.gst());
         // Nothing here waits for anything but its presentation time, so no sink may add what an encoder claims to need.
         pipeline.gst().set_latency(gst::ClockTime::ZERO);
-        limit_key_frames(&element(&pipeline, names::VIDEO_ENCODER)?, &counters);
+        let encoder = element(&pipeline, names::VIDEO_ENCODER)?;
+        limit_key_frames(&encoder, &counters);
+        follow_size(&encoder, &selected.publish);
         let video_out = app_sink(&pipeline, names::VIDEO_OUT)?;
         let (marks, marked) = blocking::sync_channel(MARKS);
         watch_encoded(&video_out, &counters, marked, events.clone());
@@ -228,11 +256,7 @@ impl PublisherSink {
     }
 
     pub fn push(&mut self, pair: Pair) {
-        if (pair.frame.width, pair.frame.height) != (self.format.width, self.format.height) {
-            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(width = pair.frame.width, height = pair.frame.height, "frame is not of the session's size");
-            return;
-        }
+        self.announce_format(VideoFormat::of(&pair));
         let Some((timeline, at)) = self.time.place(pair.index) else {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -253,6 +277,27 @@ impl PublisherSink {
         }
         let _ = self.video.push_buffer(video_buffer(&pair.frame, at, &timeline));
         self.counters.pushed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the encoder that frames of another size come from now on; it begins anew with a key frame. One that cannot ends
+    /// its pipeline with an error, and viewers, who offer again, get another one of the new size.
+    fn announce_format(&mut self, format: VideoFormat) {
+        if format == self.format {
+            return;
+        }
+        self.format = format;
+        let VideoFormat { width, height } = format;
+        let (Ok(across), Ok(down), Some(mut caps)) = (i32::try_from(width), i32::try_from(height), self.video.caps())
+        else {
+            tracing::error!(width, height, "no encoder takes frames of this size");
+            return;
+        };
+        tracing::info!(width, height, "frames of another size from now on");
+        for structure in caps.make_mut().iter_mut() {
+            structure.set("width", across);
+            structure.set("height", down);
+        }
+        self.video.set_caps(Some(&caps));
     }
 }
 

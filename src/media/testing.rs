@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::broadcast::BroadcastSink;
 use super::publisher::Publisher;
@@ -46,6 +46,8 @@ pub fn encoders(names: &[&str]) -> Arc<Encoders> {
 pub struct Stage {
     pub broadcast: Broadcast,
     pub playout: tokio::task::JoinHandle<()>,
+    /// Of the pairs that come from now on.
+    pub format: watch::Sender<VideoFormat>,
     pub events: mpsc::Receiver<MediaEvent>,
 }
 
@@ -53,7 +55,8 @@ impl Stage {
     pub fn open(names: &[&str]) -> Self {
         let (sender, events) = mpsc::channel(4);
         let (broadcast, sink) = Broadcast::start(encoders(names), FORMAT, sender);
-        Self { broadcast, playout: tokio::spawn(play(sink)), events }
+        let (format, wanted) = watch::channel(FORMAT);
+        Self { broadcast, playout: tokio::spawn(play(sink, wanted)), format, events }
     }
 
     /// The encode of the preferred codec, started if nobody watches it.
@@ -68,24 +71,23 @@ impl Drop for Stage {
     }
 }
 
-async fn play(mut sink: BroadcastSink) {
+async fn play(mut sink: BroadcastSink, format: watch::Receiver<VideoFormat>) {
     let mut ticks = tokio::time::interval(FRAME_DURATION);
     for index in 0.. {
         ticks.tick().await;
-        sink.push(pair(index));
+        sink.push(pair_of(index, *format.borrow()));
     }
 }
 
 pub fn pair(index: u64) -> Pair {
-    let mut data = vec![(index % 200) as u8; (SIZE * SIZE * 3 / 2) as usize];
-    data[..SIZE as usize].fill(255);
+    pair_of(index, FORMAT)
+}
+
+pub fn pair_of(index: u64, VideoFormat { width, height }: VideoFormat) -> Pair {
+    let mut data = vec![(index % 200) as u8; (width * height * 3 / 2) as usize];
+    data[..width as usize].fill(255);
     let audio = Some(Box::new([(index % 100) as i16 * 100; PLAYOUT_SAMPLES_PER_FRAME]));
-    Pair {
-        index: FrameIndex(index),
-        frame: Arc::new(I420Frame { width: SIZE, height: SIZE, data }),
-        audio,
-        utterance: None,
-    }
+    Pair { index: FrameIndex(index), frame: Arc::new(I420Frame { width, height, data }), audio, utterance: None }
 }
 
 /// A receiving webrtcbin with decoders; reports what arrives.
@@ -93,6 +95,8 @@ pub struct Browser {
     peer: Peer,
     candidates: mpsc::Receiver<(u32, String)>,
     pub decoded: mpsc::Receiver<&'static str>,
+    /// Of the decoded pictures, each time that it is another one.
+    pub formats: mpsc::Receiver<VideoFormat>,
 }
 
 impl Browser {
@@ -169,9 +173,10 @@ impl Browser {
             None
         });
         let (arrived, decoded) = mpsc::channel(1000);
-        peer.each_pad(move |pipeline, pad| receive(pipeline, pad, &arrived));
+        let (changed, formats) = mpsc::channel(16);
+        peer.each_pad(move |pipeline, pad| receive(pipeline, pad, &arrived, &changed));
         peer.play();
-        Self { peer, candidates, decoded }
+        Self { peer, candidates, decoded, formats }
     }
 
     pub async fn offer(&self) -> String {
@@ -206,7 +211,12 @@ impl Browser {
 }
 
 /// Decodes what a pad of the receiving webrtcbin carries, and counts it.
-fn receive(pipeline: &gst::Pipeline, pad: &gst::Pad, arrived: &mpsc::Sender<&'static str>) {
+fn receive(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    arrived: &mpsc::Sender<&'static str>,
+    changed: &mpsc::Sender<VideoFormat>,
+) {
     let caps = pad.current_caps().unwrap();
     let (media, text) = match caps.structure(0).unwrap().get::<&str>("encoding-name").unwrap() {
         "H264" => ("video", "rtph264depay ! h264parse ! openh264dec ! appsink name=out sync=false"),
@@ -214,9 +224,17 @@ fn receive(pipeline: &gst::Pipeline, pad: &gst::Pad, arrived: &mpsc::Sender<&'st
         _ => ("audio", "rtpopusdepay ! opusdec ! appsink name=out sync=false"),
     };
     let bin = gst::parse::bin_from_description(text, true).unwrap();
-    let arrived = arrived.clone();
-    kit::peer::each_of(&bin, "out", move |_| {
+    let (arrived, changed) = (arrived.clone(), changed.clone());
+    let mut last = None;
+    kit::peer::each_of(&bin, "out", move |sample| {
         let _ = arrived.try_send(media);
+        let structure = sample.caps().and_then(|caps| caps.structure(0));
+        let length = |name| structure.and_then(|structure| structure.get::<i32>(name).ok()).map(|length| length as u32);
+        if let (Some(width), Some(height)) = (length("width"), length("height"))
+            && last.replace((width, height)) != Some((width, height))
+        {
+            let _ = changed.try_send(VideoFormat { width, height });
+        }
     });
     pipeline.add(&bin).unwrap();
     bin.sync_state_with_parent().unwrap();

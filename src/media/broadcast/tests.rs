@@ -159,6 +159,46 @@ async fn an_encode_that_fails_closes_its_own_viewers_and_the_next_offer_starts_a
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_of_another_size_come_to_the_same_viewer_from_a_key_frame_on() {
+    let large = VideoFormat { width: 480, height: 640 };
+    for (encoder, codec, property, bitrates) in [
+        ("x264enc", "H264", "bitrate", ["1689", "200"]),
+        ("openh264enc", "H264", "bitrate", ["1689000", "200000"]),
+        ("vp8enc", "VP8", "target-bitrate", ["1689000", "200000"]),
+    ] {
+        let mut stage = Stage::open(&[encoder]);
+        let (mut browser, _viewer, mut told) = watch(&stage, codec).await;
+        until_connected(&mut told).await;
+        let publisher = stage.own();
+        let next = async |browser: &mut Browser| {
+            let format = tokio::time::timeout(PATIENCE, browser.formats.recv());
+            format.await.unwrap_or_else(|_| panic!("{encoder}: {:?}", publisher.counters())).unwrap()
+        };
+        assert_eq!(next(&mut browser).await, FORMAT);
+        for (format, bitrate) in [large, FORMAT].into_iter().zip(bitrates) {
+            let before = publisher.counters();
+            stage.format.send_replace(format);
+            assert_eq!(next(&mut browser).await, format, "{encoder}");
+            browser.decoded("video", 5).await;
+            assert!(publisher.counters().key_frames > before.key_frames, "{encoder}");
+            let given = publisher.gst_pipeline().by_name(names::VIDEO_ENCODER).unwrap().property_value(property);
+            assert_eq!(given.serialize().unwrap(), bitrate, "{encoder}");
+        }
+        assert!(Arc::ptr_eq(&publisher, &stage.own()), "{encoder}: no other encode was started");
+        assert!(stage.events.try_recv().is_err(), "{encoder}: nothing failed");
+
+        // Whoever comes later has an encode of the size that there is by then.
+        stage.format.send_replace(large);
+        assert_eq!(next(&mut browser).await, large, "{encoder}");
+        drop((publisher, _viewer));
+        while told.recv().await.is_some() {}
+        torn_down(&stage.broadcast).await;
+        let (mut late, _late_viewer, _told) = watch(&stage, codec).await;
+        assert_eq!(late.formats.recv().await, Some(large), "{encoder}");
+    }
+}
+
 #[tokio::test]
 async fn a_session_that_ends_starts_no_encode() {
     let (events, _failures) = mpsc::channel(4);

@@ -38,7 +38,7 @@ fn the_directory_and_the_built_in_copies_hold_the_same_files() {
 #[test]
 fn an_edited_file_is_used_without_a_new_build() {
     let directory = tempfile::tempdir().unwrap();
-    let edited = shipped("publish-vp8enc.launch").replace("target-bitrate=1500000", "target-bitrate=700000");
+    let edited = shipped("publish-vp8enc.launch").replace("target-bitrate={bitrate}", "target-bitrate=700000");
     std::fs::write(directory.path().join("publish-vp8enc.launch"), edited).unwrap();
     crate::media::init().unwrap();
     let description = PipelineDir::find(directory.path()).read("publish-vp8enc.launch").unwrap();
@@ -57,7 +57,7 @@ fn a_missing_element_is_named_with_its_line_and_package() {
 
 #[test]
 fn a_syntax_error_is_named_with_its_line() {
-    let error = broken("publish-x264enc.launch", "bitrate=1500", "bit-rate=1500");
+    let error = broken("publish-x264enc.launch", "bitrate={bitrate_kbps}", "bit-rate={bitrate_kbps}");
     assert!(error.contains("line 10: no property \"bit-rate\" in element \"x264enc\""), "{error}");
     for (from, to) in [("! appsink name=video_out", "! ! appsink name=video_out"), ("! appsink name=audio_out", "!")] {
         let error = broken("publish-x264enc.launch", from, to);
@@ -159,7 +159,7 @@ fn a_property_that_would_stop_playout_is_told() {
 fn an_encoder_for_another_codec_is_told() {
     let error = broken(
         "publish-vp8enc.launch",
-        "! vp8enc name=video_encoder deadline=1 cpu-used=-12 threads=1 target-bitrate=1500000 end-usage=cbr\n      keyframe-max-dist=500 lag-in-frames=0 error-resilient=default buffer-size=600 buffer-initial-size=300 buffer-optimal-size=400\n  ! video/x-vp8",
+        "! vp8enc name=video_encoder deadline=1 cpu-used=-12 threads=1 target-bitrate={bitrate} end-usage=cbr\n      keyframe-max-dist=500 lag-in-frames=0 error-resilient=default buffer-size=600 buffer-initial-size=300 buffer-optimal-size=400\n  ! video/x-vp8",
         "! vp9enc name=video_encoder",
     );
     assert!(error.contains("vp9enc makes neither H.264 nor VP8"), "{error}");

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::connection::WAITING_FRAMES;
 use super::reports::RECONNECT_TIME;
 use super::*;
+use crate::media::Codec;
 use crate::media::pipeline::BusReport;
 use crate::media::testing::sdp::{APPLICATION, CHROMIUM, FIREFOX, Parts, high_only};
 use crate::media::testing::{Browser, FORMAT, PATIENCE, Stage, encoders, join, loopback, pair, until_connected, watch};
-use crate::media::{Codec, VideoFormat};
 use crate::playout::PairSink;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -326,16 +326,6 @@ async fn a_pair_is_presented_by_its_index_alone() {
         got.push(tokio::time::timeout(PATIENCE, presented.recv()).await.unwrap().unwrap().unwrap());
     }
     assert_eq!((got[1] - got[0], got[2] - got[0]), (40, 120));
-}
-
-#[tokio::test]
-async fn a_frame_of_another_size_is_dropped_and_counted() {
-    let (events, _failures) = mpsc::channel(4);
-    let format = VideoFormat { width: FORMAT.width * 2, ..FORMAT };
-    let (broadcast, mut sink) = Broadcast::start(encoders(&["vp8enc"]), format, events);
-    let publisher = broadcast.publisher(Codec::Vp8).unwrap();
-    sink.push(pair(0));
-    assert_eq!((publisher.counters().pushed, publisher.counters().dropped), (0, 1));
 }
 
 #[tokio::test]
