@@ -2,11 +2,12 @@
 //!
 //! In here: a session's [`Animator`], and how far ahead of the picture on screen the engine works. A sentence goes in two
 //! halves beside each other: `planner` has sound come in, frames announced to playout and batches sent to the engine;
-//! `finisher` has mouths come back, pasted and sent to playout.
+//! `finisher` has mouths come back, pasted and sent to playout. `performer` is the avatar that all this is done for.
 //! Not in here: cutting text into sentences and their synthesis (`speech`), what is on screen when (`playout::schedule`).
 //! Runs on: the session's tokio task that speaks.
 
 mod finisher;
+mod performer;
 mod planner;
 
 use std::sync::Arc;
@@ -28,13 +29,20 @@ use crate::playout::{Command, SessionPlayout, Volume};
 use crate::speech::{PcmStream, SpeechError};
 
 use finisher::Finisher;
+pub use performer::Performer;
+use performer::Performing;
 use planner::Planner;
 
 /// Frames drawn ahead of the screen: 640 ms at 25 fps. Fewer and one slow batch shows; more is work thrown away at
-/// an interruption. It also is all that a session keeps in memory (6 MB at 512x512).
-const FRAMES_AHEAD: usize = 16;
+/// an interruption.
+const FRAMES_AHEAD: u32 = 16;
+/// The same of pictures so large that [`AHEAD_KB`] holds no more: 240 ms.
+const LEAST_FRAMES_AHEAD: u32 = 6;
 /// The same while nobody watches: 80 ms.
-const UNWATCHED_FRAMES_AHEAD: usize = 2;
+const UNWATCHED_FRAMES_AHEAD: u32 = 2;
+/// Kilobytes of pictures that a session may have drawn ahead, which large ones reach first: 12 of 1920x1080. Room for a frame
+/// is a part of it, so that it holds for whichever avatar is drawn next.
+const AHEAD_KB: u32 = 40_000;
 /// Room between the two halves of a sentence's way. With the batch that each half holds, three are at the engine at
 /// most: one being drawn, the next ready so that the engine never idles for us, and one more.
 const BATCHES_BETWEEN: usize = 1;
@@ -71,10 +79,10 @@ pub enum AnimationError {
 pub struct Animator {
     lease: DeviceLease,
     composer: Composer,
-    own: OwnFrames,
-    handle: AvatarHandle,
+    performer: Performer,
     playout: SessionPlayout,
     audience: Audience,
+    /// What is free of [`AHEAD_KB`].
     ahead: Arc<Semaphore>,
     /// The pose after the last frame of everything sent so far.
     end_pose: u64,
@@ -87,6 +95,8 @@ pub struct Animator {
 /// A batch at the engine, in order of frames.
 struct BatchInFlight {
     sentence: SentenceId,
+    /// Whose mouths they are. Held until they are pasted, so that the avatar stays at the engine for as long.
+    of: Performing,
     /// Which frame of the sentence its first one is.
     first: u64,
     /// Of its first frame.
@@ -106,18 +116,23 @@ impl Animator {
         playout: SessionPlayout,
         audience: Audience,
     ) -> Self {
+        let performer = Performer::new(own, handle, playout.commands.clone());
         Self {
             lease,
             composer,
-            own,
-            handle,
+            performer,
             playout,
             audience,
-            ahead: Arc::new(Semaphore::new(FRAMES_AHEAD)),
+            ahead: Arc::new(Semaphore::new(AHEAD_KB as usize)),
             end_pose: 0,
             announced: AtomicU64::new(0),
             first_mouth: FIRST_MOUTH_GUESS,
         }
+    }
+
+    /// Who is animated.
+    pub fn performer(&self) -> Performer {
+        self.performer.clone()
     }
 
     /// How loud the session speaks.
@@ -175,12 +190,8 @@ impl Animator {
         words: impl Fn(Vec<u32>),
     ) -> Result<Outcome, AnimationError> {
         let (batches, drawn) = mpsc::channel(BATCHES_BETWEEN);
-        let finisher = Finisher {
-            lease: &self.lease,
-            composer: self.composer.clone(),
-            own: self.own.clone(),
-            commands: self.playout.commands.clone(),
-        };
+        let finisher =
+            Finisher { lease: &self.lease, composer: self.composer.clone(), commands: self.playout.commands.clone() };
         let planner = Planner::new(self, sentence, cancelled, times, batches);
         let (planned, finished) = tokio::join!(planner.run(speech, words), finisher.run(drawn));
         let (planned, finished) = (planned?, finished?);
@@ -195,6 +206,12 @@ impl Animator {
         }
         Ok(Outcome { frames: planned.frames, lip_sync_error: finished.error })
     }
+}
+
+/// What a frame of these takes of the room ahead.
+fn kilobytes(own: &OwnFrames) -> u32 {
+    let picture = u32::try_from(own.avatar().base.data.len().div_ceil(1000)).unwrap_or(u32::MAX);
+    picture.clamp(AHEAD_KB / FRAMES_AHEAD, AHEAD_KB / LEAST_FRAMES_AHEAD)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | [`Conversation`] | whoever submits | takes commands, never waits | with the session's last client |
 //! | `speaker`, with `reply_reader` | tokio task 1 | takes one turn after the other, has it answered, voiced and animated | when no more turns come |
 //! | `playout_observer`, with `captions` | tokio task 2 | makes notices and ends of turns of playout's events | with the session's place in playout |
+//! | `attention` | whoever asks, and tokio task 3 | decides from all of this what the avatar attends to | with the session |
 //! | `turns` | whoever asks; a lock | the queue of turns, what is known of each, and how each ends | |
 //! | `client_audio` | the client's task and task 1; a lock | the audio that a client sends as its own turn | with the client |
 //!
@@ -28,8 +29,9 @@
 //! an interruption if it waited. Where is a caption's time made? In `captions` (RTP) and `word_timing` (its words).
 //!
 //! Not in here: what is answered (`dialogue`), sockets (`signalling`), pictures (`lipsync`, `playout`), GStreamer (`media`).
-//! Both tasks are owned by the tracker that was passed in.
+//! The tasks are owned by the tracker that was passed in.
 
+mod attention;
 mod captions;
 mod client_audio;
 mod playout_observer;
@@ -48,34 +50,44 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::animation::Animator;
+use crate::animation::{Animator, Performer};
+use crate::avatar::OwnFrames;
 use crate::dialogue::Responder;
 use crate::dialogue::history::History;
 use crate::latency::TurnTimes;
-use crate::playout::{self, Volume};
+use crate::lipsync::AvatarHandle;
+use crate::playout::{self, PlayoutEnded, Volume};
 use crate::session::{Command, ErrorCode, NoticeBroadcast, Refusal, check_text_length};
 use crate::speech::clean::speakable;
 use crate::speech::{Tts, Voice};
 use crate::timeline::FrameIndex;
 
+use attention::Attentive;
 use captions::Captions;
 pub use client_audio::ClientAudio;
 use playout_observer::PlayoutObserver;
 use shared_history::SharedHistory;
-use speaker::Speaker;
+use speaker::{NextCharacter, Speaker};
 pub use turns::Turns;
 use turns::{QueueMode, TurnSource};
 
-/// What one session needs to speak.
-pub struct ConversationParts {
-    /// Takes sound to playout.
-    pub animator: Animator,
+/// Who speaks for an avatar: what it says and in which voice.
+#[derive(Clone)]
+pub struct Character {
     /// Makes sound of sentences.
     pub tts: Arc<dyn Tts>,
     /// How they are to be spoken.
     pub voice: Voice,
     /// Answers what the user says.
     pub responder: Arc<dyn Responder>,
+}
+
+/// What one session needs to speak.
+pub struct ConversationParts {
+    /// Takes sound to playout.
+    pub animator: Animator,
+    /// Who speaks, until another avatar takes over.
+    pub character: Character,
     /// What was said before; nothing in a new session.
     pub history: History,
     /// To the session's clients.
@@ -96,31 +108,27 @@ pub type RtpClock = Arc<dyn Fn(FrameIndex) -> Option<u32> + Send + Sync>;
 pub struct Conversation {
     turns: Turns,
     volume: Arc<Volume>,
+    performer: Performer,
+    attentive: Attentive,
+    next_character: NextCharacter,
 }
 
 impl Conversation {
     /// Starts the session's tasks on `tracker`; they end when `shutdown` is cancelled or the conversation dropped.
     pub fn start(parts: ConversationParts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Self {
-        let ConversationParts {
-            animator,
-            tts,
-            voice,
-            responder,
-            history,
-            notices,
-            playout_events,
-            audio_clock,
-            video_clock,
-        } = parts;
+        let ConversationParts { animator, character, history, notices, playout_events, audio_clock, video_clock } =
+            parts;
         let history = SharedHistory::new(history);
-        let turns = Turns::new(&voice.language, history.clone(), notices.clone());
+        let performer = animator.performer();
+        let attentive = Attentive::new(performer.clone());
+        let turns = Turns::new(&character.voice.language, history.clone(), notices.clone(), attentive.clone());
+        let next_character = NextCharacter::default();
         let captions = Captions { turns: turns.clone(), audio_clock };
         let volume = animator.volume();
         let speaker = Speaker {
             animator,
-            tts,
-            voice,
-            responder,
+            character,
+            next_character: next_character.clone(),
             notices,
             turns: turns.clone(),
             history,
@@ -135,7 +143,9 @@ impl Conversation {
         tracker.spawn(speaking.in_current_span());
         let observer = PlayoutObserver { turns: turns.clone(), captions, video_clock };
         tracker.spawn(observer.run(playout_events).in_current_span());
-        Self { turns, volume }
+        let (token, attending) = (shutdown.clone(), attentive.clone());
+        tracker.spawn(async move { token.run_until_cancelled(attending.run()).await });
+        Self { turns, volume, performer, attentive, next_character }
     }
 
     /// Takes a command; an error says why it is not done. `audio` is that of the client it comes from.
@@ -150,6 +160,10 @@ impl Conversation {
                 self.interrupt();
                 Ok(())
             }
+            Command::Gesture { name } => self
+                .performer
+                .gesture(&name)
+                .map_err(|unknown| Refusal::new(ErrorCode::UnknownGesture, unknown.to_string())),
             Command::Shown { utterance, after } => {
                 self.turns.shown(utterance, after);
                 Ok(())
@@ -185,6 +199,27 @@ impl Conversation {
     /// It was no more than a noise or an "mm-hm".
     pub fn go_on(&self) {
         self.volume.raise();
+    }
+
+    /// A microphone has somebody's speech, or it has no more of it; each beginning has its end.
+    pub fn hears(&self, speech: bool) {
+        self.attentive.hears(speech);
+    }
+
+    /// Another avatar takes over: its picture at once, while what is being said goes on, and its character with the next turn.
+    /// Resolves when its first picture has left, and before that no other may be asked for.
+    pub fn swap(
+        &self,
+        own: OwnFrames,
+        handle: AvatarHandle,
+        character: Character,
+    ) -> impl Future<Output = Result<(), PlayoutEnded>> + Send + use<> {
+        let (performer, next) = (self.performer.clone(), self.next_character.clone());
+        async move {
+            performer.swap(own, handle).await?;
+            next.set(character);
+            Ok(())
+        }
     }
 
     /// How far each of the session's turns is.

@@ -36,6 +36,8 @@ pub struct MicrophoneChunk {
 
 /// The conversation as a listener may act on it. Implemented by the server, faked in tests.
 pub trait TurnTaking: Send + Sync {
+    /// Somebody begins to speak, or has no more to say for now; each beginning has its end.
+    fn hears(&self, speech: bool);
     /// Somebody may be about to speak: lower the avatar's voice for a while.
     fn speak_lower(&self);
     /// It was nothing.

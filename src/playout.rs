@@ -19,7 +19,7 @@ mod volume;
 use std::sync::Arc;
 
 pub use clock::{PlayoutClock, PoseClock};
-pub use messages::{Command, Event};
+pub use messages::{AvatarNumber, Command, Event};
 pub use thread::{Playout, PlayoutEnded, PlayoutThread, SessionPlayout};
 pub use volume::Volume;
 

@@ -42,6 +42,10 @@ pub trait Session: Send + Sync {
         offer: String,
         events: mpsc::Sender<PeerEvent>,
     ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>>;
+    /// Has another avatar take the place of the one that is there, in the same connections: loaded first, while that one goes
+    /// on. Resolves when it is seen, and all clients have been told. Refused if there is none of this id or it cannot be
+    /// loaded; dropped before it is loaded, nothing changes.
+    fn swap_avatar(&self, id: AvatarId) -> BoxFuture<'static, Result<AvatarInfo, Refusal>>;
     /// Does what a client asks: it never waits. Refused if the queue of turns is full or there is nothing to say.
     fn submit(&self, command: Command) -> Result<(), Refusal>;
 }
@@ -56,6 +60,8 @@ pub trait Sessions: Send + Sync {
         name: Option<String>,
         notices: NoticeSender,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>>;
+    /// The avatars that can be asked for, by their ids.
+    fn avatars(&self) -> BoxFuture<'_, Vec<AvatarListing>>;
     /// Why no new session can be opened just now, for `/readyz`; `None` if one can.
     fn full(&self) -> Option<String>;
 }
@@ -73,4 +79,21 @@ pub struct AvatarInfo {
     pub height: u32,
     /// Frames a second.
     pub fps: u32,
+    /// Names of what it can be asked to do by [`Command::Gesture`].
+    pub gestures: Vec<String>,
+}
+
+/// An avatar that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct AvatarListing {
+    /// What it is asked for by.
+    pub id: AvatarId,
+    /// What people call it.
+    pub name: String,
+    /// Of its picture, in pixels.
+    pub width: u32,
+    /// Of its picture, in pixels.
+    pub height: u32,
+    /// The model that draws its mouth.
+    pub model: String,
 }

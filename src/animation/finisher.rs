@@ -8,17 +8,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{AnimationError, BatchInFlight};
-use crate::avatar::OwnFrames;
 use crate::compose::Composer;
 use crate::lipsync::device_pool::DeviceLease;
 use crate::lipsync::{LipSyncError, Mouth};
-use crate::playout::Command;
+use crate::playout::{AvatarNumber, Command};
 
 /// Finishes the batches of one sentence.
 pub(super) struct Finisher<'a> {
     pub lease: &'a DeviceLease,
     pub composer: Composer,
-    pub own: OwnFrames,
     pub commands: mpsc::Sender<Command>,
 }
 
@@ -35,7 +33,12 @@ impl Finisher<'_> {
     pub async fn run(self, mut batches: mpsc::Receiver<BatchInFlight>) -> Result<Finished, AnimationError> {
         let mut finished = Finished::default();
         let mut last: Option<Arc<Mouth>> = None;
+        let mut whose = AvatarNumber::default();
         while let Some(batch) = batches.recv().await {
+            if std::mem::replace(&mut whose, batch.of.number) != batch.of.number {
+                // Another one's mouth does not fit.
+                last = None;
+            }
             let mouths = match batch.mouths.await {
                 Ok(Ok(mouths)) => mouths,
                 // Its device has ended, and the next batch goes to another one.
@@ -56,10 +59,11 @@ impl Finisher<'_> {
                     continue;
                 }
                 last = mouth.map(Arc::new).or(last);
-                let picture = self.composer.paste(self.own.clone(), pose, last.clone()).await;
+                let picture = self.composer.paste(batch.of.own.clone(), pose, last.clone()).await;
                 let picture = picture.map_err(|_| AnimationError::Ended("compose"))?;
                 finished.first_mouth.get_or_insert_with(|| batch.sent.elapsed());
-                let command = Command::Mouth { sentence: batch.sentence, index: batch.first + at, picture, fresh };
+                let (sentence, index) = (batch.sentence, batch.first + at);
+                let command = Command::Mouth { sentence, index, picture, fresh, avatar: whose };
                 self.commands.send(command).await.map_err(|_| AnimationError::Ended("playout"))?;
             }
         }

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
-use super::{AnimationError, Animator, BatchInFlight, FRAMES_AHEAD, UNWATCHED_FRAMES_AHEAD};
+use super::{AHEAD_KB, AnimationError, Animator, BatchInFlight, UNWATCHED_FRAMES_AHEAD, kilobytes};
 use crate::ids::SentenceId;
 use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::MouthRun;
@@ -216,14 +216,16 @@ impl<'a> Planner<'a> {
         let audio = self.next_audio();
         self.frames += 1;
         self.animator.announced.fetch_add(1, Ordering::Relaxed);
-        self.send(Command::Frame { sentence: self.sentence, audio, own, permit }).await
+        let avatar = self.animator.performer.number();
+        self.send(Command::Frame { sentence: self.sentence, audio, own, avatar, permit }).await
     }
 
     /// Whatever is announced while nobody watches has no mouth, so it goes no further ahead than the first viewer may have
     /// to wait for one.
     async fn permit(&self) -> Result<OwnedSemaphorePermit, AnimationError> {
-        let share = if self.animator.audience.is_empty() { FRAMES_AHEAD / UNWATCHED_FRAMES_AHEAD } else { 1 };
-        let share = u32::try_from(share).unwrap_or(1);
+        let unwatched = self.animator.audience.is_empty();
+        let share =
+            if unwatched { AHEAD_KB / UNWATCHED_FRAMES_AHEAD } else { kilobytes(&self.animator.performer.now().own) };
         // Never closed while the animator lives.
         Arc::clone(&self.animator.ahead).acquire_many_owned(share).await.map_err(|_| AnimationError::Ended("session"))
     }
@@ -236,9 +238,11 @@ impl<'a> Planner<'a> {
         }
         self.mouths += size;
         self.forget_old_audio(first);
+        // Whoever performs once there is room: frames that were announced for another get the mouth of this one.
+        let of = self.animator.performer.now();
         let batch = MouthRun {
-            avatar: self.animator.handle,
-            poses: (0..size as u64).map(|at| self.animator.own.index(pose + at)).collect(),
+            avatar: of.handle,
+            poses: (0..size as u64).map(|at| of.own.index(pose + at)).collect(),
             audio: self.sound(),
             first_frame_at: first * LIPSYNC_SAMPLES_PER_FRAME - self.dropped,
         };
@@ -249,7 +253,7 @@ impl<'a> Planner<'a> {
         let urgency = Urgency { deadline, awaited: first == 0 };
         let mouths = self.animator.lease.draw(batch, urgency, self.cancelled.clone()).await?;
         let sentence = self.sentence;
-        let in_flight = BatchInFlight { sentence, first: first as u64, pose, mouths, frames: size, sent };
+        let in_flight = BatchInFlight { sentence, of, first: first as u64, pose, mouths, frames: size, sent };
         self.batches.send(in_flight).await.map_err(|_| AnimationError::Ended("compose"))
     }
 

@@ -6,10 +6,10 @@ use super::*;
 use crate::avatar::Avatar;
 use crate::compose::ComposeThread;
 use crate::kit::{self, network::FakeNetwork};
-use crate::lipsync::MouthRun;
 use crate::lipsync::device_pool::DevicePool;
+use crate::lipsync::{AvatarAssets, MouthRun};
 use crate::picture::{MouthFrame, blend};
-use crate::playout::PlayoutClock;
+use crate::playout::{AvatarNumber, PlayoutClock};
 use crate::speech::{PcmChunk, pcm};
 use crate::timeline::{LIPSYNC_RATE, LIPSYNC_SAMPLES_PER_FRAME};
 
@@ -67,7 +67,7 @@ async fn perform(chunks: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<us
                 Command::Frame { .. } => announced += 1,
                 Command::Mouth { index, picture, .. } => mouths.push((index, picture)),
                 Command::EndSentence { .. } => ended += 1,
-                Command::EndUtterance { .. } => {}
+                Command::Swap { .. } | Command::EndUtterance { .. } => {}
             }
         }
         (announced, mouths, start, ended)
@@ -156,4 +156,90 @@ async fn the_sound_of_a_sentence_is_copied_once_for_all_its_batches() {
     let spoken = speak(29, None).await;
     let copies: std::collections::BTreeSet<_> = spoken.given.iter().map(|audio| audio.as_ptr() as usize).collect();
     assert!(spoken.given.len() > 5 && copies.len() <= 2, "{} copies for {} batches", copies.len(), spoken.given.len());
+}
+
+#[tokio::test]
+async fn a_sentence_goes_on_in_the_face_of_an_avatar_that_takes_over() {
+    let drawn: Arc<Mutex<Vec<(AvatarHandle, usize)>>> = Arc::default();
+    let runs = Arc::clone(&drawn);
+    let network = FakeNetwork::of_batches(move |batch| {
+        let draw = |run: &MouthRun| {
+            runs.lock().unwrap().push((run.avatar, run.poses.len()));
+            Ok(run.poses.iter().map(|_| grey(9)).collect())
+        };
+        batch.iter().map(draw).collect()
+    });
+    let (engine, engine_thread) = network.spawn().await;
+    let (composer, compose_thread) = Composer::spawn().unwrap();
+    let devices = DevicePool::new([("fake".to_owned(), engine)]);
+    let tall = Arc::new(kit::avatar::tall());
+    let first = devices.add_avatar(kit::avatar::assets()).await.unwrap();
+    let assets = AvatarAssets { avatar: Arc::clone(&tall), decoder: None };
+    let second = devices.add_avatar(assets).await.unwrap();
+    let (commands, mut queue) = mpsc::channel(64);
+    let playout =
+        SessionPlayout { commands, pose: Arc::default(), volume: Arc::default(), clock: PlayoutClock::start() };
+    let audience = Audience::default();
+    let _seat = audience.enter();
+    let own = OwnFrames::of(Arc::new(kit::avatar::tiny()));
+    let mut animator = Animator::new(devices.lease(), composer, own, first, playout, audience);
+    drawn.lock().unwrap().clear();
+
+    let tone = || Ok(PcmChunk::new([0.3, -0.3].repeat(8 * LIPSYNC_SAMPLES_PER_FRAME / 2), LIPSYNC_RATE));
+    let (sound, speech) = mpsc::channel(2);
+    sound.send(tone()).await.unwrap();
+    let performer = animator.performer();
+    let taking_over = async move {
+        let (mut announced, mut mouths) = (Vec::new(), Vec::new());
+        let (mut next, mut sound) = (Some(OwnFrames::of(tall)), Some(sound));
+        let mut swapping = None;
+        while let Some(command) = queue.recv().await {
+            match command {
+                Command::Frame { avatar, .. } => announced.push(avatar.0),
+                Command::Mouth { avatar, picture, .. } => {
+                    mouths.push((avatar.0, picture.width));
+                    if let Some(own) = next.take() {
+                        let performer = performer.clone();
+                        swapping = Some(tokio::spawn(async move { performer.swap(own, second).await }));
+                    }
+                }
+                Command::Swap { own, avatar, shown } => {
+                    assert_eq!((own.avatar().manifest.width, avatar), (80, AvatarNumber(1)));
+                    shown.send(()).unwrap();
+                    let sound = sound.take().unwrap();
+                    sound.send(tone()).await.unwrap();
+                }
+                Command::EndSentence { .. } => break,
+                Command::BeginSentence { .. } | Command::EndUtterance { .. } => {}
+            }
+        }
+        swapping.unwrap().await.unwrap().unwrap();
+        (announced, mouths, queue)
+    };
+    let times = TurnTimes::since(std::time::Instant::now());
+    let (sentence, never) = (UtteranceId::next().sentence(0), CancellationToken::new());
+    let speaking = animator.speak(sentence, pcm::received(speech), &never, &times, |_| ());
+    let taking_over = tokio::spawn(taking_over);
+    assert_eq!(speaking.await.unwrap().frames, 16);
+    let (announced, mouths, _queue) = taking_over.await.unwrap();
+    assert_eq!(announced.len(), 16, "no sound is lost");
+    assert!(mouths.iter().all(|(avatar, width)| *width == if *avatar == 0 { 64 } else { 80 }), "{mouths:?}");
+    let drawn = drawn.lock().unwrap().clone();
+    let of = |handle| drawn.iter().filter(|(of, _)| *of == handle).map(|(_, frames)| frames).sum::<usize>();
+    assert_eq!(of(first) + of(second), 16);
+    assert!(of(first) > 0 && of(second) >= 8 && drawn.windows(2).all(|pair| pair[0].0.0 <= pair[1].0.0), "{drawn:?}");
+    drop((animator, devices));
+    tokio::task::spawn_blocking(|| assert!(engine_thread.join() && compose_thread.join())).await.unwrap();
+}
+
+#[test]
+fn fewer_frames_are_drawn_ahead_of_large_pictures() {
+    let frames = |width: u32, height: u32| {
+        let mut avatar = kit::avatar::tiny();
+        avatar.base =
+            Arc::new(crate::picture::I420Frame { width, height, data: vec![0; (width * height * 3 / 2) as usize] });
+        AHEAD_KB / kilobytes(&OwnFrames::of(Arc::new(avatar)))
+    };
+    assert_eq!([frames(64, 64), frames(512, 512), frames(1024, 1024)], [16, 16, 16]);
+    assert_eq!([frames(1920, 1080), frames(1920, 1920), frames(3840, 2160)], [12, 7, 6]);
 }

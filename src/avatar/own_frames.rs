@@ -10,6 +10,7 @@
 mod path;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -131,6 +132,19 @@ impl OwnFrames {
     /// The frame of the pose that is due now, if it is ready; those of the next poses are made meanwhile. Never waits, unless
     /// nobody makes them ahead.
     pub fn show(&self, pose: u64) -> Option<Arc<I420Frame>> {
+        let shown = self.wanted(pose);
+        if shown.is_none() {
+            crate::metrics::own_frame_late();
+        }
+        shown
+    }
+
+    /// Whether the frame of a pose that is not due yet is ready; it and the next ones are made meanwhile.
+    pub fn is_ready(&self, pose: u64) -> bool {
+        self.wanted(pose).is_some()
+    }
+
+    fn wanted(&self, pose: u64) -> Option<Arc<I420Frame>> {
         if let Material::Frames(frames) = &self.0.avatar.material {
             return frames.get(self.index(pose)).map(|frame| Arc::clone(&frame.picture));
         }
@@ -145,10 +159,6 @@ impl OwnFrames {
         let shown = state.ready.get(&pose).map(|frame| Arc::clone(&frame.picture));
         if !state.queued && state.missing().is_some() {
             state.queued = makers.try_send(self.clone()).is_ok();
-        }
-        drop(state);
-        if shown.is_none() {
-            crate::metrics::own_frame_late();
         }
         shown
     }
@@ -224,6 +234,12 @@ impl OwnFrames {
             missing
         };
         missing.map(|pose| self.make(pose)).is_some()
+    }
+}
+
+impl fmt::Debug for OwnFrames {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "OwnFrames({})", self.0.avatar.manifest.id)
     }
 }
 

@@ -3,10 +3,10 @@
 //! Reading (`reply_reader`) and speaking run beside each other: the text is shown as fast as it is written, and the voice
 //! follows. The first clause is spoken as soon as it is whole, then sentence by sentence, the next one made meanwhile.
 //!
-//! A turn of which playout was given anything ends when playout says so, any other one here.
+//! The character that speaks is changed between two turns only. A turn of which playout was given anything ends when playout says so, any other one here.
 //! Runs on: one tokio task of the session.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{TryStreamExt, stream};
@@ -14,13 +14,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::Character;
 use super::captions::Captions;
 use super::client_audio::ClientAudioStream;
 use super::reply_reader::ReplyReader;
 use super::shared_history::SharedHistory;
 use super::turns::{Failure, Turn, TurnSource, Turns};
 use crate::animation::{AnimationError, Animator};
-use crate::dialogue::{Reply, Responder};
+use crate::dialogue::Reply;
 use crate::ids::{SentenceId, UtteranceId};
 use crate::latency::{Stage, TurnTimes};
 use crate::session::{ErrorCode, Notice, NoticeBroadcast};
@@ -38,13 +39,26 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// Speaks the turns of one session.
 pub(super) struct Speaker {
     pub animator: Animator,
-    pub tts: Arc<dyn Tts>,
-    pub voice: Voice,
-    pub responder: Arc<dyn Responder>,
+    pub character: Character,
+    pub next_character: NextCharacter,
     pub notices: NoticeBroadcast,
     pub turns: Turns,
     pub history: SharedHistory,
     pub captions: Captions,
+}
+
+/// The character that speaks from the next turn on, if it is another one. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct NextCharacter(Arc<Mutex<Option<Character>>>);
+
+impl NextCharacter {
+    pub fn set(&self, character: Character) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(character);
+    }
+
+    fn take(&self) -> Option<Character> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The turn that is being spoken.
@@ -104,6 +118,10 @@ impl From<SpeechError> for StopReason {
 impl Speaker {
     pub(super) async fn run(mut self) {
         while let Some(turn) = self.turns.next().await {
+            if let Some(character) = self.next_character.take() {
+                self.turns.speak_in(&character.voice.language);
+                self.character = character;
+            }
             let span = tracing::info_span!("utterance", id = %turn.utterance);
             self.speak_turn(turn).instrument(span).await;
         }
@@ -141,7 +159,7 @@ impl Speaker {
             }
             TurnSource::Reply(text) => {
                 self.enter_history(turn, &text).await?;
-                let reply = self.responder.reply(self.history.with(|history| history.messages()));
+                let reply = self.character.responder.reply(self.history.with(|history| history.messages()));
                 let times = turn.times.clone();
                 let reply = Box::pin(reply.inspect_ok(move |_| times.reach(Stage::FirstToken, Instant::now())));
                 self.speak_reply(turn, reply, SentenceSplitter::clause_first(), Some(CodeBlocks::default())).await
@@ -203,7 +221,7 @@ impl Speaker {
         turn: &mut CurrentTurn,
         texts: mpsc::Receiver<String>,
     ) -> Result<(), StopReason> {
-        let (tts, voice) = (Arc::clone(&self.tts), self.voice.clone());
+        let Character { tts, voice, .. } = self.character.clone();
         let mut voicing = Voicing { texts, utterance: turn.utterance, number: 0, tts, voice };
         let mut next = voicing.next().await;
         while let Some(sentence) = next {

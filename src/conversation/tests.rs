@@ -1,7 +1,9 @@
 //! Whole sessions on a clock that runs by itself when everything waits: the real animator and schedule, and models, voices
-//! and clients that fail in every way. `random` has them do it in any order.
+//! and clients that fail in every way. `random` has them do it in any order, `swap` has another
+//! avatar take over.
 
 mod random;
+mod swap;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -171,9 +173,11 @@ impl Play {
         notices.add(sender.clone());
         let parts = ConversationParts {
             animator,
-            tts: Arc::new(Actor::default()),
-            voice: Voice::plain("en-us"),
-            responder: Arc::new(Model),
+            character: Character {
+                tts: Arc::new(Actor::default()),
+                voice: Voice::plain("en-us"),
+                responder: Arc::new(Model),
+            },
             history: History::new(10_000),
             notices,
             playout_events,
@@ -251,7 +255,7 @@ fn utterance_of(notice: &Notice) -> Option<UtteranceId> {
         | Notice::SpeechEnded { utterance, .. }
         | Notice::Failed { utterance, .. } => Some(*utterance),
         Notice::Caption { sentence, .. } => Some(sentence.utterance),
-        Notice::Transcript { .. } | Notice::Error { .. } | Notice::Missed { .. } => None,
+        Notice::Transcript { .. } | Notice::Avatar(_) | Notice::Error { .. } | Notice::Missed { .. } => None,
     }
 }
 

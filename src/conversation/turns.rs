@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::attention::Attentive;
 use super::client_audio::ClientAudioStream;
 use super::sentences::{CaptionTiming, Sentences};
 use super::shared_history::SharedHistory;
@@ -61,6 +62,7 @@ struct Shared {
     word_timing: Mutex<WordTiming>,
     history: SharedHistory,
     notices: NoticeBroadcast,
+    attentive: Attentive,
 }
 
 #[derive(Default)]
@@ -109,9 +111,15 @@ pub(super) enum QueueMode {
 
 impl Turns {
     /// For a voice of this language.
-    pub(super) fn new(language: &str, history: SharedHistory, notices: NoticeBroadcast) -> Self {
+    pub(super) fn new(language: &str, history: SharedHistory, notices: NoticeBroadcast, attentive: Attentive) -> Self {
         let (state, word_timing) = (Mutex::default(), Mutex::new(WordTiming::new(language)));
-        Self(Arc::new(Shared { state, added: Notify::new(), ended: Notify::new(), word_timing, history, notices }))
+        let (added, ended) = (Notify::new(), Notify::new());
+        Self(Arc::new(Shared { state, added, ended, word_timing, history, notices, attentive }))
+    }
+
+    /// What is spoken from now on is of another voice, of this language.
+    pub(super) fn speak_in(&self, language: &str) {
+        *self.word_timing() = WordTiming::new(language);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -163,6 +171,7 @@ impl Turns {
         };
         state.open.insert(utterance, open);
         state.waiting.push_back(Turn { utterance, id, source, cancelled, times });
+        self.0.attentive.begins(utterance);
         drop(state);
         self.0.added.notify_one();
         Ok(utterance)
@@ -243,6 +252,7 @@ impl Turns {
     pub(super) fn started(&self, utterance: UtteranceId) {
         let state = self.lock();
         if let Some(turn) = state.open.get(&utterance) {
+            self.0.attentive.is_heard(utterance);
             self.0.notices.tell(&Notice::SpeechStarted { utterance, id: turn.id.clone() });
         }
     }
@@ -331,6 +341,7 @@ impl Turns {
         let Some(OpenTurn { id, interrupted_at, failure, sentences, .. }) = state.open.remove(&utterance) else {
             return;
         };
+        self.0.attentive.ends(utterance);
         let PlayoutEnd { frames, interrupted, at } = end;
         let is_whole = !interrupted && failure.is_none();
         let text_spoken = if is_whole { sentences.text() } else { sentences.text_within(frames, &self.word_timing()) };

@@ -175,6 +175,9 @@ async fn listen(
             },
         }
     }
+    if listening.turns.is_on() {
+        listening.turn_taking.hears(false);
+    }
 }
 
 impl Listening {
@@ -270,6 +273,7 @@ impl Listening {
         tracing::debug!(?change, avatar_speaks, "heard");
         match change {
             Change::Began => {
+                self.turn_taking.hears(true);
                 self.over_avatar = avatar_speaks;
                 self.frames_since_draft = 0;
                 if avatar_speaks {
@@ -290,13 +294,17 @@ impl Listening {
                     .map(|draft| Draft { is_whole: false, ..draft })
             }
             Change::Noise => {
+                self.turn_taking.hears(false);
                 self.clip.clear();
                 self.voice = Voice::default();
                 self.draft = None;
                 metrics::heard("noise");
                 self.turn_taking.go_on();
             }
-            Change::Ended => self.ended(),
+            Change::Ended => {
+                self.turn_taking.hears(false);
+                self.ended();
+            }
         }
     }
 

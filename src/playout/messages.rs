@@ -5,14 +5,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::FrameAudio;
 use super::schedule::Change;
+use crate::avatar::OwnFrames;
 use crate::ids::{SentenceId, UtteranceId};
 use crate::picture::I420Frame;
 use crate::timeline::FrameIndex;
+
+/// Which of a session's avatars, in the order in which they came; 0 is the one that it was opened with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AvatarNumber(pub u32);
 
 /// Speech on its way to playout: sentence by sentence, and within each in order of its frames.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub enum Command {
         audio: FrameAudio,
         /// Whether the avatar's own frame is its picture (silence); else a mouth follows.
         own: bool,
+        /// Whose mouth that would be, unless another avatar has come by then.
+        avatar: AvatarNumber,
         /// Bounds how far ahead of the picture on screen the engine works; given back when the frame is shown or dropped.
         permit: OwnedSemaphorePermit,
     },
@@ -47,11 +54,22 @@ pub enum Command {
         picture: Arc<I420Frame>,
         /// Whether the mouth was drawn for this frame; else it is that of the frame before.
         fresh: bool,
+        /// Whose picture it is. One of an avatar that is gone is not shown.
+        avatar: AvatarNumber,
     },
     /// All frames of the sentence were announced.
     EndSentence {
         /// Which one.
         sentence: SentenceId,
+    },
+    /// Another avatar takes over, at the first tick at which its own frame is ready. The sound goes on.
+    Swap {
+        /// Its own frames.
+        own: OwnFrames,
+        /// What it is called from now on; higher than that of the one before.
+        avatar: AvatarNumber,
+        /// Told when its first picture leaves; dropped if it never does.
+        shown: oneshot::Sender<()>,
     },
     /// All sentences of the utterance have begun.
     EndUtterance {

@@ -9,21 +9,25 @@
 //!   and the late one is dropped when it comes. So lateness shows in a count, never as drift.
 //! - If the sound itself is not there, silence and the last pose are shown and the sentence goes on where it stood.
 //! - A cancelled utterance vanishes before the tick that follows the cancellation.
+//! - Another avatar takes over between two ticks, as soon as its own frame of the pose is ready. The pose and the sound go
+//!   on; of frames whose mouth was drawn for the one before, the new one's own frames are shown.
 //! - Each [`Command::EndUtterance`] leads to one `Change::Ended`, whether anything of the utterance was heard or not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, FrameAudio};
+use super::{AvatarNumber, Command, FrameAudio};
 use crate::avatar::OwnFrames;
 use crate::ids::{SentenceId, UtteranceId};
 use crate::picture::I420Frame;
 
 /// Ticks (400 ms) that the head rests for speech that is late. Beyond, standing still looks worse than a small jump.
 const MAX_HOLD: u32 = 10;
+/// Ticks (a second) that another avatar's first own frame is waited for. Beyond, its first frame stands until one is there.
+const MAX_SWAP_WAIT: u32 = 25;
 
 /// What a pair was made of; a label in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +97,8 @@ pub(crate) enum Change {
 struct SpeechFrame {
     audio: FrameAudio,
     own: bool,
+    /// Whose mouth its picture has, or will have.
+    avatar: AvatarNumber,
     picture: Option<Arc<I420Frame>>,
     /// Whether the picture's mouth was drawn for this frame.
     fresh: bool,
@@ -124,9 +130,20 @@ struct Speaking {
     mouth_seen: bool,
 }
 
+/// An avatar that is about to take over.
+struct NextAvatar {
+    own: OwnFrames,
+    number: AvatarNumber,
+    shown: oneshot::Sender<()>,
+    /// Ticks since it was asked for.
+    waited: u32,
+}
+
 /// One session's queue of speech and its place in the idle loop.
 pub struct Schedule {
     own: OwnFrames,
+    avatar: AvatarNumber,
+    next_avatar: Option<NextAvatar>,
     /// The pose of the next tick.
     pose: u64,
     held: u32,
@@ -142,7 +159,18 @@ impl Schedule {
     /// Idle, from the beginning of the avatar's cycle.
     pub fn new(own: OwnFrames) -> Self {
         let last = Arc::clone(&own.avatar().base);
-        Self { own, pose: 0, held: 0, last, queue: VecDeque::new(), speaking: None, ended: None, changes: Vec::new() }
+        Self {
+            own,
+            avatar: AvatarNumber::default(),
+            next_avatar: None,
+            pose: 0,
+            held: 0,
+            last,
+            queue: VecDeque::new(),
+            speaking: None,
+            ended: None,
+            changes: Vec::new(),
+        }
     }
 
     /// The pose that the next tick would show if nothing is said.
@@ -171,16 +199,20 @@ impl Schedule {
                     }));
                 }
             }
-            Command::Frame { sentence, audio, own, permit } => {
+            Command::Frame { sentence, audio, own, avatar, permit } => {
+                // Its mouth was to be drawn for an avatar that is gone by now.
+                let own = own || avatar < self.avatar;
                 if let Some(sentence) = self.sentence(sentence) {
-                    sentence.frames.push_back(SpeechFrame { audio, own, picture: None, fresh: false, _permit: permit });
+                    let frame = SpeechFrame { audio, own, avatar, picture: None, fresh: false, _permit: permit };
+                    sentence.frames.push_back(frame);
                 }
             }
-            Command::Mouth { sentence, index, picture, fresh } => {
+            Command::Mouth { avatar, .. } if avatar < self.avatar => {}
+            Command::Mouth { sentence, index, picture, fresh, avatar } => {
                 if let Some(sentence) = self.sentence(sentence) {
                     let place = index.checked_sub(sentence.shown).and_then(|at| usize::try_from(at).ok());
                     if let Some(frame) = place.and_then(|at| sentence.frames.get_mut(at)) {
-                        (frame.picture, frame.fresh) = (Some(picture), fresh);
+                        (frame.picture, frame.fresh, frame.own, frame.avatar) = (Some(picture), fresh, false, avatar);
                     } else {
                         crate::metrics::mouth_late();
                     }
@@ -190,6 +222,9 @@ impl Schedule {
                 if let Some(sentence) = self.sentence(sentence) {
                     sentence.complete = true;
                 }
+            }
+            Command::Swap { own, avatar, shown } => {
+                self.next_avatar = Some(NextAvatar { own, number: avatar, shown, waited: 0 });
             }
             // One that is cancelled ends at the next tick, as everything does that is cancelled.
             Command::EndUtterance { utterance, cancelled } => {
@@ -217,6 +252,7 @@ impl Schedule {
     pub fn tick(&mut self) -> Shown {
         self.drop_cancelled();
         self.drop_played();
+        self.swap_if_ready();
         let Some(Item::Sentence(sentence)) = self.queue.front_mut() else {
             return self.idle(Kind::Idle);
         };
@@ -234,6 +270,33 @@ impl Schedule {
             sentence.running = true;
         }
         self.speak()
+    }
+
+    /// Lets the next avatar take over, if there is one and it can.
+    fn swap_if_ready(&mut self) {
+        let Some(mut next) = self.next_avatar.take() else { return };
+        let front = match self.queue.front() {
+            Some(Item::Sentence(sentence)) => sentence.frames.front(),
+            _ => None,
+        };
+        // What was drawn for it already is not shown as somebody else's.
+        let speaks = front.is_some_and(|frame| frame.avatar >= next.number);
+        next.waited += 1;
+        if !next.own.is_ready(self.pose) && !speaks && next.waited <= MAX_SWAP_WAIT {
+            self.next_avatar = Some(next);
+            return;
+        }
+        let NextAvatar { own, number, shown, .. } = next;
+        self.last = own.show(self.pose).unwrap_or_else(|| Arc::clone(&own.avatar().base));
+        (self.own, self.avatar) = (own, number);
+        for item in &mut self.queue {
+            let Item::Sentence(sentence) = item else { continue };
+            for frame in sentence.frames.iter_mut().filter(|frame| frame.avatar < number) {
+                (frame.own, frame.picture) = (true, None);
+            }
+        }
+        // Whoever asked may be gone.
+        let _ = shown.send(());
     }
 
     fn speak(&mut self) -> Shown {

@@ -253,6 +253,7 @@ mod tests {
     use super::*;
     use crate::ids::UtteranceId;
     use crate::kit;
+    use crate::playout::AvatarNumber;
     use crate::timeline::PLAYOUT_SAMPLES_PER_FRAME;
 
     /// Reports its first pair and holds the thread in that tick until it is let go.
@@ -323,7 +324,7 @@ mod tests {
             let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
             let commands = [
                 Command::BeginSentence { sentence, start_pose: 0, cancelled: cancelled.clone() },
-                Command::Frame { sentence, audio, own: true, permit },
+                Command::Frame { sentence, audio, own: true, avatar: AvatarNumber::default(), permit },
                 Command::EndSentence { sentence },
                 Command::EndUtterance { utterance, cancelled },
             ];
@@ -356,7 +357,11 @@ mod tests {
         let permit = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
         let audio = Box::new([1; PLAYOUT_SAMPLES_PER_FRAME]);
         session.commands.send(Command::BeginSentence { sentence, start_pose: 0, cancelled }).await.unwrap();
-        session.commands.send(Command::Frame { sentence, audio, own: true, permit }).await.unwrap();
+        session
+            .commands
+            .send(Command::Frame { sentence, audio, own: true, avatar: AvatarNumber::default(), permit })
+            .await
+            .unwrap();
         assert!(matches!(told.recv().await, Some(Event::Started { .. })));
         playout.remove(id).await.unwrap();
         let mut last = None;

@@ -58,7 +58,8 @@ pub(super) struct InstalledAvatars {
 }
 
 impl InstalledAvatars {
-    fn check(folders: &Folders, id: &AvatarId) -> Result<(), AvatarError> {
+    /// Whether there is such an avatar, and the model that draws it.
+    pub fn check(folders: &Folders, id: &AvatarId) -> Result<(), AvatarError> {
         let model = AvatarStore::new(&folders.avatars).manifest(id)?.model;
         if folders.models.join(&model).join("config.json").is_file() {
             return Ok(());

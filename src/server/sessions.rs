@@ -1,10 +1,11 @@
 //! Sessions as connections see them: opened on the first viewer, shared by name, closed after the last.
 //!
 //! In here: opening, finding and building them. `core` is what the clients of one session share, `client` one client's hold
-//! on it, `viewer` one of its viewers, `supervisor` closes it in order once nobody holds it. Not in here: whether there may
+//! on it, `viewer` one of its viewers, `casting` who performs in it, `supervisor` closes it in order once nobody holds it. Not in here: whether there may
 //! be one more (`admission`), turns (`conversation`).
 //! Runs on: the tasks of connections; one task a session is its supervisor.
 
+mod casting;
 mod client;
 mod core;
 mod supervisor;
@@ -19,14 +20,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use self::casting::Casting;
 use self::client::ClientSession;
-use self::core::SessionCore;
+use self::core::{SessionCore, Shown};
 use self::supervisor::Supervisor;
 use super::admission::{Admission, Full, SessionSlot};
 use super::avatar_cache::{AvatarCache, InstalledAvatars, LoadedAvatar};
 use super::workers::Workers;
 use crate::animation::Animator;
-use crate::avatar::{FrameMakers, Manifest};
+use crate::avatar::Manifest;
 use crate::compose::Composer;
 use crate::config::ServeConfig;
 use crate::conversation::{Conversation, ConversationParts};
@@ -36,7 +38,7 @@ use crate::ids::{AvatarId, SessionId};
 use crate::lipsync::device_pool::DevicePool;
 use crate::media::{self, Broadcast, Encoders};
 use crate::playout::Playout;
-use crate::session::{AvatarInfo, ErrorCode, Notice, NoticeBroadcast, NoticeSender, Refusal, Session, Sessions};
+use crate::session::{AvatarListing, ErrorCode, Notice, NoticeBroadcast, NoticeSender, Refusal, Session, Sessions};
 use crate::speech::tts::{OnMissing, Voices};
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
@@ -55,16 +57,14 @@ pub(super) struct Services {
 /// Opens and finds sessions.
 pub(super) struct SessionStore {
     config: ServeConfig,
-    services: Services,
+    casting: Arc<Casting>,
     admission: Arc<Admission>,
     devices: DevicePool,
     composer: Composer,
     playout: Playout,
-    frame_makers: FrameMakers,
     encoders: Arc<Encoders>,
     tracker: TaskTracker,
     stop: CancellationToken,
-    avatars: Arc<AvatarCache>,
     /// Those that can be joined.
     named: Mutex<Named>,
 }
@@ -82,16 +82,16 @@ impl SessionStore {
         stop: CancellationToken,
     ) -> Self {
         let (devices, folders) = (workers.devices.clone(), config.folders.clone());
-        let source = Arc::new(InstalledAvatars { devices, folders });
+        let source = Arc::new(InstalledAvatars { devices, folders: folders.clone() });
+        let avatars = Arc::new(AvatarCache::new(source, config.avatar.clone(), tracker.clone(), stop.clone()));
+        let (frame_makers, services) = (workers.frame_makers.clone(), Arc::new(services));
         Self {
-            avatars: Arc::new(AvatarCache::new(source, config.avatar.clone(), tracker.clone(), stop.clone())),
+            casting: Arc::new(Casting { avatars, frame_makers, services, folders }),
             admission: Arc::new(admission),
             devices: workers.devices.clone(),
             composer: workers.composer.clone().marking(config.mark_speech),
-            services,
             config,
             playout: workers.playout.clone(),
-            frame_makers: workers.frame_makers.clone(),
             encoders,
             tracker,
             stop,
@@ -101,8 +101,8 @@ impl SessionStore {
 
     /// Loads the avatar that the server was launched with, and its voice, so that a fault shows at once.
     pub(super) async fn preload(&self) -> anyhow::Result<()> {
-        let avatar = self.avatars.preload().await?;
-        self.services.voices.of(&avatar.avatar.manifest.voice)?;
+        let avatar = self.casting.avatars.preload().await?;
+        self.casting.services.voices.of(&avatar.avatar.manifest.voice)?;
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl SessionStore {
         }
         // Before anything is loaded for it.
         self.admission.check_capacity(self.devices.frames_per_second()).map_err(is_full)?;
-        let loaded = self.avatars.get(&id).await?;
+        let loaded = self.casting.avatars.get(&id).await?;
         let mut named = self.named.lock().await;
         if self.stop.is_cancelled() {
             return Err(Refusal { code: ErrorCode::ShuttingDown, message: "the server is shutting down".into() });
@@ -146,25 +146,22 @@ impl SessionStore {
         let avatar = Arc::clone(&loaded.avatar);
         let manifest: &Manifest = &avatar.manifest;
         let notices = NoticeBroadcast::default();
-        let tts = self.services.voices.telling(&manifest.voice, missing_voice(&notices))?;
+        let (character, history) = self.casting.character(manifest, &notices)?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
         let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events);
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
         let (sink, reference) = ReferenceTap::new(Box::new(sink));
         let audience = self.admission.audience();
-        let own = self.frame_makers.frames_of(Arc::clone(&loaded.avatar), audience.clone());
+        let own = self.casting.own_frames(&loaded, &audience);
+        let info = casting::info(&own);
         let session = self.playout.add(id, own.clone(), Box::new(sink), events).await?;
         let (lease, composer) = (self.devices.lease(), self.composer.clone());
         let animator = Animator::new(lease, composer, own, loaded.handle, session, audience.clone());
         let ended = self.stop.child_token();
-        let (responder, history) =
-            self.services.dialogues.of(&manifest.name, &manifest.dialogue, &manifest.voice.language);
         let parts = ConversationParts {
             animator,
-            tts,
-            voice: manifest.voice.clone(),
-            responder,
+            character,
             history,
             notices: notices.clone(),
             playout_events,
@@ -181,32 +178,26 @@ impl SessionStore {
             broadcast: broadcast.clone(),
             media: media_queue,
             turns: conversation.turns(),
-            avatars: Arc::clone(&self.avatars),
+            avatars: Arc::clone(&self.casting.avatars),
         };
         self.tracker.spawn(supervisor.run().instrument(span.clone()));
         crate::metrics::session_opened();
         tracing::info!(avatar = %manifest.id, "session opened");
-        let avatar = AvatarInfo {
-            id: manifest.id.clone(),
-            name: manifest.name.clone(),
-            width: manifest.width,
-            height: manifest.height,
-            fps: manifest.fps,
-        };
         Ok(SessionCore {
             id,
-            avatar,
+            shown: std::sync::Mutex::new(Shown { info, _loaded: loaded }),
+            swapping: Mutex::default(),
+            casting: Arc::clone(&self.casting),
             conversation,
             notices,
             broadcast,
             reference,
-            listeners: self.services.listeners.clone(),
+            listeners: self.casting.services.listeners.clone(),
             tracker: self.tracker.clone(),
             audience,
             admission: Arc::clone(&self.admission),
             devices: self.devices.clone(),
             ice: self.config.ice.clone(),
-            _loaded: loaded,
             _slot: slot,
             _alive: alive,
         })
@@ -226,6 +217,10 @@ impl Sessions for SessionStore {
             core.notices.add(notices);
             Ok(Box::new(ClientSession::new(core, reservation)) as Box<dyn Session>)
         })
+    }
+
+    fn avatars(&self) -> BoxFuture<'_, Vec<AvatarListing>> {
+        Box::pin(self.casting.list())
     }
 
     fn full(&self) -> Option<String> {

@@ -26,6 +26,11 @@ pub enum Command {
     },
     /// Stop what is being said and forget what is queued.
     Interrupt,
+    /// Play one of the avatar's gestures.
+    Gesture {
+        /// One of [`AvatarInfo::gestures`](super::AvatarInfo).
+        name: String,
+    },
     /// A viewer saw the first lip-synced frame of an utterance.
     Shown {
         /// Whose frame it was.
@@ -51,7 +56,7 @@ impl Command {
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Text { id, .. } | Self::Speak { id, .. } | Self::AudioStart { id, .. } => id.as_deref(),
-            Self::Interrupt | Self::Shown { .. } | Self::Audio(_) | Self::AudioEnd => None,
+            Self::Interrupt | Self::Gesture { .. } | Self::Shown { .. } | Self::Audio(_) | Self::AudioEnd => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Not in here: to whom and how (`notice_broadcast`, `notice_queue`), and how it looks on the wire (`signalling::protocol`).
 
-use super::ErrorCode;
+use super::{AvatarInfo, ErrorCode};
 use crate::ids::{SentenceId, UtteranceId};
 use crate::latency::Stages;
 
@@ -80,6 +80,8 @@ pub enum Notice {
         /// The text of what was heard, as it is written.
         text_spoken: String,
     },
+    /// Another avatar is seen from now on; its voice and its character come with the next turn.
+    Avatar(AvatarInfo),
     /// Something failed, and no turn ends by it.
     Error {
         /// For programs.

@@ -64,6 +64,8 @@ pub enum ErrorCode {
     UnknownAvatar,
     /// It exists, and cannot be loaded just now.
     AvatarUnavailable,
+    /// The avatar has no gesture of this name.
+    UnknownGesture,
     /// A name that no session can have.
     BadSessionName,
     /// A session of this name is open already.

@@ -27,13 +27,13 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
-use super::handshake::{JoinRequest, is_origin_allowed};
+use super::handshake::{JoinRequest, avatar_id, is_origin_allowed};
 use super::http_connection::Requester;
-use super::limits::check_turn;
+use super::limits::{check_gesture, check_turn};
 use super::listener::Shared;
 use super::protocol::{Avatar, MAX_MESSAGE_BYTES, ServerMessage, clipped};
 use super::quota::ConnectionSlot;
-use crate::session::{Command, ErrorCode, Refusal};
+use crate::session::{Command, ErrorCode, Refusal, Sessions};
 use sessions::{ApiSession, Subscriber};
 
 /// For the body of a request, which is one small object.
@@ -51,6 +51,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/sessions/{id}/speak", post(speak))
         .route("/sessions/{id}/text", post(text))
         .route("/sessions/{id}/interrupt", post(interrupt))
+        .route("/sessions/{id}/avatar", post(swap_avatar))
+        .route("/sessions/{id}/gesture", post(gesture))
+        .route("/avatars", get(avatars))
         .route("/sessions/{id}/events", get(events))
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such path: see /api/openapi.json")
@@ -78,7 +81,7 @@ impl Problem {
 
     fn of(code: ErrorCode, message: String) -> Self {
         let status = match code {
-            ErrorCode::UnknownAvatar => StatusCode::NOT_FOUND,
+            ErrorCode::UnknownAvatar | ErrorCode::UnknownGesture => StatusCode::NOT_FOUND,
             ErrorCode::SessionExists => StatusCode::CONFLICT,
             ErrorCode::MessageTooLong | ErrorCode::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::Busy | ErrorCode::TooManyMessages => StatusCode::TOO_MANY_REQUESTS,
@@ -142,6 +145,18 @@ struct Turn {
     content: String,
     #[serde(default)]
     id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Swap {
+    id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gesture {
+    name: String,
 }
 
 /// The session that a path names.
@@ -233,6 +248,30 @@ async fn interrupt(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Resp
     Ok(accepted())
 }
 
+/// Answers when the avatar is seen, as the message `avatar` tells it.
+async fn swap_avatar(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
+    let session = find(&shared, &id)?;
+    let Swap { id } = read(request).await?;
+    let avatar = session.session.swap_avatar(avatar_id(&id)?).await?;
+    Ok(as_json(&json!(Avatar::from(avatar))).into_response())
+}
+
+async fn gesture(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
+    let session = find(&shared, &id)?;
+    let Gesture { name } = read(request).await?;
+    check_gesture(&name)?;
+    session.session.submit(Command::Gesture { name })?;
+    Ok(accepted())
+}
+
+async fn avatars(
+    State(shared): State<Arc<Shared>>,
+    Extension(requester): Extension<Requester>,
+) -> Result<Response, Problem> {
+    let avatars = requester.sessions(&shared).avatars().await;
+    Ok(as_json(&json!({"avatars": avatars})).into_response())
+}
+
 fn accepted() -> Response {
     (StatusCode::ACCEPTED, as_json(&json!({"accepted": true}))).into_response()
 }
@@ -299,6 +338,6 @@ fn description(session: &ApiSession) -> Value {
         "session_id": session.name,
         "avatar": Avatar::from(session.session.avatar()),
         "events": format!("{path}/events"),
-        "websocket": format!("/ws?avatar={}&session={}", session.session.avatar().id, session.name),
+        "websocket": session.websocket,
     })
 }

@@ -11,8 +11,12 @@ mod offers;
 use std::time::Duration;
 
 use super::audio_turns::AudioTurns;
-use super::limits::{IGNORED_BEFORE_CLOSE, Taken, TokenBucket, audio_frames, check_id, check_turn, messages, offers};
+use super::handshake::avatar_id;
+use super::limits::{
+    IGNORED_BEFORE_CLOSE, Taken, TokenBucket, audio_frames, check_gesture, check_id, check_turn, messages, offers,
+};
 use super::protocol::{ClientMessage, MAX_MESSAGE_BYTES, ServerMessage};
+use crate::ids::AvatarId;
 use crate::session::{Command, ErrorCode, IceCandidate, Notice, PeerEvent, Refusal};
 
 /// Which of a socket's offers something belongs to.
@@ -95,6 +99,8 @@ pub enum Output {
     PushToTalk {
         is_pressed: bool,
     },
+    /// Have another avatar loaded and take over, in place of one that is still in hand.
+    SwapAvatar(AvatarId),
     Submit(Turn, Command),
     /// Close the socket; nothing comes after this.
     Close(CloseReason),
@@ -246,6 +252,13 @@ impl ClientState {
                 out.push(begun(Turn::Text, id, checked, |id| Ok(Command::Speak { text: content, id })));
             }
             ClientMessage::Interrupt {} => out.push(Output::Submit(Turn::Text, Command::Interrupt)),
+            ClientMessage::Avatar { id } => {
+                out.push(avatar_id(&id).map_or_else(Output::from, Output::SwapAvatar));
+            }
+            ClientMessage::Gesture { name } => {
+                let checked = check_gesture(&name);
+                out.push(submitted(Turn::Text, checked.map(|()| Command::Gesture { name })));
+            }
             // What names no utterance has no effect either.
             ClientMessage::Shown { utterance_id, ms } => out.extend(utterance_id.parse().ok().map(|utterance| {
                 let after = Duration::from_millis(u64::from(ms));

@@ -17,12 +17,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, field, info, info_span};
 
-use super::client::{ClientState, CloseReason, Input, OfferNumber, Output};
+use super::client::{ClientState, CloseReason, Input, OfferNumber, Output, Turn};
 use super::handshake::JoinRequest;
 use super::protocol::{PROTOCOL_VERSION, ServerMessage};
 use super::socket::{Socket, SocketEvent};
 use crate::metrics;
-use crate::session::{ErrorCode, NoticeReceiver, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions};
+use crate::session::{
+    AvatarInfo, ErrorCode, NoticeReceiver, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
+};
 
 /// Notices waiting for this client: a reply streams in tens of pieces a second, and a client that reads takes them in
 /// milliseconds.
@@ -59,6 +61,8 @@ struct Connection<S> {
     /// Open, while the signalling decides whether it takes the place of the peer.
     arrived: Option<Opened>,
     peer: Option<Opened>,
+    /// The avatar that this client has asked for and does not see yet. Dropped, it is given up.
+    swapping: Option<BoxFuture<'static, Result<AvatarInfo, Refusal>>>,
     closing: Option<CloseReason>,
 }
 
@@ -120,6 +124,7 @@ async fn serve<S>(
         opening: None,
         arrived: None,
         peer: None,
+        swapping: None,
         closing: None,
     };
     connection.run(notices, shutdown).await;
@@ -165,13 +170,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 (offer, event) = next_event(&mut self.peer), if room => {
                     self.give(Input::PeerEvent { offer, event }).await;
                 }
+                swapped = swapped(&mut self.swapping) => self.avatar_swapped(swapped).await,
                 _ = ticks.tick() => self.give(Input::Tick).await,
             }
         }
         self.give(Input::Disconnected).await;
-        let Self { socket, session, closing, .. } = self;
+        let Self { socket, session, swapping, closing, .. } = self;
         // Leaving may stop pipelines, and that waits for their threads.
-        let leaving = spawn_blocking(move || drop(session));
+        let leaving = spawn_blocking(move || drop((swapping, session)));
         if let Some(reason) = closing {
             info!(status = reason.status(), "client closed");
             socket.close(reason.status(), "see the error message before").await;
@@ -194,6 +200,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         });
         self.give(Input::PeerOpened { offer, answer }).await;
         drop_peer(self.arrived.take()).await;
+    }
+
+    async fn avatar_swapped(&mut self, swapped: Result<AvatarInfo, Refusal>) {
+        // Of one that is there, all clients of the session are told.
+        if let Err(refusal) = swapped {
+            self.give(Input::Refused { turn: Turn::Text, id: None, refusal }).await;
+        }
     }
 
     /// Has the signalling decide on an input and carries out what it decides.
@@ -238,6 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                         opened.peer.push_to_talk(is_pressed);
                     }
                 }
+                Output::SwapAvatar(id) => self.swapping = Some(self.session.swap_avatar(id)),
                 Output::Submit(turn, command) => {
                     let id = command.id().map(str::to_owned);
                     if let Err(refusal) = self.session.submit(command) {
@@ -284,6 +298,16 @@ async fn opened(
         Some(Opening { offer, events, .. }) => (offer, events, peer),
         None => std::future::pending().await,
     }
+}
+
+/// The outcome of the swap in hand; waits for ever while there is none.
+async fn swapped(
+    swapping: &mut Option<BoxFuture<'static, Result<AvatarInfo, Refusal>>>,
+) -> Result<AvatarInfo, Refusal> {
+    let Some(swap) = swapping else { return std::future::pending().await };
+    let swapped = swap.await;
+    *swapping = None;
+    swapped
 }
 
 /// The next event of the peer; waits for ever while there is none. Events that come before the answer wait in their

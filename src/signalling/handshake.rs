@@ -57,7 +57,7 @@ fn session_name(name: &str) -> Result<String, Refusal> {
     Err(Refusal { code: ErrorCode::BadSessionName, message })
 }
 
-fn avatar_id(id: &str) -> Result<AvatarId, Refusal> {
+pub(super) fn avatar_id(id: &str) -> Result<AvatarId, Refusal> {
     id.parse().map_err(|error: crate::ids::InvalidAvatarId| Refusal {
         code: ErrorCode::UnknownAvatar,
         message: error.to_string(),

@@ -72,6 +72,15 @@ pub fn check_id(kind: &str, id: Option<&str>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The name of a gesture; whether the avatar has it, the session knows.
+pub fn check_gesture(name: &str) -> Result<(), Refusal> {
+    if name.chars().count() > ID_CHARACTERS {
+        let message = format!("gesture.name: it is too long: at most {ID_CHARACTERS} characters are taken");
+        return Err(Refusal::new(ErrorCode::BadMessage, message));
+    }
+    Ok(())
+}
+
 /// Refuses what RTCPeerConnection itself would refuse, and what could not be one line of SDP.
 pub fn check_candidate(candidate: &CandidateInit) -> Result<(), Refusal> {
     let problem = if candidate.candidate.len() > CANDIDATE_BYTES {

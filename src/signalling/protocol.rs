@@ -44,7 +44,7 @@ pub enum Role {
     User,
 }
 
-/// The avatar of a session, in `session`.
+/// The avatar of a session, in `session` and `avatar`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Avatar {
     pub id: String,
@@ -53,6 +53,8 @@ pub struct Avatar {
     pub width: u32,
     pub height: u32,
     pub fps: u32,
+    /// What it can be asked to do by `gesture`.
+    pub gestures: Vec<String>,
 }
 
 /// RTCIceCandidateInit. Browsers add fields of their own (`foundation`, `address`, ...), so others are ignored here.
@@ -70,7 +72,8 @@ pub struct CandidateInit {
 
 impl From<AvatarInfo> for Avatar {
     fn from(info: AvatarInfo) -> Self {
-        Self { id: info.id.to_string(), name: info.name, width: info.width, height: info.height, fps: info.fps }
+        let AvatarInfo { id, name, width, height, fps, gestures } = info;
+        Self { id: id.to_string(), name, width, height, fps, gestures }
     }
 }
 

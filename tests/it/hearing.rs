@@ -80,6 +80,8 @@ pub(crate) enum Act {
 #[derive(Default)]
 pub(crate) struct Room {
     now: AtomicU64,
+    /// Whether somebody speaks, each time that it changed.
+    heard: Mutex<Vec<bool>>,
     /// Each with the sample at which it came.
     pub(crate) acts: Mutex<Vec<(usize, Act)>>,
 }
@@ -95,6 +97,10 @@ impl Room {
 }
 
 impl TurnTaking for Room {
+    fn hears(&self, speech: bool) {
+        self.heard.lock().unwrap().push(speech);
+    }
+
     fn speak_lower(&self) {
         self.act(Act::Lower);
     }

@@ -35,6 +35,9 @@ mod scripts;
 mod signalling;
 mod soak;
 mod speech;
+mod swap;
+#[path = "../support/tall_avatar.rs"]
+mod tall_avatar;
 mod torch_file;
 mod tune;
 mod voices;

@@ -26,7 +26,8 @@ async fn the_first_message_is_the_session() {
     let session = client.next().await;
     assert!(session["session_id"].as_str().unwrap().starts_with("s-"));
     assert_eq!(session["protocol"], 1);
-    assert_eq!(session["avatar"], json!({"id": "demo", "name": "Mika", "width": 512, "height": 512, "fps": 25}));
+    let demo = json!({"id": "demo", "name": "Mika", "width": 512, "height": 512, "fps": 25, "gestures": ["nod"]});
+    assert_eq!(session["avatar"], demo);
     assert_eq!(session["ice_servers"], json!([{"urls": ["stun:stun.example.org"]}]));
     server.stop().await;
 }
@@ -43,6 +44,23 @@ async fn an_offer_is_answered_before_any_candidate_and_candidates_reach_the_peer
     assert_eq!(client.next().await, candidate_message(7));
     client.assert_served().await;
     assert_eq!(*server.ledger.candidates.lock().unwrap(), [candidate(1), candidate(2)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_avatar_that_is_asked_for_before_the_last_one_is_there_takes_its_place() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    client.says(json!({"type": "avatar", "id": "slow"})).await;
+    client.assert_served().await;
+    client.says(json!({"type": "avatar", "id": "anna"})).await;
+    let told = client.next().await;
+    assert_eq!((&told["type"], &told["id"], &told["gestures"]), (&json!("avatar"), &json!("anna"), &json!(["nod"])));
+    client.says(json!({"type": "avatar", "id": "nobody"})).await;
+    let error = client.next().await;
+    assert_eq!((&error["code"], &error["fatal"]), (&json!("unknown_avatar"), &json!(false)), "{error}");
+    client.says(json!({"type": "avatar", "id": "slow"})).await;
+    client.assert_served().await;
     server.stop().await;
 }
 

@@ -14,7 +14,7 @@ use mouthpiece::animation::Animator;
 use mouthpiece::audience::Audience;
 use mouthpiece::avatar::OwnFrames;
 use mouthpiece::compose::Composer;
-use mouthpiece::conversation::{ClientAudio, Conversation, ConversationParts};
+use mouthpiece::conversation::{Character, ClientAudio, Conversation, ConversationParts};
 use mouthpiece::dialogue::{Dialogues, Persona, llm};
 use mouthpiece::ids::{SessionId, UtteranceId};
 use mouthpiece::lipsync::AvatarAssets;
@@ -323,9 +323,11 @@ async fn talk_for_two_hours() -> String {
     notices.add(told);
     let parts = ConversationParts {
         animator: Animator::new(devices.lease(), composer.clone(), own_frames, handle, session, audience),
-        tts: Arc::new(Counting { espeak: Espeak::new(), sentences: AtomicUsize::new(0) }),
-        voice,
-        responder,
+        character: Character {
+            tts: Arc::new(Counting { espeak: Espeak::new(), sentences: AtomicUsize::new(0) }),
+            voice,
+            responder,
+        },
         history,
         notices,
         playout_events,

@@ -1,12 +1,12 @@
-//! Small avatars: a drawn one of four 64x64 frames, each of its own colour, with a 32x32 mouth box; one from a clip and one
-//! from a photo.
+//! Small avatars: drawn ones of four frames, each of its own colour, with a 32x32 mouth box, of which "tiny" has 64x64 pixels
+//! and "tall" 80x96; one from a clip and one from a photo.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use mouthpiece::avatar::film::FilmWriter;
+use mouthpiece::avatar::film::{Film, FilmWriter};
 use mouthpiece::avatar::manifest::Kind;
-use mouthpiece::avatar::{Avatar, AvatarStore, Manifest, files};
+use mouthpiece::avatar::{Avatar, AvatarStore, Manifest, Material, files};
 use mouthpiece::lipsync::AvatarAssets;
 use mouthpiece::models::checkpoint::write_safetensors;
 use mouthpiece::models::{CheckpointError, DType};
@@ -17,19 +17,25 @@ pub const SIZE: u32 = 64;
 
 /// Writes its folder, named "tiny", with latents that no network could use.
 pub fn write(folder: &Path) {
+    write_sized(folder, "tiny", (SIZE, SIZE));
+}
+
+/// The same of another name and size.
+fn write_sized(folder: &Path, id: &str, (width, height): (u32, u32)) {
     std::fs::create_dir_all(folder.join("frames")).unwrap();
-    std::fs::write(
-        folder.join("avatar.toml"),
-        "id = \"tiny\"\nname = \"Tiny\"\nmodel = \"demo\"\nwidth = 64\nheight = 64\nfps = 25\ncycle = \"loop\"\n\
-         [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n",
-    )
-    .unwrap();
-    let boxes: Vec<CropBox> = (0..4).map(|at| CropBox { x: 16 + 2 * (at % 2), y: 20, width: 32, height: 32 }).collect();
+    let manifest = format!(
+        "id = \"{id}\"\nname = \"Tiny\"\nmodel = \"demo\"\nwidth = {width}\nheight = {height}\nfps = 25\n\
+         cycle = \"loop\"\n[voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n"
+    );
+    std::fs::write(folder.join("avatar.toml"), manifest).unwrap();
+    let left = i32::try_from(width / 4).unwrap() & !1;
+    let crop = |at| CropBox { x: left + 2 * (at % 2), y: 20, width: 32, height: 32 };
+    let boxes: Vec<CropBox> = (0..4).map(crop).collect();
     std::fs::write(folder.join("boxes.json"), serde_json::to_vec(&boxes).unwrap()).unwrap();
     for index in 0..4u8 {
-        let pixels = (0..SIZE * SIZE).map(|at| (at % SIZE, at / SIZE));
+        let pixels = (0..width * height).map(|at| (at % width, at / width));
         let rgb: Vec<u8> = pixels.flat_map(|(x, y)| [index * 40, (x * 4) as u8, (y * 4) as u8]).collect();
-        png::write_rgb(&folder.join(format!("frames/{index:04}.png")), SIZE, SIZE, &rgb).unwrap();
+        png::write_rgb(&folder.join(format!("frames/{index:04}.png")), width, height, &rgb).unwrap();
     }
     let pixels = (0..32 * 32).map(|at| (at % 32, at / 32));
     let opaque = pixels.map(|(x, y)| if (5..25).contains(&x) && (9..24).contains(&y) { 255 } else { 0 });
@@ -47,6 +53,27 @@ pub fn tiny() -> Avatar {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path());
     Avatar::load(folder.path()).unwrap()
+}
+
+/// Another avatar, of another shape.
+pub fn tall() -> Avatar {
+    let folder = tempfile::tempdir().unwrap();
+    write_sized(folder.path(), "tall", (80, 96));
+    Avatar::load(folder.path()).unwrap()
+}
+
+/// The same, whose frames are not in memory.
+pub fn filmed() -> Avatar {
+    let (folder, avatar) = (tempfile::tempdir().unwrap(), tall());
+    let (width, height) = (avatar.manifest.width, avatar.manifest.height);
+    let mut film = FilmWriter::create(folder.path(), width, height).unwrap();
+    for frame in avatar.frames() {
+        let picture = RgbPicture { width, height, rgb: vec![90; (width * height * 3) as usize] };
+        film.push(&picture, frame.crop).unwrap();
+    }
+    film.finish().unwrap();
+    let film = Film::open(folder.path(), &avatar.manifest).unwrap();
+    Avatar { material: Material::Film(Arc::new(film)), ..avatar }
 }
 
 /// A film's frame: slopes of all three colours, as a face has them, that move from frame to frame.

@@ -1,9 +1,14 @@
 //! How turns end, each in one message, and what of them is remembered.
 
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
+use crate::animation::Performer;
+use crate::avatar::OwnFrames;
 use crate::dialogue::history::History;
+use crate::kit;
+use crate::lipsync::AvatarHandle;
 use crate::session::{NoticeReceiver, notice_queue};
 
 /// A session's turns and what its one viewer is told.
@@ -17,7 +22,10 @@ fn bench() -> Bench {
     let (notices, history) = (NoticeBroadcast::default(), SharedHistory::new(History::new(1000)));
     let (sender, told) = notice_queue(64);
     notices.add(sender);
-    Bench { turns: Turns::new("en-us", history.clone(), notices), history, told }
+    let (commands, _) = mpsc::channel(1);
+    let performer = Performer::new(OwnFrames::of(Arc::new(kit::avatar::tiny())), AvatarHandle(0), commands);
+    let attentive = Attentive::new(performer);
+    Bench { turns: Turns::new("en-us", history.clone(), notices, attentive), history, told }
 }
 
 fn times() -> TurnTimes {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::super::budget::Reservation;
 use super::core::SessionCore;
 use super::viewer::ViewerPeer;
 use crate::conversation::ClientAudio;
-use crate::ids::SessionId;
+use crate::ids::{AvatarId, SessionId};
 use crate::session::{AvatarInfo, Command, IceServer, Peer, PeerEvent, Refusal, Session};
 
 /// One client's hold on a session, its own voice, and what the client takes of the process.
@@ -34,7 +35,7 @@ impl Session for ClientSession {
     }
 
     fn avatar(&self) -> AvatarInfo {
-        self.core.avatar.clone()
+        self.core.shown().info.clone()
     }
 
     fn ice_servers(&self) -> Vec<IceServer> {
@@ -54,6 +55,11 @@ impl Session for ClientSession {
             let viewer = ViewerPeer::open(&self.core, offer, events).await?;
             Ok(Box::new(viewer) as Box<dyn Peer>)
         })
+    }
+
+    fn swap_avatar(&self, id: AvatarId) -> BoxFuture<'static, Result<AvatarInfo, Refusal>> {
+        let (casting, core) = (Arc::clone(&self.core.casting), Arc::downgrade(&self.core));
+        Box::pin(casting.swap(core, id).in_current_span())
     }
 
     fn submit(&self, command: Command) -> Result<(), Refusal> {

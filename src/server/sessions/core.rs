@@ -2,7 +2,7 @@
 //!
 //! Not in here: closing it (`supervisor`), which begins when the last client lets go of this.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::sync::{broadcast, mpsc};
@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::admission::{Admission, SessionSlot};
 use super::super::avatar_cache::LoadedAvatar;
+use super::casting::Casting;
 use crate::audience::Audience;
 use crate::config::Ice;
 use crate::conversation::Conversation;
@@ -23,7 +24,10 @@ use crate::session::{AvatarInfo, Notice, NoticeBroadcast, Refusal};
 /// One session. The supervisor holds none of it, so it goes with the last client.
 pub(super) struct SessionCore {
     pub(super) id: SessionId,
-    pub(super) avatar: AvatarInfo,
+    pub(super) shown: Mutex<Shown>,
+    /// Held while one avatar takes over from another, so that what is told of it is in order.
+    pub(super) swapping: tokio::sync::Mutex<()>,
+    pub(super) casting: Arc<Casting>,
     pub(super) conversation: Conversation,
     pub(super) notices: NoticeBroadcast,
     pub(super) broadcast: Broadcast,
@@ -36,11 +40,27 @@ pub(super) struct SessionCore {
     pub(super) admission: Arc<Admission>,
     pub(super) devices: DevicePool,
     pub(super) ice: Ice,
-    /// An avatar that is used is not let go.
-    pub(super) _loaded: Arc<LoadedAvatar>,
     pub(super) _slot: SessionSlot,
     /// Dropped with the core: tells the supervisor that nobody is left.
     pub(super) _alive: mpsc::Sender<()>,
+}
+
+/// The avatar that is seen.
+pub(super) struct Shown {
+    pub(super) info: AvatarInfo,
+    /// An avatar that is used is not let go.
+    pub(super) _loaded: Arc<LoadedAvatar>,
+}
+
+impl SessionCore {
+    pub(super) fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another avatar is seen from now on.
+    pub(super) fn show(&self, info: AvatarInfo, loaded: Arc<LoadedAvatar>) {
+        *self.shown() = Shown { info, _loaded: loaded };
+    }
 }
 
 /// A session as its listeners see it. They do not keep it open.
@@ -59,6 +79,10 @@ impl WeakSession {
 }
 
 impl TurnTaking for WeakSession {
+    fn hears(&self, speech: bool) {
+        self.with(|core| core.conversation.hears(speech));
+    }
+
     fn speak_lower(&self) {
         self.with(|core| core.conversation.speak_lower());
     }

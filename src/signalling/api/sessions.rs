@@ -33,6 +33,8 @@ pub struct ApiSession {
     /// Under which viewers join it; not to be guessed unless the program chose it.
     pub name: String,
     pub session: Box<dyn Session>,
+    /// Where viewers join it: by the avatar that it was opened with, whoever is seen by now.
+    pub websocket: String,
     told: broadcast::Sender<Notice>,
     used: Mutex<Instant>,
     /// Cancelled when it is closed or the server ends.
@@ -107,11 +109,19 @@ impl ApiSessions {
         let name = join.name.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
         self.check_room(&name)?;
         let (sender, notices) = notice_queue(NOTICES);
+        let avatar = join.avatar.as_ref().map(|avatar| format!("avatar={avatar}&")).unwrap_or_default();
+        let websocket = format!("/ws?{avatar}session={name}");
         let session = sessions.join(join.avatar, Some(name.clone()), sender).await?;
         let (told, _) = broadcast::channel(BEHIND);
         let ended = shared.shutdown.child_token();
-        let session =
-            Arc::new(ApiSession { name: name.clone(), session, told, used: Mutex::new(Instant::now()), ended });
+        let session = Arc::new(ApiSession {
+            name: name.clone(),
+            session,
+            websocket,
+            told,
+            used: Mutex::new(Instant::now()),
+            ended,
+        });
         {
             let mut all = self.lock();
             // Another request may have been quicker.

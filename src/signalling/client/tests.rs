@@ -118,6 +118,22 @@ fn what_a_viewer_says_it_was_shown_reaches_the_session_if_it_names_an_utterance(
 }
 
 #[test]
+fn another_avatar_and_a_gesture_reach_the_session_if_they_can_be_names() {
+    let mut client = Client::default();
+    let anna = "anna".parse().unwrap();
+    assert_eq!(client.says(json!({"type": "avatar", "id": "anna"})), [Output::SwapAvatar(anna)]);
+    let nod = Command::Gesture { name: "nod".to_owned() };
+    assert_eq!(client.says(json!({"type": "gesture", "name": "nod"})), [Output::Submit(Turn::Text, nod)]);
+    for (message, code) in [
+        (json!({"type": "avatar", "id": "../anna"}), ErrorCode::UnknownAvatar),
+        (json!({"type": "avatar"}), ErrorCode::BadMessage),
+        (json!({"type": "gesture", "name": "n".repeat(ID_CHARACTERS + 1)}), ErrorCode::BadMessage),
+    ] {
+        assert_eq!(the_error(&client.says(message)).0, code);
+    }
+}
+
+#[test]
 fn a_turn_without_anything_to_say_is_an_error() {
     let mut client = Client::default();
     for empty in ["", " \n\t", "\u{0}\u{7}\u{1b}", "\u{3000}"] {

@@ -36,6 +36,16 @@ pub enum ClientMessage {
     Speak { content: String, id: Option<String> },
     /// `{"type":"interrupt"}`
     Interrupt {},
+    /// `{"type":"avatar","id":"anna"}`
+    ///
+    /// Another avatar takes the place of the one that is there, for all who watch the session and in the connections that they
+    /// have. It is loaded while the one before goes on, and what is being said is said to its end in the voice that it began
+    /// in. Answered by `avatar`, or by an `error`, and then the one before stays. Another one before that takes its place.
+    Avatar { id: String },
+    /// `{"type":"gesture","name":"nod"}`
+    ///
+    /// Has the avatar do one of its `gestures`. Answered only if it has no such gesture, by an `error` that names those it has.
+    Gesture { name: String },
     /// `{"type":"shown","utterance_id":"u-1","ms":412}`
     ///
     /// The frame that a `latency` message told of is on the client's screen, so many milliseconds after the turn began. For
@@ -83,12 +93,14 @@ impl ProtocolError {
 
 impl ClientMessage {
     /// Every `type` a client may send.
-    pub const TYPES: [&str; 10] = [
+    pub const TYPES: [&str; 12] = [
         "webrtc_offer",
         "webrtc_ice_candidate",
         "text",
         "speak",
         "interrupt",
+        "avatar",
+        "gesture",
         "shown",
         "push_to_talk",
         "audio_start",
@@ -130,6 +142,8 @@ impl ClientMessage {
             Self::Text { .. } => "text",
             Self::Speak { .. } => "speak",
             Self::Interrupt {} => "interrupt",
+            Self::Avatar { .. } => "avatar",
+            Self::Gesture { .. } => "gesture",
             Self::Shown { .. } => "shown",
             Self::PushToTalk { .. } => "push_to_talk",
             Self::AudioStart { .. } => "audio_start",

@@ -14,7 +14,7 @@ use crate::session::{CaptionWord, ErrorCode, IceServer, Notice};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
-    /// `{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:stun.example.org"]}],"listens":true}`
+    /// `{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25,"gestures":["nod"]},"ice_servers":[{"urls":["stun:stun.example.org"]}],"listens":true}`
     ///
     /// Always the first message. `ice_servers` is what the page gives to RTCPeerConnection. If it `listens`, the offer may
     /// have a microphone in its audio m-line (`sendrecv`); otherwise what comes there is thrown away.
@@ -78,6 +78,11 @@ pub enum ServerMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<String>,
     },
+    /// `{"type":"avatar","id":"anna","name":"Anna","width":512,"height":512,"fps":25,"gestures":["nod"]}`
+    ///
+    /// Another avatar is seen from now on, which somebody asked for. Its pictures may be of another size; the connections go on.
+    /// The next turn is in its voice.
+    Avatar(Avatar),
     /// `{"type":"error","code":"text_too_long","message":"the content of ...","fatal":false}`
     ///
     /// After `fatal` the server closes the socket. With `utterance_id` it is the end of that turn, and `spoken_ms` and
@@ -159,6 +164,7 @@ impl ServerMessage {
             Self::Caption { .. } => "caption",
             Self::Latency { .. } => "latency",
             Self::SpeechEnded { .. } => "speech_ended",
+            Self::Avatar(_) => "avatar",
             Self::Error { .. } => "error",
             Self::Missed { .. } => "missed",
             Self::Pong(_) => "pong",
@@ -193,6 +199,7 @@ impl From<Notice> for ServerMessage {
                 text_spoken: Some(text_spoken),
                 retry_after_s: code.retry_after().map(|after| after.as_secs()),
             },
+            Notice::Avatar(avatar) => Self::Avatar(avatar.into()),
             Notice::Error { code, message, fatal } => Self::of_error(code, message, fatal),
             Notice::Missed { count } => Self::Missed { count },
         }
@@ -206,7 +213,7 @@ mod tests {
     use super::super::PROTOCOL_VERSION;
     use super::*;
     use crate::ids::UtteranceId;
-    use crate::session::IceCandidate;
+    use crate::session::{AvatarInfo, IceCandidate};
 
     fn assert_json(message: impl Into<ServerMessage>, expected: &str) {
         let message = message.into();
@@ -215,17 +222,22 @@ mod tests {
         assert!(expected.starts_with(&format!(r#"{{"type":"{}""#, message.kind())));
     }
 
+    fn anna() -> AvatarInfo {
+        let gestures = vec!["nod".to_owned()];
+        AvatarInfo { id: "anna".parse().unwrap(), name: "Anna".to_owned(), width: 512, height: 512, fps: 25, gestures }
+    }
+
     #[test]
     fn every_server_message_is_written_as_its_json() {
         assert_json(
             ServerMessage::Session {
                 session_id: "s-1".to_owned(),
                 protocol: PROTOCOL_VERSION,
-                avatar: Avatar { id: "anna".to_owned(), name: "Anna".to_owned(), width: 512, height: 512, fps: 25 },
+                avatar: anna().into(),
                 ice_servers: vec![IceServer { urls: vec!["stun:h".to_owned()], username: None, credential: None }],
                 listens: true,
             },
-            r#"{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25},"ice_servers":[{"urls":["stun:h"]}],"listens":true}"#,
+            r#"{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25,"gestures":["nod"]},"ice_servers":[{"urls":["stun:h"]}],"listens":true}"#,
         );
         assert_json(
             Notice::Transcript { content: "Hi".to_owned(), is_final: false },
@@ -298,6 +310,10 @@ mod tests {
         assert_json(
             ServerMessage::refusal(ErrorCode::Busy, "m", Some("turn-1".to_owned())),
             r#"{"type":"error","code":"busy","message":"m","fatal":false,"id":"turn-1"}"#,
+        );
+        assert_json(
+            Notice::Avatar(anna()),
+            r#"{"type":"avatar","id":"anna","name":"Anna","width":512,"height":512,"fps":25,"gestures":["nod"]}"#,
         );
         assert_json(Notice::Missed { count: 12 }, r#"{"type":"missed","count":12}"#);
         let full = ServerMessage::error(ErrorCode::ServerFull, "m");

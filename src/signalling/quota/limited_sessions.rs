@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::address_quota::{AddressQuota, Operation, SessionHold};
 use crate::ids::{AvatarId, SessionId};
 use crate::session::{
-    AvatarInfo, Command, ErrorCode, IceServer, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
+    AvatarInfo, AvatarListing, Command, ErrorCode, IceServer, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
 };
 use crate::signalling::limits::{Taken, TokenBucket};
 
@@ -66,6 +66,10 @@ impl Sessions for LimitedSessions {
         })
     }
 
+    fn avatars(&self) -> BoxFuture<'_, Vec<AvatarListing>> {
+        self.sessions.avatars()
+    }
+
     fn full(&self) -> Option<String> {
         self.sessions.full()
     }
@@ -97,6 +101,15 @@ impl Session for LimitedSession {
             return self.session.open_peer(offer, events);
         }
         let message = format!("webrtc_offer: {}", too_many("offers come from this address", "a second"));
+        Box::pin(async { Err(Refusal { code: ErrorCode::TooManyMessages, message }) })
+    }
+
+    fn swap_avatar(&self, id: AvatarId) -> BoxFuture<'static, Result<AvatarInfo, Refusal>> {
+        // As dear as a session: an avatar is loaded for it.
+        if self.quota.take(Operation::Join) {
+            return self.session.swap_avatar(id);
+        }
+        let message = too_many("avatars are asked for from this address", "a second");
         Box::pin(async { Err(Refusal { code: ErrorCode::TooManyMessages, message }) })
     }
 

@@ -61,8 +61,9 @@ async fn a_program_opens_a_session_has_it_speak_hears_of_it_and_closes_it() {
     assert_eq!(opened.status, 201);
     let id = opened.body["session_id"].as_str().unwrap().to_owned();
     assert_eq!(id.len(), 32, "a name that cannot be guessed");
-    assert_eq!(opened.body["avatar"], json!({"id": "demo", "name": "Mika", "width": 512, "height": 512, "fps": 25}));
-    assert_eq!(opened.body["websocket"], format!("/ws?avatar=demo&session={id}"));
+    let demo = json!({"id": "demo", "name": "Mika", "width": 512, "height": 512, "fps": 25, "gestures": ["nod"]});
+    assert_eq!(opened.body["avatar"], demo);
+    assert_eq!(opened.body["websocket"], format!("/ws?session={id}"));
     assert_eq!(*server.ledger.joined.lock().unwrap(), [(None, Some(id.clone()))]);
     let path = format!("/sessions/{id}");
     assert_eq!(ask(&server, Method::GET, &path, "").await.body, opened.body);

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
 use mouthpiece::session::{
-    AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, Peer, PeerEvent, Refusal, Session,
-    Sessions,
+    AvatarInfo, AvatarListing, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, Peer, PeerEvent,
+    Refusal, Session, Sessions,
 };
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
 use mouthpiece::signalling::quota::ConnectionLimits;
@@ -80,9 +80,24 @@ impl Sessions for FakeSessions {
         })
     }
 
+    fn avatars(&self) -> BoxFuture<'_, Vec<AvatarListing>> {
+        let anna = AvatarListing {
+            id: "anna".parse().unwrap(),
+            name: "Anna".into(),
+            width: 640,
+            height: 480,
+            model: "portrait".into(),
+        };
+        Box::pin(async move { vec![anna] })
+    }
+
     fn full(&self) -> Option<String> {
         self.0.full.lock().unwrap().clone()
     }
+}
+
+fn info(id: AvatarId) -> AvatarInfo {
+    AvatarInfo { id, name: "Mika".to_owned(), width: 512, height: 512, fps: 25, gestures: vec!["nod".to_owned()] }
 }
 
 impl Session for FakeSession {
@@ -91,7 +106,7 @@ impl Session for FakeSession {
     }
 
     fn avatar(&self) -> AvatarInfo {
-        AvatarInfo { id: "demo".parse().unwrap(), name: "Mika".to_owned(), width: 512, height: 512, fps: 25 }
+        info("demo".parse().unwrap())
     }
 
     fn listens(&self) -> bool {
@@ -123,6 +138,21 @@ impl Session for FakeSession {
             self.ledger.peers.fetch_add(1, Ordering::SeqCst);
             let answer = format!("answer to {offer}");
             Ok(Box::new(FakePeer { id: ViewerId::next(), answer, ledger: Arc::clone(&self.ledger) }) as Box<dyn Peer>)
+        })
+    }
+
+    /// There are "demo" and "anna"; "slow" is never loaded.
+    fn swap_avatar(&self, id: AvatarId) -> BoxFuture<'static, Result<AvatarInfo, Refusal>> {
+        let notices = self.notices.clone();
+        Box::pin(async move {
+            match id.as_str() {
+                "demo" | "anna" => {
+                    let _ = notices.tell(Notice::Avatar(info(id.clone())));
+                    Ok(info(id))
+                }
+                "slow" => std::future::pending().await,
+                _ => Err(Refusal::new(ErrorCode::UnknownAvatar, format!("avatar \"{id}\" does not exist"))),
+            }
         })
     }
 
