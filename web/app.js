@@ -33,7 +33,8 @@ const PROBLEMS = {
   too_many_messages: "That was too much at once. Wait a moment.",
   busy: "There is too much waiting to be said. Let the avatar finish first.",
   unknown_avatar: "There is no such avatar here.",
-  avatar_unavailable: "The avatar cannot be loaded just now. Trying again.",
+  avatar_unavailable: "The avatar cannot be loaded just now.",
+  unknown_gesture: "The avatar does not know that gesture.",
   bad_session_name: "The session in this page's address has a name that is not allowed.",
   llm_failed: "The avatar has no answer: its language model failed.",
   llm_rate_limited: "The avatar's language model is asked too much just now. Wait a moment.",
@@ -341,15 +342,73 @@ client.addEventListener("state", ({ detail: { state, reason } }) => {
 });
 
 client.addEventListener("session", ({ detail: { avatar } }) => {
-  element("name").textContent = avatar.name;
-  document.title = avatar.name;
-  message.placeholder = `Write to ${avatar.name}`;
-  document.documentElement.style.setProperty("--video-width", avatar.width);
-  document.documentElement.style.setProperty("--video-height", avatar.height);
+  showAvatar(avatar);
+  // Until there is a picture.
+  if (video.videoWidth === 0) fitFrame(avatar.width, avatar.height);
+  listAvatars();
   showReady();
 });
 
 client.addEventListener("first_frame", () => frame.classList.add("live"));
+
+// ---- The avatar -------------------------------------------------------------------------------------------------------
+
+const choice = element("avatars");
+
+function showAvatar(avatar) {
+  element("name").textContent = avatar.name;
+  document.title = avatar.name;
+  message.placeholder = `Write to ${avatar.name}`;
+  showChosen();
+  const buttons = (avatar.gestures ?? []).map((name) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name.replaceAll("_", " ");
+    button.addEventListener("click", () => client.gesture(name));
+    return button;
+  });
+  element("gestures").replaceChildren(...buttons);
+  element("gestures").hidden = buttons.length === 0;
+}
+
+/** The frame has the shape of what is in it, which may change while it plays. */
+function fitFrame(width, height) {
+  document.documentElement.style.setProperty("--video-width", width);
+  document.documentElement.style.setProperty("--video-height", height);
+}
+
+/** Offers those that the server has, if there are several. */
+async function listAvatars() {
+  let avatars = [];
+  try {
+    const reply = await fetch("api/avatars");
+    if (reply.ok) ({ avatars } = await reply.json());
+  } catch {
+    // Without the list there is no choice, and everything else goes on.
+  }
+  choice.replaceChildren(...avatars.map(({ id, name }) => new Option(name, id)));
+  choice.hidden = avatars.length < 2;
+  element("name").classList.toggle("unseen", !choice.hidden);
+  showChosen();
+}
+
+function showChosen() {
+  choice.value = client.avatar?.id ?? "";
+  choice.disabled = false;
+}
+
+choice.addEventListener("change", () => {
+  // Until it is seen.
+  if (client.swapAvatar(choice.value)) choice.disabled = true;
+  else showChosen();
+});
+client.addEventListener("avatar", ({ detail }) => showAvatar(detail));
+client.addEventListener("error", ({ detail }) => {
+  if (detail.utterance_id === undefined && detail.id === undefined) showChosen();
+});
+video.addEventListener("resize", () => {
+  if (video.videoWidth > 0) fitFrame(video.videoWidth, video.videoHeight);
+});
 
 // ---- Live figures -----------------------------------------------------------------------------------------------------
 

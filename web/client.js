@@ -38,7 +38,7 @@ import { openSocket } from "./client/socket.js";
 /** Wire protocol this client speaks; the server says its own in `session`. */
 export const PROTOCOL_VERSION = 1;
 
-/** Errors that come again on every attempt, so that reconnecting is no use. */
+/** Errors that come again on every attempt, so that reconnecting is no use; the first two where they close the socket. */
 const LASTING_ERRORS = new Set(["unknown_avatar", "bad_session_name", "no_common_codec"]);
 
 /** Errors that end the offer under way. */
@@ -72,7 +72,7 @@ const AUDIO_BUFFERED_BYTES = 256 * 1024;
  * One viewer of an avatar.
  *
  * Every message of the server is dispatched as a CustomEvent named after its `type` with the message as `detail`:
- * `session`, `text`, `speech_started`, `latency`, `speech_ended`, `error`, `missed`, ... Every turn that the server takes
+ * `session`, `text`, `speech_started`, `latency`, `speech_ended`, `avatar`, `error`, `missed`, ... Every turn that the server takes
  * ends in exactly one message that carries its `utterance_id`, and its `id` if it had one: `speech_ended`, or `error` with
  * `utterance_id`; both say in `spoken_ms` and `text_spoken` what was heard of it. An `error` with `id` alone refuses a turn.
  * Besides:
@@ -136,9 +136,17 @@ export class AvatarWebRTCClient extends EventTarget {
     return this.#state;
   }
 
-  /** What the server said in `session`, or null before it did. */
+  /** What the server said in `session`, or null before it did; its `avatar` is the one that is seen by now. */
   get session() {
     return this.#session;
+  }
+
+  /**
+   * The avatar that is seen, or null before the server has said so.
+   * @returns {{id: string, name: string, width: number, height: number, fps: number, gestures: string[]}|null}
+   */
+  get avatar() {
+    return this.#session?.avatar ?? null;
   }
 
   /** Whether the avatar is speaking now. */
@@ -262,6 +270,9 @@ export class AvatarWebRTCClient extends EventTarget {
         this.#session = message;
         if (message.ice_servers?.length) this.#iceServers = message.ice_servers;
         break;
+      case "avatar":
+        this.#avatarIs(message);
+        break;
       case "webrtc_answer":
         await this.handleAnswer(message.sdp);
         break;
@@ -341,6 +352,26 @@ export class AvatarWebRTCClient extends EventTarget {
   /** Stops the avatar now. */
   interrupt() {
     return this.#send({ type: "interrupt" });
+  }
+
+  /**
+   * Has another avatar take over, for all who watch this session: loaded while the one before goes on, then seen in the same
+   * connection, in whatever size it has. What is being said is said to its end in the voice that it began in. The event
+   * `avatar` tells when it is seen; an `error` that it is not, and then the one before stays.
+   * @param {string} id
+   * @returns {boolean} whether it was sent
+   */
+  swapAvatar(id) {
+    return this.#send({ type: "avatar", id });
+  }
+
+  /**
+   * Has the avatar do one of its `gestures` (see {@link AvatarWebRTCClient#avatar}).
+   * @param {string} name
+   * @returns {boolean} whether it was sent
+   */
+  gesture(name) {
+    return this.#send({ type: "gesture", name });
   }
 
   /** Whether the microphone is switched on. */
@@ -590,7 +621,8 @@ export class AvatarWebRTCClient extends EventTarget {
 
   #afterError({ code, message, fatal, retry_after_s: seconds = 0 }) {
     if (this.#url === null) return;
-    if (LASTING_ERRORS.has(code)) this.#fail(message);
+    // One that the session goes on after refuses a swap.
+    if (LASTING_ERRORS.has(code) && (fatal || code === "no_common_codec")) this.#fail(message);
     else if (fatal || code === "server_full") this.#reconnect(message, seconds * 1000);
     else if (OFFER_ERRORS.has(code)) this.#offerAgain(message);
   }
@@ -609,6 +641,16 @@ export class AvatarWebRTCClient extends EventTarget {
     // Lost, even if the browser has not noticed.
     const stalled = await this.#received.hasStalled(peer);
     if (stalled && peer === this.peerConnection) this.#offerAgain("picture and voice stopped");
+  }
+
+  /** Another avatar is seen. Whoever has to connect again wants to see that one, unless a session is shared, which has its own. */
+  #avatarIs({ type: _, ...avatar }) {
+    if (this.#session) this.#session = { ...this.#session, avatar };
+    if (this.#url === null) return;
+    const url = new URL(this.#url, globalThis.location?.href);
+    if (url.searchParams.has("session")) return;
+    url.searchParams.set("avatar", avatar.id);
+    this.#url = String(url);
   }
 
   // ---- Small parts --------------------------------------------------------------------------------------------------

@@ -27,5 +27,8 @@ mod offers;
 mod page;
 mod playing;
 mod server;
+mod swap;
+#[path = "../support/tall_avatar.rs"]
+mod tall_avatar;
 #[path = "../support/watchdog.rs"]
 mod watchdog;

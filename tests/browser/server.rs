@@ -3,6 +3,7 @@
 //! A process of its own, so that its threads, descriptors and memory are its and nobody else's.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,10 +45,17 @@ impl Server {
 
     /// Starts on a free port with further arguments and waits until it serves.
     pub async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_at(Path::new(env!("CARGO_MANIFEST_DIR")), arguments).await
+    }
+
+    /// The same with another home.
+    pub async fn start_at(home: &Path, arguments: &[&str]) -> Self {
         let settings = NamedTempFile::new().unwrap();
         std::fs::write(settings.path(), WHATEVER_IT_DRAWS).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_mouthpiece"))
-            .args(["--home", env!("CARGO_MANIFEST_DIR"), "serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg("--home")
+            .arg(home)
+            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(settings.path())
             .args(arguments)
             .stdin(Stdio::null())

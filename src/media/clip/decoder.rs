@@ -398,9 +398,10 @@ mod tests {
         let mut decoder = Decoder::open(film.path(), Container::Matroska).unwrap();
         decoder.next().unwrap();
         let elements = decoder.pipeline.gst().iterate_recurse().into_iter().map(Result::unwrap);
-        let mut names: Vec<String> = elements.filter_map(|it| Some(it.factory()?.name().to_string())).collect();
+        let names = elements.filter_map(|it| Some(it.factory()?.name().to_string()));
+        // The sink is made without a factory, and has one all the same once another test has loaded its plugin.
+        let mut names: Vec<String> = names.filter(|name| name != "appsink").collect();
         names.sort();
-        // The sink is made without a factory.
         assert_eq!(names, ["deinterlace", "filesrc", "matroskademux", "vp8dec"]);
     }
 
