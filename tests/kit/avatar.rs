@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use mouthpiece::avatar::film::{Film, FilmWriter};
 use mouthpiece::avatar::manifest::Kind;
-use mouthpiece::avatar::{Avatar, AvatarStore, Manifest, Material, files};
+use mouthpiece::avatar::{Avatar, AvatarStore, Manifest, Material, files, mesh_file};
+use mouthpiece::face::{Mesh, POINTS};
 use mouthpiece::lipsync::AvatarAssets;
-use mouthpiece::models::checkpoint::write_safetensors;
-use mouthpiece::models::{CheckpointError, DType};
 use mouthpiece::picture::{CropBox, RgbPicture, png};
 
 /// Width and height of a frame.
@@ -123,9 +122,11 @@ pub fn still(store: &AvatarStore, id: &str) {
 
 fn write_mask_and_mesh(folder: &Path, frames: u32) {
     png::write_grey(&folder.join(files::MASK), 33, 24, &[255; 33 * 24]).unwrap();
-    let points = [("points".to_owned(), vec![frames.into(), 468, 3], DType::F32)];
-    write_safetensors(&folder.join(files::MESH), &points, |_| {
-        Ok::<_, CheckpointError>(vec![0; frames as usize * 468 * 12])
-    })
-    .unwrap();
+    if frames == 1 {
+        // Points that lie apart, as those of a face do.
+        let points = (0..POINTS).map(|at| [10.0 + (at % 26) as f32 * 2.5, 8.0 + (at / 26) as f32 * 2.5, 0.0]).collect();
+        let crop = CropBox { x: 30, y: 25, width: 33, height: 24 };
+        mesh_file::write(&folder.join(files::MESH), &Mesh { points, presence: 1.0 }, crop).unwrap();
+    }
+    std::fs::write(folder.join(files::PORTRAIT), b"").unwrap();
 }
