@@ -7,16 +7,19 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::avatar::{AvatarStore, Manifest};
+use crate::avatar::{Avatar, AvatarStore, Manifest};
 use crate::config::Folders;
 use crate::ids::AvatarId;
+use crate::lipsync::AvatarAssets;
 use crate::media::inventory::{self, MissingElement};
 use crate::media::{self, CheckStatus, EncoderChoice, Encoders, PipelineDir};
+use crate::musetalk::DeviceChoice;
 use crate::musetalk::device::Libtorch;
-use crate::musetalk::{DeviceChoice, MuseTalk, find_device};
 use crate::server::budget::ResourceBudget;
 use crate::server::budget::limits::{ProcessLimits, Usage, raise_descriptors};
+use crate::server::load_network;
 use crate::speech::tts::{espeak, hibari};
 use crate::speech::{SpeechError, Voice, tts};
 
@@ -119,9 +122,10 @@ pub(crate) fn run(input: &DoctorInput) -> Report {
     media_checks(&input.folders.pipelines, &mut checks);
     checks.push(libtorch());
     let store = AvatarStore::new(&input.folders.avatars);
-    if let Some(manifest) = avatar(&store, &input.avatar, &mut checks) {
-        let latents = input.folders.avatars.join(input.avatar.as_str()).join("latents.safetensors");
-        checks.push(model(&input.folders.models.join(&manifest.model), &latents, &manifest));
+    if let Some((manifest, loaded)) = avatar(&store, &input.avatar, &mut checks) {
+        if let Some(loaded) = loaded {
+            checks.push(model(&input.folders, loaded));
+        }
         checks.push(voice(espeak::ENGINE, &manifest.voice));
         checks.push(neural_voice(&hibari::folder(&input.folders.models)));
     }
@@ -263,7 +267,7 @@ fn libtorch() -> Check {
 }
 
 /// The avatar's manifest if its folder is good enough to go on with.
-fn avatar(store: &AvatarStore, id: &AvatarId, checks: &mut Vec<Check>) -> Option<Manifest> {
+fn avatar(store: &AvatarStore, id: &AvatarId, checks: &mut Vec<Check>) -> Option<(Manifest, Option<Avatar>)> {
     const NAME: &str = "avatar";
     for other in store.list().iter().filter(|other| *other != id) {
         if let Err(error) = store.manifest(other) {
@@ -277,27 +281,27 @@ fn avatar(store: &AvatarStore, id: &AvatarId, checks: &mut Vec<Check>) -> Option
             return None;
         }
     };
-    checks.push(match store.load(id) {
+    let loaded = store.load(id);
+    checks.push(match &loaded {
         Ok(avatar) => {
             let (width, height, frames) = (manifest.width, manifest.height, avatar.frame_count());
             Check::ok(NAME, format!("{id} ({}), {width}x{height}, {frames} frames", manifest.name))
         }
         Err(error) => Check::fault(NAME, error, "restore or prepare the avatar's folder again"),
     });
-    Some(manifest)
+    Some((manifest, loaded.ok()))
 }
 
-/// Loads the model and gives it the avatar, which finds weights that do not fit the configuration and latents that
-/// do not fit the model.
-fn model(folder: &Path, latents: &Path, manifest: &Manifest) -> Check {
+/// Loads the model and gives it the avatar, which finds weights that do not fit the configuration and what was prepared of
+/// the avatar that does not fit the model.
+fn model(folders: &Folders, avatar: Avatar) -> Check {
     const NAME: &str = "model";
-    let loaded = find_device(DeviceChoice::Auto).and_then(|device| {
-        let mut network = MuseTalk::load(folder, device, 1)?;
-        network.add_latents(latents, manifest.decode_rows)?;
-        Ok(network.config().name.clone())
-    });
+    let (name, folder) = (avatar.manifest.model.clone(), folders.models.join(&avatar.manifest.model));
+    let decoder = avatar.manifest.decoder_folder(&folders.avatars, &folders.models);
+    let assets = AvatarAssets { avatar: Arc::new(avatar), decoder };
+    let loaded = load_network(&folder, DeviceChoice::Auto, 1).and_then(|mut network| network.add_avatar(&assets));
     match loaded {
-        Ok(name) => Check::ok(NAME, format!("{name} from {}", folder.display())),
+        Ok(_) => Check::ok(NAME, format!("{name} from {}", folder.display())),
         Err(error) => {
             let fix = format!("restore {}: it holds config.json and model.safetensors", folder.display());
             Check::fault(NAME, error, fix)
@@ -434,9 +438,8 @@ mod tests {
     #[test]
     fn a_model_that_is_not_there_is_a_fault() {
         let folder = tempfile::tempdir().unwrap();
-        crate::kit::avatar::write(&folder.path().join("tiny"));
-        let manifest = AvatarStore::new(folder.path()).manifest(&"tiny".parse().unwrap()).unwrap();
-        let check = model(&folder.path().join("none"), &folder.path().join("tiny/latents.safetensors"), &manifest);
+        let [avatars, models, pipelines] = ["avatars", "models", "pipelines"].map(|name| folder.path().join(name));
+        let check = model(&Folders { avatars, models, pipelines }, crate::kit::avatar::tiny());
         is_fault(&check, "config.json", "model.safetensors");
     }
 

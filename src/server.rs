@@ -39,7 +39,7 @@ use budget::limits::ProcessLimits;
 use sessions::{Services, SessionStore};
 
 pub(crate) use avatar_cache::load_avatar;
-pub(crate) use workers::Workers;
+pub(crate) use workers::{Workers, load_network};
 
 /// How long everything may take to end. A sentence in the air is cut.
 const GRACE: Duration = Duration::from_millis(1500);

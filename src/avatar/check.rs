@@ -11,7 +11,6 @@ use super::manifest::{FORMAT, Kind, Manifest};
 use super::{Avatar, AvatarError};
 use crate::ids::AvatarId;
 use crate::models::Checkpoint;
-use crate::picture::png;
 
 /// How closely contents are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,17 +90,6 @@ pub(super) fn contents(folder: &Path, manifest: &Manifest, depth: Depth) -> Resu
         Checkpoint::open(&path).map_err(|error| AvatarError::file(&path, error.problem))?;
     }
     match manifest.kind {
-        Kind::Photo => {
-            let path = folder.join(files::SOURCE);
-            let picture = png::read_rgb(&path).map_err(|error| AvatarError::file(&path, error))?;
-            if (picture.width, picture.height) != (manifest.width, manifest.height) {
-                let (wanted_width, wanted_height) = (manifest.width, manifest.height);
-                let problem =
-                    format!("is {}x{}, {MANIFEST} says {wanted_width}x{wanted_height}", picture.width, picture.height);
-                return Err(AvatarError::file(&path, problem));
-            }
-            mask(folder)
-        }
         Kind::Clip => {
             let film = Film::open(folder, manifest)?;
             let frames = match depth {
@@ -111,20 +99,11 @@ pub(super) fn contents(folder: &Path, manifest: &Manifest, depth: Depth) -> Resu
             for frame in frames {
                 film.picture(frame)?;
             }
-            mask(folder)
         }
-        // All of it is loaded, whatever is done with it.
-        Kind::Drawn => Avatar::load(folder).map(|_| ()),
+        // Loading reads all of it.
+        Kind::Photo | Kind::Drawn => {}
     }
-}
-
-fn mask(folder: &Path) -> Result<(), AvatarError> {
-    let path = folder.join(files::MASK);
-    let mask = png::read_mask(&path).map_err(|error| AvatarError::file(&path, error))?;
-    match mask.bounds() {
-        Some(_) => Ok(()),
-        None => Err(AvatarError::file(&path, "is all black, so no mouth would ever be pasted")),
-    }
+    Avatar::load(folder).map(|_| ())
 }
 
 /// How many frames a folder has.

@@ -4,17 +4,19 @@
 //! `playout`).
 //! Runs on: the caller's task; joining on a thread that may block.
 
+use std::path::Path;
+
 use anyhow::Context;
 
 use crate::avatar::{FrameMakers, FrameThreads, PORTRAIT_MODEL};
 use crate::compose::{ComposeThread, Composer};
 use crate::config::Folders;
-use crate::lipsync::LipSync;
 use crate::lipsync::device_pool::DevicePool;
 use crate::lipsync::engine::{Engine, EngineThread};
 use crate::lipsync::networks::Networks;
+use crate::lipsync::{LipSync, LipSyncError};
 use crate::musetalk::device::{DeviceChoices, ENGINE_THREADS};
-use crate::musetalk::{MuseTalk, find_device};
+use crate::musetalk::{DeviceChoice, MuseTalk, find_device};
 use crate::playout::{Playout, PlayoutThread};
 use crate::portrait::Portrait;
 
@@ -40,6 +42,16 @@ pub(super) struct Threads {
     pub(super) frames: FrameThreads,
 }
 
+/// The network of a model's folder: of portraits, or MuseTalk's.
+pub(crate) fn load_network(folder: &Path, on: DeviceChoice, threads: i32) -> Result<Box<dyn LipSync>, LipSyncError> {
+    let device = find_device(on)?;
+    Ok(if folder.file_name().is_some_and(|name| name == PORTRAIT_MODEL) {
+        Box::new(Portrait::load(folder, device, threads)?)
+    } else {
+        Box::new(MuseTalk::load(folder, device, threads)?)
+    })
+}
+
 impl Workers {
     /// Loads a model on each device and starts the threads. Other models are loaded when their first avatar is.
     pub(crate) async fn start(folders: &Folders, model: &str, devices: &DeviceChoices) -> anyhow::Result<Self> {
@@ -47,15 +59,7 @@ impl Workers {
         for choice in devices.iter() {
             let (models, first) = (folders.models.clone(), model.to_owned());
             let build = move || {
-                let device = find_device(choice)?;
-                let load = move |model: &str| {
-                    let folder = models.join(model);
-                    Ok(if model == PORTRAIT_MODEL {
-                        Box::new(Portrait::load(&folder, device, ENGINE_THREADS)?) as Box<dyn LipSync>
-                    } else {
-                        Box::new(MuseTalk::load(&folder, device, ENGINE_THREADS)?)
-                    })
-                };
+                let load = move |model: &str| load_network(&models.join(model), choice, ENGINE_THREADS);
                 let mut networks = Networks::new(Box::new(load));
                 networks.preload(&first)?;
                 Ok(Box::new(networks) as Box<dyn LipSync>)

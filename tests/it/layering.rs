@@ -16,7 +16,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tch", &["musetalk", "portrait", "lipsync.rs", "training", "training.rs", "bin/demo-model"]),
     ("image", &["media"]),
     ("moxcms", &["media"]),
-    ("tch", &["musetalk", "lipsync.rs", "training", "training.rs", "bin/demo-model"]),
     ("libloading", &["musetalk"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/service/websocket.rs"]),
     ("axum", &["signalling"]),

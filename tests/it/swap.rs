@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use gstreamer::prelude::*;
 use serde_json::{Value, json};
 
 use crate::kit::peer::{H264, OPUS, Peer};

@@ -9,6 +9,8 @@ use mouthpiece::avatar::manifest::Kind;
 use mouthpiece::avatar::{Avatar, AvatarStore, Manifest, Material, files, mesh_file};
 use mouthpiece::face::{Mesh, POINTS};
 use mouthpiece::lipsync::AvatarAssets;
+use mouthpiece::models::checkpoint::write_safetensors;
+use mouthpiece::models::{CheckpointError, DType};
 use mouthpiece::picture::{CropBox, RgbPicture, png};
 
 /// Width and height of a frame.
@@ -122,11 +124,15 @@ pub fn still(store: &AvatarStore, id: &str) {
 
 fn write_mask_and_mesh(folder: &Path, frames: u32) {
     png::write_grey(&folder.join(files::MASK), 33, 24, &[255; 33 * 24]).unwrap();
+    let numbers = [("numbers".to_owned(), vec![u64::from(frames)], DType::U8)];
+    for name in [files::MESH, files::PORTRAIT] {
+        let zeros = |_| Ok::<_, CheckpointError>(vec![0; frames as usize]);
+        write_safetensors(&folder.join(name), &numbers, zeros).unwrap();
+    }
     if frames == 1 {
         // Points that lie apart, as those of a face do.
         let points = (0..POINTS).map(|at| [10.0 + (at % 26) as f32 * 2.5, 8.0 + (at / 26) as f32 * 2.5, 0.0]).collect();
         let crop = CropBox { x: 30, y: 25, width: 33, height: 24 };
         mesh_file::write(&folder.join(files::MESH), &Mesh { points, presence: 1.0 }, crop).unwrap();
     }
-    std::fs::write(folder.join(files::PORTRAIT), b"").unwrap();
 }

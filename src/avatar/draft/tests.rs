@@ -26,7 +26,10 @@ fn a_finished_draft_is_an_avatar_with_its_files_recorded() {
     let manifest = store.manifest(&id()).unwrap();
     assert_eq!((manifest.format, manifest.frames), (2, Some(3)));
     let recorded: Vec<&str> = manifest.files.keys().map(String::as_str).collect();
-    assert_eq!(recorded, ["frames.mjpeg", "index.safetensors", "mask.png", "mesh.safetensors", "regions.mjpeg"]);
+    assert_eq!(
+        recorded,
+        ["frames.mjpeg", "index.safetensors", "mask.png", "mesh.safetensors", "portrait.safetensors", "regions.mjpeg"]
+    );
     files::check_lengths(&root.path().join("anna"), &manifest).unwrap();
 }
 
