@@ -3,6 +3,8 @@
 //! In here: the rule, and passing it on to a running encoder when the size changes. Not in here: the names of an encoder's
 //! properties, which its description has (`description`). Runs on: whoever asks; a change of size, on the encoder's own thread.
 
+use std::sync::{Mutex, PoisonError};
+
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
@@ -35,21 +37,22 @@ pub(super) fn values(width: u32, height: u32) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Has an encoder follow the size of what it is given: before pictures of another size than the first come to it, it is given
-/// anew what its description writes as a bitrate. What the description has as a number stays.
+/// Has an encoder follow the size of what it is given: before pictures of another size than those before come to it, it is
+/// given anew what its description writes as a bitrate. What the description has as a number stays.
 pub(super) fn follow_size(encoder: &gst::Element, description: &Description) {
     let Some(pad) = encoder.static_pad("sink") else { return };
     let has = |(property, _): &(String, String)| encoder.find_property(property).is_some();
     let names = values(0, 0).map(|(name, _)| name);
     let given: Vec<(String, String)> = description.properties_of(&names).into_iter().filter(has).collect();
-    let first = std::sync::OnceLock::new();
+    let last = Mutex::new(None);
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
         let size = info.event().and_then(|event| match event.view() {
             gst::EventView::Caps(caps) => size_of(caps.caps()),
             _ => None,
         });
         if let (Some((width, height)), Some(encoder)) = (size, pad.parent_element())
-            && *first.get_or_init(|| (width, height)) != (width, height)
+            // The first is the size that the description was written for.
+            && last.lock().unwrap_or_else(PoisonError::into_inner).replace((width, height)).is_some_and(|last| last != (width, height))
         {
             let values = values(width, height);
             for (property, placeholder) in &given {
