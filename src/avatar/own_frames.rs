@@ -322,3 +322,6 @@ fn make_frames(mut queue: mpsc::Receiver<OwnFrames>, waits: &tokio::runtime::Run
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,7 +141,7 @@ impl PreparationError {
     pub fn is_bad_input(&self) -> bool {
         match self {
             Self::Source(_) | Self::Face { .. } | Self::Clip { .. } | Self::Portrait(_) | Self::Model { .. } => true,
-            Self::Store(error) => matches!(error, StoreError::Exists { .. }),
+            Self::Store(error) => matches!(error, StoreError::Exists { .. } | StoreError::Busy { .. }),
             Self::Finder(_) | Self::Avatar(_) | Self::Stopped => false,
         }
     }

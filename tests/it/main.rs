@@ -8,6 +8,7 @@ mod avatars;
 mod barge_in;
 mod cli;
 mod clips;
+mod create;
 mod documents;
 mod echo;
 mod faces;
