@@ -24,7 +24,7 @@ mod tensors;
 
 pub use analysis::{Analysis, analyse, steady};
 pub use hearing::{FAMILY, HearingConfig};
-pub use model::Portrait;
+pub use model::{Portrait, draw_once};
 
 /// Why a picture cannot become a portrait, or a portrait not be used.
 #[derive(Debug, thiserror::Error)]

@@ -108,7 +108,7 @@ impl PortraitData {
         });
         let mut header = header.to_string();
         // Numbers begin at a multiple of 8.
-        while header.len() % 8 != 0 {
+        while !header.len().is_multiple_of(8) {
             header.push(' ');
         }
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();

@@ -152,10 +152,10 @@ fn stretches(run: &MouthRun, most: usize) -> Vec<Stretch<'_>> {
 
 /// How much a mouth is as the picture has it: 1 where there is silence for two frames before and after.
 fn rest(run: &MouthRun, frame: usize) -> f32 {
-    let start = run.first_frame_at + frame * LIPSYNC_SAMPLES_PER_FRAME;
+    let start = run.first_frame_at.saturating_add(frame.saturating_mul(LIPSYNC_SAMPLES_PER_FRAME));
     let mut awake = 0.0_f32;
     for (away, share) in AWAKE.iter().enumerate() {
-        let later = loudness(&run.audio, Some(start + away * LIPSYNC_SAMPLES_PER_FRAME));
+        let later = loudness(&run.audio, Some(start.saturating_add(away * LIPSYNC_SAMPLES_PER_FRAME)));
         let earlier = loudness(&run.audio, start.checked_sub(away * LIPSYNC_SAMPLES_PER_FRAME));
         awake = awake.max(share * smoothstep(SILENCE, VOICE, later.max(earlier)));
     }
@@ -165,7 +165,8 @@ fn rest(run: &MouthRun, frame: usize) -> f32 {
 /// Root mean square of the frame of sound that begins there; 0 outside of the sound.
 #[allow(clippy::cast_precision_loss, reason = "640")]
 fn loudness(audio: &Arc<[f32]>, start: Option<usize>) -> f32 {
-    let sound = start.and_then(|start| audio.get(start..audio.len().min(start + LIPSYNC_SAMPLES_PER_FRAME)));
+    let sound =
+        start.and_then(|start| audio.get(start..audio.len().min(start.saturating_add(LIPSYNC_SAMPLES_PER_FRAME))));
     let squares: f32 = sound.unwrap_or_default().iter().map(|sample| sample * sample).sum();
     (squares / LIPSYNC_SAMPLES_PER_FRAME as f32).sqrt()
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::Result;
+use super::analysis::Analysis;
 use super::field::{Field, Grid, Reach};
 use super::file::PortraitFile;
 use super::hearing::Hearing;
@@ -83,6 +84,14 @@ impl std::fmt::Debug for Sitter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sitter").field("path", &self.path).field("frames", &self.frames.count()).finish_non_exhaustive()
     }
+}
+
+/// What is to be drawn of one avatar: which frames, held how, and of which run each is.
+#[derive(Debug, Default)]
+struct Wanted {
+    frames: Vec<usize>,
+    held: Vec<Articulation>,
+    runs: Vec<usize>,
 }
 
 /// What of some frames does not depend on what is said.
@@ -171,10 +180,45 @@ impl Sitter {
     }
 }
 
+/// A frame of its own, for what is drawn once.
+struct Single {
+    plate: MouthPlate,
+    crop: CropBox,
+    region: Region,
+}
+
+impl Frames for Single {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn plate(&self, _: usize) -> std::result::Result<MouthPlate, String> {
+        Ok(self.plate.clone())
+    }
+
+    fn crop(&self, _: usize) -> std::result::Result<CropBox, String> {
+        Ok(self.crop)
+    }
+
+    fn region(&self, _: usize) -> std::result::Result<Region, String> {
+        Ok(self.region.clone())
+    }
+}
+
+/// Draws the mouth of one picture, held in each of these ways, without a model and on the CPU: to show what an avatar would
+/// look like, or to close a mouth that is open. `region` has the picture's pixels about `crop`.
+pub fn draw_once(found: &Analysis, crop: CropBox, region: Region, held: &[Articulation]) -> Result<Vec<MouthFrame>> {
+    let _no_grad = tch::no_grad_guard();
+    let frame = Box::new(Single { plate: found.plate.clone(), crop, region });
+    let sitter = Sitter::new(Path::new("the picture"), frame, &found.complexion, Device::Cpu)?;
+    sitter.draw(&vec![0; held.len()], held)
+}
+
 /// The pixels of a crop from those of a region of the same frame; where the region does not reach, its edge goes on.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the region")]
 fn append_crop(bytes: &mut Vec<u8>, region: &Region, crop: &CropBox) {
-    let inside = |at: i64, start: u32, length: u32| (at - i64::from(start)).clamp(0, i64::from(length) - 1) as usize;
+    let inside =
+        |at: i64, start: u32, length: u32| (at - i64::from(start)).clamp(0, i64::from(length.max(1)) - 1) as usize;
     for y in 0..i64::from(crop.height) {
         let row = inside(i64::from(crop.y) + y, region.y, region.height) * region.width as usize;
         for x in 0..i64::from(crop.width) {
@@ -213,18 +257,18 @@ impl Portrait {
     fn draw_runs(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>> {
         let _no_grad = tch::no_grad_guard();
         let heard = self.hearing.hear(runs)?;
-        let mut wanted: BTreeMap<usize, (Vec<usize>, Vec<Articulation>, Vec<usize>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<usize, Wanted> = BTreeMap::new();
         let mut heard = heard.into_iter();
         for (index, run) in runs.iter().enumerate() {
-            let (frames, held, of) = wanted.entry(run.avatar.0).or_default();
-            frames.extend_from_slice(&run.poses);
-            held.extend(heard.by_ref().take(run.poses.len()));
-            of.extend(std::iter::repeat_n(index, run.poses.len()));
+            let of = wanted.entry(run.avatar.0).or_default();
+            of.frames.extend_from_slice(&run.poses);
+            of.held.extend(heard.by_ref().take(run.poses.len()));
+            of.runs.extend(std::iter::repeat_n(index, run.poses.len()));
         }
         let mut drawn: Vec<Vec<Mouth>> = runs.iter().map(|run| Vec::with_capacity(run.poses.len())).collect();
-        for (avatar, (frames, held, of)) in wanted {
-            let crops = self.sitter(AvatarHandle(avatar))?.draw(&frames, &held)?;
-            for (crop, run) in crops.into_iter().zip(of) {
+        for (avatar, of) in wanted {
+            let crops = self.sitter(AvatarHandle(avatar))?.draw(&of.frames, &of.held)?;
+            for (crop, run) in crops.into_iter().zip(of.runs) {
                 if let Some(mouths) = drawn.get_mut(run) {
                     mouths.push(Mouth::Crop(crop));
                 }

@@ -9,7 +9,7 @@ use super::model::{Frames, Sitter};
 use super::plate::tests::plate;
 use super::plate::{Complexion, MouthPlate};
 use super::shape::{Articulation, Deformation};
-use super::{Analysis, Portrait, analyse, place, steady};
+use super::{Analysis, Portrait, analyse, draw_once, place, steady};
 use crate::face::{Face, FaceFinder, Mesh};
 use crate::lipsync::{AvatarHandle, LipSync, LipSyncError, MouthRun};
 use crate::picture::{CropBox, MouthFrame, Region, RgbPicture, png};
@@ -186,6 +186,28 @@ fn the_drawn_mouth_is_found_where_it_is_drawn_and_a_hidden_one_is_refused() {
 }
 
 #[test]
+fn an_open_mouth_is_drawn_shut_without_a_model() {
+    let plate = MouthPlate { open: 1.0, upper: [-4.0; 65], lower: [5.0; 65], ..plate(30.0) };
+    let mut open = picture(&plate);
+    for y in 68..74 {
+        for x in 80..120 {
+            open.rgb[(y * WIDTH as usize + x) * 3..][..3].copy_from_slice(&[40, 12, 12]);
+        }
+    }
+    let crop = place::crops(std::slice::from_ref(&plate), WIDTH, HEIGHT).unwrap()[0];
+    let (_, regions) = drawn(std::slice::from_ref(&plate));
+    let complexion =
+        Complexion { lip: LIP.map(f32::from), teeth: [220.0; 3], slope: 0.0, softness: 0.5, own_teeth: 0.0 };
+    let region = cut(&open, &crop);
+    let shut = Articulation { press: 1.0, ..Articulation::default() };
+    let found = Analysis { plate, complexion };
+    let mouths = draw_once(&found, crop, region.clone(), &[Articulation { rest: 1.0, ..shut }, shut]).unwrap();
+    assert!(mouths[0].rgb == region.rgb && region.rgb != regions[0].rgb);
+    let dark = |mouth: &MouthFrame| mouth.rgb.chunks_exact(3).filter(|pixel| pixel[0] < 60).count();
+    assert!(dark(&mouths[0]) > 200 && dark(&mouths[1]) < 20, "{} {}", dark(&mouths[0]), dark(&mouths[1]));
+}
+
+#[test]
 fn a_clips_lines_are_steadied_and_its_light_is_that_of_most_frames() {
     let (picture, face, _) = character();
     let frame = analyse(&picture, &face.mesh).unwrap();
@@ -231,6 +253,8 @@ fn an_avatar_that_is_gone_is_an_error() {
     let error = network.draw(&[run(&audio, 2, 1)]).unwrap_err();
     assert!(matches!(&error, LipSyncError::Latents { problem, .. } if problem.contains("avatar 0 is gone")), "{error}");
     assert!(network.draw(&[]).unwrap().is_empty());
+    let far = MouthRun { first_frame_at: usize::MAX, ..run(&Arc::from(vec![f32::NAN; 640]), 0, 2) };
+    assert_eq!(network.hear(&[far]).unwrap().iter().map(|held| held.rest).collect::<Vec<_>>(), [1.0, 1.0]);
 }
 
 /// A sentence of `models/demo/eval` with the times of its closures, in seconds.
