@@ -93,7 +93,7 @@ impl Hearing {
         let inputs = tokens * config.audio_encoder.d_model;
         let (front, hidden, out) = blank(|| {
             let (mel, encoder, window) = (&config.mel, &config.audio_encoder, config.audio_window);
-            let front = AudioFrontEnd::new(&(&root / "audio_encoder"), mel, encoder, window)?;
+            let front = AudioFrontEnd::of_parts(&(&root / "audio_encoder"), mel, encoder, window)?;
             let head = &root / "helper_head";
             let linear = |name: &str, from, to| nn::linear(&head / name, from, to, nn::LinearConfig::default());
             let hidden = linear("hidden", inputs, config.helper_head.hidden);

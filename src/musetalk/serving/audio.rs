@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor, nn};
 
 use crate::musetalk::Result;
 use crate::musetalk::network::audio_rows::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP, first_row, frame_tokens, local_window};
-use crate::musetalk::network::config::{AudioWindow, MelConfig, WhisperConfig};
+use crate::musetalk::network::config::{AudioWindow, MelConfig, ModelConfig, WhisperConfig};
 use crate::musetalk::network::mel::LogMel;
 use crate::musetalk::network::positional_encoding::positional_encoding;
 use crate::musetalk::network::whisper::WhisperEncoder;
@@ -50,7 +50,12 @@ struct EncodedSentence {
 
 impl AudioFrontEnd {
     /// `p` is the path of `audio_encoder`.
-    pub fn new(p: &nn::Path<'_>, mel: &MelConfig, encoder: &WhisperConfig, window: AudioWindow) -> Result<Self> {
+    pub fn new(p: &nn::Path<'_>, config: &ModelConfig) -> Result<Self> {
+        Self::of_parts(p, &config.mel, &config.audio_encoder, config.audio_window)
+    }
+
+    /// [`AudioFrontEnd::new`] of a model that has these parts alone.
+    pub fn of_parts(p: &nn::Path<'_>, mel: &MelConfig, encoder: &WhisperConfig, window: AudioWindow) -> Result<Self> {
         let tokens = FRAME_ROWS * (encoder.encoder_layers + 1);
         Ok(Self {
             mel: LogMel::new(mel, p.device())?,

@@ -71,12 +71,7 @@ impl Model {
         let mut store = nn::VarStore::new(device);
         let root = store.root();
         let (mut audio, mut unet, decoder) = blank(|| {
-            let audio = AudioFrontEnd::new(
-                &(&root / "audio_encoder"),
-                &config.mel,
-                &config.audio_encoder,
-                config.audio_window,
-            )?;
+            let audio = AudioFrontEnd::new(&(&root / "audio_encoder"), &config)?;
             let unet = Unet::new(&(&root / "unet"), &config.unet)?;
             Ok::<_, LipSyncError>((audio, unet, Decoder::new(&(&root / "autoencoder"), &config.autoencoder)?))
         })?;
