@@ -23,15 +23,17 @@ const DAMPED: f64 = 0.7;
 pub(super) struct Grid {
     pub width: i64,
     pub height: i64,
-    /// Where lips part, in pixels of the crop: left, top, width, height.
+    /// Where lips move apart, in pixels of the crop: left, top, width, height.
     pub inner: [i64; 4],
+    /// Where the inside of the mouth may be seen, in pixels of the inner part.
+    pub mouth: [i64; 4],
     /// Places of all pixels, -1 to 1 from the first to the last, `[1, height, width, 2]`.
     pub places: Tensor,
     /// The same of the coarse grid.
     coarse: Tensor,
-    /// Columns and rows of the coarse grid and of the inner part in pixels, `[1, height, width]`.
+    /// Columns and rows of the coarse grid and of where the inside is seen in pixels of the crop, `[1, height, width]`.
     coarse_pixels: [Tensor; 2],
-    pub inner_pixels: [Tensor; 2],
+    pub mouth_pixels: [Tensor; 2],
     /// The share of its movement that the coarse grid's places keep.
     keeps: Tensor,
 }
@@ -54,10 +56,15 @@ impl Grid {
             Ok(Tensor::f_from_slice(&kept)?.f_to_device(device)?)
         };
         let fading = fading(&y, height)?.f_unsqueeze(1)?.f_mul(&fading(&x, width)?.f_unsqueeze(0)?)?;
-        let inner = reach.part(width, height);
+        let inner = part(reach.lips, width, height);
+        let seen = part(reach.mouth, width, height);
+        // It lies in the inner part, cut to it where a mouth is at the edge of its crop.
+        let (left, top) = ((seen[0] - inner[0]).clamp(0, inner[2] - 2), (seen[1] - inner[1]).clamp(0, inner[3] - 2));
+        let mouth = [left, top, seen[2].clamp(2, inner[2] - left), seen[3].clamp(2, inner[3] - top)];
         let all_x = line(width, width)?;
         let all_y = line(height, height)?;
-        let part = [all_x.f_narrow(0, inner[0], inner[2])?, all_y.f_narrow(0, inner[1], inner[3])?];
+        let part =
+            [all_x.f_narrow(0, inner[0] + mouth[0], mouth[2])?, all_y.f_narrow(0, inner[1] + mouth[1], mouth[3])?];
         let size = (width, height);
         Ok(Self {
             width,
@@ -66,7 +73,8 @@ impl Grid {
             places: places(&mesh(&all_x, &all_y)?, size)?,
             coarse: places(&mesh(&x, &y)?, size)?,
             coarse_pixels: mesh(&x, &y)?,
-            inner_pixels: mesh(&part[0], &part[1])?,
+            mouth,
+            mouth_pixels: mesh(&part[0], &part[1])?,
             keeps: fading.f_unsqueeze(0)?,
         })
     }
@@ -85,10 +93,17 @@ impl Grid {
         Ok([pixels(0, self.width)?, pixels(1, self.height)?])
     }
 
-    /// The inner part of a map of `[frames, .., height, width]`.
-    pub(super) fn inner_of(&self, map: &Tensor) -> Result<Tensor> {
-        let [left, top, width, height] = self.inner;
+    /// Where the inside is seen, of a map of the inner part, `[frames, .., height, width]`.
+    pub(super) fn mouth_of_inner(&self, map: &Tensor) -> Result<Tensor> {
+        let [left, top, width, height] = self.mouth;
         Ok(map.f_narrow(-2, top, height)?.f_narrow(-1, left, width)?)
+    }
+
+    /// The same of a map of the whole crop.
+    pub(super) fn mouth_of(&self, map: &Tensor) -> Result<Tensor> {
+        let [left, top, ..] = self.inner;
+        let [x, y, width, height] = self.mouth;
+        Ok(map.f_narrow(-2, top + y, height)?.f_narrow(-1, left + x, width)?)
     }
 }
 
@@ -117,40 +132,52 @@ fn places([x, y]: &[Tensor; 2], (width, height): (i64, i64)) -> Result<Tensor> {
     Ok(Tensor::f_stack(&[scaled(x, width)?, scaled(y, height)?], -1)?)
 }
 
-/// The part of a crop in which mouths open: left, top, right, bottom in its pixels.
+/// Which parts of a crop mouths take up: left, top, right and bottom in its pixels.
 #[derive(Debug)]
-pub(super) struct Reach([f32; 4]);
+pub(super) struct Reach {
+    /// Where lips move apart.
+    lips: [f32; 4],
+    /// Where the inside is seen.
+    mouth: [f32; 4],
+}
 
 impl Default for Reach {
     fn default() -> Self {
-        Self([f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY])
+        let nothing = [f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY];
+        Self { lips: nothing, mouth: nothing }
     }
 }
 
 impl Reach {
     /// Takes in a frame's mouth.
-    #[allow(clippy::cast_precision_loss, reason = "places in a frame")]
     pub(super) fn add(&mut self, plate: &MouthPlate, crop: CropBox) {
-        let lowest = plate.lower.iter().copied().fold(0.0, f32::max) + plate.lips[1] + 30.0;
-        let highest = plate.upper.iter().copied().fold(0.0, f32::min) - plate.lips[0] - 14.0;
-        let side = 1.32 * plate.half + 8.0;
-        for corner in [[-side, highest], [side, highest], [-side, lowest], [side, lowest]] {
-            let [x, y] = plate.to_pixels(corner);
-            let (x, y) = (x - crop.x as f32, y - crop.y as f32);
-            let [left, top, right, bottom] = self.0;
-            self.0 = [left.min(x), top.min(y), right.max(x), bottom.max(y)];
-        }
+        let lowest = plate.lower.iter().copied().fold(0.0, f32::max);
+        let highest = plate.upper.iter().copied().fold(0.0, f32::min);
+        let lips = [1.32 * plate.half + 8.0, highest - plate.lips[0] - 14.0, lowest + plate.lips[1] + 30.0];
+        // Lips part by less than 30 units, of which the upper one takes less than 12, and corners go out by less than 7.
+        let mouth = [plate.half + 7.0, highest - 12.0, lowest + 30.0];
+        self.lips = around(self.lips, plate, crop, lips);
+        self.mouth = around(self.mouth, plate, crop, mouth);
     }
+}
 
-    /// As left, top, width and height within a crop.
-    #[allow(clippy::cast_possible_truncation, reason = "cut to the crop")]
-    fn part(&self, width: i64, height: i64) -> [i64; 4] {
-        let [left, top, right, bottom] = self.0;
-        let start = |edge: f32, length: i64| (edge.floor() as i64).clamp(0, length - 2);
-        let end = |edge: f32, start: i64, length: i64| (edge.ceil() as i64).clamp(start + 2, length) - start;
-        let (x, y) = (start(left, width), start(top, height));
-        [x, y, end(right, x, width), end(bottom, y, height)]
-    }
+/// Bounds in a crop's pixels, grown to hold what is `side` units to either side, from `top` to `bottom`.
+#[allow(clippy::cast_precision_loss, reason = "places in a frame")]
+fn around(known: [f32; 4], plate: &MouthPlate, crop: CropBox, [side, top, bottom]: [f32; 3]) -> [f32; 4] {
+    let corners = [[-side, top], [side, top], [-side, bottom], [side, bottom]].map(|corner| plate.to_pixels(corner));
+    corners.iter().fold(known, |[left, top, right, bottom], [x, y]| {
+        let (x, y) = (x - crop.x as f32, y - crop.y as f32);
+        [left.min(x), top.min(y), right.max(x), bottom.max(y)]
+    })
+}
+
+/// Bounds as left, top, width and height within a crop.
+#[allow(clippy::cast_possible_truncation, reason = "cut to the crop")]
+fn part([left, top, right, bottom]: [f32; 4], width: i64, height: i64) -> [i64; 4] {
+    let start = |edge: f32, length: i64| (edge.floor() as i64).clamp(0, length - 2);
+    let end = |edge: f32, start: i64, length: i64| (edge.ceil() as i64).clamp(start + 2, length) - start;
+    let (x, y) = (start(left, width), start(top, height));
+    [x, y, end(right, x, width), end(bottom, y, height)]
 }
 
 /// What of the bending does not depend on what is said: maps of the coarse grid at rest.

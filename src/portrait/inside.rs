@@ -15,8 +15,10 @@ use super::tensors::{Face, Held, smoothstep, without};
 const ARC: f64 = 0.55;
 /// How far a row of teeth is bowed.
 const BOW: f64 = 2.6;
-/// Where one tooth ends and the next begins, as shares of half the row.
-const TEETH_ENDS: [f64; 5] = [-0.62, -0.33, 0.0, 0.33, 0.62];
+/// Where one tooth ends and the next begins, as shares of half the row, to either side.
+const TEETH_ENDS: [f32; 3] = [0.0, 0.33, 0.62];
+/// Places of half a row of teeth at which its shade is known.
+const SHADES: f64 = 512.0;
 
 /// The colours of an avatar's mouth, each `[1, 3, 1, 1]`.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub(super) struct Paint {
     cavity: Tensor,
     tongue: Tensor,
     teeth: Tensor,
+    /// Of the jaw, `[1, 3, 1, 1]`.
+    lower_teeth: Tensor,
+    /// How bright half a row of teeth is, from its middle to the corner, `[SHADES]`.
+    shades: Tensor,
     contact: Tensor,
     corner: Tensor,
     slope: f64,
@@ -33,7 +39,18 @@ pub(super) struct Paint {
 }
 
 impl Paint {
-    pub(super) fn new(complexion: &Complexion, device: Device) -> Result<Self> {
+    /// `scale` is pixels to the unit, `half` half the mouth's width in units.
+    pub(super) fn new(complexion: &Complexion, scale: f32, half: f32, device: Device) -> Result<Self> {
+        // Lines between teeth are as soft as the picture, and the wider the fainter.
+        let wide = (complexion.softness / scale).max(0.5);
+        #[allow(clippy::cast_possible_truncation, reason = "a small number")]
+        let shade = |at: u16| {
+            let x = f32::from(at) / (SHADES as f32 - 1.0);
+            let line = |end: &f32| (-((x - end) * 0.86 * half / wide).powi(2)).exp();
+            let lines: f32 = TEETH_ENDS.iter().map(line).sum();
+            (1.0 - 0.38 * x.powf(2.4)) * (1.0 - 0.17 * 0.5 / wide * lines)
+        };
+        let shades: Vec<f32> = (0..512).map(shade).collect();
         let colour = |base: [f32; 3], times: [f32; 3]| -> Result<Tensor> {
             let channels: Vec<f32> = base.iter().zip(times).map(|(base, times)| base * times).collect();
             Ok(Tensor::f_from_slice(&channels)?.f_to_device(device)?.f_view([1, 3, 1, 1])?)
@@ -42,6 +59,8 @@ impl Paint {
             cavity: colour(complexion.lip, [0.30, 0.15, 0.15])?,
             tongue: colour(complexion.lip, [0.74, 0.56, 0.58])?,
             teeth: colour(complexion.teeth, [1.0; 3])?,
+            lower_teeth: colour(complexion.teeth, [0.5; 3])?,
+            shades: Tensor::f_from_slice(&shades)?.f_to_device(device)?,
             contact: colour(complexion.lip, [0.28; 3])?,
             corner: colour(complexion.lip, [0.5, 0.36, 0.36])?,
             slope: f64::from(complexion.slope),
@@ -66,7 +85,7 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) fn new(grid: &Grid, face: &Face, paint: &Paint) -> Result<Self> {
-        let [u, v] = face.units(&grid.inner_pixels[0], &grid.inner_pixels[1])?;
+        let [u, v] = face.units(&grid.mouth_pixels[0], &grid.mouth_pixels[1])?;
         let lines = face.heights(&[&face.meeting], &u)?;
         let [meeting] = &lines[..] else { return Err(lines_missing()) };
         let middle = face.meeting.f_select(1, i64::try_from(COLUMNS / 2).unwrap_or(0))?.f_view([-1, 1, 1])?;
@@ -101,7 +120,8 @@ impl Mouths<'_> {
         let mut part = sources.all.f_narrow(1, top, height)?.f_narrow(2, left, width)?;
         part.f_copy_(&seen)?;
         let drawn = sample_sharp(pictures, &sources.all)?;
-        let mut part = self.grid.inner_of(&drawn)?;
+        let mut part = self.grid.mouth_of(&drawn)?;
+        let (upper, lower) = (self.grid.mouth_of_inner(&upper)?, self.grid.mouth_of_inner(&lower)?);
         // A shut mouth's dark seam is cut off the lips as they part, and an open one's fringe of teeth.
         let fringe = self.face.open.f_mul_scalar(-0.5)?.f_add_scalar(1.3)?;
         let trim = smoothstep(0.5, 4.0, &self.held.gap)?.f_mul(&fringe)?;
@@ -114,8 +134,10 @@ impl Mouths<'_> {
         // An open picture's own mouth comes back as it comes to rest.
         let awake = smoothstep(0.0, 0.8, &self.held.alive)?;
         let opening = opening.f_mul(&awake)?.f_unsqueeze(1)?;
-        let mixed = part.f_lerp_tensor(&inside, &opening)?;
-        let mixed = mixed.f_lerp_tensor(&self.paint.contact, &self.contact(&upper, &awake)?)?;
+        let mut mixed = part.f_lerp_tensor(&inside, &opening)?;
+        if self.face.any_open {
+            mixed = mixed.f_lerp_tensor(&self.paint.contact, &self.contact(&upper, &awake)?)?;
+        }
         part.f_copy_(&mixed)?;
         Ok(drawn)
     }
@@ -135,7 +157,8 @@ impl Mouths<'_> {
         let depth = ground.y.f_add(&held.lift)?.f_div(&held.gap.f_add_scalar(1.0)?)?.f_clamp(0.0, 1.0)?;
         let dim = depth.f_mul_scalar(0.58)?.f_add_scalar(0.42)?.f_unsqueeze(1)?;
         // At the corners the lips themselves are seen.
-        let corner = ground.u.f_div(&held.seen)?.f_square()?.f_clamp_max(1.0)?.f_pow_tensor_scalar(3.0)?;
+        let corner = ground.u.f_div(&held.seen)?.f_square()?.f_clamp_max(1.0)?;
+        let corner = corner.f_square()?.f_mul(&corner)?;
         let corner = corner.f_mul_scalar(0.7)?.f_unsqueeze(1)?;
         let mut colour = paint.cavity.f_mul(&dim)?.f_lerp_tensor(&paint.corner, &corner)?;
         let lower_edge = held.gap.f_sub(&held.lift)?;
@@ -143,17 +166,21 @@ impl Mouths<'_> {
             Ok(under.f_lerp_tensor(over, &alpha.f_unsqueeze(1)?)?)
         };
         colour = layer(&colour, &self.tongue_colour(&held.tongue, &lower_edge)?, &self.tongue(&lower_edge)?)?;
-        // Teeth of the jaw.
-        let ridge = self.row(&held.lower_teeth, 0.62, 1.0)?;
-        let seen = smoothstep(9.0, 16.0, &held.gap)?.f_maximum(&held.teeth)?.f_mul_scalar(0.75)?;
-        colour = layer(&colour, &self.teeth_colour(0.62, 0.55)?, &ridge.f_mul(&seen)?)?;
+        // Teeth of the jaw, in its shadow.
+        if held.any_lower_teeth {
+            let ridge = self.row(&held.lower_teeth, 0.62, 1.0)?;
+            let seen = smoothstep(9.0, 16.0, &held.gap)?.f_maximum(&held.teeth)?.f_mul_scalar(0.75)?;
+            colour = colour.f_lerp_tensor(&paint.lower_teeth, &ridge.f_mul(&seen)?.f_unsqueeze(1)?)?;
+        }
         if paint.own_teeth {
             let (own, seen) = self.own_teeth(pictures)?;
             colour = layer(&colour, &own, &seen)?;
         } else {
-            colour = layer(&colour, &self.teeth_colour(0.86, 1.0)?, &self.row(&held.upper_teeth, 0.86, -1.0)?)?;
+            colour = layer(&colour, &self.teeth_colour(0.86)?, &self.row(&held.upper_teeth, 0.86, -1.0)?)?;
         }
-        colour = layer(&colour, &self.tip_colour()?, &self.tip()?)?;
+        if held.any_tip {
+            colour = layer(&colour, &self.tip_colour()?, &self.tip()?)?;
+        }
         // Lips shade what lies behind them.
         let shade = |depth: &Tensor, reach: f64, dark: f64| -> Result<Tensor> {
             let far = depth.f_div_scalar(reach)?.f_clamp(0.0, 1.0)?;
@@ -175,19 +202,11 @@ impl Mouths<'_> {
     }
 
     /// Teeth get darker towards the corners, and between one and the next.
-    fn teeth_colour(&self, width: f64, light: f64) -> Result<Tensor> {
+    fn teeth_colour(&self, width: f64) -> Result<Tensor> {
         let half = self.held.seen.f_mul_scalar(width)?;
-        let x = self.ground.u.f_div(&half)?;
-        let side = without(&x.f_abs()?.f_clamp_max(1.0)?.f_pow_tensor_scalar(2.4)?.f_mul_scalar(0.38)?)?;
-        let mut lines = x.f_zeros_like()?;
-        let wide = self.ground.soft.f_mul_scalar(0.4)?.f_clamp_min(0.5)?;
-        for end in TEETH_ENDS {
-            let away = x.f_sub_scalar(end)?.f_mul(&half)?.f_div(&wide)?;
-            lines = lines.f_add(&away.f_square()?.f_neg()?.f_exp()?)?;
-        }
-        // Wider lines are fainter.
-        let faint = wide.f_reciprocal()?.f_mul_scalar(0.17 * 0.5)?;
-        let shade = side.f_mul(&without(&lines.f_mul(&faint)?)?)?.f_mul_scalar(light)?;
+        let x = self.ground.u.f_abs()?.f_div(&half)?.f_clamp_max(1.0)?;
+        let place = x.f_mul_scalar(SHADES - 1.0)?.f_round()?.f_to_kind(Kind::Int64)?;
+        let shade = self.paint.shades.f_take(&place)?;
         Ok(self.paint.teeth.f_mul(&shade.f_unsqueeze(1)?)?)
     }
 

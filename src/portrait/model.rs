@@ -120,7 +120,7 @@ impl Sitter {
             reach.add(&frames.plate(frame).map_err(wrong)?, crop);
         }
         let grid = Grid::new(size, first.scale, &reach, device)?;
-        let paint = Paint::new(complexion, device)?;
+        let paint = Paint::new(complexion, first.scale, first.half, device)?;
         let mut sitter = Self { path, frames, size, grid, paint, device, still: None };
         if sitter.frames.count() == 1 {
             sitter.still = Some(sitter.scene(&[0])?);

@@ -33,6 +33,9 @@ pub(super) struct Held {
     pub round: Tensor,
     /// 1 in speech, 0 at rest.
     pub alive: Tensor,
+    /// Whether any frame shows the tip of the tongue, or teeth of the jaw.
+    pub any_tip: bool,
+    pub any_lower_teeth: bool,
 }
 
 impl Held {
@@ -83,6 +86,8 @@ impl Held {
             teeth: number(15)?,
             round: number(16)?,
             alive: number(17)?,
+            any_tip: frames.iter().any(|d| d.held.tongue > 0.1),
+            any_lower_teeth: frames.iter().any(|d| d.gap > 9.0 || d.held.teeth > 0.0),
             even: number(18)?,
         })
     }
@@ -96,6 +101,8 @@ pub(super) struct Face {
     pub scale: Tensor,
     pub half: Tensor,
     pub open: Tensor,
+    /// Whether any mouth is open at all.
+    pub any_open: bool,
     pub lips: [Tensor; 2],
     pub nose: Tensor,
     pub chin: Tensor,
@@ -134,6 +141,7 @@ impl Face {
             scale: number(4)?,
             half: number(5)?,
             open: number(6)?,
+            any_open: frames.iter().any(|(plate, _)| plate.open > 0.0),
             lips: [number(7)?, number(8)?],
             nose: number(9)?,
             chin: number(10)?,
