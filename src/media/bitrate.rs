@@ -37,13 +37,14 @@ pub(super) fn values(width: u32, height: u32) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Has an encoder follow the size of what it is given: before pictures of another size than those before come to it, it is
-/// given anew what its description writes as a bitrate. What the description has as a number stays.
+/// Has an encoder follow the size of what it is given: before pictures of another size come to it, it is given
+/// anew what its description writes as a bitrate. What the description has as a number stays.
 pub(super) fn follow_size(encoder: &gst::Element, description: &Description) {
     let Some(pad) = encoder.static_pad("sink") else { return };
     let has = |(property, _): &(String, String)| encoder.find_property(property).is_some();
     let names = values(0, 0).map(|(name, _)| name);
     let given: Vec<(String, String)> = description.properties_of(&names).into_iter().filter(has).collect();
+    // Only this pad's streaming thread takes the lock.
     let last = Mutex::new(None);
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
         let size = info.event().and_then(|event| match event.view() {
@@ -51,8 +52,8 @@ pub(super) fn follow_size(encoder: &gst::Element, description: &Description) {
             _ => None,
         });
         if let (Some((width, height)), Some(encoder)) = (size, pad.parent_element())
-            // The first is the size that the description was written for.
-            && last.lock().unwrap_or_else(PoisonError::into_inner).replace((width, height)).is_some_and(|last| last != (width, height))
+            && let Some(before) = last.lock().unwrap_or_else(PoisonError::into_inner).replace((width, height))
+            && before != (width, height)
         {
             let values = values(width, height);
             for (property, placeholder) in &given {
