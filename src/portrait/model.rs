@@ -67,6 +67,9 @@ impl Frames for Prepared {
     }
 }
 
+/// Pixels of crops that are drawn together on a CPU, where more of them together are no quicker and take more memory.
+const MOST_PIXELS: usize = 400_000;
+
 /// One avatar.
 pub(super) struct Sitter {
     /// Its file of mouths, for messages.
@@ -148,6 +151,16 @@ impl Sitter {
 
     /// The crops of its frames with mouths held so.
     pub(super) fn draw(&self, frames: &[usize], held: &[Articulation]) -> Result<Vec<MouthFrame>> {
+        let pixels = self.size.0 as usize * self.size.1 as usize;
+        let most = if self.device.is_cuda() { frames.len() } else { MOST_PIXELS / pixels.max(1) };
+        let mut drawn = Vec::with_capacity(frames.len());
+        for (frames, held) in frames.chunks(most.max(1)).zip(held.chunks(most.max(1))) {
+            drawn.extend(self.draw_together(frames, held)?);
+        }
+        Ok(drawn)
+    }
+
+    fn draw_together(&self, frames: &[usize], held: &[Articulation]) -> Result<Vec<MouthFrame>> {
         let made;
         let scene = match &self.still {
             _ if frames.is_empty() => return Ok(Vec::new()),
