@@ -147,7 +147,7 @@ pub struct Source {
     /// Whether left and right were swapped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirror: bool,
-    /// Which face, by size from 1 on; the largest if left out.
+    /// Which face, from 1 at the left; the largest if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub face: Option<u32>,
 }
