@@ -136,7 +136,7 @@ impl Conversation {
         };
         let (token, ending) = (shutdown.clone(), turns.clone());
         let speaking = async move {
-            let _ = token.run_until_cancelled(speaker.run()).await;
+            let _ = token.run_until_cancelled(Box::pin(speaker.run())).await;
             // What is being heard ends when playout lets go of the session.
             ending.close();
         };

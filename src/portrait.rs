@@ -1,9 +1,9 @@
 //! The model family without weights of a face: any portrait speaks, its own pixels bent by what is heard.
 //!
-//! An audio encoder (`models/portrait`) hears how a mouth is held ([`hearing`]); that becomes lengths ([`shape`]), which bend
-//! the lower half of the picture ([`field`]), and where lips part, the inside of a mouth is painted in the picture's own
-//! light ([`inside`]). What of a picture this takes is measured once, when the avatar is prepared ([`analysis`]), and kept in
-//! its folder ([`file`]).
+//! An audio encoder (`models/portrait`) hears how a mouth is held (`hearing`); that becomes lengths (`shape`), which bend
+//! the lower half of the picture (`field`), and where lips part, the inside of a mouth is painted in the picture's own
+//! light (`inside`). What of a picture this takes is measured once, when the avatar is prepared (`analysis`), and kept in
+//! its folder (`file`).
 //!
 //! In here: [`Portrait`], which is the `LipSync`, and all of that. Not in here: finding the face (`face`), moving the head
 //! (`still`), the encoder's layers (`musetalk`), making avatar folders (`preparation`).

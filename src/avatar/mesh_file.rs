@@ -1,6 +1,6 @@
 //! `mesh.safetensors` of a photo: the face's points, and where its mouth is.
 //!
-//! Tensors: `mesh`, F32 [468, 3], as [`Mesh::points`]; `crop`, I32 [4], x, y, width and height of the generated crop.
+//! Tensors: `mesh`, F32 [468, 3], as [`Mesh::points`]; `crop`, four I32: x, y, width and height of the generated crop.
 
 use std::path::Path;
 

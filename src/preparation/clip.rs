@@ -155,8 +155,8 @@ fn refused(work: &mut Work<'_>, seen: &Seen, options: &ClipOptions) -> Preparati
     let mut faults: Vec<(usize, usize, &FaceProblem)> = Vec::new();
     for (at, frame) in seen.track.frames.iter().enumerate() {
         let Tracked { sight: Sight::Lost(problem), .. } = frame else { continue };
-        let same = |known: &&FaceProblem| std::mem::discriminant(*known) == std::mem::discriminant(problem);
-        match faults.iter_mut().find(|(.., known)| same(&*known)) {
+        let same = |known: &FaceProblem| std::mem::discriminant(known) == std::mem::discriminant(problem);
+        match faults.iter_mut().find(|(.., known)| same(known)) {
             Some((count, ..)) => *count += 1,
             None => faults.push((1, at, problem)),
         }
