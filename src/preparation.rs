@@ -1,11 +1,13 @@
 //! From a photo or a clip to an avatar.
 //!
-//! In here: [`create`]; `photo` and `clip` are its two ways, `framing` the part of a photo that is taken, `loop_cut` where a
+//! In here: [`create`]; `photo` and `clip` are its two ways, `framing` the part of a photo that is taken, `closing` shuts an open
+//! mouth, `loop_cut` where a
 //! clip is cut to go round. Not in here: reading files (`media`), finding faces (`face`), measuring mouths (`portrait`), the
 //! folder (`avatar`).
 //! Runs on: whoever asks, which takes seconds to minutes.
 
 mod clip;
+mod closing;
 mod framing;
 pub mod loop_cut;
 mod photo;
@@ -133,6 +135,9 @@ fn manifest(request: &Request, made: &Made) -> Result<Manifest, PreparationError
     let mut option = |name: &str, value: toml::Value| drop(options.insert(name.to_owned(), value));
     if let Some(side) = request.side {
         option("size", i64::from(side).into());
+    }
+    if request.closed {
+        option("closed", true.into());
     }
     if request.whole {
         option("whole", true.into());

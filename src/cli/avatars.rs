@@ -88,6 +88,9 @@ pub(crate) struct Create {
     /// A photo that does not move but for its mouth
     #[arg(long)]
     pub(crate) still: bool,
+    /// Shut a mouth that is open or speaks, so that it is shut while nothing is said
+    #[arg(long)]
+    pub(crate) closed: bool,
     /// All of the photo, also where the head is small in it
     #[arg(long)]
     pub(crate) whole: bool,

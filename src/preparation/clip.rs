@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::closing::shut;
 use super::loop_cut::{self, Closing, LoopCut, LoopOptions, Shown, Signature};
 use super::{CLIP_SIDE, Made, PreparationError, Stage, Work};
 use crate::avatar::film::FilmWriter;
@@ -53,7 +54,14 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
         work.reached(Stage::MeasuringMouth, FIRST_READING + (0.95 - FIRST_READING) * share)?;
         let picture = frames.shown(&round, number)?;
         let picture = picture.ok_or_else(|| clip_error(&work, format!("ends at frame {number} when read again")))?;
-        analyses.push(portrait::analyse(&picture, mesh)?);
+        let picture = if request.closed {
+            let (closed, mesh) = shut(&mut work, &picture, mesh)?;
+            analyses.push(portrait::analyse(&closed, &mesh)?);
+            closed
+        } else {
+            analyses.push(portrait::analyse(&picture, mesh)?);
+            picture
+        };
         film.push(&picture, *crop)?;
         preview.get_or_insert(picture);
     }

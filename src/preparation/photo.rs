@@ -1,5 +1,6 @@
 //! One photo.
 
+use super::closing::shut;
 use super::framing::{self, cut};
 use super::{Made, PHOTO_SIDE, PreparationError, Stage, Work};
 use crate::avatar::manifest::Kind;
@@ -22,14 +23,20 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     }
     let source = (photo.width, photo.height);
     work.reached(Stage::FindingFace, 0.15)?;
-    let face = find(&mut work, &photo)?;
+    let number = request.face;
+    let face = find(&mut work, &photo, |faces| face::choose(faces, number))?;
     let part = if request.whole { None } else { framing::head_and_shoulders(source, &face.mesh.bounds()) };
     let framed = part.map_or_else(|| photo.clone(), |part| cut(&photo, part));
+    let (corner, width) = (part.map_or([0, 0], |part| [part.x, part.y]), framed.width);
     let picture = within(framed, side);
+    let scale = picture.width as f32 / width as f32;
+    let [x, y] = face.mesh.bounds().centre();
+    let place = [(x - corner[0] as f32) * scale, (y - corner[1] as f32) * scale];
     work.reached(Stage::FindingFace, 0.45)?;
-    // Once more, as a mesh that was found in these very pixels is the more exact.
-    let mesh = find(&mut work, &picture)?.mesh;
+    // Once more, as a mesh that was found in these very pixels is the more exact; of several faces, the one that was meant.
+    let mesh = find(&mut work, &picture, |faces| nearest(faces, place))?.mesh;
     work.reached(Stage::MeasuringMouth, 0.7)?;
+    let (picture, mesh) = if request.closed { shut(&mut work, &picture, &mesh)? } else { (picture, mesh) };
     let found = portrait::analyse(&picture, &mesh)?;
     let crops = place::crops(std::slice::from_ref(&found.plate), picture.width, picture.height)?;
     let crop = crops.first().copied().ok_or_else(|| PreparationError::Clip {
@@ -48,16 +55,29 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     Ok(Made { kind: Kind::Photo, width, height, frames: 1, cycle: CycleKind::Loop, source, options })
 }
 
+/// The face whose middle is nearest to a place in the picture.
+fn nearest(faces: &[Face], [x, y]: [f32; 2]) -> Result<usize, FaceProblem> {
+    let away = |face: &Face| {
+        let [middle_x, middle_y] = face.mesh.bounds().centre();
+        (middle_x - x).hypot(middle_y - y)
+    };
+    let found = faces.iter().enumerate().min_by(|(_, one), (_, other)| away(one).total_cmp(&away(other)));
+    found.map(|(at, _)| at).ok_or(FaceProblem::None)
+}
+
 /// The face that is meant, if it can be used.
-fn find(work: &mut Work<'_>, picture: &RgbPicture) -> Result<Face, PreparationError> {
+fn find(
+    work: &mut Work<'_>,
+    picture: &RgbPicture,
+    choose: impl Fn(&[Face]) -> Result<usize, FaceProblem>,
+) -> Result<Face, PreparationError> {
     let faces = work.finder.find(picture)?;
     let refused = |problem: FaceProblem, chosen: Option<usize>| PreparationError::Face {
         file: work.request.file_name.clone(),
         problem,
         found: Box::new(overlay(picture, &faces, chosen)),
     };
-    // Of a part of the photo there may be other faces; the one that is meant is its middle then.
-    let at = face::choose(&faces, work.request.face).map_err(|problem| refused(problem, None))?;
+    let at = choose(&faces).map_err(|problem| refused(problem, None))?;
     let Some(face) = faces.get(at) else { return Err(refused(FaceProblem::None, None)) };
     match work.finder.judge(picture, face)? {
         Some(problem) => Err(PreparationError::Face {

@@ -40,6 +40,8 @@ pub struct Request {
     pub face: Option<usize>,
     /// A photo that does not move but for its mouth.
     pub still: bool,
+    /// A mouth that is open in the source is shut in the avatar's own frames.
+    pub closed: bool,
     /// All of a photo, even if the head is small in it.
     pub whole: bool,
     /// The longer side of its frames, in pixels, at most; [`PHOTO_SIDE`] or [`CLIP_SIDE`] if left out.

@@ -79,6 +79,7 @@ fn request(arguments: Create) -> anyhow::Result<Request> {
         )?,
         face: arguments.face,
         still: arguments.still,
+        closed: arguments.closed,
         whole: arguments.whole,
         side: arguments.size,
         clip: ClipOptions {
