@@ -54,9 +54,10 @@ pub fn create(
     let finder = FaceFinder::load_with_threads(&models.join(crate::face::FOLDER), finder_threads())?;
     let work = Work { request, draft: &draft, finder, progress, stop };
     let made = match kind {
-        SourceKind::Photo => photo::prepare(work)?,
-        SourceKind::Clip => clip::prepare(work)?,
+        SourceKind::Photo => photo::prepare(work),
+        SourceKind::Clip => clip::prepare(work),
     };
+    let made = made.map_err(|error| error.about(&request.file_name))?;
     let manifest = manifest(request, &made)?;
     progress(Progress { stage: Stage::Writing, share: 0.97 });
     if stop.is_cancelled() {

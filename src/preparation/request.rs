@@ -105,7 +105,7 @@ pub enum PreparationError {
         /// The picture with what was found in it.
         found: Box<RgbPicture>,
     },
-    /// A clip has no stretch that can be used.
+    /// The source has no stretch, or no mouth, that can be used.
     #[error("{file}: {problem}")]
     Clip {
         /// The file.
@@ -139,6 +139,16 @@ pub enum PreparationError {
 }
 
 impl PreparationError {
+    /// The same, with the file that it is about.
+    pub(super) fn about(self, file: &str) -> Self {
+        match self {
+            Self::Portrait(error @ PortraitError::Mouth(_)) => {
+                Self::Clip { file: file.to_owned(), problem: error.to_string() }
+            }
+            other => other,
+        }
+    }
+
     /// Whether what was brought is at fault, and not the machine.
     pub fn is_bad_input(&self) -> bool {
         match self {

@@ -117,7 +117,7 @@ fn a_clip_becomes_an_avatar_that_goes_round_and_speaks() {
     assert!(film["mouths"].as_u64().unwrap() >= 10, "{film}");
 
     // Of two that make the same one, one is refused, whichever it is.
-    let both = [(), ()].map(|()| home.create("bert", &clip, &["--size", "320"]).spawn().unwrap());
+    let both = [(), ()].map(|()| home.create("bert", &clip, &["--size", "320", "--closed"]).spawn().unwrap());
     let both = both.map(|child: Child| child.wait_with_output().unwrap());
     let (made, not): (Vec<&Output>, Vec<&Output>) = both.iter().partition(|output| output.status.success());
     assert_eq!((made.len(), not.len()), (1, 1));
