@@ -252,15 +252,26 @@ async fn interrupt(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Resp
 async fn swap_avatar(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
     let session = find(&shared, &id)?;
     let Swap { id } = read(request).await?;
-    let avatar = session.session.swap_avatar(avatar_id(&id)?).await?;
+    let id = avatar_id(&id).map_err(wrong_field)?;
+    let avatar = session.session.swap_avatar(id).await.map_err(wrong_field)?;
     Ok(as_json(&json!(Avatar::from(avatar))).into_response())
+}
+
+/// The session that the path names is there: what cannot be found is what a field names.
+fn wrong_field(refusal: impl Into<Problem>) -> Problem {
+    match refusal.into() {
+        Problem { status: StatusCode::NOT_FOUND, code, message, retry_after_s } => {
+            Problem { status: StatusCode::UNPROCESSABLE_ENTITY, code, message, retry_after_s }
+        }
+        problem => problem,
+    }
 }
 
 async fn gesture(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
     let session = find(&shared, &id)?;
     let Gesture { name } = read(request).await?;
     check_gesture(&name)?;
-    session.session.submit(Command::Gesture { name })?;
+    session.session.submit(Command::Gesture { name }).map_err(wrong_field)?;
     Ok(accepted())
 }
 

@@ -136,6 +136,6 @@ async fn over_http(served: &Served) {
         ("sessions/mine/gesture", json!({"name": "dance"}), "unknown_gesture"),
     ] {
         let (status, problem) = post(path, body).await;
-        assert_eq!((status, &problem["code"]), (404, &json!(code)), "{problem}");
+        assert_eq!((status, &problem["code"]), (422, &json!(code)), "{problem}");
     }
 }
