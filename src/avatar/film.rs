@@ -32,7 +32,7 @@ pub const INDEX: &str = "index.safetensors";
 /// Four hours at 25 fps: what one film may have.
 pub const MOST_FRAMES: usize = 360_000;
 
-/// The frames of an avatar, on disk. Cheap to keep: three open files and four bytes a frame.
+/// The frames of an avatar, on disk. Cheap to keep: three open files and eight bytes a frame.
 #[derive(Debug)]
 pub struct Film {
     width: u32,
@@ -44,7 +44,7 @@ pub struct Film {
 
 impl Film {
     /// Opens the three files in an avatar's folder and checks that they belong together and to its manifest; no picture is
-    /// read. The time that takes does not depend on how long the film is, but for four bytes a frame.
+    /// read. The time that takes does not depend on how long the film is, but for sixteen bytes a frame.
     pub fn open(folder: &Path, manifest: &Manifest) -> Result<Self, AvatarError> {
         let (width, height) = (manifest.width, manifest.height);
         let (frames, regions) = (Pack::open(folder.join(FRAMES))?, Pack::open(folder.join(REGIONS))?);
@@ -62,12 +62,12 @@ impl Film {
         self.index.len()
     }
 
-    /// Where the generated crop belongs in a frame; of the same size in all. `None` beyond the last frame.
+    /// Where the generated crop belongs in a frame; its size may be another in each. `None` beyond the last frame.
     pub fn crop(&self, frame: usize) -> Option<CropBox> {
         self.index.crop(frame)
     }
 
-    /// Whole pixels around the mouth: all of the crop that lies in the frame. Of the same size in all frames.
+    /// Whole pixels around the mouth: all of the crop that lies in the frame. Crops of one size have regions of one size.
     pub fn region(&self, frame: usize) -> Result<Region, AvatarError> {
         let crop = self.crop(frame).ok_or_else(|| self.beyond(frame))?;
         // Checked when the index was opened.

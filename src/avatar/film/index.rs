@@ -22,10 +22,8 @@ pub(super) struct Index {
     file: File,
     /// Where the numbers of `frames` and of `regions` begin.
     tables: [u64; 2],
-    /// Of every crop.
-    size: (u32, u32),
-    /// Left and top of each.
-    places: Vec<(i16, i16)>,
+    /// Left, top, width and height of each crop.
+    crops: Vec<[i16; 4]>,
 }
 
 impl Index {
@@ -56,8 +54,8 @@ impl Index {
             *table = places.start().ok_or_else(|| wrong(format!("{name} lies scattered")))?;
         }
         let numbers = header.read(crops).map_err(|error| wrong(error.problem.to_string()))?;
-        let (size, places) = places(&numbers, frame).map_err(wrong)?;
-        let index = Self { path: path.to_owned(), file, tables, size, places };
+        let crops = crops_of(&numbers, frame).map_err(wrong)?;
+        let index = Self { path: path.to_owned(), file, tables, crops };
         for (table, (name, length)) in [("frames", lengths[0]), ("regions", lengths[1])].into_iter().enumerate() {
             let (first, end) = (index.number(table, 0)?, index.number(table, count)?);
             if first != 0 || end != length {
@@ -68,12 +66,17 @@ impl Index {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.crops.len()
     }
 
     pub(super) fn crop(&self, frame: usize) -> Option<CropBox> {
-        let (x, y) = *self.places.get(frame)?;
-        Some(CropBox { x: x.into(), y: y.into(), width: self.size.0, height: self.size.1 })
+        let &[x, y, width, height] = self.crops.get(frame)?;
+        Some(CropBox {
+            x: x.into(),
+            y: y.into(),
+            width: width.unsigned_abs().into(),
+            height: height.unsigned_abs().into(),
+        })
     }
 
     /// From where to where the frame's JPEG lies. Neither is checked.
@@ -100,33 +103,30 @@ impl Index {
     }
 }
 
-/// The common size of the crops, and where each is.
-type Places = ((u32, u32), Vec<(i16, i16)>);
+/// Whether a crop is one that an index may have.
+pub(super) fn is_near(crop: CropBox) -> bool {
+    let near = |at: i32| at.unsigned_abs() <= FARTHEST.unsigned_abs();
+    let length = |length: u32| (1..=FARTHEST.unsigned_abs()).contains(&length);
+    near(crop.x) && near(crop.y) && length(crop.width) && length(crop.height)
+}
 
-fn places(numbers: &[u8], frame: (u32, u32)) -> Result<Places, String> {
-    let mut size = None;
-    let mut places = Vec::with_capacity(numbers.len() / 16);
+/// The crops of a table of theirs, each of which must be near the frame and no larger than any is.
+fn crops_of(numbers: &[u8], frame: (u32, u32)) -> Result<Vec<[i16; 4]>, String> {
+    let mut crops = Vec::with_capacity(numbers.len() / 16);
     for (at, bytes) in numbers.as_chunks::<16>().0.iter().enumerate() {
         let number = |place: usize| {
             let bytes = bytes.get(place * 4..place * 4 + 4).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, i32::from_le_bytes)
         };
         let [x, y, width, height] = [0, 1, 2, 3].map(number);
-        let near = |at: i32| i16::try_from(at).ok().filter(|_| at.abs() <= FARTHEST);
-        let length = |length: i32| u32::try_from(length).ok().filter(|_| (1..=FARTHEST).contains(&length));
-        let crop = near(x).zip(near(y)).zip(length(width).zip(length(height)));
-        let Some((place, (width, height))) = crop.filter(|(_, (width, height))| {
-            region_of(CropBox { x, y, width: *width, height: *height }, frame).is_some()
-        }) else {
+        let crop =
+            CropBox { x, y, width: u32::try_from(width).unwrap_or(0), height: u32::try_from(height).unwrap_or(0) };
+        if !is_near(crop) || region_of(crop, frame).is_none() {
             return Err(format!("crop {at}, {width}x{height} at {x}, {y}, does not lie in the frame"));
-        };
-        let (wanted_width, wanted_height) = *size.get_or_insert((width, height));
-        if (width, height) != (wanted_width, wanted_height) {
-            return Err(format!("crop {at} is {width}x{height}, those before it are {wanted_width}x{wanted_height}"));
         }
-        places.push(place);
+        crops.push([x, y, width, height].map(|value| i16::try_from(value).unwrap_or(0)));
     }
-    size.map(|size| (size, places)).ok_or_else(|| "has no crops".to_owned())
+    Ok(crops)
 }
 
 /// Writes the index of a film: ends of frames and of regions, and crops.

@@ -45,6 +45,23 @@ fn pasting_a_region_unchanged_changes_not_one_bit_of_its_frame() {
 }
 
 #[test]
+fn crops_may_have_a_size_of_their_own_in_each_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut film = FilmWriter::create(folder.path(), 96, 64).unwrap();
+    let crop = |frame: u32| CropBox { x: 30 - frame as i32, y: 25, width: 33 + frame, height: 24 + 5 * frame };
+    (0..4).for_each(|frame| film.push(&picture(96, 64, frame), crop(frame)).unwrap());
+    assert_eq!(film.finish().unwrap(), 4);
+    let film = Film::open(folder.path(), &manifest("anna", Kind::Clip, 4)).unwrap();
+    for number in [2, 0, 3, 1] {
+        let frame = film.frame(number).unwrap();
+        let crop = crop(number as u32);
+        assert_eq!((frame.crop, film.crop(number)), (crop, Some(crop)));
+        let size = (frame.region.width, frame.region.height);
+        assert_eq!(size, ((crop.width + 2) & !1, ((crop.height + 2) & !1).min(64)));
+    }
+}
+
+#[test]
 fn many_threads_read_one_film() {
     let (_root, folder, manifest) = five();
     let film = Film::open(&folder, &manifest).unwrap();
@@ -93,7 +110,11 @@ fn frames_and_crops_that_do_not_belong_to_a_film_are_refused() {
     assert!(error(film.push(&picture(64, 64, 0), crop)).contains("64x64, must be 96x64"));
     assert!(error(film.push(&picture(96, 64, 0), CropBox { x: 96, ..crop })).contains("outside"));
     film.push(&picture(96, 64, 0), crop).unwrap();
-    assert!(error(film.push(&picture(96, 64, 1), CropBox { width: 34, ..crop })).contains("sizes must agree"));
+    for crop in
+        [CropBox { width: 5000, ..crop }, CropBox { x: -5000, width: 4096, ..crop }, CropBox { height: 0, ..crop }]
+    {
+        assert!(error(film.push(&picture(96, 64, 1), crop)).contains("outside"), "{crop:?}");
+    }
     assert_eq!(film.finish().unwrap(), 1);
     assert!(FilmWriter::create(folder.path(), 96, 64).unwrap().finish().unwrap_err().to_string().contains("no frame"));
 }
@@ -177,7 +198,7 @@ fn an_index_that_lies_is_refused_and_takes_no_memory() {
         ([&[1, frames], &[0, regions]], &[crop], "frames lie from 1"),
         ([&[0, frames], &[0, i64::MAX]], &[crop], "regions lie from 0"),
         ([&[0, frames], &[-1, regions]], &[crop], "begins at -1"),
-        ([&[0, 5, frames], &[0, 5, regions]], &[crop, [30, 25, 32, 24]], "crop 1 is 32x24"),
+        ([&[0, 5, frames], &[0, 5, regions]], &[crop, [30, 25, 4097, 24]], "crop 1"),
         ([&[0, frames], &[0, regions]], &[[5000, 0, 33, 24]], "crop 0"),
         ([&[0, frames], &[0, regions]], &[[0, 0, -33, 24]], "crop 0"),
         ([&[0, frames], &[0, regions]], &[[i32::MIN, i32::MIN, i32::MAX, 1]], "crop 0"),

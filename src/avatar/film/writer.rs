@@ -34,8 +34,8 @@ impl FilmWriter {
         Ok(Self { folder: folder.to_owned(), width, height, frames, regions, crops: Vec::new() })
     }
 
-    /// Adds a frame, and where the generated crop belongs in it: of the same size as in the frames before, and partly in
-    /// the frame at least.
+    /// Adds a frame, and where the generated crop belongs in it: partly in the frame at least, and at most 4096 pixels a side
+    /// and away.
     pub fn push(&mut self, picture: &RgbPicture, crop: CropBox) -> Result<(), AvatarError> {
         let number = self.crops.len();
         let wrong = |problem: String| AvatarError::file(&self.frames.path, format!("frame {number} {problem}"));
@@ -43,17 +43,11 @@ impl FilmWriter {
             let (width, height) = (picture.width, picture.height);
             return Err(wrong(format!("is {width}x{height}, must be {}x{}", self.width, self.height)));
         }
-        if let Some(first) = self.crops.first().filter(|first| (first.width, first.height) != (crop.width, crop.height))
-        {
-            return Err(wrong(format!(
-                "has its mouth in {crop:?}, the first has it in {first:?}: the sizes must agree"
-            )));
-        }
         if number == MOST_FRAMES {
             return Err(wrong(format!("is one too many, the most are {MOST_FRAMES}")));
         }
         let beside = || wrong(format!("has its mouth in {crop:?}, which lies outside it"));
-        let place = region_of(crop, (self.width, self.height)).ok_or_else(beside)?;
+        let place = region_of(crop, (self.width, self.height)).filter(|_| index::is_near(crop)).ok_or_else(beside)?;
         let mut rgb = Vec::with_capacity(place.width as usize * place.height as usize * 3);
         let rows = picture.rgb.chunks_exact(self.width as usize * 3);
         let across = place.x as usize * 3..(place.x + place.width) as usize * 3;
