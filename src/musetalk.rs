@@ -8,7 +8,7 @@
 //! | 1 | `measuring`, `weights` | arithmetic of a frame and a stopwatch; files of weights and published configurations |
 //! | 2 | `device` | libtorch and its CUDA half, which device, which floats |
 //! | 3 | `serving` | a loaded model that draws mouths for avatars |
-//! | 4 | `tools` | comparing with Python, tuning a small decoder, throughput |
+//! | 4 | `tools` | faces to latents, comparing with Python, tuning a small decoder, throughput |
 //!
 //! Sizes come from a [`ModelConfig`] alone: the demo model and the full one are the same code, and the code that trains is
 //! the code that serves.
@@ -25,5 +25,6 @@ pub mod weights;
 pub use device::{DeviceChoice, find_device};
 pub use network::config::ModelConfig;
 pub use serving::MuseTalk;
+pub use tools::FaceEncoder;
 
 type Result<T> = std::result::Result<T, crate::lipsync::LipSyncError>;

@@ -1,8 +1,12 @@
-//! What is done with a model besides serving: comparing its networks with Python's, tuning a small decoder, measuring.
+//! What is done with a model besides serving: faces made its latents, comparing its networks with Python's, tuning a small
+//! decoder, measuring.
 //!
 //! May use all rooms of `musetalk`. Runs on: the thread that calls.
 
+mod face_encoder;
 mod named_tensors;
 pub mod run_network;
 pub mod throughput;
 pub mod tune;
+
+pub use face_encoder::FaceEncoder;

@@ -165,9 +165,9 @@ impl Decoder {
     }
 }
 
-/// From pictures to latents.
+/// From pictures to latents: to prepare avatars.
 #[derive(Debug)]
-struct AutoencoderKlEncoder {
+pub struct AutoencoderKlEncoder {
     encoder: Encoder,
     quant_conv: Conv2d,
 }
@@ -185,7 +185,7 @@ fn norm(config: &KlConfig) -> Norm {
 
 impl AutoencoderKlEncoder {
     /// `p` is the autoencoder's path, of which `encoder` and `quant_conv` are made.
-    fn new(p: &nn::Path<'_>, config: &KlConfig) -> Result<Self> {
+    pub fn new(p: &nn::Path<'_>, config: &KlConfig) -> Result<Self> {
         config.validate()?;
         let both = 2 * config.latent_channels;
         Ok(Self {
@@ -194,8 +194,8 @@ impl AutoencoderKlEncoder {
         })
     }
 
-    /// Mean and log variance of the latent.
-    fn encode(&self, image: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// As [`AutoencoderKl::encode`].
+    pub fn encode(&self, image: &Tensor) -> Result<(Tensor, Tensor)> {
         let moments = self.quant_conv.forward(&self.encoder.forward(image)?)?;
         let half = moments.size4()?.1 / 2;
         Ok((moments.f_narrow(1, 0, half)?, moments.f_narrow(1, half, half)?.f_clamp(-30.0, 20.0)?))
@@ -219,7 +219,7 @@ impl AutoencoderKlDecoder {
     }
 }
 
-/// Both halves, to train and to prepare avatars; serving needs the decoder only.
+/// Both halves, to train; serving needs the decoder only.
 #[derive(Debug)]
 pub struct AutoencoderKl {
     encoder: AutoencoderKlEncoder,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor, nn};
 
+use super::face_encoder::FaceEncoder;
 use super::named_tensors::{Inputs, write_outputs};
 use crate::lipsync::LipSyncError;
 use crate::models::Checkpoint;
@@ -18,18 +19,16 @@ use crate::musetalk::device::Precision;
 use crate::musetalk::network::config::{
     AudioWindow, AutoencoderConfig, KlConfig, MelConfig, ModelConfig, TinyConfig, UnetConfig, WhisperConfig,
 };
-use crate::musetalk::network::latent_scale::LatentScale;
 use crate::musetalk::network::layers::{blank, channels_last};
 use crate::musetalk::network::mel::LogMel;
 use crate::musetalk::network::tiny_vae::{TinyVaeDecoder, TinyVaeEncoder};
 use crate::musetalk::network::unet::Unet;
 use crate::musetalk::network::vae::AutoencoderKl;
 use crate::musetalk::network::whisper::WhisperEncoder;
-use crate::musetalk::serving::{MuseTalk, from_rgb8};
+use crate::musetalk::serving::MuseTalk;
 use crate::musetalk::weights::published::{Published, load_extractor};
 use crate::musetalk::weights::{Mapping, load_checkpoint};
 use crate::picture::RgbPicture;
-use crate::picture::resize::lanczos4;
 
 /// Which network, and which half of an autoencoder; `Latents` is what an avatar's faces are to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -133,27 +132,13 @@ impl Opened<'_> {
         }
     }
 
-    /// What an avatar's faces are to the UNet: each scaled as upstream scales it, encoded once with its lower half hidden
-    /// and once whole. The mean of what the encoder gives, where upstream takes a sample without a seed: the same face has
-    /// the same latents, always.
+    /// What an avatar's faces are to the UNet.
     fn latents(&self, faces: &[RgbPicture]) -> Result<Tensor> {
-        let Published::Whole(model) = self.config()? else {
+        if !matches!(self.config()?, Published::Whole(_)) {
             return self.other("a whole model's, which says how large a face is");
-        };
-        let config = self.kl_config()?;
-        let side = u32::try_from(model.crop_size).unwrap_or(0);
-        let scale = LatentScale::new(&model, self.kind, self.device)?;
-        let kl = self.build("autoencoder", |p| AutoencoderKl::new(p, &config))?;
-        let mut latents = Vec::with_capacity(faces.len());
-        for face in faces {
-            let face = lanczos4(face, side, side).rgb;
-            let face = Tensor::f_from_slice(&face)?.f_view([model.crop_size, model.crop_size, 3])?;
-            let pair = Tensor::f_cat(&[from_rgb8(&face, true)?, from_rgb8(&face, false)?], 0)?;
-            let (latent, _) = kl.encode(&pair.f_to_kind(self.kind)?.f_to_device(self.device)?)?;
-            // Two of four channels after one another are one of eight.
-            let [channels, size] = [2 * config.latent_channels, model.latent_size()];
-            latents.push(scale.to_unet(&latent)?.f_contiguous()?.f_view([1, channels, size, size])?);
         }
+        let encoder = FaceEncoder::load_as(self.folder, self.device, self.kind)?;
+        let latents = faces.chunks(1).map(|face| encoder.encode(face)).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_cat(&latents, 0)?)
     }
 
