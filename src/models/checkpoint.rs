@@ -3,9 +3,10 @@
 //! In here: which dialect a file is in, the list of its tensors, and their numbers, read one tensor at a time. A file may
 //! come from anywhere: nothing in it is run, every size is checked against the file's own before memory is taken, and
 //! the error names the file and the tensor. Together that stays below four times the file and a few megabytes.
-//! Not in here: which tensors a network wants (`networks`), libtorch (`musetalk`).
+//! And boxes of faces, which are pickled beside such files. Not in here: which tensors a network wants (`networks`), libtorch (`musetalk`).
 
 mod dtype;
+mod integers;
 mod layout;
 mod pickle;
 mod safetensors;
@@ -17,6 +18,7 @@ mod zip;
 use std::path::Path;
 
 pub use dtype::DType;
+pub use integers::integer_rows;
 use layout::Layout;
 pub use safetensors::write_safetensors;
 use source::Source;

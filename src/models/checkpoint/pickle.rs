@@ -1,14 +1,14 @@
-//! The stack machine of Python's pickles, cut down to what holds tensors.
+//! The stack machine of Python's pickles, cut down to what holds tensors, or integers.
 //!
 //! In here: opcodes that build numbers, text and containers. Python's own machine can call anything by name; this one
 //! knows the few names of `Global` and refuses a file at the first other one. Values live in one flat heap and refer to
 //! each other by index, so no nesting or cycle that a file can describe costs more than its opcodes.
-//! Not in here: what the names mean (`torch`).
+//! Not in here: what the names mean (`torch`, `integers`).
 
 use std::collections::HashMap;
 
 use super::source::Cursor;
-use super::{DType, Problem, Result, format, torch};
+use super::{DType, Problem, Result, format, integers, torch};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value {
@@ -29,6 +29,43 @@ pub(super) enum Global {
     RebuildTensorV2,
     RebuildParameter,
     Storage(DType),
+    NumpyType,
+    NumpyScalar,
+}
+
+/// Which names a pickle may use, and what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Those of tensors.
+    Tensors,
+    /// Those of numpy's integers.
+    Integers,
+}
+
+impl Names {
+    fn global(self, module: &str, name: &str) -> Result<Global> {
+        match self {
+            Self::Tensors => torch::global(module, name),
+            Self::Integers => integers::global(module, name),
+        }
+    }
+
+    fn call(self, heap: &mut Heap, function: Value, arguments: Value) -> Result<Value> {
+        match self {
+            Self::Tensors => torch::call(heap, function, arguments),
+            Self::Integers => integers::call(heap, function, arguments),
+        }
+    }
+
+    /// Sets the state of an object, which it is not told of: nothing that a tensor or an integer needs.
+    fn set_state(self, heap: &Heap, object: Value, state: Value) -> Result<()> {
+        match self {
+            // An OrderedDict's attributes, such as a state dict's `_metadata`.
+            Self::Tensors if heap.dict(object).is_some() => Ok(()),
+            Self::Tensors => format("sets the state of something other than a dictionary"),
+            Self::Integers => integers::set_state(heap, object, state),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -40,6 +77,11 @@ pub(super) enum Node {
     Dict(Vec<(Value, Value)>),
     Storage(Storage),
     Tensor(Tensor),
+    /// Bytes of an integer.
+    NumpyType {
+        size: usize,
+        signed: bool,
+    },
 }
 
 /// A run of numbers in the file. `key` is a text node.
@@ -81,6 +123,11 @@ pub(super) struct Heap {
 impl Heap {
     pub(super) fn new(file_length: u64) -> Self {
         Self { nodes: Vec::new(), left: FREE_NODES + file_length / BYTES_PER_NODE }
+    }
+
+    /// For a file without large numbers: a node takes two opcodes at least.
+    pub(super) fn of_small_objects(file_length: u64) -> Self {
+        Self { nodes: Vec::new(), left: FREE_NODES + file_length }
     }
 
     pub(super) fn charge(&mut self, cost: u64) -> Result<()> {
@@ -131,6 +178,7 @@ impl Heap {
 
 #[derive(Debug)]
 struct Machine<'a, 'b> {
+    names: Names,
     cursor: &'a mut Cursor<'b>,
     heap: &'a mut Heap,
     stack: Vec<Value>,
@@ -141,7 +189,12 @@ struct Machine<'a, 'b> {
 
 /// Runs one pickle from `cursor` on to its end, and gives what it leaves.
 pub(super) fn load(cursor: &mut Cursor<'_>, heap: &mut Heap) -> Result<Value> {
-    let mut machine = Machine { cursor, heap, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    load_as(cursor, heap, Names::Tensors)
+}
+
+/// [`load`] of a pickle that may use other names.
+pub(super) fn load_as(cursor: &mut Cursor<'_>, heap: &mut Heap, names: Names) -> Result<Value> {
+    let mut machine = Machine { names, cursor, heap, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     loop {
         let at = machine.cursor.position();
         let opcode = machine.cursor.byte()?;
@@ -198,12 +251,12 @@ impl Machine<'_, '_> {
             b'a' | b'e' | b's' | b'u' => self.fill(opcode)?,
             b'c' => {
                 let (module, name) = (self.cursor.line(LONGEST_NAME)?, self.cursor.line(LONGEST_NAME)?);
-                self.push(Value::Global(torch::global(&module, &name)?))?;
+                self.push(Value::Global(self.names.global(&module, &name)?))?;
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let global = match (self.heap.text(module), self.heap.text(name)) {
-                    (Some(module), Some(name)) => torch::global(module, name)?,
+                    (Some(module), Some(name)) => self.names.global(module, name)?,
                     _ => return format("names a global by something other than text"),
                 };
                 self.push(Value::Global(global))?;
@@ -218,7 +271,7 @@ impl Machine<'_, '_> {
             }
             b'R' => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
-                let value = torch::call(self.heap, function, arguments)?;
+                let value = self.names.call(self.heap, function, arguments)?;
                 self.push(value)?;
             }
             b'Q' => {
@@ -226,12 +279,9 @@ impl Machine<'_, '_> {
                 let storage = torch::storage(self.heap, id)?;
                 self.push_node(Node::Storage(storage))?;
             }
-            // An OrderedDict's attributes, such as a state dict's `_metadata`: nothing that a tensor needs.
             b'b' => {
-                let (_state, object) = (self.pop()?, self.pop()?);
-                if self.heap.dict(object).is_none() {
-                    return format("sets the state of something other than a dictionary");
-                }
+                let (state, object) = (self.pop()?, self.pop()?);
+                self.names.set_state(self.heap, object, state)?;
                 self.push(object)?;
             }
             _ => return format("does what no checkpoint's pickle needs"),

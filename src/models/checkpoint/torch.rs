@@ -187,13 +187,29 @@ struct Run {
     elements: u64,
 }
 
+/// The tensors of a list, each named by its place in eight digits, so that their order is that of their names.
+fn listed(heap: &mut Heap, items: Vec<Value>) -> Result<Vec<(Value, Value)>> {
+    let name = |(at, item): (usize, Value)| match heap.node(item) {
+        Some(Node::Tensor(_)) => Ok((heap.add(Node::Text(std::format!("{at:08}").into()))?, item)),
+        _ => format(std::format!("is a list with something other than a tensor in place {at}")),
+    };
+    if items.is_empty() {
+        return format("is an empty list");
+    }
+    items.into_iter().enumerate().map(name).collect()
+}
+
 /// The named tensors of what a pickle left, each with its place in the file.
 fn entries(
     heap: &mut Heap,
     root: Value,
     run: impl Fn(&Storage, &str) -> std::result::Result<Run, String>,
 ) -> Result<Vec<TensorEntry>> {
-    let named = state_dict::find(heap, root)?;
+    let list = if let Some(Node::List(items)) = heap.node(root) { Some(items.clone()) } else { None };
+    let named = match list {
+        Some(items) => listed(heap, items)?,
+        None => state_dict::find(heap, root)?,
+    };
     heap.charge(4 * named.len() as u64)?;
     let heap = &*heap;
     let place = |&(name, tensor): &(Value, Value)| {
