@@ -1,8 +1,8 @@
-//! RGB to planar YUV 4:2:0, BT.601 limited range ("studio swing"), as the caps of the publish pipelines say.
+//! RGB to planar YUV 4:2:0 and back, BT.601 limited range ("studio swing"), as the caps of the publish pipelines say.
 //!
 //! Coefficients are ITU-R BT.601's in 8-bit fixed point. Chroma is the mean of its four pixels.
 
-use crate::picture::{I420Frame, Region};
+use crate::picture::{I420Frame, Region, RgbPicture};
 
 /// Converts a whole frame; `width` and `height` are even and `rgb` holds `width * height * 3` bytes.
 pub fn rgb_to_i420(rgb: &[u8], width: u32, height: u32) -> I420Frame {
@@ -10,6 +10,44 @@ pub fn rgb_to_i420(rgb: &[u8], width: u32, height: u32) -> I420Frame {
     let mut frame = I420Frame { width, height, data: vec![0; size + size / 2] };
     write_region(&mut frame, 0, 0, width, height, rgb);
     frame
+}
+
+/// The way back: colours lie between those of the nearest four chroma samples, each of which is in the middle of its pixels.
+pub fn i420_to_rgb(frame: &I420Frame) -> RgbPicture {
+    let (width, height) = (frame.width as usize, frame.height as usize);
+    let (luma, chroma) = frame.data.split_at_checked(width * height).unwrap_or_default();
+    let (blue, red) = chroma.split_at_checked(width * height / 4).unwrap_or_default();
+    let (columns, rows) = (width / 2, height / 2);
+    // The nearest sample counts three times, the one beyond the pixel once.
+    let pair = |at: usize, count: usize| {
+        let near = at / 2;
+        let far = if at.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(count.saturating_sub(1)) };
+        (near, far)
+    };
+    let across: Vec<(usize, usize)> = (0..width).map(|x| pair(x, columns)).collect();
+    let mut rgb = Vec::with_capacity(width * height * 3);
+    for (y, line) in luma.chunks_exact(width.max(1)).enumerate() {
+        let (near, far) = pair(y, rows);
+        let mixed = |plane: &[u8]| -> Vec<i32> {
+            let row = |row: usize| plane.get(row * columns..(row + 1) * columns).unwrap_or_default();
+            row(near).iter().zip(row(far)).map(|(near, far)| 3 * i32::from(*near) + i32::from(*far)).collect()
+        };
+        let (u, v) = (mixed(blue), mixed(red));
+        for (level, (near, far)) in line.iter().zip(&across) {
+            // Sixteen times the sample, around 0.
+            let at = |row: &[i32]| {
+                let one = |at: usize| row.get(at).copied().unwrap_or(4 * 128);
+                3 * one(*near) + one(*far) - 16 * 128
+            };
+            let (u, v) = (at(&u), at(&v));
+            // BT.601's factors in 16 bits, those of chroma divided by the sixteen.
+            let bright = (i32::from(*level) - 16) * 76_309 + 32_768;
+            rgb.extend(
+                [bright + 6_537 * v, bright - 1_605 * u - 3_330 * v, bright + 8_263 * u].map(|sum| to_u8(sum >> 16)),
+            );
+        }
+    }
+    RgbPicture { width: frame.width, height: frame.height, rgb }
 }
 
 /// Writes a rectangle of RGB into a frame. Its numbers are even, so each chroma sample is made of its own pixels only
@@ -92,6 +130,19 @@ mod tests {
             let near = |a: u8, b: u8| a.abs_diff(b) <= 1;
             assert!(near(got.0, expected.0) && near(got.1, expected.1) && near(got.2, expected.2), "{rgb:?}: {got:?}");
         }
+    }
+
+    #[test]
+    fn a_frame_becomes_the_picture_again_that_it_was_made_of() {
+        // Slopes, as chroma has half the resolution.
+        let pixels = (0..64 * 48).map(|at| (at % 64, at / 64));
+        let rgb: Vec<u8> =
+            pixels.flat_map(|(x, y)| [30 + x * 3, 200 - y * 3, 40 + x + 2 * y].map(|level| level as u8)).collect();
+        let back = i420_to_rgb(&rgb_to_i420(&rgb, 64, 48));
+        let farthest = back.rgb.iter().zip(&rgb).map(|(back, own)| back.abs_diff(*own)).max().unwrap();
+        assert!(farthest <= 4, "{farthest} levels off");
+        let plain = i420_to_rgb(&rgb_to_i420(&[[255, 0, 0]; 4].concat(), 2, 2));
+        assert!(plain.rgb.chunks(3).all(|rgb| rgb[0] >= 252 && rgb[1] <= 3 && rgb[2] <= 3), "{plain:?}");
     }
 
     #[test]
