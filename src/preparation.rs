@@ -1,8 +1,8 @@
 //! From a photo or a clip to an avatar.
 //!
-//! In here: [`create`]; `photo` and `clip` are its two ways, `framing` the part of a photo that is taken, `closing` shuts an open
-//! mouth, `loop_cut` where a
-//! clip is cut to go round. Not in here: reading files (`media`), finding faces (`face`), measuring mouths (`portrait`), the
+//! In here: [`create`]; `photo` and `clip` are its two ways, `framing` the part of a photo that is taken, `closing` shuts an
+//! open mouth, `loop_cut` where a clip is cut to go round, `musetalk` what is done where latents draw the mouth; and
+//! [`import_upstream`], which takes what upstream's own script prepared. Not in here: reading files (`media`), finding faces (`face`), measuring mouths (`portrait`), the
 //! folder (`avatar`).
 //! Runs on: whoever asks, which takes seconds to minutes.
 
@@ -10,8 +10,10 @@ mod clip;
 mod closing;
 mod framing;
 pub mod loop_cut;
+mod musetalk;
 mod photo;
 mod request;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,7 @@ use crate::picture::{Mask, RgbPicture, png, resize};
 use crate::timeline::FPS;
 
 pub use request::{CLIP_SIDE, PHOTO_SIDE, PreparationError, Progress, Request, Stage};
+pub use upstream::{import_upstream, upstream_model};
 
 /// The longest side of an avatar's picture in a list, in pixels.
 const PREVIEW_SIDE: u32 = 256;
@@ -40,11 +43,11 @@ pub fn create(
     progress: &mut dyn FnMut(Progress),
     stop: &CancellationToken,
 ) -> Result<PathBuf, PreparationError> {
-    if request.model != PORTRAIT_MODEL {
-        let problem = "nothing prepares avatars for it yet: leave --model out".to_owned();
-        return Err(PreparationError::Model { model: request.model.clone(), problem });
-    }
-    if !models.join(&request.model).join("config.json").is_file() {
+    let model = match request.model == PORTRAIT_MODEL {
+        true => None,
+        false => Some(musetalk::Model::load(models, request)?),
+    };
+    if model.is_none() && !models.join(&request.model).join("config.json").is_file() {
         let problem = format!("is not in {}", models.display());
         return Err(PreparationError::Model { model: request.model.clone(), problem });
     }
@@ -52,18 +55,23 @@ pub fn create(
     let kind = media::sniff(&request.source)?;
     let draft = avatars.begin(&request.id, request.replace)?;
     let finder = FaceFinder::load_with_threads(&models.join(crate::face::FOLDER), finder_threads())?;
-    let work = Work { request, draft: &draft, finder, progress, stop };
-    let made = match kind {
-        SourceKind::Photo => photo::prepare(work),
-        SourceKind::Clip => clip::prepare(work),
+    let work = Work { request, avatars, draft: &draft, finder, progress, stop };
+    let made = match (kind, &model) {
+        (SourceKind::Photo, None) => photo::prepare(work).map(|made| (made, None)),
+        (SourceKind::Clip, None) => clip::prepare(work).map(|made| (made, None)),
+        (SourceKind::Photo, Some(model)) => musetalk::photo(work, model).map(|(made, kept)| (made, Some(kept))),
+        (SourceKind::Clip, Some(model)) => musetalk::clip(work, model).map(|(made, kept)| (made, Some(kept))),
     };
-    let made = made.map_err(|error| error.about(&request.file_name))?;
+    let (made, kept) = made.map_err(|error| error.about(&request.file_name))?;
     let manifest = manifest(request, &made)?;
     progress(Progress { stage: Stage::Writing, share: 0.97 });
     if stop.is_cancelled() {
         return Err(PreparationError::Stopped);
     }
     let folder = draft.finish(manifest, &mut |_| ())?;
+    if let Some(kept) = kept {
+        kept.forget();
+    }
     progress(Progress { stage: Stage::Writing, share: 1.0 });
     Ok(folder)
 }
@@ -71,6 +79,7 @@ pub fn create(
 /// What both ways have in hand.
 struct Work<'a> {
     request: &'a Request,
+    avatars: &'a AvatarStore,
     draft: &'a Draft,
     finder: FaceFinder,
     progress: &'a mut dyn FnMut(Progress),
@@ -88,6 +97,8 @@ struct Made {
     source: (u32, u32),
     /// What was decided by the way itself.
     options: toml::Table,
+    /// Rows of the latent that the mask shows, where there is one.
+    decode_rows: Option<[i64; 2]>,
 }
 
 impl Work<'_> {
@@ -105,23 +116,34 @@ impl Work<'_> {
     }
 
     fn write_mask(&self, mask: &Mask) -> Result<(), AvatarError> {
-        let path = self.path(files::MASK);
-        png::write_grey(&path, mask.width, mask.height, &mask.alpha).map_err(|error| AvatarError::file(&path, error))
+        write_mask(self.draft, mask)
     }
 
     /// What a list shows of it.
     fn write_preview(&self, picture: &RgbPicture) -> Result<(), AvatarError> {
-        let longest = picture.width.max(picture.height).max(1);
-        let side = |length: u32| (length * PREVIEW_SIDE.min(longest) / longest).max(1);
-        let small = resize::smaller(picture, side(picture.width), side(picture.height));
-        self.write_picture(files::PREVIEW, &small)
+        write_preview(self.draft, picture)
     }
 
     fn write_picture(&self, name: &str, picture: &RgbPicture) -> Result<(), AvatarError> {
-        let path = self.path(name);
-        png::write_rgb(&path, picture.width, picture.height, &picture.rgb)
-            .map_err(|error| AvatarError::file(&path, error))
+        write_picture(self.draft, name, picture)
     }
+}
+
+fn write_mask(draft: &Draft, mask: &Mask) -> Result<(), AvatarError> {
+    let path = draft.path().join(files::MASK);
+    png::write_grey(&path, mask.width, mask.height, &mask.alpha).map_err(|error| AvatarError::file(&path, error))
+}
+
+fn write_preview(draft: &Draft, picture: &RgbPicture) -> Result<(), AvatarError> {
+    let longest = picture.width.max(picture.height).max(1);
+    let side = |length: u32| (length * PREVIEW_SIDE.min(longest) / longest).max(1);
+    let small = resize::smaller(picture, side(picture.width), side(picture.height));
+    write_picture(draft, files::PREVIEW, &small)
+}
+
+fn write_picture(draft: &Draft, name: &str, picture: &RgbPicture) -> Result<(), AvatarError> {
+    let path = draft.path().join(name);
+    png::write_rgb(&path, picture.width, picture.height, &picture.rgb).map_err(|error| AvatarError::file(&path, error))
 }
 
 /// As many as there are cores, four at most: more do not make a mesh sooner.
@@ -157,7 +179,7 @@ fn manifest(request: &Request, made: &Made) -> Result<Manifest, PreparationError
         fps: FPS,
         frames: Some(made.frames),
         cycle: made.cycle,
-        decode_rows: None,
+        decode_rows: made.decode_rows,
         decoder: None,
         licence: Some(request.licence.clone()),
         consent: Some(request.consent.clone()),

@@ -8,7 +8,7 @@ use crate::media::Trim;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Avatars {
-    /// Make an avatar of a photo or a clip of a face
+    /// Make an avatar of a photo or a clip of a face, or of what MuseTalk's own script prepared
     Create(Box<Create>),
     /// All avatars: what they were made from, how large they are, under which licence
     List {
@@ -71,8 +71,15 @@ pub(crate) struct Create {
     #[arg(value_name = "ID")]
     pub(crate) id: String,
     /// The photo (JPEG, PNG, WebP, BMP, GIF) or clip (whatever GStreamer decodes)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) from: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "from_musetalk")]
+    pub(crate) from: Option<PathBuf>,
+    /// A folder that MuseTalk's realtime script prepared, results/v15/avatars/NAME; nothing in it is run
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["from", "face", "still", "whole", "size", "trim", "mirror", "bbox_shift"]
+    )]
+    pub(crate) from_musetalk: Option<PathBuf>,
     /// What people will call it [default: the id with a capital]
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -103,7 +110,12 @@ pub(crate) struct Create {
     /// Swap left and right, as cameras of laptops do
     #[arg(long)]
     pub(crate) mirror: bool,
-    /// What draws its mouth: a folder of models [default: portrait, which needs no download]
+    /// How far down the middle of the redrawn box is moved, in pixels: musetalk-v1.0 opens the mouth further then
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, default_value = "0",
+        value_parser = clap::value_parser!(i32).range(-200..=200))]
+    pub(crate) bbox_shift: i32,
+    /// What draws its mouth: a folder of models, such as musetalk-v1.5 [default: portrait, which needs no download; what
+    /// MuseTalk's script says with --from-musetalk]
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
     /// How it speaks: espeak-ng or hibari [default: hibari for en-us]

@@ -27,32 +27,64 @@ const FIRST_READING: f64 = 0.6;
 /// A frame of this width has one unit of a pose for each pixel.
 const POSE_WIDTH: f32 = 256.0;
 
-pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
+/// What of a clip goes round.
+pub(super) struct Found {
+    pub options: ClipOptions,
+    pub seen: Seen,
+    pub round: LoopCut,
+    /// Of each frame of the loop.
+    pub meshes: Vec<Mesh>,
+}
+
+/// Reads the clip for the first time, which takes so much of the whole, and finds where it goes round.
+pub(super) fn find_loop(work: &mut Work<'_>, share: f64) -> Result<Found, PreparationError> {
     let request = work.request;
     let options = ClipOptions { largest_side: request.side.unwrap_or(CLIP_SIDE), ..request.clip };
-    let seen = look(&mut work, &options)?;
+    let seen = look(work, &options, share)?;
     let stretch = usable(&seen.track).filter(|stretch| stretch.len() >= LEAST_FRAMES);
-    let Some(stretch) = stretch else { return Err(refused(&mut work, &seen, &options)) };
+    let Some(stretch) = stretch else { return Err(refused(work, &seen, &options)) };
     let part = seen.signatures.get(stretch.clone()).unwrap_or_default();
     let found = loop_cut::find(part, &LoopOptions::default());
-    let round = found.ok_or_else(|| clip_error(&work, "has no frames".to_owned()))?;
+    let round = found.ok_or_else(|| clip_error(work, "has no frames".to_owned()))?;
     let round = LoopCut { start: round.start + stretch.start, end: round.end + stretch.start, ..round };
     tracing::info!(
         frames = seen.track.frames.len(), from = round.start, to = round.end, closing = ?round.closing,
         error = round.error, "a clip goes round"
     );
     let meshes = meshes(&seen.track, &round);
+    Ok(Found { options, seen, round, meshes })
+}
+
+impl Found {
+    /// How the frames follow each other.
+    pub(super) fn cycle(&self) -> CycleKind {
+        if self.round.closing == Closing::PingPong { CycleKind::PingPong } else { CycleKind::Loop }
+    }
+
+    /// Which frames of the clip the loop is made of, for the manifest.
+    pub(super) fn decided(&self) -> toml::Table {
+        let frame = |at: usize| toml::Value::Integer(i64::try_from(at).unwrap_or(i64::MAX));
+        let last = self.round.end.saturating_sub(1);
+        [("first_frame".to_owned(), frame(self.round.start)), ("last_frame".to_owned(), frame(last))]
+            .into_iter()
+            .collect()
+    }
+}
+
+pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
+    let found = find_loop(&mut work, FIRST_READING)?;
+    let Found { options, seen, round, meshes } = &found;
     let rough = meshes.iter().map(portrait::analysis::of_mesh).collect::<Result<Vec<_>, _>>()?;
     let crops = place::crops(&rough, seen.width, seen.height)?;
     let first_crop = crops.first().copied().ok_or_else(|| clip_error(&work, "has no frames".to_owned()))?;
     let mut film = FilmWriter::create(work.draft.path(), seen.width, seen.height)?;
     let mut analyses = Vec::with_capacity(meshes.len());
     let mut preview = None;
-    let mut frames = Reader::open(&work, &options)?;
+    let mut frames = Reader::open(&work, options)?;
     for (number, (mesh, crop)) in meshes.iter().zip(&crops).enumerate() {
         let share = number as f64 / meshes.len() as f64;
         work.reached(Stage::MeasuringMouth, FIRST_READING + (0.95 - FIRST_READING) * share)?;
-        let picture = frames.shown(&round, number)?;
+        let picture = frames.shown(round, number)?;
         let picture = picture.ok_or_else(|| clip_error(&work, format!("ends at frame {number} when read again")))?;
         let picture = if request.closed {
             let (closed, mesh) = shut(&mut work, &picture, mesh)?;
@@ -74,32 +106,29 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     if let Some(picture) = preview {
         work.write_preview(&picture)?;
     }
-    let mut decided = toml::Table::new();
-    decided.insert("first_frame".to_owned(), toml::Value::Integer(round.start as i64));
-    decided.insert("last_frame".to_owned(), toml::Value::Integer(round.end as i64 - 1));
-    let cycle = if round.closing == Closing::PingPong { CycleKind::PingPong } else { CycleKind::Loop };
     let size = (seen.width, seen.height);
     Ok(Made {
         kind: Kind::Clip,
         width: size.0,
         height: size.1,
         frames: u32::try_from(count).unwrap_or(u32::MAX),
-        cycle,
+        cycle: found.cycle(),
         source: size,
-        options: decided,
+        options: found.decided(),
+        decode_rows: None,
     })
 }
 
 /// What the first reading finds.
-struct Seen {
-    width: u32,
-    height: u32,
+pub(super) struct Seen {
+    pub width: u32,
+    pub height: u32,
     track: Track,
     signatures: Vec<Signature>,
 }
 
 /// Reads the whole clip and follows the face.
-fn look(work: &mut Work<'_>, options: &ClipOptions) -> Result<Seen, PreparationError> {
+fn look(work: &mut Work<'_>, options: &ClipOptions, share: f64) -> Result<Seen, PreparationError> {
     let request = work.request;
     let mut clip = Clip::open(&request.source, options)?;
     let (width, height) = (clip.info().width, clip.info().height);
@@ -117,7 +146,7 @@ fn look(work: &mut Work<'_>, options: &ClipOptions) -> Result<Seen, PreparationE
         let pose = tracker.push(&picture)?.map_or_else(|_| Vec::new(), |mesh| pose(mesh, width));
         let grey: Vec<u8> = picture.rgb.as_chunks::<3>().0.iter().map(|[_, green, _]| *green).collect();
         signatures.push(Signature::of_grey(&grey, width as usize, height as usize, pose));
-        let share = FIRST_READING * clip.progress();
+        let share = share * clip.progress();
         progress(super::Progress { stage: Stage::FindingFace, share });
     }
     if let Some(fault) = clip.broke_off() {
@@ -210,14 +239,14 @@ fn meshes(track: &Track, round: &LoopCut) -> Vec<Mesh> {
 }
 
 /// Reads the clip once more, from its beginning; keeps as many frames as a cross-fade needs.
-struct Reader {
+pub(super) struct Reader {
     clip: Clip,
     next: usize,
     kept: VecDeque<(usize, RgbPicture)>,
 }
 
 impl Reader {
-    fn open(work: &Work<'_>, options: &ClipOptions) -> Result<Self, PreparationError> {
+    pub(super) fn open(work: &Work<'_>, options: &ClipOptions) -> Result<Self, PreparationError> {
         Ok(Self { clip: Clip::open(&work.request.source, options)?, next: 0, kept: VecDeque::new() })
     }
 
@@ -230,7 +259,7 @@ impl Reader {
     }
 
     /// What is shown at a place of the loop; `None` if the clip ends before.
-    fn shown(&mut self, round: &LoopCut, number: usize) -> Result<Option<RgbPicture>, PreparationError> {
+    pub(super) fn shown(&mut self, round: &LoopCut, number: usize) -> Result<Option<RgbPicture>, PreparationError> {
         let faded = Self::faded(round);
         let (at, fade) = match round.shown(number) {
             Shown::Frame(at) => (at, None),

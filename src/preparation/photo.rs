@@ -5,7 +5,7 @@ use super::framing::{self, cut};
 use super::{Made, PHOTO_SIDE, PreparationError, Stage, Work};
 use crate::avatar::manifest::Kind;
 use crate::avatar::{CycleKind, files, mesh_file};
-use crate::face::{self, Face, FaceProblem, overlay};
+use crate::face::{self, Face, FaceProblem, Mesh, overlay};
 use crate::media;
 use crate::picture::{RgbPicture, resize};
 use crate::portrait::file::PortraitData;
@@ -14,7 +14,16 @@ use crate::portrait::{self, place};
 /// The longer side of a photo in which the head is looked for, in pixels: enough to take a head out of a scene.
 const SEARCHED_SIDE: u32 = 2880;
 
-pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
+/// A photo as it is used.
+pub(super) struct Framed {
+    pub picture: RgbPicture,
+    pub mesh: Mesh,
+    /// Size of the photo that it is part of.
+    pub source: (u32, u32),
+}
+
+/// Reads the photo, finds the face and frames it, which takes so much of the whole.
+pub(super) fn framed(work: &mut Work<'_>, share: f64) -> Result<Framed, PreparationError> {
     let request = work.request;
     let side = request.side.unwrap_or(PHOTO_SIDE);
     let mut photo = media::read_photo(&request.source, SEARCHED_SIDE.max(side))?;
@@ -22,9 +31,9 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
         photo = mirrored(&photo);
     }
     let source = (photo.width, photo.height);
-    work.reached(Stage::FindingFace, 0.15)?;
+    work.reached(Stage::FindingFace, 0.2 * share)?;
     let number = request.face;
-    let face = find(&mut work, &photo, |faces| face::choose(faces, number))?;
+    let face = find(work, &photo, |faces| face::choose(faces, number))?;
     let part = if request.whole { None } else { framing::head_and_shoulders(source, &face.mesh.bounds()) };
     let framed = part.map_or_else(|| photo.clone(), |part| cut(&photo, part));
     let (corner, width) = (part.map_or([0, 0], |part| [part.x, part.y]), framed.width);
@@ -32,11 +41,17 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     let scale = picture.width as f32 / width as f32;
     let [x, y] = face.mesh.bounds().centre();
     let place = [(x - corner[0] as f32) * scale, (y - corner[1] as f32) * scale];
-    work.reached(Stage::FindingFace, 0.45)?;
+    work.reached(Stage::FindingFace, 0.65 * share)?;
     // Once more, as a mesh that was found in these very pixels is the more exact; of several faces, the one that was meant.
-    let mesh = find(&mut work, &picture, |faces| nearest(faces, place))?.mesh;
+    let mesh = find(work, &picture, |faces| nearest(faces, place))?.mesh;
+    let (picture, mesh) = if request.closed { shut(work, &picture, &mesh)? } else { (picture, mesh) };
+    Ok(Framed { picture, mesh, source })
+}
+
+pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
+    let request = work.request;
+    let Framed { picture, mesh, source } = framed(&mut work, 0.7)?;
     work.reached(Stage::MeasuringMouth, 0.7)?;
-    let (picture, mesh) = if request.closed { shut(&mut work, &picture, &mesh)? } else { (picture, mesh) };
     let found = portrait::analyse(&picture, &mesh)?;
     let crops = place::crops(std::slice::from_ref(&found.plate), picture.width, picture.height)?;
     let crop = crops.first().copied().ok_or_else(|| PreparationError::Clip {
@@ -52,7 +67,7 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     work.write_preview(&picture)?;
     let (width, height) = (picture.width, picture.height);
     let options = toml::Table::new();
-    Ok(Made { kind: Kind::Photo, width, height, frames: 1, cycle: CycleKind::Loop, source, options })
+    Ok(Made { kind: Kind::Photo, width, height, frames: 1, cycle: CycleKind::Loop, source, options, decode_rows: None })
 }
 
 /// The face whose middle is nearest to a place in the picture.

@@ -6,6 +6,7 @@ use crate::avatar::AvatarError;
 use crate::avatar::store::StoreError;
 use crate::face::{FaceError, FaceProblem};
 use crate::ids::AvatarId;
+use crate::lipsync::LipSyncError;
 use crate::media::{ClipOptions, SourceError};
 use crate::picture::RgbPicture;
 use crate::portrait::PortraitError;
@@ -48,6 +49,9 @@ pub struct Request {
     pub side: Option<u32>,
     /// What is taken of a clip; its size is `side`'s.
     pub clip: ClipOptions,
+    /// How far down the middle of the box is moved that MuseTalk 1.0 redraws, in pixels: it opens the mouth further. 0 for all
+    /// other models.
+    pub bbox_shift: i32,
     /// Whether an avatar of this id is replaced.
     pub replace: bool,
 }
@@ -133,9 +137,21 @@ pub enum PreparationError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A folder of upstream's cannot be used.
+    #[error(transparent)]
+    Upstream(AvatarError),
+    /// A network fails, or there is no device for it.
+    #[error(transparent)]
+    Network(Box<LipSyncError>),
     /// Whoever asked for it has stopped it.
     #[error("stopped")]
     Stopped,
+}
+
+impl From<LipSyncError> for PreparationError {
+    fn from(error: LipSyncError) -> Self {
+        Self::Network(Box::new(error))
+    }
 }
 
 impl PreparationError {
@@ -152,9 +168,14 @@ impl PreparationError {
     /// Whether what was brought is at fault, and not the machine.
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Source(_) | Self::Face { .. } | Self::Clip { .. } | Self::Portrait(_) | Self::Model { .. } => true,
+            Self::Source(_)
+            | Self::Face { .. }
+            | Self::Clip { .. }
+            | Self::Portrait(_)
+            | Self::Model { .. }
+            | Self::Upstream(_) => true,
             Self::Store(error) => matches!(error, StoreError::Exists { .. } | StoreError::Busy { .. }),
-            Self::Finder(_) | Self::Avatar(_) | Self::Stopped => false,
+            Self::Finder(_) | Self::Avatar(_) | Self::Network(_) | Self::Stopped => false,
         }
     }
 }

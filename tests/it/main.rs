@@ -30,6 +30,7 @@ mod models;
 mod network;
 mod parity;
 mod peer;
+mod prepare_musetalk;
 mod programs;
 mod recogniser;
 mod scripts;

@@ -26,7 +26,7 @@ const ENGLISH: &str = "en-us";
 pub(super) async fn run(store: AvatarStore, folders: Folders, arguments: Create) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     let json = arguments.json;
-    let request = request(arguments)?;
+    let (request, brought) = request(arguments)?;
     let stop = CancellationToken::new();
     let (asked, told) = (asked_to_stop()?, stop.clone());
     let telling = tokio::spawn(async move {
@@ -36,7 +36,11 @@ pub(super) async fn run(store: AvatarStore, folders: Folders, arguments: Create)
     let working = tokio::task::spawn_blocking(move || {
         let bar = bar();
         let mut progress = |progress: Progress| show(&bar, progress);
-        let made = preparation::create(&store, &folders.models, &request, &mut progress, &stop);
+        let make = match brought {
+            Brought::PhotoOrClip => preparation::create,
+            Brought::Upstream => preparation::import_upstream,
+        };
+        let made = make(&store, &folders.models, &request, &mut progress, &stop);
         bar.finish_and_clear();
         made.map_err(|error| (error, request.id.clone())).and_then(|folder| {
             let manifest = store.manifest(&request.id).map_err(|error| (error.into(), request.id.clone()))?;
@@ -59,17 +63,35 @@ pub(super) async fn run(store: AvatarStore, folders: Folders, arguments: Create)
     Ok(())
 }
 
-fn request(arguments: Create) -> anyhow::Result<Request> {
+/// What is brought.
+enum Brought {
+    PhotoOrClip,
+    Upstream,
+}
+
+fn request(arguments: Create) -> anyhow::Result<(Request, Brought)> {
     let id: AvatarId = arguments.id.parse()?;
+    let (source, brought) = match (arguments.from, arguments.from_musetalk) {
+        (Some(file), _) => (file, Brought::PhotoOrClip),
+        (None, Some(folder)) => (folder, Brought::Upstream),
+        (None, None) => return Err(BadInput("--from is missing: which photo or clip?".to_owned()).into()),
+    };
+    let model = match (arguments.model, &brought) {
+        (Some(model), _) => model,
+        (None, Brought::PhotoOrClip) => PORTRAIT_MODEL.to_owned(),
+        (None, Brought::Upstream) => {
+            preparation::upstream_model(&source).map_err(|error| BadInput(error.to_string()))?.to_owned()
+        }
+    };
     let name = arguments.name.unwrap_or_else(|| capitalised(id.as_str()));
-    let file_name = arguments.from.file_name().map(|name| name.to_string_lossy().into_owned());
+    let file_name = source.file_name().map(|name| name.to_string_lossy().into_owned());
     let language = arguments.language.to_lowercase();
     let engine =
         arguments.engine.unwrap_or_else(|| if language == ENGLISH { "hibari" } else { "espeak-ng" }.to_owned());
-    Ok(Request {
+    let request = Request {
         file_name: file_name.unwrap_or_default(),
-        source: arguments.from,
-        model: arguments.model.unwrap_or_else(|| PORTRAIT_MODEL.to_owned()),
+        source,
+        model,
         voice: Voice { engine, ..Voice::plain(&language) },
         licence: given("licence", arguments.licence, "Under which licence may the pictures be used?")?,
         consent: given(
@@ -87,10 +109,12 @@ fn request(arguments: Create) -> anyhow::Result<Request> {
             mirror: arguments.mirror,
             ..ClipOptions::default()
         },
+        bbox_shift: arguments.bbox_shift,
         replace: arguments.replace,
         id,
         name,
-    })
+    };
+    Ok((request, brought))
 }
 
 /// `anna` is called Anna.
