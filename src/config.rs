@@ -61,6 +61,8 @@ pub struct ServeConfig {
     pub(crate) allowed_origins: Vec<String>,
     /// Names that the server answers to besides its addresses and `localhost`.
     pub(crate) allowed_hosts: Vec<String>,
+    /// Whether avatars may be made and deleted over HTTP.
+    pub(crate) uploads: bool,
     /// Proxies in front, which say who asks.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Whether one address may have half of all connections at most, and ask for no more than its rates.
@@ -112,6 +114,7 @@ struct File {
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     trusted_proxies: Vec<String>,
+    allow_uploads: Option<bool>,
     limit_addresses: Option<bool>,
     max_threads: Option<usize>,
     max_sessions: Option<usize>,
@@ -257,6 +260,10 @@ impl ServeConfig {
             on_loopback: listen.ip().is_loopback(),
             ..Ice::new(typed.stun.or(file.stun), turn)?
         };
+        let allowed_hosts = names([typed.allowed_hosts, file.allowed_hosts].concat())?;
+        let trusted_proxies = networks(file.trusted_proxies)?;
+        // Behind a proxy those who come are not on this machine, though they come from it.
+        let is_private = listen.ip().is_loopback() && allowed_hosts.is_empty() && trusted_proxies.is_empty();
         Ok(Self {
             avatar: avatar.parse()?,
             folders: Folders::find(home)?,
@@ -265,8 +272,9 @@ impl ServeConfig {
             encoder,
             ice,
             allowed_origins: file.allowed_origins,
-            allowed_hosts: names([typed.allowed_hosts, file.allowed_hosts].concat())?,
-            trusted_proxies: networks(file.trusted_proxies)?,
+            allowed_hosts,
+            uploads: typed.allow_uploads.or(file.allow_uploads).unwrap_or(is_private),
+            trusted_proxies,
             limit_addresses: file.limit_addresses.unwrap_or(true),
             max_threads: file.max_threads,
             max_sessions,
@@ -417,6 +425,23 @@ mod tests {
         let path = folder.path().join("s.toml");
         std::fs::write(&path, "ice_private = false").unwrap();
         assert!(!ice(Serve { config: Some(path), ..typed() }).private);
+    }
+
+    #[test]
+    fn avatars_are_made_over_http_by_those_on_this_machine_unless_it_is_said_who_may() {
+        let (folder, home) = home();
+        let path = folder.path().join("s.toml");
+        let uploads = |text: &str, typed: Serve| {
+            std::fs::write(&path, text).unwrap();
+            ServeConfig::resolve(&home, Serve { config: Some(path.clone()), ..typed }).unwrap().uploads
+        };
+        assert!(uploads("", typed()));
+        assert!(!uploads("listen = \"0.0.0.0:1\"", typed()));
+        assert!(!uploads("allowed_hosts = [\"example.org\"]", typed()));
+        assert!(!uploads("trusted_proxies = [\"127.0.0.1\"]", typed()));
+        assert!(!uploads("allow_uploads = false", typed()));
+        assert!(uploads("listen = \"0.0.0.0:1\"\nallow_uploads = true", typed()));
+        assert!(uploads("allow_uploads = false", Serve { allow_uploads: Some(true), ..typed() }));
     }
 
     #[test]

@@ -43,6 +43,11 @@ pub enum PortraitError {
 }
 
 impl PortraitError {
+    /// Whether the picture is at fault, and not one of our files.
+    pub fn is_of_the_picture(&self) -> bool {
+        matches!(self, Self::Mouth(_))
+    }
+
     /// What is wrong, without the file's name.
     fn problem(self) -> String {
         match self {

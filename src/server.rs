@@ -1,7 +1,8 @@
 //! The composition root: builds every part, wires their queues, opens and closes sessions, and ends it all in order.
 //!
 //! In here: who owns what. `workers` has the threads, `sessions` opens, finds and closes sessions, `admission` says whether
-//! there may be one more, `avatar_cache` keeps avatars in memory. Not in here: how any part works. Only this module knows
+//! there may be one more, `avatar_cache` keeps avatars in memory, `avatar_making` makes them of what
+//! is sent. Not in here: how any part works. Only this module knows
 //! everyone.
 //!
 //! Shutdown: stop accepting, end connections, end sessions (conversation, playout, pipeline), then let go of the
@@ -10,6 +11,7 @@
 
 mod admission;
 mod avatar_cache;
+mod avatar_making;
 pub(crate) mod budget;
 #[cfg(test)]
 mod isolation;
@@ -31,9 +33,12 @@ use crate::dialogue::Dialogues;
 use crate::hearing::Listeners;
 use crate::hearing::asr::Recogniser;
 use crate::media;
+use crate::signalling::avatar_making::AvatarApi;
 use crate::signalling::listener::{self, ListenerOptions, Readiness};
+use crate::signalling::uploads::UploadLimits;
 use crate::speech::tts::Voices;
 use admission::Admission;
+use avatar_making::AvatarMaking;
 use budget::ResourceBudget;
 use budget::limits::ProcessLimits;
 use sessions::{Services, SessionStore};
@@ -80,6 +85,10 @@ pub(crate) async fn serve(
     let (web_sockets, requests) = (connections.web_sockets, connections.requests);
     tracing::info!(viewers = budget.viewers(), web_sockets, requests, "room");
     let admission = Admission::new(&config, Arc::new(budget));
+    let services = Services { dialogues, voices: voices.clone(), listeners };
+    let store = SessionStore::new(config.clone(), &workers, services, admission, encoders, tracker.clone(), stop.clone());
+    store.preload().await?;
+    let making = Arc::new(AvatarMaking::new(&config, store.avatars()));
     let options = ListenerOptions {
         allowed_origins: config.allowed_origins.clone(),
         allowed_hosts: config.allowed_hosts.clone(),
@@ -87,12 +96,15 @@ pub(crate) async fn serve(
         connections,
         limits_addresses: config.limit_addresses,
         metrics: Arc::new(metrics),
+        avatars: AvatarApi {
+            maker: Arc::clone(&making) as _,
+            uploads: config.uploads,
+            limits: UploadLimits::default(),
+            folder: config.folders.avatars.clone(),
+        },
         readiness,
         shutdown_grace: GRACE / 2,
     };
-    let services = Services { dialogues, voices: voices.clone(), listeners };
-    let store = SessionStore::new(config, &workers, services, admission, encoders, tracker.clone(), stop.clone());
-    store.preload().await?;
     let store = Arc::new(store);
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));
     // Nobody asks if the listener is gone already, which is noticed below.
@@ -119,12 +131,15 @@ pub(crate) async fn serve(
     };
     drop(store);
     tracker.close();
+    // Told to stop by now.
+    let made = making.stop().await;
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
         tracing::warn!(left = tracker.len(), "some sessions did not end in time");
         anyhow::bail!("sessions did not end within {GRACE:?}");
     }
     voices.stop().await;
     workers.stop().await?;
+    made?;
     tracing::info!(took = ?asked.elapsed(), "everything has ended");
     ended??;
     match ended_thread {

@@ -6,6 +6,7 @@
 
 mod api;
 mod audio_turns;
+pub mod avatar_making;
 mod browser_policy;
 mod client;
 pub mod client_task;
@@ -18,3 +19,4 @@ mod page_files;
 mod protocol;
 pub mod quota;
 pub mod socket;
+pub mod uploads;

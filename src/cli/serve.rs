@@ -38,6 +38,10 @@ pub struct Serve {
     /// Another name that the server answers to, besides its addresses and localhost; once for each
     #[arg(long = "allowed-host", value_name = "NAME")]
     pub allowed_hosts: Vec<String>,
+    /// Whether whoever may open the page may also make and delete avatars there [default: true where the server listens on
+    /// loopback, without a proxy or another name]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub allow_uploads: Option<bool>,
     /// OpenAI-compatible endpoint that answers what users write, such as http://127.0.0.1:8080/v1; its key is read from
     /// MOUTHPIECE_LLM_KEY or the settings file's key_file
     #[arg(long, value_name = "URL")]

@@ -120,6 +120,16 @@ mod tests {
     }
 
     #[test]
+    fn colours_come_back_as_they_were_but_for_rounding() {
+        let colours = [[0, 0, 0], [255, 255, 255], [200, 30, 40], [20, 180, 60], [30, 60, 220], [128, 128, 128]];
+        for colour in colours {
+            let back = i420_to_rgb(&rgb_to_i420(&colour.repeat(4), 2, 2));
+            let off = back.rgb.iter().zip(colour.repeat(4)).map(|(is, was)| is.abs_diff(was)).max();
+            assert!(off <= Some(3), "{colour:?}: {:?}", back.rgb);
+        }
+    }
+
+    #[test]
     fn black_white_and_primaries_are_those_of_bt601_limited_range() {
         assert_eq!(plain([0, 0, 0]), (16, 128, 128));
         assert_eq!(plain([255, 255, 255]), (235, 128, 128));

@@ -4,7 +4,7 @@
 //! (`avatar`). Colour profiles are not applied.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use png::{BitDepth, ColorType, Compression, Decoder, Encoder, Filter, Transformations};
@@ -66,16 +66,33 @@ pub fn write_rgb(path: &Path, width: u32, height: u32, rgb: &[u8]) -> Result<(),
     write(path, width, height, ColorType::Rgb, rgb)
 }
 
+/// The bytes of a PNG file of a picture, for whoever sends it on.
+pub fn to_bytes(picture: &RgbPicture) -> Result<Vec<u8>, PngError> {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, (picture.width, picture.height), ColorType::Rgb, Compression::Balanced, &picture.rgb)?;
+    Ok(bytes)
+}
+
 /// Writes 8-bit grey, `width * height` bytes, as small as it gets.
 pub fn write_grey(path: &Path, width: u32, height: u32, levels: &[u8]) -> Result<(), PngError> {
     write(path, width, height, ColorType::Grayscale, levels)
 }
 
 fn write(path: &Path, width: u32, height: u32, colour: ColorType, bytes: &[u8]) -> Result<(), PngError> {
-    let mut encoder = Encoder::new(BufWriter::new(File::create(path)?), width, height);
+    encode(BufWriter::new(File::create(path)?), (width, height), colour, Compression::High, bytes)
+}
+
+fn encode(
+    out: impl Write,
+    (width, height): (u32, u32),
+    colour: ColorType,
+    compression: Compression,
+    bytes: &[u8],
+) -> Result<(), PngError> {
+    let mut encoder = Encoder::new(out, width, height);
     encoder.set_color(colour);
     encoder.set_depth(BitDepth::Eight);
-    encoder.set_compression(Compression::High);
+    encoder.set_compression(compression);
     encoder.set_filter(Filter::Adaptive);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(bytes)?;

@@ -117,6 +117,8 @@ pub(super) struct AvatarCache {
     source: Arc<dyn AvatarSource>,
     own: AvatarId,
     cache: Mutex<HashMap<AvatarId, Entry>>,
+    /// Those that are not on the disk any more as they were loaded, as long as somebody uses them.
+    outdated: Mutex<Vec<(AvatarId, Arc<LoadedAvatar>)>>,
     loading: Semaphore,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -130,7 +132,8 @@ impl AvatarCache {
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { source, own, cache: Mutex::default(), loading: Semaphore::new(LOADING), tracker, stop }
+        let outdated = Mutex::default();
+        Self { source, own, cache: Mutex::default(), outdated, loading: Semaphore::new(LOADING), tracker, stop }
     }
 
     fn cache(&self) -> MutexGuard<'_, HashMap<AvatarId, Entry>> {
@@ -187,6 +190,8 @@ impl AvatarCache {
             None => Err(unavailable(&id)),
         };
         match &loaded {
+            // It was replaced or deleted while it was loaded.
+            Ok(avatar) if !self.is_awaited(&id, &told) => self.outdated().push((id, Arc::clone(avatar))),
             Ok(avatar) => {
                 drop(self.cache().insert(id, Entry::Ready { avatar: Arc::clone(avatar), used: Instant::now() }))
             }
@@ -201,6 +206,25 @@ impl AvatarCache {
         // Nobody is left who waits for it.
         let _ = told.send(Some(loaded));
         drop(told);
+        self.tidy_up().await;
+    }
+
+    fn outdated(&self) -> MutexGuard<'_, Vec<(AvatarId, Arc<LoadedAvatar>)>> {
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what is being loaded is still what the next one who asks would wait for.
+    fn is_awaited(&self, id: &AvatarId, told: &watch::Sender<Option<Loaded>>) -> bool {
+        let own = told.subscribe();
+        matches!(self.cache().get(id), Some(Entry::Loading(result)) if result.same_channel(&own))
+    }
+
+    /// An avatar was replaced or deleted on the disk: whoever asks next gets it as it is there. Who uses it goes on.
+    pub(super) async fn forget(&self, id: &AvatarId) {
+        let old = self.cache().remove(id);
+        if let Some(Entry::Ready { avatar, .. }) = old {
+            self.outdated().push((id.clone(), avatar));
+        }
         self.tidy_up().await;
     }
 
@@ -229,7 +253,9 @@ impl AvatarCache {
                 Some(Entry::Ready { avatar, .. }) => Some((id, avatar)),
                 _ => None,
             });
-            taken.collect()
+            let mut taken: Vec<_> = taken.collect();
+            taken.extend(self.outdated().extract_if(.., |(_, avatar)| is_unused(avatar)));
+            taken
         };
         for (id, avatar) in unwanted {
             tracing::info!(avatar = %id, "an avatar that nobody uses is let go");

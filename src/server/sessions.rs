@@ -106,6 +106,11 @@ impl SessionStore {
         Ok(())
     }
 
+    /// Where avatars are kept that were loaded.
+    pub(super) fn avatars(&self) -> Arc<AvatarCache> {
+        Arc::clone(&self.avatars)
+    }
+
     async fn open_or_join(&self, avatar: Option<AvatarId>, name: Option<String>) -> Result<Arc<SessionCore>, Refusal> {
         let id = avatar.unwrap_or_else(|| self.config.avatar.clone());
         let key = name.map(|name| (id.clone(), name));

@@ -4,6 +4,7 @@
 //! `openapi.json` describes it all. Not in here: pictures and sound, which viewers get over `/ws?session=ID`; limits that
 //! both ways share (`limits`). Runs on: the task of the HTTP connection.
 
+pub(super) mod avatars;
 pub(super) mod sessions;
 
 use std::convert::Infallible;
@@ -55,6 +56,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/sessions/{id}/gesture", post(gesture))
         .route("/avatars", get(avatars))
         .route("/sessions/{id}/events", get(events))
+        .nest("/avatars", avatars::router())
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such path: see /api/openapi.json")
         })

@@ -31,7 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::api::avatars::jobs::AvatarJobs;
 use super::api::sessions::ApiSessions;
+use super::avatar_making::AvatarApi;
 use super::handshake::{HandshakeError, JoinRequest, accept};
 use super::host::Hosts;
 use super::http_connection::Requester;
@@ -67,6 +69,8 @@ pub struct ListenerOptions {
     pub connections: ConnectionLimits,
     /// Whether one address is held to half of the connections and to rates.
     pub limits_addresses: bool,
+    /// Avatars that are listed, made and deleted over HTTP.
+    pub avatars: AvatarApi,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
     /// Renders the metrics as Prometheus text.
@@ -97,6 +101,7 @@ pub(super) struct Shared {
     pub sessions: Arc<dyn Sessions>,
     /// Those opened over HTTP.
     pub api: ApiSessions,
+    pub avatar_jobs: AvatarJobs,
     pub options: ListenerOptions,
     pub quota: Arc<ConnectionQuota>,
     pub hosts: Hosts,
@@ -123,6 +128,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         sessions,
         api: ApiSessions::default(),
+        avatar_jobs: AvatarJobs::new(&options.avatars, options.limits_addresses),
         quota: Arc::new(quota),
         hosts: Hosts::new(&options.allowed_hosts, &options.allowed_origins),
         proxy_told: AtomicBool::new(false),

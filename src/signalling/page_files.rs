@@ -11,8 +11,11 @@ use axum::routing::get;
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page's files by path.
-const FILES: [(&str, &str, &str); 14] = [
+const FILES: [(&str, &str, &str); 17] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
+    ("/avatars", "text/html; charset=utf-8", include_str!("../../web/avatars.html")),
+    ("/avatars.css", "text/css; charset=utf-8", include_str!("../../web/avatars.css")),
+    ("/avatars.js", JAVASCRIPT, include_str!("../../web/avatars.js")),
     ("/app.js", JAVASCRIPT, include_str!("../../web/app.js")),
     ("/client.js", JAVASCRIPT, include_str!("../../web/client.js")),
     ("/client/audio.js", JAVASCRIPT, include_str!("../../web/client/audio.js")),
