@@ -29,7 +29,7 @@ done
 # A full server says 503, a long text 413, and that a text holds words is beyond what a schema can say (422).
 cat >"$work/schemathesis.toml" <<'TOML'
 [checks]
-not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503", "507"]
 positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422", "429", "503"]
 negative_data_rejection.expected-statuses = ["400", "403", "404", "405", "409", "413", "415", "422", "429", "503"]
 TOML
@@ -37,5 +37,5 @@ TOML
 # It keeps what it found in the folder it runs in.
 cd "$work"
 "$venv/bin/st" --config-file schemathesis.toml run "$address/api/openapi.json" --url "$address" \
-  --checks all --exclude-operation-id events --request-timeout 10 --no-color "$@"
+  --checks all --exclude-operation-id events --exclude-operation-id avatarJobEvents --request-timeout 10 --no-color "$@"
 kill -0 "$server"

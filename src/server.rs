@@ -86,7 +86,8 @@ pub(crate) async fn serve(
     tracing::info!(viewers = budget.viewers(), web_sockets, requests, "room");
     let admission = Admission::new(&config, Arc::new(budget));
     let services = Services { dialogues, voices: voices.clone(), listeners };
-    let store = SessionStore::new(config.clone(), &workers, services, admission, encoders, tracker.clone(), stop.clone());
+    let store =
+        SessionStore::new(config.clone(), &workers, services, admission, encoders, tracker.clone(), stop.clone());
     store.preload().await?;
     let making = Arc::new(AvatarMaking::new(&config, store.avatars()));
     let options = ListenerOptions {

@@ -109,10 +109,14 @@ function item(avatar, allowed) {
   words.className = "words";
   const name = document.createElement("b");
   name.textContent = avatar.name;
-  const about = document.createElement("span");
-  about.className = "quiet small";
-  about.textContent = [`${avatar.kind}, ${avatar.width}×${avatar.height}`, avatar.licence].filter(Boolean).join(" · ");
-  words.append(name, about);
+  words.append(name);
+  for (const text of [`${avatar.kind}, ${avatar.width}×${avatar.height}`, avatar.licence]) {
+    if (!text) continue;
+    const about = document.createElement("span");
+    about.className = "quiet small";
+    about.textContent = text;
+    words.append(about);
+  }
   const buttons = document.createElement("div");
   buttons.className = "buttons";
   const talk = document.createElement("a");

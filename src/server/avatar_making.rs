@@ -184,13 +184,15 @@ fn make(
     stop: &CancellationToken,
 ) -> Result<MadeAvatar, NotMade> {
     let request = request(order);
-    let mut progress =
-        |Progress { stage, share }: Progress| reached(Reached { stage: stage.as_str(), share });
-    let folder = preparation::create(store, models, &request, &mut progress, stop).map_err(|error| not_made(&request, error))?;
+    let mut progress = |Progress { stage, share }: Progress| reached(Reached { stage: stage.as_str(), share });
+    let folder =
+        preparation::create(store, models, &request, &mut progress, stop).map_err(|error| not_made(&request, error))?;
     tracing::info!(avatar = %request.id, "an avatar is made over HTTP");
-    let avatar = summary(store, &request.id, own).map_err(|error| NotMade { fault: of_avatar(&request.id, error), found: None })?;
+    let avatar = summary(store, &request.id, own)
+        .map_err(|error| NotMade { fault: of_avatar(&request.id, error), found: None })?;
     // An avatar without it is as good.
-    let found = found::picture(&folder, models).map_err(|problem| tracing::warn!(problem, "what was found is not shown"));
+    let found =
+        found::picture(&folder, models).map_err(|problem| tracing::warn!(problem, "what was found is not shown"));
     Ok(MadeAvatar { avatar, found: found.ok().as_ref().and_then(png_of) })
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::BodyDataStream;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_blocking;
@@ -27,6 +27,8 @@ use crate::models::disk::ensure_free;
 const BETWEEN_LOOKS: u64 = 16 << 20;
 /// What is neither a photo nor a clip shows by its first bytes; the rest of it is not waited for.
 const ENOUGH_TO_JUDGE: u64 = 64 << 10;
+/// What is read of a file that is refused, and for how long: who still writes when the connection is closed may not hear why.
+const DRAINED: (u64, Duration) = (4 << 20, Duration::from_millis(500));
 
 /// How much may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +149,7 @@ impl Uploads {
     pub(super) async fn receive(
         &self,
         address: Address,
-        body: Body,
+        pieces: &mut BodyDataStream,
         announced: Option<u64>,
     ) -> Result<Upload, UploadError> {
         let UploadLimits { bytes: most, idle, total, .. } = self.limits;
@@ -159,7 +161,6 @@ impl Uploads {
         let upload = self.create(announced.unwrap_or(0)).await?;
         let mut file = tokio::fs::File::from_std(upload.file.try_clone().map_err(|error| disk(&error))?);
         let (mut came, mut looked, mut is_judged) = (0, 0, false);
-        let mut pieces = body.into_data_stream();
         loop {
             let late = |_| UploadError::Slow(idle, total);
             let next = timeout_at(deadline, timeout(idle, pieces.next())).await;
@@ -203,6 +204,22 @@ impl Uploads {
     }
 }
 
+/// Reads on for a moment, so that whoever sends hears the answer.
+pub(super) async fn drain(pieces: &mut BodyDataStream) {
+    let (most, patience) = DRAINED;
+    let reading = async {
+        let mut came = 0;
+        while let Some(Ok(piece)) = pieces.next().await {
+            came += piece.len() as u64;
+            if came > most {
+                break;
+            }
+        }
+    };
+    // However far it came.
+    let _ = timeout(patience, reading).await;
+}
+
 fn disk(error: &io::Error) -> UploadError {
     tracing::warn!(%error, "a file that is sent cannot be stored");
     match error.kind() {
@@ -228,6 +245,7 @@ async fn judge(path: &Path) -> Result<(), UploadError> {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
+    use axum::body::Body;
     use bytes::Bytes;
     use futures_util::stream;
 
@@ -241,6 +259,10 @@ mod tests {
         Uploads::new(folder.to_owned(), limits, true)
     }
 
+    async fn receive(uploads: &Uploads, body: Body, announced: Option<u64>) -> Result<Upload, UploadError> {
+        uploads.receive(address(1), &mut body.into_data_stream(), announced).await
+    }
+
     fn never() -> Body {
         Body::from_stream(stream::pending::<Result<Bytes, io::Error>>())
     }
@@ -251,7 +273,7 @@ mod tests {
         let mut picture = b"\x89PNG\r\n\x1a\n".to_vec();
         picture.resize(200_000, 7);
         let uploads = uploads(folder.path(), UploadLimits::default());
-        let upload = uploads.receive(address(1), Body::from(picture.clone()), None).await.unwrap();
+        let upload = receive(&uploads, Body::from(picture.clone()), None).await.unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it has no name");
         assert_eq!(std::fs::read(upload.path()).unwrap(), picture);
         assert!(lock(&uploads.sending).is_empty());
@@ -262,9 +284,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let uploads = uploads(folder.path(), UploadLimits::default());
         let text = stream::iter([Ok::<_, io::Error>(Bytes::from(vec![b'a'; 70_000]))]).chain(stream::pending());
-        let error = uploads.receive(address(1), Body::from_stream(text), None).await.unwrap_err();
+        let error = receive(&uploads, Body::from_stream(text), None).await.unwrap_err();
         assert_eq!(error.to_string(), "the file is neither a photo nor a clip: it seems to be text");
-        let error = uploads.receive(address(1), Body::empty(), None).await.unwrap_err();
+        let error = receive(&uploads, Body::empty(), None).await.unwrap_err();
         assert_eq!(error.to_string(), "the file is empty");
     }
 
@@ -273,23 +295,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let limits = UploadLimits { bytes: 1 << 20, ..UploadLimits::default() };
         let uploads = uploads(folder.path(), limits);
-        let announced = uploads.receive(address(1), never(), Some(2 << 20)).await;
+        let announced = receive(&uploads, never(), Some(2 << 20)).await;
         assert!(matches!(announced, Err(UploadError::TooLarge(_))), "{announced:?}");
         let piece = || Ok::<_, io::Error>(Bytes::from(b"\xff\xd8\xff".repeat(10_000)));
         let endless = Body::from_stream(stream::repeat_with(piece));
-        assert!(matches!(uploads.receive(address(1), endless, None).await, Err(UploadError::TooLarge(_))));
+        assert!(matches!(receive(&uploads, endless, None).await, Err(UploadError::TooLarge(_))));
         let began = Instant::now();
-        assert!(matches!(uploads.receive(address(1), never(), None).await, Err(UploadError::Slow(..))));
+        assert!(matches!(receive(&uploads, never(), None).await, Err(UploadError::Slow(..))));
         assert_eq!(began.elapsed().as_secs(), limits.idle.as_secs());
         let trickle = stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_secs(15)).await;
             Some((Ok::<_, io::Error>(Bytes::from_static(b"\xff\xd8\xff")), ()))
         });
         let began = Instant::now();
-        assert!(matches!(uploads.receive(address(1), Body::from_stream(trickle), None).await, Err(UploadError::Slow(..))));
+        assert!(matches!(receive(&uploads, Body::from_stream(trickle), None).await, Err(UploadError::Slow(..))));
         assert_eq!(began.elapsed().as_secs(), limits.total.as_secs());
         let broken = stream::iter([piece(), Err(io::Error::other("gone"))]);
-        let error = uploads.receive(address(1), Body::from_stream(broken), None).await.unwrap_err();
+        let error = receive(&uploads, Body::from_stream(broken), None).await.unwrap_err();
         assert!(matches!(error, UploadError::BrokeOff), "{error}");
     }
 

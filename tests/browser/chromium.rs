@@ -240,6 +240,14 @@ impl Page {
         }
     }
 
+    /// Chooses a file, as a person does in the browser's own window.
+    pub async fn choose_file(&self, selector: &str, path: &Path) {
+        let expression = format!("document.querySelector({})", json!(selector));
+        let input = self.command("Runtime.evaluate", json!({"expression": expression})).await;
+        let object = &input["result"]["objectId"];
+        self.command("DOM.setFileInputFiles", json!({"objectId": object, "files": [path]})).await;
+    }
+
     /// Writes into whatever has the focus.
     pub async fn write(&self, text: &str) {
         self.command("Input.insertText", json!({"text": text})).await;

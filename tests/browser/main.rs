@@ -15,6 +15,7 @@
     clippy::cast_precision_loss
 )]
 
+mod avatars;
 mod captions;
 mod chromium;
 mod codecs;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod alone;
+mod avatar_api;
 mod avatars;
 mod barge_in;
 mod cli;

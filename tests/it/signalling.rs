@@ -2,7 +2,7 @@
 
 mod api;
 mod crowds;
-mod fakes;
+pub(crate) mod fakes;
 mod http;
 mod logs;
 mod slow_clients;

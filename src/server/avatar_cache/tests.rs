@@ -142,3 +142,35 @@ async fn of_avatars_that_nobody_uses_only_the_last_used_are_kept_and_the_servers
     let left: std::collections::BTreeSet<AvatarId> = avatars.cache().keys().cloned().collect();
     assert_eq!(left, ["a", "d", "own"].map(id).into());
 }
+
+#[tokio::test]
+async fn an_avatar_that_was_replaced_is_loaded_anew_and_the_old_one_goes_with_its_last_user() {
+    let (avatars, fake) = avatars().await;
+    let old = avatars.get(&id("anna")).await.unwrap();
+    avatars.forget(&id("anna")).await;
+    assert!(fake.let_go.lock().unwrap().is_empty(), "it is still used");
+    let new = avatars.get(&id("anna")).await.unwrap();
+    assert_ne!(old.handle.0, new.handle.0);
+    let number = old.handle.0;
+    drop(old);
+    avatars.tidy_up().await;
+    assert_eq!(*fake.let_go.lock().unwrap(), [number]);
+}
+
+#[tokio::test]
+async fn an_avatar_that_is_replaced_while_it_is_loaded_is_loaded_once_more_for_whoever_asks_next() {
+    let (avatars, fake) = avatars().await;
+    let asking = tokio::spawn({
+        let avatars = Arc::clone(&avatars);
+        async move { avatars.get(&id("slow")).await.map(|avatar| avatar.handle.0) }
+    });
+    while fake.loads.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    avatars.forget(&id("slow")).await;
+    fake.release.notify_one();
+    let first = asking.await.unwrap().unwrap();
+    fake.release.notify_one();
+    let second = avatars.get(&id("slow")).await.unwrap().handle.0;
+    assert_ne!(first, second);
+}

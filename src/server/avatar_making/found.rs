@@ -59,8 +59,8 @@ fn tint(picture: &mut RgbPicture, crop: CropBox, mask: &Mask) {
             }
             // The mask is laid over the crop, whatever the size of either.
             let scaled = |at: u32, length: u32, of: u32| u64::from(at) * u64::from(of) / u64::from(length.max(1));
-            let place = scaled(down, crop.height, mask.height) * u64::from(mask.width)
-                + scaled(across, crop.width, mask.width);
+            let place =
+                scaled(down, crop.height, mask.height) * u64::from(mask.width) + scaled(across, crop.width, mask.width);
             let alpha = usize::try_from(place).ok().and_then(|place| mask.alpha.get(place)).copied().unwrap_or(0);
             let share = u32::from(alpha) * STRENGTH / 255;
             let start = usize::try_from((y * width + x) * 3).unwrap_or(usize::MAX);

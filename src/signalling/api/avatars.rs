@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::BodyDataStream;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderName, StatusCode};
@@ -29,8 +30,8 @@ use crate::signalling::avatar_making::{AvatarFault, AvatarFaultCode, AvatarSumma
 use crate::signalling::http_connection::Requester;
 use crate::signalling::listener::Shared;
 use crate::signalling::protocol::clipped;
-use crate::signalling::quota::ConnectionSlot;
-use crate::signalling::uploads::UploadError;
+use crate::signalling::quota::{Address, ConnectionSlot};
+use crate::signalling::uploads::{self, UploadError};
 
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
@@ -108,44 +109,36 @@ async fn create(
     State(shared): State<Arc<Shared>>,
     Extension(requester): Extension<Requester>,
     request: Request,
-) -> Result<Response, Problem> {
-    let mut refused = check_uploads(&shared).err();
-    let mut wanted = None;
-    if refused.is_none() {
-        match Wanted::of(request.uri().query().unwrap_or_default()) {
-            Ok(read) => wanted = Some(read),
-            Err(problem) => refused = Some(problem),
+) -> Response {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let mut file = request.into_body().into_data_stream();
+    match take(&shared, requester.address, &query, &mut file, announced).await {
+        Ok(job) => (StatusCode::ACCEPTED, [(LOCATION, path_of(&job))], as_json(&told(&job))).into_response(),
+        Err(problem) => {
+            uploads::drain(&mut file).await;
+            // What is not read of the file must not be taken for the next request.
+            ([(CONNECTION, "close")], problem).into_response()
         }
-    }
-    let address = requester.address;
-    let taken = match (wanted, refused) {
-        (Some(wanted), None) => take(&shared, address, wanted, request).await,
-        (_, Some(problem)) => Err(problem),
-        (None, None) => Err(wrong("the request is empty")),
-    };
-    match taken {
-        Ok(job) => {
-            let path = path_of(&job);
-            Ok((StatusCode::ACCEPTED, [(LOCATION, path)], as_json(&told(&job))).into_response())
-        }
-        // What is not read of the body must not be taken for the next request.
-        Err(problem) => Ok(([(CONNECTION, "close")], problem).into_response()),
     }
 }
 
 async fn take(
     shared: &Arc<Shared>,
-    address: crate::signalling::quota::Address,
-    wanted: Wanted,
-    request: Request,
+    address: Address,
+    query: &str,
+    file: &mut BodyDataStream,
+    announced: Option<u64>,
 ) -> Result<Arc<Job>, Problem> {
+    check_uploads(shared)?;
+    let wanted = Wanted::of(query)?;
     shared.options.avatars.maker.check(wanted.id.clone(), wanted.replace).await?;
     shared.avatar_jobs.check_room(address, &wanted.id)?;
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let receiving = shared.avatar_jobs.uploads.receive(address, request.into_body(), announced);
+    let receiving = shared.avatar_jobs.uploads.receive(address, file, announced);
     let received = shared.shutdown.run_until_cancelled(receiving).await;
-    let upload = received.ok_or_else(|| Problem::of(ErrorCode::ShuttingDown, "the server is shutting down".into()))??;
-    Ok(shared.avatar_jobs.begin(shared, address, wanted, upload)?)
+    let upload =
+        received.ok_or_else(|| Problem::of(ErrorCode::ShuttingDown, "the server is shutting down".into()))??;
+    shared.avatar_jobs.begin(shared, address, wanted, upload)
 }
 
 /// The same file once more, with what a request asks for now: in place of the avatar that was made of it, if its id is the
@@ -171,7 +164,8 @@ async fn stop(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<StatusCod
 async fn found(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
     let job = find(&shared, &id)?;
     let png = job.state.borrow().found().cloned();
-    let none = || Problem::new(StatusCode::NOT_FOUND, "no_picture", "there is no picture of what was found, or not yet");
+    let none =
+        || Problem::new(StatusCode::NOT_FOUND, "no_picture", "there is no picture of what was found, or not yet");
     Ok(picture(png.ok_or_else(none)?))
 }
 
@@ -185,7 +179,8 @@ fn check_uploads(shared: &Shared) -> Result<(), Problem> {
     if shared.options.avatars.uploads {
         return Ok(());
     }
-    let message = "this server lets nobody make or delete avatars over the network: its settings may (allow_uploads = true)";
+    let message =
+        "this server lets nobody make or delete avatars over the network: its settings may (allow_uploads = true)";
     Err(Problem::new(StatusCode::FORBIDDEN, "uploads_off", message))
 }
 

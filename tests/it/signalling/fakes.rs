@@ -254,6 +254,7 @@ impl TestServer {
             connections: ConnectionLimits { requests: 128, event_streams: 4, web_sockets: 64, sessions: 64 },
             // Every test comes from one address.
             limits_addresses: false,
+            avatars: crate::avatar_api::api(),
             readiness: receiver,
             metrics: Arc::new(|| "# the metrics\n".to_owned()),
             // Most tests stop the server while a client is there that no longer reads.

@@ -35,10 +35,20 @@ const ENOUGH_TO_GUESS: f64 = 0.08;
 #[derive(Clone, Debug)]
 pub(in super::super::super) enum JobState {
     /// For so many others.
-    Waiting { ahead: usize },
-    Making { stage: &'static str, share: f64, seconds_left: Option<u64> },
-    Done { made: Arc<MadeAvatar> },
-    Failed { not_made: Arc<NotMade> },
+    Waiting {
+        ahead: usize,
+    },
+    Making {
+        stage: &'static str,
+        share: f64,
+        seconds_left: Option<u64>,
+    },
+    Done {
+        made: Arc<MadeAvatar>,
+    },
+    Failed {
+        not_made: Arc<NotMade>,
+    },
 }
 
 impl JobState {

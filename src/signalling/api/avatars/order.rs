@@ -80,7 +80,8 @@ impl Wanted {
 
     /// Of a file that can be read at this path.
     pub(super) fn order(self, source: PathBuf) -> AvatarOrder {
-        let Self { id, replace, name, licence, consent, file_name, language, face, still, whole, mirror, trim, side } = self;
+        let Self { id, replace, name, licence, consent, file_name, language, face, still, whole, mirror, trim, side } =
+            self;
         AvatarOrder {
             source,
             file_name,
@@ -101,7 +102,8 @@ impl Wanted {
 }
 
 const PARAMETERS: [&str; 13] = [
-    "id", "name", "licence", "consent", "file", "language", "face", "still", "whole", "mirror", "trim", "size", "replace",
+    "id", "name", "licence", "consent", "file", "language", "face", "still", "whole", "mirror", "trim", "size",
+    "replace",
 ];
 
 fn text(parameter: &str, value: Option<&str>, most: usize) -> Result<String, Problem> {
@@ -166,7 +168,8 @@ mod tests {
 
     #[test]
     fn what_is_left_out_has_a_default_and_names_of_files_lose_their_folders() {
-        let order = Wanted::of(&format!("{LEAST}&file=C%3A%5Cphotos%2F..%2Fa%00nna.jpg")).unwrap().order(PathBuf::new());
+        let order =
+            Wanted::of(&format!("{LEAST}&file=C%3A%5Cphotos%2F..%2Fa%00nna.jpg")).unwrap().order(PathBuf::new());
         assert_eq!((order.name.as_str(), order.language.as_str(), order.face), ("anna", "en-us", None));
         assert_eq!(order.file_name, "anna.jpg");
         assert!(!order.still && !order.mirror && !order.whole && !order.replace && order.trim.is_all());
