@@ -54,7 +54,6 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/sessions/{id}/interrupt", post(interrupt))
         .route("/sessions/{id}/avatar", post(swap_avatar))
         .route("/sessions/{id}/gesture", post(gesture))
-        .route("/avatars", get(avatars))
         .route("/sessions/{id}/events", get(events))
         .nest("/avatars", avatars::router())
         .fallback(async || {
@@ -275,14 +274,6 @@ async fn gesture(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request
     check_gesture(&name)?;
     session.session.submit(Command::Gesture { name }).map_err(wrong_field)?;
     Ok(accepted())
-}
-
-async fn avatars(
-    State(shared): State<Arc<Shared>>,
-    Extension(requester): Extension<Requester>,
-) -> Result<Response, Problem> {
-    let avatars = requester.sessions(&shared).avatars().await;
-    Ok(as_json(&json!({"avatars": avatars})).into_response())
 }
 
 fn accepted() -> Response {
