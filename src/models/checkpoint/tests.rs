@@ -137,7 +137,7 @@ fn no_nesting_repetition_or_cycle_costs_more_than_its_opcodes() {
     let wide = [b"\x80\x02".as_slice(), &[b'N'; 1 << 20], b"."].concat();
     assert!(problem(legacy(&wide)).contains("stacks more than 65536 objects"));
     // A list that holds itself.
-    assert!(problem(legacy(b"\x80\x02]q\x00h\x00a.")).contains("something other than a dictionary"));
+    assert!(problem(legacy(b"\x80\x02]q\x00h\x00a.")).contains("something other than a tensor"));
     assert!(problem(legacy(b"\x80\x02X\xff\xff\xff\x7f")).contains("ends too early"));
     assert!(problem(legacy(b"\x80\x02(0.")).contains("never put there"));
 }
