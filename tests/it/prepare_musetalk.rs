@@ -151,8 +151,8 @@ fn a_clip_becomes_an_avatar_that_goes_on_after_a_cut_and_says_a_sentence() {
     assert!(matches!(stopped, Err(PreparationError::Stopped)), "{stopped:?}");
     assert_eq!(home.names(), [".anna.latents-part"]);
     let kept = home.models().join("avatars/.anna.latents-part");
-    // A head, then 29 faces of 8 x 8 x 8 numbers with a hash and a check.
-    assert_eq!(kept.metadata().unwrap().len(), 40 + 29 * (32 + 1024 + 8));
+    // A head, then 30 faces of 8 x 8 x 8 numbers with a hash and a check.
+    assert_eq!(kept.metadata().unwrap().len(), 40 + 30 * (32 + 1024 + 8));
     // What is kept is used: this is found in the avatar again.
     let mut bytes = std::fs::read(&kept).unwrap();
     let first = bytes[72..72 + 1024].to_vec();
