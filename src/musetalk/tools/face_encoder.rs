@@ -17,11 +17,11 @@ use crate::models::names::current_name;
 use crate::musetalk::Result;
 use crate::musetalk::network::config::{AutoencoderConfig, ModelConfig};
 use crate::musetalk::network::latent_scale::LatentScale;
-use crate::musetalk::network::layers::{blank, channels_last};
+use crate::musetalk::network::layers::blank;
 use crate::musetalk::network::tiny_vae::TinyVaeEncoder;
 use crate::musetalk::network::vae::AutoencoderKlEncoder;
 use crate::musetalk::serving::from_rgb8;
-use crate::musetalk::weights::{Mapping, load_checkpoint, use_channels_last};
+use crate::musetalk::weights::{Mapping, load_checkpoint};
 use crate::picture::RgbPicture;
 use crate::picture::resize::lanczos4;
 
@@ -74,7 +74,6 @@ impl FaceEncoder {
         load_checkpoint(&store, &file, mapping)?;
         store.freeze();
         store.set_kind(kind);
-        use_channels_last(&store)?;
         let scale = LatentScale::new(&config, kind, device)?;
         let fingerprint = fingerprint(&file, prefix, &config)?;
         Ok(Self { encoder, scale, config, device, kind, fingerprint })
@@ -137,7 +136,6 @@ impl FaceEncoder {
             pairs.extend([from_rgb8(&face, true)?, from_rgb8(&face, false)?]);
         }
         let pictures = Tensor::f_cat(&pairs, 0)?.f_to_kind(self.kind)?.f_to_device(self.device)?;
-        let pictures = channels_last(&pictures)?;
         let latent = match &self.encoder {
             Encoder::Kl(encoder) => encoder.encode(&pictures)?.0,
             Encoder::Tiny(encoder) => encoder.encode(&pictures)?,
