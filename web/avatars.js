@@ -453,8 +453,8 @@ async function isMade({ avatar, found }) {
   element("work-title").textContent = `${avatar.name} is there`;
   showFound(found, "What was found: the mesh, and in blue what the mouth may move");
   element("id").readOnly = true;
-  element("talk").href = `./?avatar=${avatar.id}`;
-  element("talk").textContent = `Talk to ${avatar.name}`;
+  element("talk-to").href = `./?avatar=${avatar.id}`;
+  element("talk-to").textContent = `Talk to ${avatar.name}`;
   element("done-links").hidden = false;
   element("say").hidden = false;
   if (!element("sentence").value) element("sentence").value = `Hello, I am ${avatar.name}. This is how I look when I speak.`;

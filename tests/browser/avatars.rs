@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::chromium::{Chromium, Page};
-use super::playing::SILENT;
+use super::page::SILENT;
 use super::server::Server;
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
@@ -73,13 +73,13 @@ async fn a_photo_on_the_page_becomes_an_avatar_that_speaks_is_changed_and_delete
     fill(&page, "#licence", "CC0-1.0").await;
     fill(&page, "#consent", "Drawn by a program").await;
     screenshot(&page, "avatars-1280-form.png").await;
-    // The sentence that the new avatar begins with is counted from its first picture on.
     page.click("#go").await;
     page.wait_for("!document.getElementById('work').hidden").await;
     page.wait_for(&format!("{LAST_WORD} === 'Änna Drawn is there'")).await;
     page.wait_for("document.getElementById('found').naturalWidth > 100").await;
     page.wait_until_connected().await;
     page.wait_for("mouthpiece.speaking").await;
+    page.evaluate("scrollTo(0, 0)").await;
     screenshot(&page, "avatars-1280-done.png").await;
     page.resize(320, 2700, true).await;
     fits(&page).await;

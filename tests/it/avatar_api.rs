@@ -126,7 +126,12 @@ impl Studio {
         let (maker, folder) = (Arc::new(FakeMaker::default()), tempfile::tempdir().unwrap());
         let mut api = api_of(Arc::clone(&maker), folder.path());
         change(&mut api);
-        let server = TestServer::with(|options| options.avatars = api).await;
+        let server = TestServer::with(|options| {
+            options.avatars = api;
+            // Whoever follows a job hears its end.
+            options.shutdown_grace = Duration::from_secs(30);
+        })
+        .await;
         Self { server, maker, folder }
     }
 
