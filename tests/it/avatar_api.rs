@@ -332,13 +332,16 @@ async fn a_server_that_ends_stops_what_is_sent_and_made() {
     let studio = Studio::open(|_| ()).await;
     let (_, job) = studio.post(&format!("id=slow&{LEAST}"), photo()).await;
     let address = studio.server.address.to_string();
-    let (told, ()) = tokio::join!(follow(&address, &job), async {
-        while studio.maker.made.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        studio.server.shutdown.cancel();
-    });
-    assert!(told.iter().all(|(kind, _)| kind != "done"), "{told:?}");
+    let path = job["events"].as_str().unwrap().trim_start_matches("/api").to_owned();
+    let mut events = send(&address, Method::GET, &path, "").await;
+    let mut told = String::new();
+    while !told.contains("finding the face") {
+        let chunk = watchdog::comes("it is begun", events.chunk()).await.unwrap();
+        told.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
+    }
+    studio.server.shutdown.cancel();
+    let rest = watchdog::comes("the events end", events.text()).await.unwrap();
+    assert!(!rest.contains("event: done"), "{rest}");
     let maker = Arc::clone(&studio.maker);
     studio.close().await;
     assert_eq!(maker.at_work.load(Ordering::SeqCst), 0, "it is told to stop");

@@ -280,8 +280,7 @@ impl AvatarJobs {
 
 /// Tells those who wait how many are before them.
 fn renumber(jobs: &BTreeMap<u64, Arc<Job>>) {
-    let mut before = 0;
-    for job in jobs.values().filter(|job| job.is_active()) {
+    for (before, job) in jobs.values().filter(|job| job.is_active()).enumerate() {
         job.state.send_if_modified(|state| match state {
             JobState::Waiting { ahead } if *ahead != before => {
                 *ahead = before;
@@ -289,7 +288,6 @@ fn renumber(jobs: &BTreeMap<u64, Arc<Job>>) {
             }
             _ => false,
         });
-        before += 1;
     }
 }
 
