@@ -60,8 +60,6 @@ pub trait Sessions: Send + Sync {
         name: Option<String>,
         notices: NoticeSender,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>>;
-    /// The avatars that can be asked for, by their ids.
-    fn avatars(&self) -> BoxFuture<'_, Vec<AvatarListing>>;
     /// Why no new session can be opened just now, for `/readyz`; `None` if one can.
     fn full(&self) -> Option<String>;
 }
@@ -81,19 +79,4 @@ pub struct AvatarInfo {
     pub fps: u32,
     /// Names of what it can be asked to do by [`Command::Gesture`].
     pub gestures: Vec<String>,
-}
-
-/// An avatar that can be asked for.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct AvatarListing {
-    /// What it is asked for by.
-    pub id: AvatarId,
-    /// What people call it.
-    pub name: String,
-    /// Of its picture, in pixels.
-    pub width: u32,
-    /// Of its picture, in pixels.
-    pub height: u32,
-    /// The model that draws its mouth.
-    pub model: String,
 }

@@ -386,8 +386,9 @@ async function listAvatars() {
   } catch {
     // Without the list there is no choice, and everything else goes on.
   }
-  choice.replaceChildren(...avatars.map(({ id, name }) => new Option(name, id)));
-  choice.hidden = avatars.length < 2;
+  const usable = avatars.filter((avatar) => avatar.usable);
+  choice.replaceChildren(...usable.map(({ id, name }) => new Option(name, id)));
+  choice.hidden = usable.length < 2;
   element("name").classList.toggle("unseen", !choice.hidden);
   showChosen();
 }

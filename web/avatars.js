@@ -110,7 +110,8 @@ function item(avatar, allowed) {
   const name = document.createElement("b");
   name.textContent = avatar.name;
   words.append(name);
-  for (const text of [`${avatar.kind}, ${avatar.width}×${avatar.height}`, avatar.licence]) {
+  const missing = avatar.usable ? null : `The model ${avatar.model} is not on this server`;
+  for (const text of [`${avatar.kind}, ${avatar.width}×${avatar.height}`, missing, avatar.licence]) {
     if (!text) continue;
     const about = document.createElement("span");
     about.className = "quiet small";
@@ -124,7 +125,7 @@ function item(avatar, allowed) {
   talk.href = `./?avatar=${avatar.id}`;
   talk.textContent = "Talk";
   talk.setAttribute("aria-label", `Talk to ${avatar.name}`);
-  buttons.append(talk);
+  if (avatar.usable) buttons.append(talk);
   if (allowed && avatar.deletable) {
     const remove = document.createElement("button");
     remove.type = "button";
@@ -340,7 +341,7 @@ function query() {
   const values = new URLSearchParams({
     id: text("id"), name: text("name"), licence: text("licence"), consent: text("consent"), file: file?.name || "upload",
   });
-  for (const flag of ["still", "whole", "mirror"]) if (element(flag).checked) values.set(flag, "true");
+  for (const flag of ["still", "whole", "mirror", "closed"]) if (element(flag).checked) values.set(flag, "true");
   if (text("face")) values.set("face", text("face"));
   const [start, end] = [text("trim-start"), text("trim-end")];
   if (isClip !== false && (start || end)) values.set("trim", `${start}..${end}`);

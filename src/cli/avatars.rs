@@ -77,7 +77,7 @@ pub(crate) struct Create {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["from", "face", "still", "whole", "size", "trim", "mirror", "bbox_shift"]
+        conflicts_with_all = ["from", "face", "still", "closed", "whole", "size", "trim", "mirror", "bbox_shift"]
     )]
     pub(crate) from_musetalk: Option<PathBuf>,
     /// What people will call it [default: the id with a capital]

@@ -86,7 +86,7 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
         work.reached(Stage::MeasuringMouth, FIRST_READING + (0.95 - FIRST_READING) * share)?;
         let picture = frames.shown(round, number)?;
         let picture = picture.ok_or_else(|| clip_error(&work, format!("ends at frame {number} when read again")))?;
-        let picture = if request.closed {
+        let picture = if work.request.closed {
             let (closed, mesh) = shut(&mut work, &picture, mesh)?;
             analyses.push(portrait::analyse(&closed, &mesh)?);
             closed

@@ -12,6 +12,7 @@ pub(super) mod parsing;
 use std::path::Path;
 
 use super::clip::{self, Reader};
+use super::closing::shut;
 use super::{Made, PreparationError, Request, Stage, Work, photo};
 use crate::avatar::film::FilmWriter;
 use crate::avatar::manifest::Kind;
@@ -91,7 +92,7 @@ impl Kept {
 pub(super) fn clip(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), PreparationError> {
     let found = clip::find_loop(&mut work, FINDING)?;
     let mut reader = Reader::open(&work, &found.options)?;
-    let file = &work.request.file_name;
+    let (file, closed) = (&work.request.file_name, work.request.closed);
     let mut next = |number: usize| {
         let ended = || PreparationError::Clip {
             file: file.clone(),
@@ -100,7 +101,7 @@ pub(super) fn clip(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), Pr
         reader.shown(&found.round, number)?.ok_or_else(ended)
     };
     let size = (found.seen.width, found.seen.height);
-    let written = write(&mut work, model, size, &found.meshes, &mut next)?;
+    let written = write(&mut work, model, size, &found.meshes, closed, &mut next)?;
     let made = Made { cycle: found.cycle(), source: size, options: options(model, found.decided()), ..written.made };
     Ok((made, written.kept))
 }
@@ -120,7 +121,7 @@ pub(super) fn photo(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), P
         meshes = follow(&mut work, poses, &draw)?;
     }
     let size = (framed.picture.width, framed.picture.height);
-    let written = write(&mut work, model, size, &meshes, &mut |number| Ok(draw(number)))?;
+    let written = write(&mut work, model, size, &meshes, false, &mut |number| Ok(draw(number)))?;
     let made = Made { source: framed.source, options: options(model, toml::Table::new()), ..written.made };
     Ok((made, written.kept))
 }
@@ -159,12 +160,13 @@ struct Written {
 }
 
 /// Everything that is written of frames whose meshes are known: film, latents, mask, preview. `next` is asked for each once,
-/// in order.
+/// in order; `closed`: mouths that are open in them are shut first.
 fn write(
     work: &mut Work<'_>,
     model: &Model,
     (width, height): (u32, u32),
     meshes: &[Mesh],
+    closed: bool,
     next: &mut dyn FnMut(usize) -> Result<RgbPicture, PreparationError>,
 ) -> Result<Written, PreparationError> {
     let encoder = &model.encoder;
@@ -179,7 +181,9 @@ fn write(
         let share = number as f64 / meshes.len() as f64;
         work.reached(Stage::Encoding, FINDING + (ENCODED - FINDING) * share)?;
         let picture = next(number)?;
-        let crop = geometry::face_box(&geometry::points(mesh), model.framing, (width, height));
+        let shut = closed.then(|| shut(work, &picture, mesh)).transpose()?;
+        let (picture, mesh) = shut.unwrap_or_else(|| (picture, mesh.clone()));
+        let crop = geometry::face_box(&geometry::points(&mesh), model.framing, (width, height));
         let crop = crop.ok_or_else(|| PreparationError::Clip {
             file: work.request.file_name.clone(),
             problem: format!("has its face outside frame {number}"),
@@ -188,7 +192,7 @@ fn write(
         latents.push(lanczos4(&part(&picture, crop), encoder.side(), encoder.side()))?;
         if number.is_multiple_of(every) {
             let around = Surroundings::of(crop);
-            let classes = Classes::of(mesh, around);
+            let classes = Classes::of(&mesh, around);
             let map = match model.framing {
                 Framing::Shifted(_) => classes.raw(),
                 Framing::Margin(_) => classes.jaw(),

@@ -80,10 +80,10 @@ impl AvatarMaking {
 
 impl AvatarMaker for AvatarMaking {
     fn list(&self) -> BoxFuture<'_, Vec<AvatarSummary>> {
-        let own = self.own.clone();
+        let (own, models) = (self.own.clone(), self.models.clone());
         Box::pin(async move {
             let list = move |store: &AvatarStore| {
-                let summaries = store.list().into_iter().filter_map(|id| match summary(store, &id, &own) {
+                let summaries = store.list().into_iter().filter_map(|id| match summary(store, &models, &id, &own) {
                     Ok(summary) => Some(summary),
                     Err(error) => {
                         tracing::debug!(avatar = %id, %error, "an avatar cannot be listed");
@@ -138,8 +138,11 @@ impl AvatarMaker for AvatarMaking {
                 }
             };
             let made = ended.unwrap_or_else(|error| Err(NotMade { fault: server_fault(&error), found: None }));
-            if made.is_ok() {
-                self.cache.forget(&id).await;
+            match &made {
+                Ok(_) => self.cache.forget(&id).await,
+                Err(NotMade { fault, .. }) => {
+                    tracing::info!(avatar = %id, code = fault.code.as_str(), problem = fault.message, "an avatar is not made");
+                }
             }
             made
         })
@@ -188,7 +191,7 @@ fn make(
     let folder =
         preparation::create(store, models, &request, &mut progress, stop).map_err(|error| not_made(&request, error))?;
     tracing::info!(avatar = %request.id, "an avatar is made over HTTP");
-    let avatar = summary(store, &request.id, own)
+    let avatar = summary(store, models, &request.id, own)
         .map_err(|error| NotMade { fault: of_avatar(&request.id, error), found: None })?;
     // An avatar without it is as good.
     let found =
@@ -210,14 +213,16 @@ fn request(order: AvatarOrder) -> Request {
         consent: order.consent,
         face: order.face,
         still: order.still,
+        closed: order.closed,
         whole: order.whole,
         side: order.side,
         clip: ClipOptions { trim: order.trim, mirror: order.mirror, ..ClipOptions::default() },
+        bbox_shift: 0,
         replace: order.replace,
     }
 }
 
-fn summary(store: &AvatarStore, id: &AvatarId, own: &AvatarId) -> Result<AvatarSummary, AvatarError> {
+fn summary(store: &AvatarStore, models: &Path, id: &AvatarId, own: &AvatarId) -> Result<AvatarSummary, AvatarError> {
     let manifest = store.manifest(id)?;
     let frames = match manifest.frames {
         Some(frames) => frames,
@@ -225,9 +230,10 @@ fn summary(store: &AvatarStore, id: &AvatarId, own: &AvatarId) -> Result<AvatarS
         None => store.summary(id)?.frames,
     };
     let preview = preview_path(&store.folder(id)?).map(|path| version(&manifest, &path));
+    let usable = models.join(&manifest.model).join("config.json").is_file();
     let deletable = check_replaceable(&manifest, own).is_ok();
     let Manifest { id, name, kind, model, width, height, licence, .. } = manifest;
-    Ok(AvatarSummary { id, name, kind, model, width, height, frames, licence, preview, deletable })
+    Ok(AvatarSummary { id, name, kind, model, width, height, frames, licence, preview, usable, deletable })
 }
 
 /// The small picture of an avatar, or the first frame of one that has none.

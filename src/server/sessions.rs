@@ -38,7 +38,7 @@ use crate::ids::{AvatarId, SessionId};
 use crate::lipsync::device_pool::DevicePool;
 use crate::media::{self, Broadcast, Encoders};
 use crate::playout::Playout;
-use crate::session::{AvatarListing, ErrorCode, Notice, NoticeBroadcast, NoticeSender, Refusal, Session, Sessions};
+use crate::session::{ErrorCode, Notice, NoticeBroadcast, NoticeSender, Refusal, Session, Sessions};
 use crate::speech::tts::{OnMissing, Voices};
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
@@ -86,7 +86,7 @@ impl SessionStore {
         let avatars = Arc::new(AvatarCache::new(source, config.avatar.clone(), tracker.clone(), stop.clone()));
         let (frame_makers, services) = (workers.frame_makers.clone(), Arc::new(services));
         Self {
-            casting: Arc::new(Casting { avatars, frame_makers, services, folders }),
+            casting: Arc::new(Casting { avatars, frame_makers, services }),
             admission: Arc::new(admission),
             devices: workers.devices.clone(),
             composer: workers.composer.clone().marking(config.mark_speech),
@@ -108,7 +108,7 @@ impl SessionStore {
 
     /// Where avatars are kept that were loaded.
     pub(super) fn avatars(&self) -> Arc<AvatarCache> {
-        Arc::clone(&self.avatars)
+        Arc::clone(&self.casting.avatars)
     }
 
     async fn open_or_join(&self, avatar: Option<AvatarId>, name: Option<String>) -> Result<Arc<SessionCore>, Refusal> {
@@ -222,10 +222,6 @@ impl Sessions for SessionStore {
             core.notices.add(notices);
             Ok(Box::new(ClientSession::new(core, reservation)) as Box<dyn Session>)
         })
-    }
-
-    fn avatars(&self) -> BoxFuture<'_, Vec<AvatarListing>> {
-        Box::pin(self.casting.list())
     }
 
     fn full(&self) -> Option<String> {

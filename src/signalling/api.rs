@@ -34,7 +34,7 @@ use super::limits::{check_gesture, check_turn};
 use super::listener::Shared;
 use super::protocol::{Avatar, MAX_MESSAGE_BYTES, ServerMessage, clipped};
 use super::quota::ConnectionSlot;
-use crate::session::{Command, ErrorCode, Refusal, Sessions};
+use crate::session::{Command, ErrorCode, Refusal};
 use sessions::{ApiSession, Subscriber};
 
 /// For the body of a request, which is one small object.

@@ -67,6 +67,8 @@ pub struct AvatarSummary {
     pub licence: Option<String>,
     /// Another one when its picture is another, so that a browser fetches it anew; `None` if it has no picture.
     pub preview: Option<String>,
+    /// Whether its model is there, so that it can be talked to.
+    pub usable: bool,
     /// Whether it may be deleted over the API: not the server's own, and none that a program drew.
     pub deletable: bool,
 }
@@ -96,6 +98,8 @@ pub struct AvatarOrder {
     pub whole: bool,
     /// Left and right are swapped.
     pub mirror: bool,
+    /// A mouth that is open in the source is shut in the avatar's own frames.
+    pub closed: bool,
     /// What is taken of a clip.
     pub trim: Trim,
     /// The longer side of its frames at most, in pixels.

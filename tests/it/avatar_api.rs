@@ -46,6 +46,7 @@ pub fn summary(id: &AvatarId) -> AvatarSummary {
         frames: 1,
         licence: None,
         preview: Some("1".to_owned()),
+        usable: true,
         deletable: id.as_str() != "demo",
     }
 }
@@ -397,6 +398,11 @@ fn studio_home() -> tempfile::TempDir {
 #[tokio::test]
 async fn the_server_makes_replaces_refuses_and_deletes_avatars_of_drawn_faces() {
     let home = studio_home();
+    let manifest = std::fs::read_to_string(home.path().join("models/avatars/demo/avatar.toml")).unwrap();
+    let lost = home.path().join("models/avatars/lost");
+    std::fs::create_dir(&lost).unwrap();
+    let manifest = manifest.replacen("\"demo\"", "\"lost\"", 1).replacen("model = \"demo\"", "model = \"gone\"", 1);
+    std::fs::write(lost.join("avatar.toml"), manifest).unwrap();
     let served =
         Served::start_with(&["--home", home.path().to_str().unwrap()], tempfile::NamedTempFile::new().unwrap());
     let address = served.address.clone();
@@ -421,6 +427,8 @@ async fn the_server_makes_replaces_refuses_and_deletes_avatars_of_drawn_faces() 
     assert_eq!(list["avatars"][0]["id"], "anna");
     assert_ne!(list["avatars"][0]["preview"], before, "a browser fetches the new picture");
     assert_eq!((&list["avatars"][1]["id"], &list["avatars"][1]["deletable"]), (&json!("demo"), &json!(false)));
+    let usable = |at: usize| (list["avatars"][at]["id"].clone(), list["avatars"][at]["usable"].clone());
+    assert_eq!((usable(1), usable(2)), ((json!("demo"), json!(true)), (json!("lost"), json!(false))), "{list}");
 
     let blank = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/avatars/demo/mask.png")).unwrap();
     let truncated = drawn_face()[..3_000].to_vec();

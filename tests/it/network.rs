@@ -64,8 +64,7 @@ fn tiny(config: &ModelConfig) -> &TinyConfig {
 fn build(store: &nn::VarStore, config: &ModelConfig) -> (AudioFrontEnd, Unet, Decoder) {
     let root = store.root();
     (
-        AudioFrontEnd::new(&(&root / "audio_encoder"), &config.mel, &config.audio_encoder, config.audio_window)
-            .unwrap(),
+        AudioFrontEnd::new(&(&root / "audio_encoder"), config).unwrap(),
         Unet::new(&(&root / "unet"), &config.unet).unwrap(),
         Decoder::new(&(&root / "autoencoder"), &config.autoencoder).unwrap(),
     )

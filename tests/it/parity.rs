@@ -451,9 +451,7 @@ fn windows_do_not_move_with_the_rate_as_upstreams_do() {
 fn audio_windows_are_musetalks_from_the_first_frame_to_the_last() {
     let (_guard, cases) = (tch::no_grad_guard(), Cases::load("whole"));
     let (_folder, config) = whole_model();
-    let mut audio = loaded("whisper.safetensors", |p| {
-        AudioFrontEnd::new(p, &config.mel, &config.audio_encoder, config.audio_window).unwrap()
-    });
+    let mut audio = loaded("whisper.safetensors", |p| AudioFrontEnd::new(p, &config).unwrap());
     let whole = audio.tokens(&[Stretch { audio: &heard(&cases), first_frame_at: 0, frames: 10 }]).unwrap();
     let some = whole.index_select(0, &Tensor::from_slice(&[0i64, 1, 5, 9]));
     assert_close("tokens", &some, &cases.get("tokens"), WHOLE);
@@ -471,9 +469,7 @@ fn audio_windows_are_musetalks_from_the_first_frame_to_the_last() {
 fn a_segment_longer_than_the_encoder_is_cut_where_upstream_cuts_it() {
     let _guard = tch::no_grad_guard();
     let (_folder, config) = whole_model();
-    let mut audio = loaded("whisper.safetensors", |p| {
-        AudioFrontEnd::new(p, &config.mel, &config.audio_encoder, config.audio_window).unwrap()
-    });
+    let mut audio = loaded("whisper.safetensors", |p| AudioFrontEnd::new(p, &config).unwrap());
     let wave = Vec::<f32>::try_from(Cases::load("mel").get("wave")).unwrap();
     let whole = audio.tokens(&[Stretch { audio: &wave.clone().into(), first_frame_at: 0, frames: 100 }]).unwrap();
     // The encoder of this model sees 2 s at once; frames 55 to 94 hear the second window only.

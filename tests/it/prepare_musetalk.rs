@@ -80,6 +80,7 @@ fn request(id: &str, source: &Path) -> Request {
         consent: "Drawn by a program.".to_owned(),
         face: None,
         still: false,
+        closed: false,
         whole: true,
         side: None,
         clip: ClipOptions::default(),

@@ -44,7 +44,7 @@ pub struct FaceEncoder {
 
 #[derive(Debug)]
 enum Encoder {
-    Kl(AutoencoderKlEncoder),
+    Kl(Box<AutoencoderKlEncoder>),
     Tiny(TinyVaeEncoder),
 }
 
@@ -67,7 +67,9 @@ impl FaceEncoder {
         let mut store = nn::VarStore::new(device);
         let root = store.root();
         let encoder = blank(|| match &config.autoencoder {
-            AutoencoderConfig::Kl(sizes) => AutoencoderKlEncoder::new(&root, sizes).map(Encoder::Kl),
+            AutoencoderConfig::Kl(sizes) => {
+                AutoencoderKlEncoder::new(&root, sizes).map(|encoder| Encoder::Kl(Box::new(encoder)))
+            }
             AutoencoderConfig::Tiny(sizes) => TinyVaeEncoder::new(&(&root / "encoder"), sizes).map(Encoder::Tiny),
         })?;
         let mapping = Mapping { prefix, ignored: &DECODING, rename: current_name, ..Mapping::default() };

@@ -1,21 +1,19 @@
 //! Who performs in sessions: avatars with their voices and characters, and one that takes the place of another.
 //!
-//! In here: making an avatar ready for a session, swapping that of a live one, the list of those that can be asked for. Not in
-//! here: loading them (`avatar_cache`), at which tick a swap is seen (`playout`).
+//! In here: making an avatar ready for a session, swapping that of a live one. Not in here: loading them (`avatar_cache`), at which tick a swap is seen (`playout`).
 //! Runs on: the task of whoever asks; a swap of what is loaded, on a task of its own, since it is not left half done.
 
 use std::sync::{Arc, Weak};
 
-use super::super::avatar_cache::{AvatarCache, InstalledAvatars, LoadedAvatar};
+use super::super::avatar_cache::{AvatarCache, LoadedAvatar};
 use super::core::SessionCore;
 use super::{Services, missing_voice};
 use crate::audience::Audience;
-use crate::avatar::{AvatarStore, FrameMakers, Manifest, OwnFrames};
-use crate::config::Folders;
+use crate::avatar::{FrameMakers, Manifest, OwnFrames};
 use crate::conversation::Character;
 use crate::dialogue::history::History;
 use crate::ids::AvatarId;
-use crate::session::{AvatarInfo, AvatarListing, ErrorCode, Notice, NoticeBroadcast, Refusal};
+use crate::session::{AvatarInfo, ErrorCode, Notice, NoticeBroadcast, Refusal};
 use tracing::Instrument;
 
 /// Makes avatars ready for sessions.
@@ -23,7 +21,6 @@ pub(super) struct Casting {
     pub(super) avatars: Arc<AvatarCache>,
     pub(super) frame_makers: FrameMakers,
     pub(super) services: Arc<Services>,
-    pub(super) folders: Folders,
 }
 
 /// What clients are told of an avatar.
@@ -87,27 +84,6 @@ impl Casting {
         // The one before may be used by nobody now.
         self.avatars.tidy_up().await;
         Ok(info)
-    }
-
-    /// The avatars that can be asked for, by their ids; without those that cannot be read, or whose model is not there.
-    pub(super) async fn list(&self) -> Vec<AvatarListing> {
-        let folders = self.folders.clone();
-        let listed = tokio::task::spawn_blocking(move || {
-            let store = AvatarStore::new(&folders.avatars);
-            let usable = |id: AvatarId| {
-                let checked = InstalledAvatars::check(&folders, &id).and_then(|()| store.manifest(&id));
-                let listed = checked.map(|Manifest { name, width, height, model, .. }| AvatarListing {
-                    id: id.clone(),
-                    name,
-                    width,
-                    height,
-                    model,
-                });
-                listed.inspect_err(|error| tracing::debug!(avatar = %id, %error, "not listed")).ok()
-            };
-            store.list().into_iter().filter_map(usable).collect()
-        });
-        listed.await.unwrap_or_default()
     }
 }
 

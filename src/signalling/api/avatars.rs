@@ -92,7 +92,8 @@ fn description(avatar: &AvatarSummary) -> Value {
     json!({
         "id": avatar.id, "name": avatar.name, "kind": avatar.kind, "model": avatar.model,
         "width": avatar.width, "height": avatar.height, "frames": avatar.frames,
-        "licence": avatar.licence, "preview": preview, "deletable": avatar.deletable,
+        "licence": avatar.licence, "preview": preview,
+        "usable": avatar.usable, "deletable": avatar.deletable,
     })
 }
 

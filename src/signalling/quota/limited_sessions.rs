@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::address_quota::{AddressQuota, Operation, SessionHold};
 use crate::ids::{AvatarId, SessionId};
 use crate::session::{
-    AvatarInfo, AvatarListing, Command, ErrorCode, IceServer, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
+    AvatarInfo, Command, ErrorCode, IceServer, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
 };
 use crate::signalling::limits::{Taken, TokenBucket};
 
@@ -64,10 +64,6 @@ impl Sessions for LimitedSessions {
             Ok(Box::new(LimitedSession { session, quota, turns, began: Instant::now(), _hold: hold })
                 as Box<dyn Session>)
         })
-    }
-
-    fn avatars(&self) -> BoxFuture<'_, Vec<AvatarListing>> {
-        self.sessions.avatars()
     }
 
     fn full(&self) -> Option<String> {

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
 use mouthpiece::session::{
-    AvatarInfo, AvatarListing, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, Peer, PeerEvent,
-    Refusal, Session, Sessions,
+    AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, Peer, PeerEvent, Refusal, Session,
+    Sessions,
 };
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
 use mouthpiece::signalling::quota::ConnectionLimits;
@@ -78,17 +78,6 @@ impl Sessions for FakeSessions {
             ledger.notices.lock().unwrap().push(notices.clone());
             Ok(Box::new(FakeSession { id: SessionId::next(), notices, ledger }) as Box<dyn Session>)
         })
-    }
-
-    fn avatars(&self) -> BoxFuture<'_, Vec<AvatarListing>> {
-        let anna = AvatarListing {
-            id: "anna".parse().unwrap(),
-            name: "Anna".into(),
-            width: 640,
-            height: 480,
-            model: "portrait".into(),
-        };
-        Box::pin(async move { vec![anna] })
     }
 
     fn full(&self) -> Option<String> {

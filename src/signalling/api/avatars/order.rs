@@ -38,6 +38,7 @@ pub(super) struct Wanted {
     still: bool,
     whole: bool,
     mirror: bool,
+    closed: bool,
     trim: Trim,
     side: Option<u32>,
 }
@@ -71,6 +72,7 @@ impl Wanted {
             still: flag("still", value("still"))?,
             whole: flag("whole", value("whole"))?,
             mirror: flag("mirror", value("mirror"))?,
+            closed: flag("closed", value("closed"))?,
             replace: flag("replace", value("replace"))?,
             trim: value("trim").filter(|value| !value.is_empty()).map(trim).transpose()?.unwrap_or_default(),
             side: value("size").filter(|value| !value.is_empty()).map(side).transpose()?,
@@ -80,8 +82,22 @@ impl Wanted {
 
     /// Of a file that can be read at this path.
     pub(super) fn order(self, source: PathBuf) -> AvatarOrder {
-        let Self { id, replace, name, licence, consent, file_name, language, face, still, whole, mirror, trim, side } =
-            self;
+        let Self {
+            id,
+            replace,
+            name,
+            licence,
+            consent,
+            file_name,
+            language,
+            face,
+            still,
+            whole,
+            mirror,
+            closed,
+            trim,
+            side,
+        } = self;
         AvatarOrder {
             source,
             file_name,
@@ -94,6 +110,7 @@ impl Wanted {
             still,
             whole,
             mirror,
+            closed,
             trim,
             side,
             replace,
@@ -101,9 +118,9 @@ impl Wanted {
     }
 }
 
-const PARAMETERS: [&str; 13] = [
-    "id", "name", "licence", "consent", "file", "language", "face", "still", "whole", "mirror", "trim", "size",
-    "replace",
+const PARAMETERS: [&str; 14] = [
+    "id", "name", "licence", "consent", "file", "language", "face", "still", "whole", "mirror", "closed", "trim",
+    "size", "replace",
 ];
 
 fn text(parameter: &str, value: Option<&str>, most: usize) -> Result<String, Problem> {
@@ -172,7 +189,9 @@ mod tests {
             Wanted::of(&format!("{LEAST}&file=C%3A%5Cphotos%2F..%2Fa%00nna.jpg")).unwrap().order(PathBuf::new());
         assert_eq!((order.name.as_str(), order.language.as_str(), order.face), ("anna", "en-us", None));
         assert_eq!(order.file_name, "anna.jpg");
-        assert!(!order.still && !order.mirror && !order.whole && !order.replace && order.trim.is_all());
+        assert!(
+            !order.still && !order.mirror && !order.closed && !order.whole && !order.replace && order.trim.is_all()
+        );
     }
 
     #[test]
