@@ -92,7 +92,7 @@ pub fn paint(person: &Person, shape: &Shape, side: u32) -> RgbPicture {
 
     let [r, g, b] = person.background;
     canvas.map.fill(Color::from_rgba8(r, g, b, 255));
-    behind(&mut canvas, person, &head, cm);
+    behind(&mut canvas, person, &run, &head, cm);
     skin(&mut canvas, person, shape);
 
     if person.beard > 0.0 {
@@ -129,7 +129,13 @@ pub fn paint(person: &Person, shape: &Shape, side: u32) -> RgbPicture {
 }
 
 /// Hair behind the head, neck, shoulders and ears.
-fn behind(canvas: &mut Canvas, person: &Person, head: &impl Fn(f32, f32, f32) -> [f32; 2], cm: f32) {
+fn behind(
+    canvas: &mut Canvas,
+    person: &Person,
+    run: &impl Fn(&[usize]) -> Vec<[f32; 2]>,
+    head: &impl Fn(f32, f32, f32) -> [f32; 2],
+    cm: f32,
+) {
     let dome = [
         [-8.9, 1.0],
         [-9.2, 6.0],
@@ -159,7 +165,13 @@ fn behind(canvas: &mut Canvas, person: &Person, head: &impl Fn(f32, f32, f32) ->
     .iter()
     .map(|[x, y]| head(*x, *y, -5.0))
     .collect();
-    canvas.fill(&outline(&neck[..], false), dark, 1.0, None);
+    let neck = outline(&neck[..], false);
+    canvas.fill(&neck, dark, 1.0, None);
+    // The jaw keeps light from the neck below it, or the chin would end where nothing is to be seen.
+    let (shaded, jaw) = (canvas.clip(&neck), line(&run(&parts::OUTLINE[9..28])));
+    for width in [3.6, 2.4, 1.2] {
+        canvas.stroke(&jaw, shade(person.skin, 0.12), 0.3, width * cm, Some(&shaded));
+    }
     let shirt: Vec<_> =
         [[-7.0, -15.5], [-20.0, -18.5], [-26.0, -42.0], [26.0, -42.0], [20.0, -18.5], [7.0, -15.5], [0.0, -19.0]]
             .iter()
