@@ -24,7 +24,7 @@ use std::sync::Arc;
 use rten::ThreadPool;
 
 use crate::picture::RgbPicture;
-pub use contour::fit;
+pub use contour::{Fit, fit};
 use detector::{Detection, Detector};
 pub use judging::{Attitude, FaceProblem, choose};
 use mesh::{LEAST_PRESENCE, MeshNetwork};

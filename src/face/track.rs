@@ -1,13 +1,14 @@
 //! One face through a clip: where it is in each frame, without jitter and without lag.
 //!
-//! In here: following, and what is made of the frames afterwards (`smoothing`). Not in here: decoding a clip
-//! (`media::clip`). A frame costs its mesh, 6 kB, whatever the size of the pictures.
+//! In here: following, and what is made of the frames afterwards (`fitting`, `smoothing`). Not in here: decoding a clip
+//! (`media::clip`). A frame costs two meshes, 12 kB, whatever the size of the pictures.
 
+mod fitting;
 mod smoothing;
 
 use super::judging::FaceProblem;
 use super::sampling::{Beyond, Crop, Levels};
-use super::{FaceBox, FaceError, FaceFinder, Mesh};
+use super::{FaceBox, FaceError, FaceFinder, Mesh, fit};
 use crate::picture::RgbPicture;
 
 /// Rows and columns of the thumbnail by which a face is known again.
@@ -56,6 +57,8 @@ pub struct Tracker<'a> {
     finder: &'a mut FaceFinder,
     number: Option<usize>,
     frames: Vec<Result<Mesh, FaceProblem>>,
+    /// The same with lips and jaw where the pictures have them, if those are clear about it.
+    fits: Vec<Option<Mesh>>,
     cuts: Vec<usize>,
     last: Option<Last>,
     lost: usize,
@@ -70,13 +73,15 @@ struct Last {
 impl<'a> Tracker<'a> {
     /// Follows the face of the first frame that [`super::choose`] takes for `number`.
     pub fn new(finder: &'a mut FaceFinder, number: Option<usize>) -> Self {
-        Self { finder, number, frames: Vec::new(), cuts: Vec::new(), last: None, lost: 0 }
+        Self { finder, number, frames: Vec::new(), fits: Vec::new(), cuts: Vec::new(), last: None, lost: 0 }
     }
 
     /// Looks at the next frame; says where its face is, before smoothing, or why there is none.
     pub fn push(&mut self, picture: &RgbPicture) -> Result<Result<&Mesh, &FaceProblem>, FaceError> {
         let seen = self.look(picture)?;
         self.lost = if seen.is_ok() { 0 } else { self.lost + 1 };
+        let fit = seen.as_ref().ok().map(|mesh| fit(picture, mesh));
+        self.fits.push(fit.filter(|fit| fit.lips).map(|fit| fit.mesh));
         self.frames.push(seen);
         Ok(self.frames.last().map_or(Err(&FaceProblem::None), Result::as_ref))
     }
@@ -130,14 +135,15 @@ impl<'a> Tracker<'a> {
         problem.map_or(Ok(mesh), Err)
     }
 
-    /// The whole clip, smoothed.
+    /// The whole clip, fitted and smoothed.
     pub fn finish(self) -> Track {
         let mut frames = Vec::with_capacity(self.frames.len());
         let mut rest = self.frames.as_slice();
         let mut begin = 0;
         for end in self.cuts.iter().copied().chain([self.frames.len()]) {
             let Some((shot, others)) = rest.split_at_checked(end.saturating_sub(begin)) else { break };
-            frames.extend(smoothing::shot(shot));
+            let fits = self.fits.get(begin..end).unwrap_or_default();
+            frames.extend(smoothing::shot(&fitting::shot(shot, fits)));
             (rest, begin) = (others, end);
         }
         Track { frames, cuts: self.cuts }

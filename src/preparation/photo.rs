@@ -44,7 +44,14 @@ pub(super) fn framed(work: &mut Work<'_>, share: f64) -> Result<Framed, Preparat
     work.reached(Stage::FindingFace, 0.65 * share)?;
     // Once more, as a mesh that was found in these very pixels is the more exact; of several faces, the one that was meant.
     let mesh = find(work, &picture, |faces| nearest(faces, place))?.mesh;
-    let (picture, mesh) = if request.closed { shut(work, &picture, &mesh)? } else { (picture, mesh) };
+    let mesh = face::fit(&picture, &mesh).mesh;
+    let (picture, mesh) = if request.closed {
+        let (closed, mesh) = shut(work, &picture, &mesh)?;
+        let mesh = face::fit(&closed, &mesh).mesh;
+        (closed, mesh)
+    } else {
+        (picture, mesh)
+    };
     Ok(Framed { picture, mesh, source })
 }
 
