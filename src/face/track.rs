@@ -137,16 +137,18 @@ impl<'a> Tracker<'a> {
 
     /// The whole clip, fitted and smoothed.
     pub fn finish(self) -> Track {
-        let mut frames = Vec::with_capacity(self.frames.len());
-        let mut rest = self.frames.as_slice();
-        let mut begin = 0;
-        for end in self.cuts.iter().copied().chain([self.frames.len()]) {
-            let Some((shot, others)) = rest.split_at_checked(end.saturating_sub(begin)) else { break };
-            let fits = self.fits.get(begin..end).unwrap_or_default();
-            frames.extend(smoothing::shot(&fitting::shot(shot, fits)));
-            (rest, begin) = (others, end);
+        let Self { frames: mut seen, fits, cuts, .. } = self;
+        let begins = [0].into_iter().chain(cuts.iter().copied());
+        let ends = cuts.iter().copied().chain([seen.len()]);
+        let shots: Vec<std::ops::Range<usize>> = begins.zip(ends).map(|(begin, end)| begin..end).collect();
+        for shot in &shots {
+            if let (Some(seen), Some(fits)) = (seen.get_mut(shot.clone()), fits.get(shot.clone())) {
+                fitting::shot(seen, fits);
+            }
         }
-        Track { frames, cuts: self.cuts }
+        drop(fits);
+        let frames = shots.into_iter().filter_map(|shot| seen.get(shot)).flat_map(smoothing::shot).collect();
+        Track { frames, cuts }
     }
 }
 

@@ -71,3 +71,23 @@ fn short_losses_are_filled_and_long_ones_are_passed_through() {
     assert_eq!(shot(&[lost(), lost()]).len(), 2);
     assert_eq!(shot(&[]), []);
 }
+
+#[test]
+fn a_shot_is_fitted_as_a_whole_or_not_at_all() {
+    let network: Vec<_> = (0..10).map(|frame| Ok(mesh(frame as f32, 2.0, frame, 0.0))).collect();
+    let fit = |frame: usize| Some(mesh(frame as f32, 5.0, frame, 0.0));
+    let lip = |seen: &[Result<Mesh, FaceProblem>], at: usize| {
+        let points = &seen[at].as_ref().unwrap().points;
+        points[14][1] - points[13][1]
+    };
+    let fits: Vec<_> = (0..10).map(|frame| if frame == 4 || frame == 9 { None } else { fit(frame) }).collect();
+    let mut most = network.clone();
+    most[2] = lost();
+    fitting::shot(&mut most, &fits);
+    assert!((0..10).filter(|at| *at != 2).all(|at| (lip(&most, at) - 5.0).abs() < 1e-3));
+    assert_eq!(most[9].as_ref().unwrap().points[0][0], 9.0);
+    assert!(most[2].is_err());
+    let mut few = network.clone();
+    fitting::shot(&mut few, &[vec![None; 5], fits[5..].to_vec()].concat());
+    assert_eq!(few, network);
+}
