@@ -24,12 +24,31 @@ pub struct Person {
     pub lip: f32,
     /// 0 to 1.
     pub beard: f32,
-    pub glasses: bool,
+    pub glasses: Option<Glasses>,
     pub long_hair: bool,
     /// Where light comes from, and how much comes from everywhere.
     pub light: [f32; 3],
     pub ambient: f32,
     pub background: [u8; 3],
+}
+
+/// What somebody has on the nose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glasses {
+    /// Dark frames with corners.
+    Dark,
+    /// Thin round ones of metal.
+    Round,
+    /// Thick black ones, narrow, whose upper rim is between eye and brow.
+    Thick,
+    /// Dark above, and below nothing but glass with a shine on it.
+    Browline,
+    /// Large brown ones that hide the brows.
+    Large,
+}
+
+impl Glasses {
+    pub const ALL: [Self; 5] = [Self::Dark, Self::Round, Self::Thick, Self::Browline, Self::Large];
 }
 
 /// How somebody holds the head and the face.
@@ -116,7 +135,7 @@ impl Person {
             mouth: chance.within(0.88, 1.12),
             lip: chance.within(0.8, 1.4),
             beard: if chance.next() < 0.25 { chance.within(0.4, 0.9) } else { 0.0 },
-            glasses: chance.next() < 0.25,
+            glasses: (chance.next() < 0.25).then_some(Glasses::Dark),
             long_hair: chance.next() < 0.5,
             light: [chance.within(-0.5, 0.5), chance.within(0.4, 0.9), 1.0],
             ambient: chance.within(0.45, 0.65),

@@ -8,7 +8,7 @@ use tiny_skia::{
 };
 
 use super::shape::Shape;
-use super::{Chance, Person};
+use super::{Chance, Glasses, Person};
 
 /// Everything is drawn so much larger and averaged.
 const FINE: u32 = 2;
@@ -116,8 +116,8 @@ pub fn paint(person: &Person, shape: &Shape, side: u32) -> RgbPicture {
         canvas.fill(&outline(&run(&brow), true), shade(person.hair, 0.8), 0.85, None);
     }
     fringe(&mut canvas, person, &run, &head, cm);
-    if person.glasses {
-        glasses(&mut canvas, &head, cm, person.eyes_apart);
+    if let Some(kind) = person.glasses {
+        glasses(&mut canvas, kind, &head, cm, person.eyes_apart);
     }
 
     let mut small = Pixmap::new(side, side).unwrap();
@@ -329,18 +329,36 @@ fn fringe(
     canvas.fill(&outline(&points, false), person.hair, 1.0, None);
 }
 
-fn glasses(canvas: &mut Canvas, head: &impl Fn(f32, f32, f32) -> [f32; 2], cm: f32, apart: f32) {
+fn glasses(canvas: &mut Canvas, kind: Glasses, head: &impl Fn(f32, f32, f32) -> [f32; 2], cm: f32, apart: f32) {
+    const ANGULAR: &[[f32; 2]] = &[[-2.3, 1.2], [2.3, 1.0], [2.2, -1.6], [0.0, -2.0], [-2.1, -1.6]];
+    const ROUND: &[[f32; 2]] =
+        &[[-2.2, 0.0], [-1.6, 1.5], [0.0, 2.1], [1.6, 1.5], [2.2, 0.0], [1.6, -1.6], [0.0, -2.2], [-1.6, -1.6]];
+    const NARROW: &[[f32; 2]] = &[[-2.4, 0.9], [2.4, 0.9], [2.3, -1.1], [-2.2, -1.1]];
+    const LARGE: &[[f32; 2]] = &[[-2.5, 2.0], [2.7, 1.9], [2.5, -2.2], [0.0, -2.7], [-2.2, -2.2]];
+    let (corners, colour, width) = match kind {
+        Glasses::Dark => (ANGULAR, [28, 28, 32], 0.26),
+        Glasses::Round => (ROUND, [150, 130, 90], 0.14),
+        Glasses::Thick => (NARROW, [16, 16, 18], 0.46),
+        Glasses::Browline => (ANGULAR, [40, 26, 20], 0.12),
+        Glasses::Large => (LARGE, [92, 58, 34], 0.34),
+    };
     for side in [-1.0, 1.0] {
-        let corners = [[-2.3, 1.2], [2.3, 1.0], [2.2, -1.6], [0.0, -2.0], [-2.1, -1.6]];
-        let ring: Vec<_> = corners.iter().map(|[x, y]| head(side * 3.2 * apart + x, 2.5 + y, 5.0)).collect();
-        canvas.stroke(&outline(&ring, true), [28, 28, 32], 1.0, 0.26 * cm, None);
-        canvas.stroke(
-            &line(&[head(side * 5.6, 3.0, 4.6), head(side * 7.9, 2.6, -2.0)]),
-            [28, 28, 32],
-            1.0,
-            0.22 * cm,
-            None,
-        );
+        let at = |x: f32, y: f32| head(side * 3.2 * apart + x, 2.5 + y, 5.0);
+        let ring: Vec<_> = corners.iter().map(|[x, y]| at(*x, *y)).collect();
+        if kind == Glasses::Browline {
+            canvas.stroke(&outline(&ring, true), [170, 170, 172], 0.8, 0.1 * cm, None);
+            canvas.stroke(
+                &line(&[at(-2.4, 0.9), at(-2.3, 1.25), at(2.3, 1.05), at(2.35, 0.7)]),
+                colour,
+                1.0,
+                0.42 * cm,
+                None,
+            );
+            canvas.stroke(&line(&[at(-1.4, -1.2), at(-0.4, 0.4)]), [255, 255, 255], 0.25, 0.5 * cm, None);
+        } else {
+            canvas.stroke(&outline(&ring, true), colour, 1.0, width * cm, None);
+        }
+        canvas.stroke(&line(&[head(side * 5.6, 3.0, 4.6), head(side * 7.9, 2.6, -2.0)]), colour, 1.0, 0.22 * cm, None);
     }
-    canvas.stroke(&line(&[head(-0.9, 3.0, 5.6), head(0.9, 3.0, 5.6)]), [28, 28, 32], 1.0, 0.24 * cm, None);
+    canvas.stroke(&line(&[head(-0.9, 3.0, 5.6), head(0.9, 3.0, 5.6)]), colour, 1.0, (0.9 * width).max(0.16) * cm, None);
 }
