@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::face::{FaceFinder, parts};
+use crate::face::{FaceFinder, fit, parts};
+use crate::kit::drawn_face::{Bearing, Glasses, Person, draw};
 use crate::picture::png;
 
 struct Drawn {
@@ -203,6 +204,28 @@ fn what_is_no_still_is_refused_in_words() {
         assert!(said.contains("468"), "{said}");
     }
     assert_eq!(of(512, 512, mesh), Ok(()));
+}
+
+#[test]
+fn glasses_stay_in_one_piece_while_the_eyes_behind_them_shut() {
+    let mut finder = FaceFinder::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/face")).unwrap();
+    for (number, glasses) in [1, 3, 6, 0, 4].into_iter().zip(Glasses::ALL) {
+        let person = Person { glasses: Some(glasses), ..Person::number(number) };
+        let drawn = draw(&person, &Bearing::default(), 512, 230.0);
+        let without = draw(&Person { glasses: None, ..person }, &Bearing::default(), 512, 230.0);
+        let faces = finder.find(&drawn.picture).unwrap();
+        assert_eq!(finder.judge(&drawn.picture, &faces[0]).unwrap(), None, "{glasses:?}");
+        let still = Still::new(&drawn.picture, &fit(&drawn.picture, &faces[0].mesh).mesh).unwrap();
+        let plain = crate::picture::color::rgb_to_i420(&without.picture.rgb, 512, 512);
+        let shut = still.draw(still.base(), &HeadPose { lids: 1.0, ..HeadPose::default() });
+        let apart = |one: &I420Frame, other: &I420Frame, at: usize| one.data[at].abs_diff(other.data[at]);
+        // The shine on a glass is in it, too, and goes with the lid.
+        let rim: Vec<usize> = (0..512 * 512).filter(|at| apart(still.base(), &plain, *at) > 24).collect();
+        let moved = (0..512 * 512).filter(|at| apart(still.base(), &shut, *at) > 24).count();
+        let torn = rim.iter().filter(|at| apart(still.base(), &shut, **at) > 24).count();
+        assert!(moved > 200, "{glasses:?}: the eyes stay open");
+        assert!(rim.len() > 200 && torn * 10 < rim.len(), "{glasses:?}: {torn} of {} torn", rim.len());
+    }
 }
 
 proptest! {

@@ -108,7 +108,10 @@ impl Pixels<'_> {
         let reach = 0.75 * height;
         for at in inner {
             let u = left + at as f32;
-            let skin = self.at([u, lower[at] + 1.1 * height]);
+            // One of these places, or two, may be the rim of glasses.
+            let mut below = [0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7].map(|away| self.at([u, lower[at] + away * height]));
+            below.sort_by(|one, other| one.iter().sum::<f32>().total_cmp(&other.iter().sum()));
+            let skin = below[3];
             let unlike = |v: f32| {
                 let here = self.at([u, v]);
                 (0..3).map(|colour| (here[colour] - skin[colour]).abs()).fold(0.0, f32::max)
@@ -116,7 +119,14 @@ impl Pixels<'_> {
             let rows = || steps(upper[at], lower[at] + reach);
             let most = rows().map(unlike).fold(0.0, f32::max);
             let limit = (0.38 * most).max(14.0);
-            if let Some(last) = rows().filter(|v| unlike(*v) > limit).last() {
+            // What comes after skin is no longer the eye, but the rim of glasses.
+            let mut skins = 0.0;
+            let eye = rows().take_while(|v| {
+                let is_skin = *v > lower[at] - 0.2 * height && unlike(*v) <= limit;
+                skins = if is_skin { skins + 1.0 } else { 0.0 };
+                skins <= (0.4 * height).max(2.0)
+            });
+            if let Some(last) = eye.filter(|v| unlike(*v) > limit).last() {
                 shifts.push(last + 1.0 - lower[at]);
             }
         }
@@ -137,7 +147,10 @@ impl Pixels<'_> {
                 };
                 let skin = brightest(0.35, 0.8);
                 let dark = |v: &f32| skin - self.brightness([u, *v]) > 16.0;
-                let last = strides(brow, brow + 0.6 * gap, 1.0).filter(dark).last();
+                // The rim of glasses lies lower, and is darker than any shade.
+                let rim = |v: &f32| skin - self.brightness([u, *v]) > 0.45 * skin;
+                let hair = strides(brow, brow + 0.6 * gap, 1.0).filter(dark).last();
+                let last = strides(brow + 0.6 * gap, brow + 0.85 * gap, 1.0).filter(rim).last().or(hair);
                 last.map_or(0.0, |last| last + 2.0 - brow)
             })
             .collect();
