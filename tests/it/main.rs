@@ -23,6 +23,7 @@ mod hub;
 mod interruption;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod launches;
 mod layering;
 mod limits;
 mod llm;

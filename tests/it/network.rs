@@ -50,7 +50,7 @@ fn parsed(value: Value) -> ModelConfig {
     config
 }
 
-fn small() -> ModelConfig {
+pub fn small() -> ModelConfig {
     parsed(small_json())
 }
 
@@ -71,7 +71,7 @@ fn build(store: &nn::VarStore, config: &ModelConfig) -> (AudioFrontEnd, Unet, De
 }
 
 /// A folder with `config`, random weights for it and an avatar of three random poses.
-fn random_model(config: &ModelConfig) -> (tempfile::TempDir, PathBuf) {
+pub fn random_model(config: &ModelConfig) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let store = nn::VarStore::new(Device::Cpu);
     build(&store, config);

@@ -32,37 +32,61 @@ impl LogMel {
     ///
     /// Whisper's own extractor first pads the audio with zeros to 30 s; so must the caller who wants the same numbers.
     pub fn segment(&self, audio: &Tensor) -> Result<Tensor> {
-        let samples = audio.size1()?;
+        Ok(self.reflected(&audio.f_unsqueeze(0)?)?.f_squeeze_dim(0)?)
+    }
+
+    /// [`LogMel::segment`] of several at once, `[segments, n_mels, samples / hop]`: `samples` of each sound from a sample on,
+    /// with silence outside of it.
+    pub fn segments(&self, sounds: &[(&[f32], i64)], samples: i64) -> Result<Tensor> {
+        self.reflected(&self.cut(sounds, samples)?)
+    }
+
+    fn reflected(&self, audio: &Tensor) -> Result<Tensor> {
+        let samples = audio.size2()?.1;
         let (frames, half) = (samples / self.config.hop, self.config.n_fft / 2);
         // Reflection needs more samples than it adds.
         let missing = (half + 1 - samples).max(0);
-        let audio = audio.f_constant_pad_nd([0, missing])?.f_unsqueeze(0)?.f_reflection_pad1d([half, half])?;
-        self.scale(&audio.f_squeeze_dim(0)?, frames)
+        self.scale(&audio.f_constant_pad_nd([0, missing])?.f_reflection_pad1d([half, half])?, frames)
     }
 
     /// The spectrogram, `[n_mels, frames]`, of `frames` frames of a stream, the first centred on sample `first` of `audio`; outside of `audio` is silence.
     pub fn stretch(&self, audio: &[f32], first: i64, frames: i64) -> Result<Tensor> {
-        let half = self.config.n_fft / 2;
-        let (start, end) = (first - half, first + (frames - 1) * self.config.hop + self.config.n_fft - half);
-        let samples = i64::try_from(audio.len()).unwrap_or(i64::MAX);
-        let (from, to) = (start.clamp(0, samples), end.clamp(0, samples));
-        let heard = usize::try_from(from).ok().zip(usize::try_from(to).ok()).and_then(|(from, to)| audio.get(from..to));
-        let heard = Tensor::f_from_slice(heard.unwrap_or_default())?.f_to_device(self.window.device())?;
-        let before = if from == to { 0 } else { from - start };
-        let after = end - start - before - heard.size1()?;
-        self.scale(&heard.f_constant_pad_nd([before, after])?, frames)
+        Ok(self.stretches(&[(audio, first)], frames)?.f_squeeze_dim(0)?)
     }
 
+    /// [`LogMel::stretch`] of several at once, `[stretches, n_mels, frames]`: each of a sound and the sample of it that the
+    /// first frame is centred on.
+    pub fn stretches(&self, sounds: &[(&[f32], i64)], frames: i64) -> Result<Tensor> {
+        let half = self.config.n_fft / 2;
+        let from: Vec<(&[f32], i64)> = sounds.iter().map(|(sound, first)| (*sound, first - half)).collect();
+        self.scale(&self.cut(&from, (frames - 1) * self.config.hop + self.config.n_fft)?, frames)
+    }
+
+    /// `samples` of each sound from a sample on, `[sounds, samples]`, in one copy to the device; outside of a sound is silence.
+    fn cut(&self, sounds: &[(&[f32], i64)], samples: i64) -> Result<Tensor> {
+        let length = usize::try_from(samples).unwrap_or(0);
+        let mut all = vec![0.0; length * sounds.len()];
+        for ((sound, start), cut) in sounds.iter().zip(all.chunks_exact_mut(length.max(1))) {
+            let (skipped, before) = (start.max(&0), (-start).max(0));
+            let heard = usize::try_from(*skipped).ok().and_then(|from| sound.get(from..)).unwrap_or_default();
+            let room = usize::try_from(before).ok().and_then(|from| cut.get_mut(from..)).unwrap_or_default();
+            room.iter_mut().zip(heard).for_each(|(to, sample)| *to = *sample);
+        }
+        let count = i64::try_from(sounds.len()).unwrap_or(0);
+        Ok(Tensor::f_from_slice(&all)?.f_view([count, samples])?.f_to_device(self.window.device())?)
+    }
+
+    /// Of `[sounds, samples]`, `[sounds, n_mels, frames]`.
     fn scale(&self, padded: &Tensor, frames: i64) -> Result<Tensor> {
-        let cut = padded.f_unfold(0, self.config.n_fft, self.config.hop)?.f_narrow(0, 0, frames)?;
+        let cut = padded.f_unfold(1, self.config.n_fft, self.config.hop)?.f_narrow(1, 0, frames)?;
         let spectrum = cut.f_mul(&self.window)?.f_fft_rfft(None, -1, "backward")?;
         let power = spectrum.f_abs()?.f_square()?;
-        let mel = power.f_matmul(&self.filters)?.f_transpose(0, 1)?;
+        let mel = power.f_matmul(&self.filters)?.f_transpose(1, 2)?;
         let log = match self.config.floor {
             MelFloor::Absolute(floor) => mel.f_clamp_min(floor)?.f_log10()?,
             MelFloor::SegmentMax => {
                 let log = mel.f_clamp_min(1e-10)?.f_log10()?;
-                if frames == 0 { log } else { log.f_maximum(&log.f_max()?.f_sub_scalar(8.0)?)? }
+                if frames == 0 { log } else { log.f_maximum(&log.f_amax([1, 2], true)?.f_sub_scalar(8.0)?)? }
             }
         };
         Ok(log.f_add_scalar(4.0)?.f_div_scalar(4.0)?.f_contiguous()?)

@@ -1,18 +1,25 @@
 //! From samples to the audio tokens of each video frame: spectrogram, encoder and the rule which rows a frame hears.
 //!
-//! In here: what sound one encoder window serves, and keeping a long window between two batches. Not in here: resampling to
-//! 16 kHz and cutting speech into sentences. Runs on: the engine's thread.
+//! All the sound of a batch goes through the encoder at once, whosever it is: what is copied to the device, and how often
+//! an operator is called, does not depend on how many sessions are in it. In here: the encoder's input and each frame's rows
+//! of its output. `windows` says which windows that takes, `heard` keeps those of whole recordings between two batches.
+//! Not in here: resampling to 16 kHz and cutting speech into sentences. Runs on: the engine's thread.
+
+mod heard;
+mod windows;
 
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor, nn};
 
 use crate::musetalk::Result;
-use crate::musetalk::network::audio_rows::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP, first_row, frame_tokens, local_window};
+use crate::musetalk::network::audio_rows::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP};
 use crate::musetalk::network::config::{AudioWindow, MelConfig, ModelConfig, WhisperConfig};
 use crate::musetalk::network::mel::LogMel;
 use crate::musetalk::network::positional_encoding::positional_encoding;
 use crate::musetalk::network::whisper::WhisperEncoder;
+use heard::Heard;
+use windows::Plan;
 
 /// Consecutive frames, 25 a second, of one recording.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +44,8 @@ pub struct AudioFrontEnd {
     positional: Tensor,
     /// What the encoder computes in; spectrograms are made in 32 bits.
     kind: Kind,
-    /// The last sentence's encoded windows: a sentence drawn in several batches is encoded once.
-    encoded: Option<EncodedSentence>,
-}
-
-#[derive(Debug)]
-struct EncodedSentence {
-    audio: Arc<[f32]>,
-    /// One for each window of `positions` rows, encoded when first needed.
-    windows: Vec<Option<Tensor>>,
+    /// Windows of recordings that are drawn in several batches.
+    heard: Heard,
 }
 
 impl AudioFrontEnd {
@@ -65,7 +65,7 @@ impl AudioFrontEnd {
             hop: mel.hop,
             positional: positional_encoding(tokens, encoder.d_model)?.f_to_device(p.device())?,
             kind: Kind::Float,
-            encoded: None,
+            heard: Heard::default(),
         })
     }
 
@@ -74,11 +74,6 @@ impl AudioFrontEnd {
         self.positional = self.positional.f_to_kind(kind)?;
         self.kind = kind;
         Ok(())
-    }
-
-    /// Hidden states of windows, `[windows, rows, states, d]`.
-    fn encode(&self, mels: &[Tensor]) -> Result<Tensor> {
-        self.encoder.hidden_states(&Tensor::f_stack(mels, 0)?.f_to_kind(self.kind)?)
     }
 
     /// The most frames that one window can serve.
@@ -96,77 +91,69 @@ impl AudioFrontEnd {
             // The window, and half a spectrum before its first row.
             AudioWindow::Local { rows } => rows + ROW_STEP,
         };
-        usize::try_from(rows * 2 * self.hop).unwrap_or(0)
+        usize::try_from(rows * self.row_samples()).unwrap_or(0)
     }
 
     /// Tokens with their positional encoding, `[all frames, tokens, d_model]`, of stretches of sound one after the other.
+    /// Frames of the same recording that one window can serve share it, whichever stretches they are of.
     pub fn tokens(&mut self, stretches: &[Stretch<'_>]) -> Result<Tensor> {
-        let tokens: Vec<Tensor> = match self.window {
+        let (rows, index) = match self.window {
             AudioWindow::Local { rows } => self.local(stretches, rows)?,
-            AudioWindow::Utterance => stretches.iter().map(|stretch| self.utterance(stretch)).collect::<Result<_>>()?,
+            AudioWindow::Utterance => self.utterance(stretches)?,
         };
-        Ok(Tensor::f_cat(&tokens, 0)?.f_add(&self.positional)?)
+        let index = Tensor::f_from_slice(&index)?.f_to_device(self.device())?;
+        let (tokens, size) = self.positional.size2()?;
+        Ok(rows.f_index_select(0, &index)?.f_view([-1, tokens, size])?.f_add(&self.positional)?)
     }
 
-    /// A window of its own for each stretch, all encoded together.
-    fn local(&self, stretches: &[Stretch<'_>], rows: i64) -> Result<Vec<Tensor>> {
-        let start = |stretch: &Stretch<'_>| local_window(stretch.frames, rows)[0];
-        let mel = |stretch: &Stretch<'_>| {
-            let from = stretch.first_frame_at + 2 * start(stretch) * self.hop;
-            self.mel.stretch(stretch.audio, from, 2 * rows)
-        };
-        let hidden = self.encode(&stretches.iter().map(mel).collect::<Result<Vec<_>>>()?)?;
-        let each = (0_i64..).zip(stretches);
-        each.map(|(at, stretch)| frame_tokens(&hidden.f_get(at)?, start(stretch), stretch.frames)).collect()
+    /// Rows of the encoder's output, `[rows, states * d]`, and which of them each frame hears, frame after frame.
+    fn local(&self, stretches: &[Stretch<'_>], rows: i64) -> Result<(Tensor, Vec<i64>)> {
+        let plan = Plan::local(stretches, rows, self.row_samples());
+        let sound: Vec<(&[f32], i64)> = plan.windows.iter().map(|window| (&**window.audio, window.start)).collect();
+        let hidden = self.encode(&self.mel.stretches(&sound, 2 * rows)?)?;
+        let first = |window: usize| i64::try_from(window).unwrap_or(0) * rows;
+        let heard =
+            plan.frames.iter().flat_map(|(window, row)| (0..FRAME_ROWS).map(move |at| first(*window) + row + at));
+        Ok((flat(&hidden)?, heard.collect()))
     }
 
-    /// Whisper's own way: windows of `positions` rows from the start of the audio, the last one padded with zeros.
-    fn utterance(&mut self, stretch: &Stretch<'_>) -> Result<Tensor> {
-        let Stretch { audio, first_frame_at, frames } = *stretch;
-        let row_samples = 2 * self.hop;
-        let samples = i64::try_from(audio.len()).unwrap_or(i64::MAX);
-        let window = self.positions * row_samples;
-        let known = self.encoded.as_ref().is_some_and(|last| Arc::ptr_eq(&last.audio, audio));
-        let mut encoded = match self.encoded.take() {
-            Some(last) if known => last.windows,
-            _ => (0..(samples + window - 1) / window).map(|_| None).collect(),
-        };
-        let frame_row = first_frame_at / row_samples;
-        // Rows of the audio's own length only: what the encoder makes of the padding is not used.
-        let rows = samples / row_samples;
-        let first = (frame_row + first_row(0)).clamp(0, rows);
-        let end = (frame_row + first_row(frames - 1) + FRAME_ROWS).clamp(first, rows);
-        let mut parts = Vec::new();
-        for (index, slot) in (0i64..).zip(&mut encoded) {
-            let (from, to) = (first.max(index * self.positions), end.min((index + 1) * self.positions));
-            if from >= to {
-                continue;
-            }
-            let hidden = match slot {
-                Some(hidden) => hidden,
-                None => slot.insert(self.encode_window(audio, index * window, window)?),
-            };
-            parts.push(hidden.f_narrow(0, from - index * self.positions, to - from)?);
+    /// The same by Whisper's own way: windows of `positions` rows from the start of the audio, the last one padded with zeros.
+    fn utterance(&mut self, stretches: &[Stretch<'_>]) -> Result<(Tensor, Vec<i64>)> {
+        let (row_samples, positions) = (self.row_samples(), self.positions);
+        let wanted = windows::of_recordings(stretches, positions, row_samples);
+        let missing = self.heard.missing(&wanted);
+        if !missing.is_empty() {
+            let sound: Vec<(&[f32], i64)> = missing.iter().map(|window| (&**window.audio, window.start)).collect();
+            let hidden = self.encode(&self.mel.segments(&sound, positions * row_samples)?)?;
+            self.heard.keep(&missing, &hidden)?;
         }
-        self.encoded = Some(EncodedSentence { audio: Arc::clone(audio), windows: encoded });
-        let hidden = if parts.is_empty() {
-            let (tokens, size) = self.positional.size2()?;
-            Tensor::f_zeros([0, tokens / FRAME_ROWS, size], (self.kind, self.positional.device()))?
-        } else {
-            Tensor::f_cat(&parts, 0)?
-        };
-        frame_tokens(&hidden, first - frame_row, frames)
+        let mut index = Vec::new();
+        for stretch in stretches {
+            for frame in 0..stretch.frames {
+                let rows = windows::rows_of_frame(stretch, frame, row_samples);
+                index.extend(rows.map(|row| self.heard.place(stretch.audio, row, positions, row_samples)));
+            }
+        }
+        let (tokens, size) = self.positional.size2()?;
+        Ok((self.heard.rows(tokens / FRAME_ROWS * size, self.kind, self.device())?, index))
     }
 
-    fn encode_window(&self, audio: &[f32], start: i64, length: i64) -> Result<Tensor> {
-        let (from, to) = (usize::try_from(start).unwrap_or(0), usize::try_from(start + length).unwrap_or(usize::MAX));
-        let part = audio.get(from..to.min(audio.len())).unwrap_or_default();
-        let part = Tensor::f_from_slice(part)?.f_to_device(self.device())?;
-        let missing = length - part.size1()?;
-        Ok(self.encode(&[self.mel.segment(&part.f_constant_pad_nd([0, missing])?)?])?.f_squeeze_dim(0)?)
+    /// Hidden states, `[windows, rows, states, d]`, of spectrograms, `[windows, n_mels, 2 * rows]`.
+    fn encode(&self, mel: &Tensor) -> Result<Tensor> {
+        self.encoder.hidden_states(&mel.f_to_kind(self.kind)?)
+    }
+
+    fn row_samples(&self) -> i64 {
+        2 * self.hop
     }
 
     fn device(&self) -> Device {
         self.positional.device()
     }
+}
+
+/// All rows of all windows, each with all of its states.
+fn flat(hidden: &Tensor) -> Result<Tensor> {
+    let (windows, rows, states, size) = hidden.size4()?;
+    Ok(hidden.f_reshape([windows * rows, states * size])?)
 }

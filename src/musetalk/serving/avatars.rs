@@ -20,8 +20,10 @@ use crate::musetalk::weights::read_safetensors;
 pub(super) struct AvatarTensors {
     /// The file of its latents, for messages.
     path: String,
-    /// `[frames, in_channels, height, width]`
-    pub latents: Tensor,
+    /// `[frames, in_channels, height, width]`: those of all avatars' that are its own, which [`Avatars`] keeps.
+    latents: Tensor,
+    /// Which of them is its first.
+    first: i64,
     /// First and one past the last latent row that is decoded.
     pub decode_rows: [i64; 2],
     /// What its mouths are pasted into on the device, if they are.
@@ -34,6 +36,8 @@ pub(super) struct AvatarTensors {
 #[derive(Debug, Default)]
 pub(super) struct Avatars {
     by_handle: BTreeMap<usize, AvatarTensors>,
+    /// The latents of all of them, one after the other, so that those of a batch are gathered at once, whosever they are.
+    latents: Option<Tensor>,
     /// How many there have been.
     added: usize,
     /// Those that avatars have chosen; `None` where no avatar has it any more.
@@ -61,7 +65,7 @@ impl AvatarTensors {
         if !(0 <= decode_rows[0] && decode_rows[0] < decode_rows[1] && decode_rows[1] <= size) {
             return Err(wrong(format!("have {size} rows, decode_rows of the avatar is {decode_rows:?}")));
         }
-        Ok(Self { path, latents, decode_rows, canvas: None, decoder: None })
+        Ok(Self { path, latents, first: 0, decode_rows, canvas: None, decoder: None })
     }
 
     /// One pose of zeros, of which everything is decoded that the model may have to decode.
@@ -69,17 +73,27 @@ impl AvatarTensors {
         let (size, channels) = (model.config.latent_size(), model.config.unet.in_channels);
         let latents = Tensor::f_zeros([1, channels, size, size], (model.kind, model.device))?;
         let decode_rows = model.config.decode_rows.unwrap_or([0, size]);
-        Ok(Self { path: String::new(), latents, decode_rows, canvas: None, decoder: None })
+        Ok(Self { path: String::new(), latents, first: 0, decode_rows, canvas: None, decoder: None })
+    }
+}
+
+impl AvatarTensors {
+    fn frames(&self) -> i64 {
+        self.latents.size().first().copied().unwrap_or(0)
     }
 }
 
 impl Avatars {
     /// Takes in an avatar under a handle that no other has had.
-    pub fn add(&mut self, avatar: AvatarTensors) -> AvatarHandle {
+    pub fn add(&mut self, avatar: AvatarTensors) -> Result<AvatarHandle> {
         let handle = self.added;
-        self.added += 1;
         self.by_handle.insert(handle, avatar);
-        AvatarHandle(handle)
+        if let Err(error) = self.join_latents() {
+            self.by_handle.remove(&handle);
+            return Err(error);
+        }
+        self.added += 1;
+        Ok(AvatarHandle(handle))
     }
 
     /// Lets go of an avatar, and of its small decoder if no other avatar has chosen it.
@@ -90,6 +104,44 @@ impl Avatars {
                 *small = None;
             }
         }
+        // Without memory for it the old ones stay, and those that are left are still where they were.
+        if let Err(error) = self.join_latents() {
+            tracing::debug!(%error, "the latents of an avatar that is gone stay");
+        }
+    }
+
+    /// Puts the latents of all avatars one after the other.
+    fn join_latents(&mut self) -> Result<()> {
+        if self.by_handle.is_empty() {
+            self.latents = None;
+            return Ok(());
+        }
+        let parts: Vec<&Tensor> = self.by_handle.values().map(|avatar| &avatar.latents).collect();
+        let joined = Tensor::f_cat(&parts, 0)?;
+        let mut first = 0;
+        for avatar in self.by_handle.values_mut() {
+            let frames = avatar.frames();
+            // A part of the whole from now on, so that nothing is kept twice.
+            avatar.latents = joined.f_narrow(0, first, frames)?;
+            avatar.first = first;
+            first += frames;
+        }
+        self.latents = Some(joined);
+        Ok(())
+    }
+
+    /// The latents of the frames of all runs, one after the other, `[frames, in_channels, height, width]`.
+    pub fn latents(&self, runs: &[MouthRun]) -> Result<Tensor> {
+        let mut places = Vec::new();
+        for run in runs {
+            let avatar = self.of_run(run)?;
+            places.extend(run.poses.iter().map(|&pose| avatar.first + i64::try_from(pose).unwrap_or(0)));
+        }
+        let all = self
+            .latents
+            .as_ref()
+            .ok_or_else(|| LipSyncError::Latents { path: String::new(), problem: "there is no avatar".to_owned() })?;
+        Ok(all.f_index_select(0, &Tensor::f_from_slice(&places)?.f_to_device(all.device())?)?)
     }
 
     /// The avatar of a handle, while it is there.
@@ -109,7 +161,7 @@ impl Avatars {
             let problem = format!("avatar {handle} is not there: it was never added, or removed");
             return Err(LipSyncError::Latents { path: String::new(), problem });
         };
-        let poses = avatar.latents.size4()?.0;
+        let poses = avatar.frames();
         if let Some(pose) = run.poses.iter().find(|&&pose| i64::try_from(pose).map_or(true, |pose| pose >= poses)) {
             let problem = format!("pose {pose} was asked for, the avatar has {poses}");
             return Err(LipSyncError::Latents { path: avatar.path.clone(), problem });

@@ -1,8 +1,11 @@
 //! Pasting on the device: from the decoder's picture to the finished planes of the part of the frame that changes.
 //!
 //! In here: what an avatar's frames need for that, resident on the device, and the arithmetic of `picture::blend` and
-//! `picture::color` as tensor work, to the bit on a CPU. Not in here: when it pays (`musetalk`): on a GPU, where whole crops
+//! `picture::color` as tensor work, to the bit on a CPU. Frames of one avatar whose regions are of one size are pasted
+//! together, whichever sessions they are of. Not in here: when it pays (`musetalk`): on a GPU, where whole crops
 //! would have to be copied out; a CPU is quicker with plain integers. Runs on: the engine's thread.
+
+use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
@@ -16,18 +19,23 @@ use crate::picture::{AvatarFrame, Mask};
 
 /// An avatar's own frames on the device.
 #[derive(Debug)]
-pub struct Canvas(Vec<Pose>);
+pub struct Canvas {
+    /// Those whose regions are of one size together.
+    sizes: Vec<Regions>,
+    /// Of each frame: which of the sizes, and its place there.
+    frames: Vec<(usize, i64)>,
+}
 
-/// The region of one own frame; `h` and `w` are its height and width.
+/// The regions of `n` own frames, each of `h` by `w` pixels.
 #[derive(Debug)]
-struct Pose {
-    /// `[h, w, 3]` bytes
+struct Regions {
+    /// `[n, h, w, 3]` bytes
     own: Tensor,
-    /// `[h, w, 1]` bytes
+    /// `[n, h, w, 1]` bytes
     alpha: Tensor,
-    /// Which rows of the generated crop lie above and below each row of the region, and how far between them: `[h, 1, 1]`.
+    /// Which rows of the generated crop lie above and below each row of the region, and how far between them: `[n, h, 1]`.
     rows: Neighbours,
-    /// The same for columns: `[1, w, 1]`.
+    /// The same for columns: `[n, 1, w]`.
     columns: Neighbours,
 }
 
@@ -38,28 +46,70 @@ struct Neighbours {
     between: Tensor,
 }
 
-impl Neighbours {
+/// The planes of a batch's frames on the device, and in which order.
+pub struct Planes {
+    /// Those of one size together: `[m, bytes of a frame]`, and which frames of the batch they are.
+    groups: Vec<(Tensor, Vec<usize>)>,
+}
+
+/// What is known of regions of one size before it goes to the device.
+#[derive(Default)]
+struct Gathered {
+    own: Vec<u8>,
+    alpha: Vec<u8>,
+    rows: GatheredNeighbours,
+    columns: GatheredNeighbours,
+    count: i64,
+}
+
+#[derive(Default)]
+struct GatheredNeighbours {
+    first: Vec<i64>,
+    second: Vec<i64>,
+    between: Vec<f32>,
+}
+
+impl GatheredNeighbours {
     /// For `length` pixels of the region from `start` on, of a box of `destination` pixels at `origin` that shows `source`
     /// generated ones. Those outside of the box get the nearest; nothing of them is seen.
-    fn new(
-        (start, length): (u32, u32),
-        (origin, destination): (i32, u32),
-        source: u32,
-        shape: [i64; 3],
-        device: Device,
-    ) -> Result<Self> {
-        let (mut first, mut second, mut between) = (Vec::new(), Vec::new(), Vec::new());
+    fn add(&mut self, (start, length): (u32, u32), (origin, destination): (i32, u32), source: u32) {
         for at in start..start + length {
             let inside = (i64::from(at) - i64::from(origin)).clamp(0, i64::from(destination) - 1);
             let (one, other, weight) = neighbours(u32::try_from(inside).unwrap_or(0), destination, source);
-            first.push(i64::from(one));
-            second.push(i64::from(other));
-            between.push(weight);
+            self.first.push(i64::from(one));
+            self.second.push(i64::from(other));
+            self.between.push(weight);
         }
-        Ok(Self {
-            first: Tensor::f_from_slice(&first)?.f_to_device(device)?,
-            second: Tensor::f_from_slice(&second)?.f_to_device(device)?,
-            between: Tensor::f_from_slice(&between)?.f_view(shape)?.f_to_device(device)?,
+    }
+
+    fn on(&self, device: Device, shape: [i64; 3]) -> Result<Neighbours> {
+        Ok(Neighbours {
+            first: Tensor::f_from_slice(&self.first)?.f_view(shape)?.f_to_device(device)?,
+            second: Tensor::f_from_slice(&self.second)?.f_view(shape)?.f_to_device(device)?,
+            between: Tensor::f_from_slice(&self.between)?.f_view(shape)?.f_to_device(device)?,
+        })
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, own: &AvatarFrame, mask: &Mask, side: u32) {
+        let (region, crop) = (&own.region, own.crop);
+        self.own.extend_from_slice(&region.rgb);
+        self.alpha.extend(Placing { region, crop }.alpha(mask));
+        self.rows.add((region.y, region.height), (crop.y, crop.height), side);
+        self.columns.add((region.x, region.width), (crop.x, crop.width), side);
+        self.count += 1;
+    }
+
+    fn on(&self, device: Device, (height, width): (i64, i64)) -> Result<Regions> {
+        let bytes = |data: &[u8], channels: i64| -> Result<Tensor> {
+            Ok(Tensor::f_from_slice(data)?.f_view([self.count, height, width, channels])?.f_to_device(device)?)
+        };
+        Ok(Regions {
+            own: bytes(&self.own, 3)?,
+            alpha: bytes(&self.alpha, 1)?,
+            rows: self.rows.on(device, [self.count, height, 1])?,
+            columns: self.columns.on(device, [self.count, 1, width])?,
         })
     }
 }
@@ -67,82 +117,117 @@ impl Neighbours {
 impl Canvas {
     /// For crops of `side` by `side` pixels.
     pub fn new(avatar: &Avatar, side: u32, device: Device) -> Result<Self> {
-        let pose = |frame| Pose::new(frame, &avatar.mask, side, device);
-        Ok(Self(avatar.frames().iter().map(pose).collect::<Result<_>>()?))
+        Self::of_frames(avatar.frames(), &avatar.mask, side, device)
     }
 
-    /// Pastes the crops of a picture, `[n, 3, side, side]`, each into the own frame of its pose: for each its planes.
-    pub fn paste(&self, picture: &Tensor, poses: &[usize]) -> Result<Vec<Tensor>> {
-        let crops = to_rgb8(picture)?;
-        let pasted = (0i64..).zip(poses).map(|(at, &pose)| {
-            let own = self.0.get(pose).ok_or_else(|| LipSyncError::Latents {
-                path: String::new(),
-                problem: format!("pose {pose} was asked for, the avatar has {} frames", self.0.len()),
-            })?;
-            own.planes(&crops.f_get(at)?)
-        });
-        pasted.collect()
+    fn of_frames(own: &[AvatarFrame], mask: &Mask, side: u32, device: Device) -> Result<Self> {
+        let mut gathered: Vec<((i64, i64), Gathered)> = Vec::new();
+        let mut frames = Vec::with_capacity(own.len());
+        for own in own {
+            let size = (i64::from(own.region.height), i64::from(own.region.width));
+            let at = gathered.iter().position(|(other, _)| *other == size).unwrap_or(gathered.len());
+            if at == gathered.len() {
+                gathered.push((size, Gathered::default()));
+            }
+            if let Some((_, of_size)) = gathered.get_mut(at) {
+                frames.push((at, of_size.count));
+                of_size.add(own, mask, side);
+            }
+        }
+        let sizes = gathered.iter().map(|(size, gathered)| gathered.on(device, *size)).collect::<Result<_>>()?;
+        Ok(Self { sizes, frames })
     }
-}
 
-/// Brings the planes of all frames of a batch to the host in one copy.
-///
-/// The copy is not pinned: the bytes are wanted at once, so there is nothing to overlap it with on the one stream that
-/// tch gives, and pinning a fresh buffer costs more than the 100 kB that a frame's region has.
-pub fn fetch(planes: &[Tensor]) -> Result<Vec<RegionPlanes>> {
-    let bytes = Tensor::f_cat(planes, 0)?.f_to_device(Device::Cpu)?;
-    let mut all = vec![0; bytes.numel()];
-    let total = all.len();
-    bytes.f_copy_data_u8(&mut all, total)?;
-    let mut rest = all.as_slice();
-    let cut = planes.iter().map(|planes| {
-        let (own, after) = rest.split_at(planes.numel().min(rest.len()));
-        rest = after;
-        RegionPlanes { data: own.to_vec() }
-    });
-    Ok(cut.collect())
-}
-
-impl Pose {
-    fn new(own: &AvatarFrame, mask: &Mask, side: u32, device: Device) -> Result<Self> {
-        let (region, crop) = (&own.region, own.crop);
-        let (height, width) = (i64::from(region.height), i64::from(region.width));
-        let bytes = |data: &[u8], channels: i64| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(data)?.f_view([height, width, channels])?.f_to_device(device)?)
-        };
-        let alpha = Placing { region, crop }.alpha(mask);
-        let rows = (region.y, region.height);
-        let columns = (region.x, region.width);
-        Ok(Self {
-            own: bytes(&region.rgb, 3)?,
-            alpha: bytes(&alpha, 1)?,
-            rows: Neighbours::new(rows, (crop.y, crop.height), side, [height, 1, 1], device)?,
-            columns: Neighbours::new(columns, (crop.x, crop.width), side, [1, width, 1], device)?,
+    /// Which of the sizes a frame's region has, and its place there.
+    fn place(&self, pose: usize) -> Result<(usize, i64)> {
+        self.frames.get(pose).copied().ok_or_else(|| LipSyncError::Latents {
+            path: String::new(),
+            problem: format!("pose {pose} was asked for, the avatar has {} frames", self.frames.len()),
         })
     }
+}
 
-    /// Y, U and V of the region, one after the other, from a crop of `[side, side, 3]` bytes.
-    fn planes(&self, crop: &Tensor) -> Result<Tensor> {
-        let colour = self.scaled(crop)?.f_to_kind(Kind::Int)?;
-        let (own, alpha) = (self.own.f_to_kind(Kind::Int)?, self.alpha.f_to_kind(Kind::Int)?);
+/// Pastes the crops of a picture, `[frames, 3, side, side]`, each into the own frame of its avatar and pose.
+pub fn paste(picture: &Tensor, frames: &[(&Canvas, usize)]) -> Result<Planes> {
+    let crops = to_rgb8(picture)?;
+    // By canvas and size: which frames of the batch, and their places among the regions.
+    let mut groups: BTreeMap<(*const Canvas, usize), (&Regions, Vec<usize>, Vec<i64>)> = BTreeMap::new();
+    for (at, (canvas, pose)) in frames.iter().enumerate() {
+        let (size, place) = canvas.place(*pose)?;
+        let Some(regions) = canvas.sizes.get(size) else { continue };
+        let key = (std::ptr::from_ref::<Canvas>(canvas), size);
+        let (_, of, places) = groups.entry(key).or_insert_with(|| (regions, Vec::new(), Vec::new()));
+        of.push(at);
+        places.push(place);
+    }
+    let device = picture.device();
+    let index = |places: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(places)?.f_to_device(device)?) };
+    let alone = groups.len() == 1;
+    let paste = |(regions, of, places): (&Regions, Vec<usize>, Vec<i64>)| {
+        let own: Vec<i64> = of.iter().map(|&at| i64::try_from(at).unwrap_or(0)).collect();
+        let crops = if alone { crops.shallow_clone() } else { crops.f_index_select(0, &index(&own)?)? };
+        Ok((regions.planes(&index(&places)?, &crops)?, of))
+    };
+    Ok(Planes { groups: groups.into_values().map(paste).collect::<Result<_>>()? })
+}
+
+impl Planes {
+    /// Brings the planes of all frames to the host, a copy for each size of regions.
+    ///
+    /// The copy is not pinned: the bytes are wanted at once, so there is nothing to overlap it with on the one stream that
+    /// tch gives, and pinning a fresh buffer costs more than the 100 kB that a frame's region has.
+    pub fn fetch(&self) -> Result<Vec<RegionPlanes>> {
+        let mut fetched = BTreeMap::new();
+        for (planes, of) in &self.groups {
+            let bytes = planes.f_to_device(Device::Cpu)?;
+            let mut all = vec![0; bytes.numel()];
+            let total = all.len();
+            bytes.f_copy_data_u8(&mut all, total)?;
+            let each = all.chunks_exact((total / of.len().max(1)).max(1));
+            fetched.extend(of.iter().zip(each).map(|(at, data)| (*at, RegionPlanes { data: data.to_vec() })));
+        }
+        Ok(fetched.into_values().collect())
+    }
+}
+
+impl Regions {
+    /// Y, U and V of the regions at `places`, one after the other, `[m, bytes]`, from crops of `[m, side, side, 3]` bytes.
+    fn planes(&self, places: &Tensor, crops: &Tensor) -> Result<Tensor> {
+        let colour = self.scaled(places, crops)?.f_to_kind(Kind::Int)?;
+        let own = self.own.f_index_select(0, places)?.f_to_kind(Kind::Int)?;
+        let alpha = self.alpha.f_index_select(0, places)?.f_to_kind(Kind::Int)?;
         let rest = alpha.f_mul_scalar(-1)?.f_add_scalar(255)?;
         let total = colour.f_mul(&alpha)?.f_add(&own.f_mul(&rest)?)?.f_add_scalar(128)?;
         let mixed = shifted(&shifted(&total, 8)?.f_add(&total)?, 8)?;
         to_planes(&mixed)
     }
 
-    /// The crop as the region sees it, `[h, w, 3]`: bilinear, in the order of steps of `picture::blend`.
-    fn scaled(&self, crop: &Tensor) -> Result<Tensor> {
-        let crop = crop.f_to_kind(Kind::Float)?;
-        let across = |row: &Tensor| -> Result<Tensor> {
-            let line = crop.f_index_select(0, row)?;
-            let left = line.f_index_select(1, &self.columns.first)?;
-            let right = line.f_index_select(1, &self.columns.second)?;
-            mix(&left, &right, &self.columns.between)
+    /// The crops as the regions see them, `[m, h, w, 3]`: bilinear, in the order of steps of `picture::blend`.
+    fn scaled(&self, places: &Tensor, crops: &Tensor) -> Result<Tensor> {
+        let crops = crops.f_to_kind(Kind::Float)?;
+        let count = crops.size4()?.0;
+        let frame = Tensor::f_arange(count, (Kind::Int64, crops.device()))?.f_view([count, 1, 1])?;
+        let (rows, columns) = (self.rows.at(places)?, self.columns.at(places)?);
+        let pixels = |row: &Tensor, column: &Tensor| -> Result<Tensor> {
+            Ok(crops.f_index(&[Some(&frame), Some(row), Some(column)])?)
         };
-        let value = mix(&across(&self.rows.first)?, &across(&self.rows.second)?, &self.rows.between)?;
+        let across = |row: &Tensor| -> Result<Tensor> {
+            mix(&pixels(row, &columns.first)?, &pixels(row, &columns.second)?, &columns.between.f_unsqueeze(-1)?)
+        };
+        let value = mix(&across(&rows.first)?, &across(&rows.second)?, &rows.between.f_unsqueeze(-1)?)?;
         // Halves up, as in integers; libtorch's own rounding takes them to the even side.
         Ok(value.f_add_scalar(0.5)?.f_floor()?)
+    }
+}
+
+impl Neighbours {
+    /// Those of the regions at `places`.
+    fn at(&self, places: &Tensor) -> Result<Self> {
+        Ok(Self {
+            first: self.first.f_index_select(0, places)?,
+            second: self.second.f_index_select(0, places)?,
+            between: self.between.f_index_select(0, places)?,
+        })
     }
 }
 
@@ -154,21 +239,21 @@ fn shifted(values: &Tensor, bits: i64) -> Result<Tensor> {
     Ok(values.f_bitwise_right_shift_tensor_scalar(bits)?)
 }
 
-/// `[h, w, 3]` integers as I420 in BT.601's limited range, flat.
+/// `[m, h, w, 3]` integers as I420 in BT.601's limited range, `[m, bytes]`.
 fn to_planes(rgb: &Tensor) -> Result<Tensor> {
-    let (height, width, _) = rgb.size3()?;
+    let (count, height, width, _) = rgb.size4()?;
     let weighed = |rgb: &Tensor, weights: [i64; 3], round: i64, bits: i64, offset: i64| -> Result<Tensor> {
         let channel = |at: usize| rgb.f_select(-1, i64::try_from(at).unwrap_or(0))?.f_mul_scalar(weights[at]);
         let sum = channel(0)?.f_add(&channel(1)?)?.f_add(&channel(2)?)?.f_add_scalar(round)?;
         let levels = shifted(&sum, bits)?.f_add_scalar(offset)?.f_clamp(0, 255)?;
-        Ok(levels.f_to_kind(Kind::Uint8)?.f_flatten(0, -1)?)
+        Ok(levels.f_to_kind(Kind::Uint8)?.f_flatten(1, -1)?)
     };
-    let squares = rgb.f_view([height / 2, 2, width / 2, 2, 3])?;
-    let sums = squares.f_sum_dim_intlist([1i64, 3].as_slice(), false, Kind::Int)?;
+    let squares = rgb.f_view([count, height / 2, 2, width / 2, 2, 3])?;
+    let sums = squares.f_sum_dim_intlist([2i64, 4].as_slice(), false, Kind::Int)?;
     let luma = weighed(rgb, [66, 129, 25], 128, 8, 16)?;
     let blue = weighed(&sums, [-38, -74, 112], 512, 10, 128)?;
     let red = weighed(&sums, [112, -94, -18], 512, 10, 128)?;
-    Ok(Tensor::f_cat(&[luma, blue, red], 0)?)
+    Ok(Tensor::f_cat(&[luma, blue, red], 1)?)
 }
 
 #[cfg(test)]
@@ -190,31 +275,49 @@ mod tests {
         (0..count).map(|_| next()).collect()
     }
 
+    /// A picture's own frame with a region and a box of these places and sizes.
+    fn own_frame(crop: CropBox, [left, top, columns, rows]: [u32; 4], seed: u32) -> AvatarFrame {
+        let rgb = noise(seed, (columns * rows * 12) as usize);
+        let region = Region { x: 2 * left, y: 2 * top, width: 2 * columns, height: 2 * rows, rgb };
+        let picture = I420Frame { width: 64, height: 64, data: vec![9; 64 * 64 * 3 / 2] };
+        AvatarFrame { picture: picture.into(), crop, region }
+    }
+
     proptest! {
-        /// Boxes of any size that may reach out of the region, masks and crops of other sizes than the box.
+        /// Boxes of any size that may reach out of the region, masks and crops of other sizes than the box; regions of two
+        /// sizes, frames of two avatars in any order.
         #[test]
         fn what_the_device_pastes_is_what_compose_pastes_to_the_bit(
             (x, y, width, height) in (-9..40i32, -9..40i32, 1..50u32, 1..50u32),
-            (left, top, columns, rows) in (0..12u32, 0..12u32, 1..12u32, 1..12u32),
+            (region, other) in ((0..12u32, 0..12u32, 1..12u32, 1..12u32), (0..12u32, 0..12u32, 1..12u32, 1..12u32)),
             (mask_side, side) in (1..40u32, 2..40u32),
+            order in proptest::collection::vec((any::<bool>(), 0..3usize), 1..6),
             seed in any::<u32>(),
         ) {
-            let rgb = noise(seed, (columns * rows * 12) as usize);
-            let region = Region { x: 2 * left, y: 2 * top, width: 2 * columns, height: 2 * rows, rgb };
-            let picture = I420Frame { width: 64, height: 64, data: vec![9; 64 * 64 * 3 / 2] };
-            let own = AvatarFrame { picture: picture.into(), crop: CropBox { x, y, width, height }, region };
+            let crop = CropBox { x, y, width, height };
+            let [region, other] = [region, other].map(|(left, top, columns, rows)| [left, top, columns, rows]);
+            let frames = [(region, seed), (other, seed ^ 3), (region, seed ^ 7)];
+            let own: Vec<AvatarFrame> = frames.map(|(region, seed)| own_frame(crop, region, seed)).into();
             let mask = Mask { width: mask_side, height: mask_side, alpha: noise(seed ^ 5, (mask_side * mask_side) as usize) };
-            let mouth = MouthFrame { width: side, height: side, rgb: noise(seed ^ 9, (side * side * 3) as usize) };
-
-            let pose = Pose::new(&own, &mask, side, Device::Cpu).unwrap();
-            let crop = Tensor::from_slice(&mouth.rgb).view([i64::from(side), i64::from(side), 3]);
-            let planes = pose.planes(&crop).unwrap();
-            let mut data = vec![0; planes.numel()];
-            planes.copy_data_u8(&mut data, planes.numel());
-
-            let mut pasted = own.picture.as_ref().clone();
-            color::write_planes(&mut pasted, &own.region, &data);
-            prop_assert_eq!(pasted, blend::paste(&own, &mask, &mouth));
+            let avatars = [&own[..], &own[..]].map(|own| Canvas::of_frames(own, &mask, side, Device::Cpu).unwrap());
+            let mouth = |at: usize| {
+                let rgb = noise(seed ^ (at as u32 + 9), (side * side * 3) as usize);
+                MouthFrame { width: side, height: side, rgb }
+            };
+            let crops: Vec<Tensor> = (0..order.len())
+                .map(|at| Tensor::from_slice(&mouth(at).rgb).view([1, i64::from(side), i64::from(side), 3]))
+                .collect();
+            let picture = Tensor::cat(&crops, 0).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0 * 2.0 - 1.0;
+            let asked: Vec<(&Canvas, usize)> =
+                order.iter().map(|(second, pose)| (&avatars[usize::from(*second)], *pose)).collect();
+            let planes = paste(&picture, &asked).unwrap().fetch().unwrap();
+            prop_assert_eq!(planes.len(), order.len());
+            for (at, ((_, pose), planes)) in order.iter().zip(&planes).enumerate() {
+                let own = &own[*pose];
+                let mut pasted = own.picture.as_ref().clone();
+                color::write_planes(&mut pasted, &own.region, &planes.data);
+                prop_assert_eq!(&pasted, &blend::paste(own, &mask, &mouth(at)));
+            }
         }
     }
 }

@@ -93,12 +93,12 @@ impl MuseTalk {
     /// Keeps an avatar's latents (`[frames, channels, height, width]`, from the file `latents`) ready. Only `decode_rows`
     /// (first and one past the last) of each latent need be decoded, all of them if `None`. An error if they do not fit.
     pub fn add_latents(&mut self, latents: &Path, decode_rows: Option<[i64; 2]>) -> Result<AvatarHandle> {
-        Ok(self.avatars.add(AvatarTensors::load(latents, decode_rows, &self.model)?))
+        self.avatars.add(AvatarTensors::load(latents, decode_rows, &self.model)?)
     }
 
     /// An avatar of one pose of zeros, of which everything is decoded that may have to be: to measure with.
     pub fn add_blank_avatar(&mut self) -> Result<AvatarHandle> {
-        Ok(self.avatars.add(AvatarTensors::blank(&self.model)?))
+        self.avatars.add(AvatarTensors::blank(&self.model)?)
     }
 
     /// Draws an avatar with the small decoder in this folder instead of the model's own.
@@ -158,14 +158,11 @@ impl MuseTalk {
             return Ok((runs.iter().map(|run| crops.by_ref().take(run.poses.len()).collect()).collect(), times));
         };
         let whole = self.with_rows_before_and_after(&picture, first)?;
-        let (mut planes, mut at) = (Vec::new(), 0);
-        for (run, canvas) in runs.iter().zip(canvases) {
-            let frames = i64::try_from(run.poses.len()).unwrap_or(0);
-            planes.extend(canvas.paste(&whole.f_narrow(0, at, frames)?, &run.poses)?);
-            at += frames;
-        }
+        let frames =
+            runs.iter().zip(canvases).flat_map(|(run, canvas)| run.poses.iter().map(move |&pose| (canvas, pose)));
+        let planes = canvas::paste(&whole, &frames.collect::<Vec<_>>())?;
         times.paste = watch.lap();
-        let mut pasted = canvas::fetch(&planes)?.into_iter().map(Mouth::Pasted);
+        let mut pasted = planes.fetch()?.into_iter().map(Mouth::Pasted);
         times.copy = watch.lap();
         Ok((runs.iter().map(|run| pasted.by_ref().take(run.poses.len()).collect()).collect(), times))
     }
@@ -209,12 +206,7 @@ impl MuseTalk {
 
     /// The UNet's input for each frame of all runs.
     fn samples(&self, runs: &[MouthRun]) -> Result<Tensor> {
-        let samples = runs.iter().map(|run| {
-            let poses: Vec<i64> = run.poses.iter().map(|&pose| i64::try_from(pose).unwrap_or(i64::MAX)).collect();
-            let index = Tensor::f_from_slice(&poses)?.f_to_device(self.model.device)?;
-            Ok(self.avatars.of_run(run)?.latents.f_index_select(0, &index)?)
-        });
-        channels_last(&Tensor::f_cat(&samples.collect::<Result<Vec<_>>>()?, 0)?)
+        channels_last(&self.avatars.latents(runs)?)
     }
 
     /// Each run's latents through the decoder that its avatar has chosen, those of one decoder together.
@@ -260,21 +252,24 @@ impl MuseTalk {
     /// Whole crops of the rows from latent row `first` on; rows that were not decoded are black.
     fn to_crops(&self, picture: &Tensor, first: i64) -> Result<Vec<MouthFrame>> {
         let bytes = to_rgb8(picture)?.f_to_device(Device::Cpu)?;
-        let (frames, rows, columns, channels) = bytes.size4()?;
+        let (_, rows, columns, channels) = bytes.size4()?;
+        // In one copy, however many frames there are.
+        let mut all = vec![0; bytes.numel()];
+        let total = all.len();
+        bytes.f_copy_data_u8(&mut all, total)?;
         let size = self.config().crop_size;
         let scale = self.config().autoencoder.scale();
-        let (before, drawn) = (first * scale * columns * channels, rows * columns * channels);
         let to_usize = |value: i64| usize::try_from(value).unwrap_or(0);
-        let mut crops = Vec::with_capacity(to_usize(frames));
-        for index in 0..frames {
+        let before = to_usize(first * scale * columns * channels);
+        let side = u32::try_from(size).unwrap_or(0);
+        let crop = |drawn: &[u8]| {
             let mut rgb = vec![0; to_usize(size * columns * channels)];
-            if let Some(target) = rgb.get_mut(to_usize(before)..to_usize(before + drawn)) {
-                bytes.f_get(index)?.f_copy_data_u8(target, to_usize(drawn))?;
+            if let Some(target) = rgb.get_mut(before..before + drawn.len()) {
+                target.copy_from_slice(drawn);
             }
-            let side = u32::try_from(size).unwrap_or(0);
-            crops.push(MouthFrame { width: side, height: side, rgb });
-        }
-        Ok(crops)
+            MouthFrame { width: side, height: side, rgb }
+        };
+        Ok(all.chunks_exact(to_usize(rows * columns * channels).max(1)).map(crop).collect())
     }
 }
 
