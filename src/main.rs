@@ -7,21 +7,41 @@ use clap::Parser;
 use mouthpiece::cli::{Cli, hide_secrets};
 use mouthpiece::commands;
 
-/// Read by libgomp and glibc when they are loaded, so they must be in the environment before the process begins.
-/// Passive waiting: an OpenMP thread that spins takes the core that the encoder needs. Two arenas: glibc otherwise
-/// keeps one for each of GStreamer's threads.
-const ENVIRONMENT: [(&str, &str); 2] = [("OMP_WAIT_POLICY", "passive"), ("MALLOC_ARENA_MAX", "2")];
+/// Runs before the initialisers of the libraries that the program is linked with: what is set later, libgomp no longer reads.
+/// Beginning the program anew with another environment would load and initialise libtorch twice, 0.2 s each time.
+#[used]
+#[allow(unsafe_code, reason = "there is no other place before the libraries' own")]
+#[unsafe(link_section = ".preinit_array")]
+static BEFORE_LIBRARIES: extern "C" fn() = before_libraries;
+
+extern "C" fn before_libraries() {
+    // An OpenMP thread that spins takes the core that the encoder needs.
+    if std::env::var_os("OMP_WAIT_POLICY").is_none() {
+        // SAFETY: there is no other thread yet that could read the environment meanwhile.
+        #[allow(unsafe_code, reason = "the environment as libgomp is to find it")]
+        unsafe {
+            std::env::set_var("OMP_WAIT_POLICY", "passive");
+        }
+    }
+    // glibc otherwise keeps an arena for each of GStreamer's threads. It has read its environment by now.
+    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+        // SAFETY: sets a number of the allocator's.
+        #[allow(unsafe_code, reason = "the allocator has no safe way to it")]
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, 2);
+        }
+    }
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let unset: Vec<_> = ENVIRONMENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
     let (arguments, secrets) = hide_secrets(std::env::args_os().skip(1));
-    if !(unset.is_empty() && secrets.is_empty())
+    if !secrets.is_empty()
         && let Ok(program) = std::env::current_exe()
     {
         let mut command = std::process::Command::new(program);
-        command.args(arguments).envs(unset).envs(secrets);
-        // Returns only if it fails, and then the program still works, only slower.
+        command.args(arguments).envs(secrets);
+        // Returns only if it fails, and then the program still works, only in sight of whoever looks at the processes.
         let _ = command.exec();
     }
     commands::init_logging();

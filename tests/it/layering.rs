@@ -17,6 +17,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("image", &["media"]),
     ("moxcms", &["media"]),
     ("libloading", &["musetalk"]),
+    ("libc", &["main.rs"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/service/websocket.rs"]),
     ("axum", &["signalling"]),
     ("reqwest", &["models/fetch", "endpoint", "dialogue/llm", "speech/tts/service/openai.rs"]),
