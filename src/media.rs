@@ -168,14 +168,22 @@ pub fn init() -> Result<(), MediaError> {
     gst::init().map_err(MediaError::Init)
 }
 
-/// Makes the process's DTLS certificate, so that the first viewer does not wait for it.
-///
-/// It is an RSA key: half a second to a second. Blocks; call from `spawn_blocking` or before listening.
-pub(crate) fn warm_up() -> Result<(), MediaError> {
-    let element = gst::ElementFactory::make("dtlsdec").build().map_err(|_| MediaError::Start {
-        file: "dtlsdec".to_owned(),
-        reason: "element dtlsdec is missing: install gstreamer1.0-plugins-bad".to_owned(),
-    })?;
-    let _certificate: Option<String> = element.property("pem");
-    Ok(())
+/// The process's DTLS certificate, which all viewers' connections share.
+pub(crate) struct Certificate(gst::Element);
+
+impl Certificate {
+    /// An error if GStreamer has no DTLS.
+    pub(crate) fn find() -> Result<Self, MediaError> {
+        let element = gst::ElementFactory::make("dtlsdec").build().map_err(|_| MediaError::Start {
+            file: "dtlsdec".to_owned(),
+            reason: "element dtlsdec is missing: install gstreamer1.0-plugins-bad".to_owned(),
+        })?;
+        Ok(Self(element))
+    }
+
+    /// Has it made, so that the first viewer does not wait for it. It is an RSA key: half a second to a second, in which it
+    /// blocks.
+    pub(crate) fn make(self) {
+        let _certificate: Option<String> = self.0.property("pem");
+    }
 }

@@ -66,17 +66,19 @@ pub(crate) async fn serve(
     let manifest = AvatarStore::new(&config.folders.avatars).manifest(&config.avatar)?;
     let choice = config.encoder.clone();
     let pipelines = config.folders.pipelines.clone();
-    // Both block: the first certificate takes up to a second, an encoder is tried by running it.
+    // Beside each other: reading the avatar, trying encoders by running them, and loading the network.
+    let reading = avatar_cache::read_avatar(&config.folders, &config.avatar);
     let encoders = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        media::warm_up()?;
-        Ok(media::Encoders::select(&choice, &media::PipelineDir::find(&pipelines))?)
+        let certificate = media::Certificate::find()?;
+        Ok((media::Encoders::select(&choice, &media::PipelineDir::find(&pipelines))?, certificate))
     });
     let dialogues = Dialogues::new(config.llm.clone())?;
     let voices = Voices::new(config.tts.clone(), &config.folders.models)?;
     let recogniser = config.asr.clone().map(Recogniser::new).transpose().map_err(anyhow::Error::msg)?;
     let listeners = recogniser.map(|recogniser| Listeners::new(Arc::new(recogniser)));
     let workers = Workers::start(&config.folders, &manifest.model, &config.device).await?;
-    let encoders = Arc::new(encoders.await??);
+    let (encoders, certificate) = encoders.await??;
+    let encoders = Arc::new(encoders);
     let tracker = TaskTracker::new();
     // By now everything runs that runs without viewers.
     let limits = ProcessLimits::find(config.max_threads);
@@ -88,7 +90,7 @@ pub(crate) async fn serve(
     let services = Services { dialogues, voices: voices.clone(), listeners };
     let store =
         SessionStore::new(config.clone(), &workers, services, admission, encoders, tracker.clone(), stop.clone());
-    store.preload().await?;
+    store.preload(reading).await?;
     let making = Arc::new(AvatarMaking::new(&config, store.avatars()));
     let options = ListenerOptions {
         allowed_origins: config.allowed_origins.clone(),
@@ -111,6 +113,8 @@ pub(crate) async fn serve(
     // Nobody asks if the listener is gone already, which is noticed below.
     let _ = ready.send(Readiness::Ready);
     announce();
+    // It takes up to a second, which is less than a first viewer takes to come. Nothing waits for it to end.
+    drop(tokio::task::spawn_blocking(move || certificate.make()));
 
     let mut serving = std::pin::pin!(serving);
     let mut ended_thread = None;

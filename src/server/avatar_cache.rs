@@ -85,16 +85,18 @@ impl AvatarSource for InstalledAvatars {
     }
 }
 
-/// Reads an avatar's folder, hands its latents to the engines, and has them get ready to draw it.
-pub(crate) async fn load_avatar(
-    devices: &DevicePool,
-    folders: &Folders,
-    id: &AvatarId,
-) -> anyhow::Result<LoadedAvatar> {
-    let store = AvatarStore::new(&folders.avatars);
-    let id = id.clone();
-    let avatar = tokio::task::spawn_blocking(move || store.load(&id)).await??;
-    let avatar = Arc::new(avatar);
+/// An avatar that is being read, which needs no engine.
+pub(super) type Reading = tokio::task::JoinHandle<Result<Avatar, AvatarError>>;
+
+/// Begins to read an avatar's folder.
+pub(super) fn read_avatar(folders: &Folders, id: &AvatarId) -> Reading {
+    let (store, id) = (AvatarStore::new(&folders.avatars), id.clone());
+    tokio::task::spawn_blocking(move || store.load(&id))
+}
+
+/// Hands the latents of an avatar that is being read to the engines, and has them get ready to draw it.
+pub(super) async fn take_in(devices: &DevicePool, folders: &Folders, reading: Reading) -> anyhow::Result<LoadedAvatar> {
+    let avatar = Arc::new(reading.await??);
     let decoder = avatar.manifest.decoder_folder(&folders.avatars, &folders.models);
     let handle = devices.add_avatar(AvatarAssets { avatar: Arc::clone(&avatar), decoder }).await?;
     if let Err(error) = devices.warm_up(handle).await {
@@ -102,6 +104,15 @@ pub(crate) async fn load_avatar(
         return Err(error.into());
     }
     Ok(LoadedAvatar { avatar, handle })
+}
+
+/// Reads an avatar's folder and gives it to the engines.
+pub(crate) async fn load_avatar(
+    devices: &DevicePool,
+    folders: &Folders,
+    id: &AvatarId,
+) -> anyhow::Result<LoadedAvatar> {
+    take_in(devices, folders, read_avatar(folders, id)).await
 }
 
 type Loaded = Result<Arc<LoadedAvatar>, Refusal>;
@@ -140,10 +151,13 @@ impl AvatarCache {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Loads the server's own, or says in full why that cannot be.
-    pub(super) async fn preload(&self) -> anyhow::Result<Arc<LoadedAvatar>> {
+    /// Keeps the server's own, which is being loaded, or says in full why that cannot be.
+    pub(super) async fn preload(
+        &self,
+        loading: impl Future<Output = anyhow::Result<LoadedAvatar>>,
+    ) -> anyhow::Result<Arc<LoadedAvatar>> {
         self.source.knows(self.own.clone()).await?;
-        let avatar = Arc::new(self.source.load(self.own.clone()).await?);
+        let avatar = Arc::new(loading.await?);
         self.cache().insert(self.own.clone(), Entry::Ready { avatar: Arc::clone(&avatar), used: Instant::now() });
         Ok(avatar)
     }

@@ -25,7 +25,7 @@ use self::client::ClientSession;
 use self::core::{SessionCore, Shown};
 use self::supervisor::Supervisor;
 use super::admission::{Admission, Full, SessionSlot};
-use super::avatar_cache::{AvatarCache, InstalledAvatars, LoadedAvatar};
+use super::avatar_cache::{AvatarCache, InstalledAvatars, LoadedAvatar, Reading, take_in};
 use super::workers::Workers;
 use crate::animation::Animator;
 use crate::avatar::Manifest;
@@ -99,9 +99,10 @@ impl SessionStore {
         }
     }
 
-    /// Loads the avatar that the server was launched with, and its voice, so that a fault shows at once.
-    pub(super) async fn preload(&self) -> anyhow::Result<()> {
-        let avatar = self.casting.avatars.preload().await?;
+    /// Takes in the avatar that the server was launched with, and its voice, so that a fault shows at once.
+    pub(super) async fn preload(&self, reading: Reading) -> anyhow::Result<()> {
+        let loading = take_in(&self.devices, &self.casting.folders, reading);
+        let avatar = self.casting.avatars.preload(loading).await?;
         self.casting.services.voices.of(&avatar.avatar.manifest.voice)?;
         Ok(())
     }

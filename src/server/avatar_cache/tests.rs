@@ -54,7 +54,7 @@ async fn avatars() -> (Arc<AvatarCache>, Arc<Fake>) {
     let fake = Arc::new(Fake::default());
     let source = Arc::clone(&fake) as Arc<dyn AvatarSource>;
     let avatars = Arc::new(AvatarCache::new(source, id("own"), TaskTracker::new(), CancellationToken::new()));
-    avatars.preload().await.unwrap();
+    avatars.preload(avatars.source.load(id("own"))).await.unwrap();
     (avatars, fake)
 }
 
