@@ -54,6 +54,10 @@ const FIRST_MOUTH_GUESS: Duration = Duration::from_millis(50);
 pub struct Outcome {
     /// Frames handed to playout.
     pub frames: u64,
+    /// Those of them that a mouth was to be drawn for.
+    pub mouths: u64,
+    /// Those mouths that there was no time to draw.
+    pub mouths_left_out: u64,
     /// Why the avatar's own frames were shown instead of mouths, if they were.
     pub lip_sync_error: Option<LipSyncError>,
 }
@@ -204,7 +208,12 @@ impl Animator {
         if let Some(took) = finished.first_mouth {
             self.first_mouth = (self.first_mouth * 3 + took) / 4;
         }
-        Ok(Outcome { frames: planned.frames, lip_sync_error: finished.error })
+        Ok(Outcome {
+            frames: planned.frames,
+            mouths: finished.mouths,
+            mouths_left_out: finished.left_out,
+            lip_sync_error: finished.error,
+        })
     }
 }
 

@@ -133,6 +133,7 @@ impl Conversation {
             turns: turns.clone(),
             history,
             captions: captions.clone(),
+            leaves_out: false,
         };
         let (token, ending) = (shutdown.clone(), turns.clone());
         let speaking = async move {

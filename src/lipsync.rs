@@ -81,6 +81,11 @@ pub trait LipSync {
     /// Lets go of all that is kept of an avatar. Its handle is never given to another.
     fn remove_avatar(&mut self, avatar: AvatarHandle);
 
+    /// Which of its networks draws an avatar, where there are several: what one has been warmed up for, another has not.
+    fn network_of(&self, _: AvatarHandle) -> usize {
+        0
+    }
+
     /// Draws runs of frames, of whichever avatars, in one go: for each run, one mouth for each of its `poses`.
     fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError>;
 }

@@ -64,6 +64,8 @@ pub(crate) const MOUTH_FRAMES: &str = "mouthpiece_mouth_frames_total";
 const OWN_FRAMES_LATE: &str = "mouthpiece_own_frames_late_total";
 const OWN_FRAMES_FAILED: &str = "mouthpiece_own_frames_failed_total";
 const MOUTHS_LATE: &str = "mouthpiece_mouths_late_total";
+/// Mouths that were not drawn, since there was no time for them.
+pub(crate) const MOUTHS_LEFT_OUT: &str = "mouthpiece_mouths_left_out_total";
 /// Sentences that began at another pose than the idle loop had reached.
 const POSE_JUMPS: &str = "mouthpiece_pose_jumps_total";
 /// Notices that found a queue full.
@@ -159,6 +161,10 @@ fn describe() {
     describe_counter!(OWN_FRAMES_LATE, "Own frames of avatars that were not ready when they were due");
     describe_counter!(OWN_FRAMES_FAILED, "Own frames of avatars that could not be read");
     describe_counter!(MOUTHS_LATE, "Mouths that came after their frame had left");
+    describe_counter!(
+        MOUTHS_LEFT_OUT,
+        "Mouths that were not drawn for want of time; the mouth before is held while the sound goes on"
+    );
     describe_counter!(POSE_JUMPS, "Sentences that began at another pose than the idle loop had reached");
     describe_counter!(EVENTS_DROPPED, "Notices that found a session's or viewer's queue full");
     describe_histogram!(
@@ -283,6 +289,11 @@ pub(crate) fn frame_encoded(after: Duration) {
 /// An encode sent its first picture, so long after it was started.
 pub(crate) fn encode_began(after: Duration) {
     histogram!(ENCODE_BEGAN).record(after);
+}
+
+/// So many mouths are not drawn.
+pub(crate) fn mouths_left_out(count: usize) {
+    counter!(MOUTHS_LEFT_OUT).increment(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
 /// A mouth came after its frame had left.

@@ -422,6 +422,7 @@ const FIGURES = [
   ["… of the voice", (s) => milliseconds(s.audio_jitter_buffer_ms)],
   ["Voice late by", (s) => milliseconds(s.av_skew_ms)],
   ["First frame", (s) => milliseconds(s.time_to_first_frame_ms)],
+  ["Mouths left out", (s) => `${Math.round(s.mouths_left_out * 100)} %`],
   ["Freezes, lost", (s) => `${s.freezes}, ${s.packets_lost}`],
   ["Video", (s) => (s.width === null ? "–" : `${s.codec ?? ""} ${s.width}×${s.height}`)],
 ];

@@ -25,6 +25,10 @@ pub(super) struct Finisher<'a> {
 pub(super) struct Finished {
     /// From sending the first batch to its first picture.
     pub first_mouth: Option<Duration>,
+    /// Frames that a mouth was to be drawn for.
+    pub mouths: u64,
+    /// Those of them that there was no time for.
+    pub left_out: u64,
     /// Why the avatar's own frames are shown instead of mouths.
     pub error: Option<LipSyncError>,
 }
@@ -40,7 +44,11 @@ impl Finisher<'_> {
                 last = None;
             }
             let mouths = match batch.mouths.await {
-                Ok(Ok(mouths)) => mouths,
+                Ok(Ok(mouths)) => {
+                    finished.mouths += mouths.len() as u64;
+                    finished.left_out += mouths.iter().filter(|mouth| mouth.is_none()).count() as u64;
+                    mouths
+                }
                 // Its device has ended, and the next batch goes to another one.
                 Err(_) if self.lease.can_draw() => vec![None; batch.frames],
                 Err(_) => return Err(AnimationError::Ended("engine")),

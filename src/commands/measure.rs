@@ -87,6 +87,11 @@ impl Recorded {
         self.counters.get(&(name.to_owned(), label.to_owned())).copied().unwrap_or(0)
     }
 
+    /// A counter without labels, zero if it never counted.
+    pub(super) fn total(&self, name: &str) -> u64 {
+        self.count(name, "")
+    }
+
     /// Frames in a batch of the engine, of those that were drawn.
     #[allow(clippy::cast_precision_loss, reason = "frames of minutes, not of centuries")]
     pub(super) fn mean_batch(&self) -> Option<f64> {

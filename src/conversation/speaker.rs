@@ -45,6 +45,8 @@ pub(super) struct Speaker {
     pub turns: Turns,
     pub history: SharedHistory,
     pub captions: Captions,
+    /// Mouths of the last sentence were left out for want of time.
+    pub leaves_out: bool,
 }
 
 /// The character that speaks from the next turn on, if it is another one. Cheap to clone.
@@ -241,6 +243,11 @@ impl Speaker {
         let outcome = self.animator.speak(id, speech, &turn.cancelled, &turn.times, words).await?;
         if let Some(timing) = self.turns.set_frames(id, outcome.frames) {
             self.captions.tell(timing);
+        }
+        let leaves_out = outcome.mouths_left_out > 0;
+        if std::mem::replace(&mut self.leaves_out, leaves_out) || leaves_out {
+            let (mouths, mouths_left_out) = (outcome.mouths, outcome.mouths_left_out);
+            self.notices.tell(&Notice::Stats { mouths, mouths_left_out });
         }
         if let Some(error) = outcome.lip_sync_error
             && !std::mem::replace(&mut turn.missing_mouths_told, true)

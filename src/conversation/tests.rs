@@ -255,7 +255,11 @@ fn utterance_of(notice: &Notice) -> Option<UtteranceId> {
         | Notice::SpeechEnded { utterance, .. }
         | Notice::Failed { utterance, .. } => Some(*utterance),
         Notice::Caption { sentence, .. } => Some(sentence.utterance),
-        Notice::Transcript { .. } | Notice::Avatar(_) | Notice::Error { .. } | Notice::Missed { .. } => None,
+        Notice::Transcript { .. }
+        | Notice::Stats { .. }
+        | Notice::Avatar(_)
+        | Notice::Error { .. }
+        | Notice::Missed { .. } => None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! of one device (`engine`). Runs on: tokio tasks.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
@@ -19,6 +19,8 @@ use super::{AvatarAssets, AvatarHandle, LipSyncError, MouthRun};
 pub struct DevicePool {
     devices: Arc<[Device]>,
     avatars: Arc<Mutex<Avatars>>,
+    /// How many leases there have been.
+    leased: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -37,6 +39,8 @@ struct Device {
 
 /// A session's share of one of the devices.
 pub struct DeviceLease {
+    /// What tells the runs of one session from another's.
+    session: u64,
     pool: DevicePool,
     at: AtomicUsize,
 }
@@ -45,7 +49,7 @@ impl DevicePool {
     /// Of named engines, at least one.
     pub fn new(engines: impl IntoIterator<Item = (String, Engine)>) -> Self {
         let device = |(name, engine)| Device { name, engine, leases: AtomicUsize::new(0) };
-        Self { devices: engines.into_iter().map(device).collect(), avatars: Arc::default() }
+        Self { devices: engines.into_iter().map(device).collect(), avatars: Arc::default(), leased: Arc::default() }
     }
 
     /// Loads an avatar at every device that lives; one that refuses it is an error.
@@ -112,7 +116,8 @@ impl DevicePool {
     pub fn lease(&self) -> DeviceLease {
         let at = self.freest(|_| true).unwrap_or(0);
         self.count(at).fetch_add(1, Ordering::Relaxed);
-        DeviceLease { pool: self.clone(), at: AtomicUsize::new(at) }
+        let session = self.leased.fetch_add(1, Ordering::Relaxed);
+        DeviceLease { session, pool: self.clone(), at: AtomicUsize::new(at) }
     }
 
     /// Frames a second that all living devices draw if they do nothing else; `None` before anything was drawn.
@@ -169,7 +174,7 @@ impl DeviceLease {
             let device = &self.pool.devices[at];
             if let Some(avatar) = self.pool.handle(run.avatar, at) {
                 let run = MouthRun { avatar, ..run.clone() };
-                match device.engine.draw(run, urgency, cancelled.clone()).await {
+                match device.engine.draw(self.session, run, urgency, cancelled.clone()).await {
                     Err(EngineError::Ended) => {}
                     drawn => return drawn,
                 }

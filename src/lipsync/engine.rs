@@ -22,8 +22,9 @@ use super::scheduler::Pending;
 use super::{AvatarAssets, AvatarHandle, LipSync, LipSyncError, Mouth, MouthRun};
 use crate::worker::Worker;
 
-/// Runs waiting: each session has three in the air at most; senders wait beyond.
-const QUEUE: usize = 128;
+/// Runs waiting: each session has three in the air at most, so a hundred and seventy sessions; senders wait beyond. What is
+/// most urgent is only chosen among those that are here.
+const QUEUE: usize = 512;
 /// Below playout and the encoders, which must win when the machine is short of time.
 const NICENESS: i32 = 5;
 
@@ -138,10 +139,11 @@ impl Engine {
         let _ = self.requests.send(Request::Maintain(Task::RemoveAvatar { avatar })).await;
     }
 
-    /// Queues a run, waiting for room, and returns where its mouths will arrive. Dropping the receiver or cancelling the
+    /// Queues a run of a session, waiting for room, and returns where its mouths will arrive. Dropping the receiver or cancelling the
     /// token withdraws it.
     pub(super) async fn draw(
         &self,
+        session: u64,
         run: MouthRun,
         urgency: Urgency,
         cancelled: CancellationToken,
@@ -149,7 +151,7 @@ impl Engine {
         let (reply, mouths) = oneshot::channel();
         let frames = run.poses.len();
         let item = DrawRequest { run, queued: Instant::now(), cancelled, span: tracing::Span::current(), reply };
-        let pending = Pending { deadline: urgency.deadline, frames, awaited: urgency.awaited, item };
+        let pending = Pending { session, deadline: urgency.deadline, frames, awaited: urgency.awaited, item };
         self.requests.send(Request::Draw(pending)).await.map_err(|_| EngineError::Ended)?;
         Ok(mouths)
     }
@@ -182,5 +184,7 @@ impl EngineThread {
     }
 }
 
+#[cfg(test)]
+mod overload;
 #[cfg(test)]
 mod tests;

@@ -67,6 +67,10 @@ impl LipSync for Networks {
         }
     }
 
+    fn network_of(&self, avatar: AvatarHandle) -> usize {
+        self.avatars.get(&avatar.0).map_or(0, |(at, _)| *at)
+    }
+
     fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
         let whose = runs.iter().map(|run| self.whose(run)).collect::<Result<Vec<_>, _>>()?;
         let mut drawn = vec![Vec::new(); runs.len()];
@@ -121,6 +125,7 @@ mod tests {
         let run = |avatar, frames| MouthRun { avatar, poses: vec![0; frames], audio: Arc::from([]), first_frame_at: 0 };
         let drawn = networks.draw(&[run(handles[2], 1), run(handles[1], 2), run(handles[0], 1)]).unwrap();
         assert_eq!(colours(&drawn), [vec![[1, 1]], vec![[2, 0], [2, 0]], vec![[1, 0]]]);
+        assert_eq!(handles.map(|avatar| networks.network_of(avatar)), [0, 1, 0]);
 
         networks.remove_avatar(handles[1]);
         assert!(networks.draw(&[run(handles[1], 1)]).is_err());

@@ -52,6 +52,13 @@ pub enum Notice {
         /// When the turn was where.
         stages: Stages,
     },
+    /// There was no time to draw all mouths of a sentence, or there is again.
+    Stats {
+        /// Frames of the sentence that a mouth is drawn for.
+        mouths: u64,
+        /// Those of them that were left out; the mouth before was held.
+        mouths_left_out: u64,
+    },
     /// The turn is over.
     SpeechEnded {
         /// Of which this is told.

@@ -15,12 +15,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONG: &str = "This is a rather long sentence which goes on and on, because somebody is about to interrupt it, \
                     and until that happens there is always one more thing to say about it.";
 
-pub(super) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Mouths of sentences of which some were left out, and those, since they were last taken.
+    mouths: (u64, u64),
+}
 
 impl Client {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
         let (socket, _) = connect_async(url).await.with_context(|| format!("cannot connect to {url}"))?;
-        let mut client = Self(socket);
+        let mut client = Self { socket, mouths: (0, 0) };
         client.wait_for("session").await?;
         Ok(client)
     }
@@ -71,8 +75,15 @@ impl Client {
         Ok(())
     }
 
+    /// Of the sentences of which mouths were left out, since this was last asked, the share of mouths that were.
+    #[allow(clippy::cast_precision_loss, reason = "mouths of minutes")]
+    pub(super) fn take_left_out(&mut self) -> f64 {
+        let (mouths, left_out) = std::mem::take(&mut self.mouths);
+        if mouths > 0 { left_out as f64 / mouths as f64 } else { 0.0 }
+    }
+
     pub(super) async fn close(mut self) -> anyhow::Result<()> {
-        Ok(self.0.close(None).await?)
+        Ok(self.socket.close(None).await?)
     }
 
     /// The next message of a type; others are passed over, an error is an error.
@@ -90,15 +101,20 @@ impl Client {
     }
 
     async fn send(&mut self, message: &Value) -> anyhow::Result<()> {
-        Ok(self.0.send(Message::text(message.to_string())).await?)
+        Ok(self.socket.send(Message::text(message.to_string())).await?)
     }
 
     /// The next message; `None` once the connection is closed, an error if the server tells one.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<Value>> {
-        while let Some(message) = self.0.next().await {
+        while let Some(message) = self.socket.next().await {
             let Message::Text(text) = message? else { continue };
             let value: Value = serde_json::from_str(&text)?;
             anyhow::ensure!(value["type"] != "error", "the server says {}", value["message"]);
+            if value["type"] == "stats" {
+                let count = |name: &str| value[name].as_u64().unwrap_or(0);
+                self.mouths.0 += count("mouths");
+                self.mouths.1 += count("mouths_left_out");
+            }
             return Ok(Some(value));
         }
         Ok(None)

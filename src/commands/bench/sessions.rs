@@ -47,11 +47,15 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
         try_join_all(begin).await?;
         let reception = Reception::begin(&mut watchers).await?;
         recording.take();
+        clients.iter_mut().for_each(|client| {
+            client.take_left_out();
+        });
         let meter = CpuMeter::start()?;
         try_join_all(clients.iter_mut().map(|client| client.listen(time))).await?;
         let (cpu, recorded) = (meter.percent_of_a_core()?, recording.take());
         let received_fps = reception.least_frames_per_second(&mut watchers).await?;
         try_join_all(clients.iter_mut().map(Client::interrupt)).await?;
+        let left_out: Vec<f64> = clients.iter_mut().map(|client| rounded(client.take_left_out() * 100.0)).collect();
         let row = Row::of(&recorded);
         if row.holds() && hold + 1 == sessions {
             hold = sessions;
@@ -61,6 +65,8 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
             "holds": row.holds(),
             "fresh": row.fresh,
             "repeated": row.repeated,
+            "left_out": recorded.total(metrics::MOUTHS_LEFT_OUT),
+            "left_out_percent_each": left_out,
             "starved": row.starved,
             "fresh_percent": rounded(row.fresh_percent()),
             "pairs": {"own": row.own, "held": row.held, "idle": row.idle},

@@ -4,6 +4,7 @@
 //! here: what is drawn next (`scheduler`). Runs on: the engine's thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::lipsync::capacity::Capacity;
@@ -15,30 +16,41 @@ const SMALLER_FOR: Duration = Duration::from_secs(30);
 
 type Drawn = Result<Vec<Mouth>, LipSyncError>;
 
+/// Tells what time it is.
+pub(super) type Clock = Box<dyn Fn() -> Instant>;
+
 /// The network and what is known of it.
 pub(super) struct Inference {
     pub network: Box<dyn LipSync>,
     pub capacity: Capacity,
+    /// What time it is.
+    clock: Clock,
     /// When memory last ran out, until batches are of any size again.
     short_since: Option<Instant>,
 }
 
 impl Inference {
-    pub(super) fn new(network: Box<dyn LipSync>) -> Self {
-        Self { network, capacity: Capacity::default(), short_since: None }
+    pub(super) fn new(network: Box<dyn LipSync>, clock: Clock) -> Self {
+        Self { network, capacity: Capacity::default(), clock, short_since: None }
+    }
+
+    /// What time it is.
+    pub(super) fn now(&self) -> Instant {
+        (self.clock)()
     }
 
     /// Draws runs together, or each alone if together they fail; a result for each run.
     pub(super) fn draw(&mut self, runs: &[MouthRun]) -> Vec<Drawn> {
-        if self.short_since.is_some_and(|since| since.elapsed() >= SMALLER_FOR) {
-            self.short_since = self.capacity.double_limit().then(Instant::now);
+        let now = self.now();
+        if self.short_since.is_some_and(|since| now.saturating_duration_since(since) >= SMALLER_FOR) {
+            self.short_since = self.capacity.double_limit().then_some(now);
             tracing::info!(frames = self.capacity.limit(), "larger batches are tried again");
         }
         loop {
             match self.draw_within_limit(runs) {
                 Ok(drawn) => return drawn.into_iter().map(Ok).collect(),
                 Err(error) if error.is_out_of_memory() && self.capacity.halve_limit() => {
-                    self.short_since = Some(Instant::now());
+                    self.short_since = Some(now);
                     crate::metrics::out_of_memory();
                     tracing::warn!(%error, frames = self.capacity.limit(), "memory is short: batches are smaller for a while");
                 }
@@ -84,27 +96,36 @@ impl Inference {
 
     /// Draws a run that nobody waits for; the answer is how long it took, which is not learned.
     pub(super) fn time(&mut self, run: &MouthRun) -> Result<Duration, LipSyncError> {
-        let started = Instant::now();
+        let started = self.now();
         let drawn = catch_unwind(AssertUnwindSafe(|| self.network.draw(std::slice::from_ref(run))));
         drawn.unwrap_or_else(|panic| Err(LipSyncError::Panicked(message_of(panic.as_ref()))))?;
-        Ok(started.elapsed())
+        Ok(self.now().saturating_duration_since(started))
     }
 
     /// One call of the network. A panic is an error: what the network keeps between calls are weights, which drawing does
     /// not change, and what it has heard, which it looks up by the sound itself.
     fn call(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
-        let started = Instant::now();
+        let started = self.now();
         let drawn = catch_unwind(AssertUnwindSafe(|| self.network.draw(runs)));
         let drawn = drawn.unwrap_or_else(|panic| Err(LipSyncError::Panicked(message_of(panic.as_ref()))))?;
         if drawn.len() != runs.len() || drawn.iter().zip(runs).any(|(drawn, run)| drawn.len() != run.poses.len()) {
             let problem = "it gave another number of mouths than were asked for";
             return Err(LipSyncError::Panicked(problem.to_owned()));
         }
-        let (frames, took) = (runs.iter().map(|run| run.poses.len()).sum(), started.elapsed());
+        let (frames, took) =
+            (runs.iter().map(|run| run.poses.len()).sum(), self.now().saturating_duration_since(started));
         crate::metrics::inferred(frames, took);
-        self.capacity.learn(frames, took);
+        self.capacity.learn(frames, windows(runs), took);
         Ok(drawn)
     }
+}
+
+/// Windows of sound that runs hear: those of one recording share one.
+fn windows(runs: &[MouthRun]) -> usize {
+    let mut recordings: Vec<*const [f32]> = runs.iter().map(|run| Arc::as_ptr(&run.audio)).collect();
+    recordings.sort_unstable_by_key(|recording| recording.cast::<f32>());
+    recordings.dedup_by_key(|recording| recording.cast::<f32>());
+    recordings.len()
 }
 
 /// A run in pieces of at most `most` frames.
@@ -112,7 +133,7 @@ fn split(run: &MouthRun, most: usize) -> impl Iterator<Item = MouthRun> + '_ {
     run.poses.chunks(most.max(1)).enumerate().map(move |(at, poses)| MouthRun {
         avatar: run.avatar,
         poses: poses.to_vec(),
-        audio: std::sync::Arc::clone(&run.audio),
+        audio: Arc::clone(&run.audio),
         first_frame_at: run.first_frame_at + at * most * LIPSYNC_SAMPLES_PER_FRAME,
     })
 }
@@ -124,8 +145,6 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::kit::{self, network::FakeNetwork};
     use crate::lipsync::AvatarHandle;
@@ -143,7 +162,7 @@ mod tests {
             };
             Ok(runs.iter().map(draw).collect())
         };
-        Inference::new(Box::new(FakeNetwork::of_batches(draw)))
+        Inference::new(Box::new(FakeNetwork::of_batches(draw)), Box::new(Instant::now))
     }
 
     fn mouth(pose: usize, frame: usize) -> MouthFrame {

@@ -2,9 +2,10 @@
 //!
 //! In here: what is left to do and when it may be done. A step is taken while nothing is to be drawn, or while what there is
 //! has time. Without such a moment for a while, what cannot be left out is done after a batch, and warming up is left out: the
-//! avatar's first mouths then take longer. Not in here: drawing (`inference`). Runs on: the engine's thread.
+//! avatar's first mouths then take longer. An avatar is ready once the batches of first words are warmed up; the larger ones
+//! follow when nothing else is to be done. Not in here: drawing (`inference`). Runs on: the engine's thread.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -23,6 +24,9 @@ const LOADING_TIME: Duration = Duration::from_millis(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Somebody speaks if a mouth was drawn within this time.
 const RECENT: Duration = Duration::from_secs(1);
+
+/// Sizes of the batches that a sentence begins with (`batch_size`).
+const FIRST_WORDS: [usize; 3] = [1, 2, 4];
 
 /// What is asked for besides mouths, and may wait for them.
 pub(super) enum Task {
@@ -45,39 +49,53 @@ pub(super) enum Task {
 pub(super) struct Maintenance {
     waiting: VecDeque<Task>,
     warming: Option<Warming>,
+    /// Avatars that are ready, whose larger batches are warmed up when there is nothing else to do.
+    ready: VecDeque<WarmUp>,
+    /// Networks that have been warmed up with some avatar.
+    warmed: BTreeSet<usize>,
     /// Since when the next step waits.
     since: Option<Instant>,
     drawn: Option<Instant>,
 }
 
-/// An avatar that is being warmed up, and the batches that are left.
-struct Warming {
+/// Batches of an avatar that are to be drawn once, so that nobody waits for what the first of a size takes.
+struct WarmUp {
     avatar: AvatarHandle,
+    /// Sizes from the end on, and whether that round is the one that is measured.
     left: Vec<(usize, bool)>,
+    /// Larger batches are not to be tried.
+    given_up: bool,
+}
+
+/// An avatar that is being warmed up for first words, which somebody waits for.
+struct Warming {
+    warm_up: WarmUp,
     reply: oneshot::Sender<Result<(), LipSyncError>>,
 }
 
 impl Maintenance {
-    pub(super) fn push(&mut self, task: Task) {
-        self.since.get_or_insert_with(Instant::now);
+    pub(super) fn push(&mut self, task: Task, now: Instant) {
+        self.since.get_or_insert(now);
         self.waiting.push_back(task);
     }
 
     /// What the next step is expected to take; `None` without one.
     fn next(&self, inference: &Inference) -> Option<Duration> {
-        match &self.warming {
-            Some(warming) => {
-                Some(warming.left.last().map_or(Duration::ZERO, |(size, _)| inference.capacity.time_of(*size)))
-            }
-            None => self.waiting.front().map(|_| LOADING_TIME),
+        let warm_up = self.warming.as_ref().map(|warming| &warming.warm_up);
+        let of = |warm_up: &WarmUp| {
+            warm_up.left.last().map_or(Duration::ZERO, |(size, _)| inference.capacity.time_of(*size, 1))
+        };
+        match (warm_up, self.waiting.front(), self.ready.front()) {
+            (Some(warm_up), ..) | (None, None, Some(warm_up)) => Some(of(warm_up)),
+            (None, Some(_), _) => Some(LOADING_TIME),
+            (None, None, None) => None,
         }
     }
 
     /// Takes a step if what waits has time until then. False if there is none.
     pub(super) fn step_until(&mut self, inference: &mut Inference, until: Instant) -> bool {
         self.drop_long_warm_ups(inference);
-        let now = Instant::now();
-        self.next(inference).is_some_and(|takes| now + takes <= until) && self.do_next(inference)
+        self.next(inference).is_some_and(|takes| inference.now() + takes <= until) && self.do_next(inference)
     }
 
     /// Takes a step. False if there is none.
@@ -88,16 +106,18 @@ impl Maintenance {
 
     /// A batch was drawn. What has waited for too long is done now, or given up.
     pub(super) fn after_a_batch(&mut self, inference: &mut Inference) {
-        self.drawn = Some(Instant::now());
-        if self.since.is_none_or(|since| since.elapsed() < LONGEST_WAIT) {
+        let now = inference.now();
+        self.drawn = Some(now);
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) < LONGEST_WAIT) {
             return;
         }
         match self.warming.take() {
             Some(warming) => {
                 tracing::debug!("an avatar is not warmed up: others are drawn all the time");
-                self.since = Some(Instant::now());
+                self.since = Some(now);
                 let _ = warming.reply.send(Ok(()));
             }
+            None if self.waiting.is_empty() => {}
             None => {
                 self.do_next(inference);
             }
@@ -105,20 +125,25 @@ impl Maintenance {
         self.stop_clock_if_done();
     }
 
-    /// While somebody speaks no step takes longer than a first word may have to wait.
+    /// While somebody speaks no step takes longer than a first word may have to wait, and none ever that nobody waits for.
     fn drop_long_warm_ups(&mut self, inference: &Inference) {
-        if self.drawn.is_some_and(|drawn| drawn.elapsed() < RECENT)
+        let short = |(size, _): &(usize, bool)| inference.capacity.time_of(*size, 1) <= LONGEST_BATCH;
+        let now = inference.now();
+        if self.drawn.is_some_and(|drawn| now.saturating_duration_since(drawn) < RECENT)
             && let Some(warming) = &mut self.warming
         {
-            warming.left.retain(|(size, _)| inference.capacity.time_of(*size) <= LONGEST_BATCH);
+            warming.warm_up.left.retain(short);
         }
+        for warm_up in &mut self.ready {
+            warm_up.left.retain(short);
+        }
+        self.ready.retain(|warm_up| !warm_up.left.is_empty());
     }
 
     fn do_next(&mut self, inference: &mut Inference) -> bool {
         if let Some(warming) = self.warming.take() {
-            self.warming = warming.step(inference);
-        } else {
-            let Some(task) = self.waiting.pop_front() else { return false };
+            self.go_on(warming, inference);
+        } else if let Some(task) = self.waiting.pop_front() {
             match task {
                 Task::AddAvatar { assets, reply } => {
                     let added = inference.network.add_avatar(&assets);
@@ -127,15 +152,47 @@ impl Maintenance {
                         inference.network.remove_avatar(unwanted);
                     }
                 }
-                Task::WarmUp { avatar, reply } => self.warming = Some(Warming::new(avatar, reply)),
-                Task::RemoveAvatar { avatar } => inference.network.remove_avatar(avatar),
+                Task::WarmUp { avatar, reply } => {
+                    let known = !self.warmed.insert(inference.network.network_of(avatar));
+                    self.warming = Some(Warming { warm_up: WarmUp::for_first_words(avatar, known), reply });
+                }
+                Task::RemoveAvatar { avatar } => {
+                    inference.network.remove_avatar(avatar);
+                    self.ready.retain(|warm_up| warm_up.avatar != avatar);
+                }
             }
+        } else if let Some(mut warm_up) = self.ready.pop_front() {
+            match warm_up.step(inference) {
+                Ok(true) => self.ready.push_front(warm_up),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "an avatar cannot be drawn in large batches"),
+            }
+        } else {
+            return false;
         }
-        self.since = Some(Instant::now());
+        self.since = Some(inference.now());
         self.stop_clock_if_done();
         true
     }
 
+    /// The next step of a warm-up that somebody waits for.
+    fn go_on(&mut self, mut warming: Warming, inference: &mut Inference) {
+        // Whoever asked may be gone.
+        let goes_on = if warming.reply.is_closed() { Ok(false) } else { warming.warm_up.step(inference) };
+        match goes_on {
+            Ok(true) => self.warming = Some(warming),
+            Ok(false) => {
+                if warming.reply.send(Ok(())).is_ok() && !warming.warm_up.given_up {
+                    self.ready.push_back(WarmUp::for_the_rest(warming.warm_up.avatar));
+                }
+            }
+            Err(error) => {
+                let _ = warming.reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Nobody waits for what is left.
     fn stop_clock_if_done(&mut self) {
         if self.warming.is_none() && self.waiting.is_empty() {
             self.since = None;
@@ -143,25 +200,36 @@ impl Maintenance {
     }
 }
 
-impl Warming {
-    fn new(avatar: AvatarHandle, reply: oneshot::Sender<Result<(), LipSyncError>>) -> Self {
-        // Taken from the end: small ones first, and of each size the last round is the one that is measured.
-        let rounds = |size: usize| (0..WARM_UP_ROUNDS).map(move |round| (size, round == 0));
-        Self { avatar, left: BATCH_SIZES.into_iter().rev().flat_map(rounds).collect(), reply }
+impl WarmUp {
+    /// Sizes as first words are drawn. Where they are `known` to the network, from another avatar, what is left is the
+    /// avatar's own.
+    fn for_first_words(avatar: AvatarHandle, known: bool) -> Self {
+        Self::of(avatar, FIRST_WORDS, if known { 1 } else { WARM_UP_ROUNDS })
     }
 
-    /// Draws one batch of silence. `None` once it is over.
-    fn step(mut self, inference: &mut Inference) -> Option<Self> {
-        let Some((size, is_measured)) = self.left.pop().filter(|_| !self.reply.is_closed()) else {
-            let _ = self.reply.send(Ok(()));
-            return None;
-        };
+    /// All others.
+    fn for_the_rest(avatar: AvatarHandle) -> Self {
+        let rest = BATCH_SIZES.into_iter().filter(|size| !FIRST_WORDS.contains(size));
+        Self::of(avatar, rest, WARM_UP_ROUNDS)
+    }
+
+    /// Taken from the end: small ones first, and of each size the last round is the one that is measured.
+    fn of(avatar: AvatarHandle, sizes: impl IntoIterator<Item = usize>, rounds: usize) -> Self {
+        let of_size = |size: usize| (0..rounds).map(move |round| (size, round == 0 && rounds > 1));
+        let mut left: Vec<(usize, bool)> = sizes.into_iter().flat_map(|size| of_size(size).rev()).collect();
+        left.reverse();
+        Self { avatar, left, given_up: false }
+    }
+
+    /// Draws one batch of silence. False once there is none left.
+    fn step(&mut self, inference: &mut Inference) -> Result<bool, LipSyncError> {
+        let Some((size, is_measured)) = self.left.pop() else { return Ok(false) };
         let audio = vec![0.0; LIPSYNC_SAMPLES_PER_FRAME * size].into();
         let run = MouthRun { avatar: self.avatar, poses: vec![0; size], audio, first_frame_at: 0 };
         match inference.time(&run) {
             Ok(took) => {
                 if is_measured {
-                    inference.capacity.learn(size, took);
+                    inference.capacity.learn(size, 1, took);
                 }
                 if took > TOO_SLOW_FOR_LIVE {
                     let seconds = took.as_secs_f64() / f64::from(u32::try_from(size).unwrap_or(1));
@@ -169,17 +237,19 @@ impl Warming {
                         "this model takes about {seconds:.1} s for a frame on this machine, where 0.04 s is real time: \
                          films will come slowly and live sessions will show few mouths"
                     );
-                    inference.capacity.learn(size, took);
-                    self.left.clear();
+                    inference.capacity.learn(size, 1, took);
+                    self.give_up();
                 }
             }
             // Smaller batches are drawn then, which were tried before.
-            Err(error) if error.is_out_of_memory() && size > 1 => self.left.clear(),
-            Err(error) => {
-                let _ = self.reply.send(Err(error));
-                return None;
-            }
+            Err(error) if error.is_out_of_memory() && size > 1 => self.give_up(),
+            Err(error) => return Err(error),
         }
-        Some(self)
+        Ok(!self.left.is_empty())
+    }
+
+    fn give_up(&mut self) {
+        self.left.clear();
+        self.given_up = true;
     }
 }

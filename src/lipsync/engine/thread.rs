@@ -11,12 +11,22 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::inference::Inference;
+use super::inference::{Clock, Inference};
 use super::maintenance::Maintenance;
 use super::{DrawRequest, QUEUE, Request};
 use crate::lipsync::scheduler::{LONGEST_BATCH, Next, Scheduled, Scheduler};
 use crate::lipsync::{LipSync, LipSyncError, MouthRun};
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
+
+/// What came of [`Thread::turn`].
+pub(super) enum Turn {
+    /// There may be more to do at once.
+    Busy,
+    /// There is nothing to do until then, or until something is asked.
+    Idle(Option<Instant>),
+    /// Nobody can ask any more, or the device is at its end.
+    Over,
+}
 
 /// What the thread has.
 pub(super) struct Thread {
@@ -39,57 +49,85 @@ impl Thread {
         rate: Arc<AtomicU64>,
         stop: CancellationToken,
     ) -> Self {
-        let (inference, scheduler) = (Inference::new(network), Scheduler::default());
+        Self::with_time(network, queue, clock, rate, stop, Box::new(Instant::now))
+    }
+
+    /// The same with a clock of one's own, for who calls [`Thread::turn`] instead of waiting for time to pass.
+    pub(super) fn with_time(
+        network: Box<dyn LipSync>,
+        queue: mpsc::Receiver<Request>,
+        clock: tokio::runtime::Runtime,
+        rate: Arc<AtomicU64>,
+        stop: CancellationToken,
+        time: Clock,
+    ) -> Self {
+        let (inference, scheduler) = (Inference::new(network, time), Scheduler::default());
         Self { inference, queue, clock, scheduler, maintenance: Maintenance::default(), rate, stop }
     }
 
     /// Draws until nobody can ask any more, or its owner goes.
     pub(super) fn run(mut self) {
         while !self.stop.is_cancelled() {
-            // All that has arrived is looked at before the most urgent is chosen.
-            while self.scheduler.len() < QUEUE {
-                match self.queue.try_recv() {
-                    Ok(request) => self.accept(request),
-                    Err(mpsc::error::TryRecvError::Empty) => break,
-                    Err(mpsc::error::TryRecvError::Disconnected) => return,
-                }
-            }
-            let unwanted = |request: &DrawRequest| request.cancelled.is_cancelled() || request.reply.is_closed();
-            self.scheduler.remove_if(unwanted).iter().for_each(|_| crate::metrics::engine_skipped());
-            for request in self.scheduler.remove_late(Instant::now(), &self.inference.capacity) {
-                let _ = request.reply.send(Ok(vec![None; request.run.poses.len()]));
-            }
-            match self.scheduler.next(Instant::now(), &self.inference.capacity) {
-                Next::Draw(batch) => {
-                    if !self.draw(batch) {
-                        return;
-                    }
-                    self.maintenance.after_a_batch(&mut self.inference);
-                }
-                Next::Wait(until) if self.maintenance.step_until(&mut self.inference, until) => {}
-                Next::Nothing if self.maintenance.step(&mut self.inference) => self.tell_rate(),
-                Next::Wait(until) => {
+            let next = match self.turn() {
+                Turn::Busy => continue,
+                Turn::Over => return,
+                Turn::Idle(until) => {
                     let (queue, stop) = (&mut self.queue, &self.stop);
-                    let receive = async { tokio::time::timeout_at(until.into(), next_request(queue, stop)).await };
-                    match self.clock.block_on(receive) {
-                        Ok(Some(request)) => self.accept(request),
-                        Ok(None) => return,
-                        // It is time to draw.
-                        Err(_) => {}
-                    }
+                    self.clock.block_on(async {
+                        match until {
+                            Some(until) => tokio::time::timeout_at(until.into(), next_request(queue, stop)).await.ok(),
+                            None => Some(next_request(queue, stop).await),
+                        }
+                    })
                 }
-                Next::Nothing => match self.clock.block_on(next_request(&mut self.queue, &self.stop)) {
-                    Some(request) => self.accept(request),
-                    None => return,
-                },
+            };
+            match next {
+                Some(Some(request)) => self.accept(request),
+                Some(None) => return,
+                // It is time to draw.
+                None => {}
             }
+        }
+    }
+
+    /// Takes in all that has arrived, and does one thing: draws a batch or takes a step of what else is asked.
+    pub(super) fn turn(&mut self) -> Turn {
+        // All of it is looked at before the most urgent is chosen.
+        while self.scheduler.len() < QUEUE {
+            match self.queue.try_recv() {
+                Ok(request) => self.accept(request),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return Turn::Over,
+            }
+        }
+        let unwanted = |request: &DrawRequest| request.cancelled.is_cancelled() || request.reply.is_closed();
+        self.scheduler.remove_if(unwanted).iter().for_each(|_| crate::metrics::engine_skipped());
+        let now = self.inference.now();
+        for request in self.scheduler.remove_late(now, &self.inference.capacity) {
+            leave_out(request);
+        }
+        match self.scheduler.next(now, &self.inference.capacity) {
+            Next::Draw(batch) => {
+                if !self.draw(batch) {
+                    return Turn::Over;
+                }
+                self.maintenance.after_a_batch(&mut self.inference);
+                Turn::Busy
+            }
+            Next::Wait(until) if self.maintenance.step_until(&mut self.inference, until) => Turn::Busy,
+            Next::Wait(until) => Turn::Idle(Some(until)),
+            Next::Nothing if self.maintenance.step(&mut self.inference) => {
+                self.tell_rate();
+                Turn::Busy
+            }
+            Next::Nothing => Turn::Idle(None),
         }
     }
 
     fn accept(&mut self, request: Request) {
         match request {
-            Request::Draw(run) => self.scheduler.push(run),
-            Request::Maintain(task) => self.maintenance.push(task),
+            Request::Draw(run) => self.scheduler.push(run, self.inference.now()),
+            Request::Maintain(task) => self.maintenance.push(task, self.inference.now()),
         }
     }
 
@@ -102,11 +140,19 @@ impl Thread {
     /// by its reply being dropped.
     fn draw(&mut self, batch: Vec<Scheduled<DrawRequest>>) -> bool {
         let (mut requests, mut runs) = (Vec::with_capacity(batch.len()), Vec::new());
-        for Scheduled { item: request, every_second } in batch {
-            crate::metrics::engine_waited(request.queued.elapsed());
-            let parts = if every_second { every_second_frame(&request.run) } else { vec![request.run.clone()] };
-            requests.push((request, parts.len(), every_second));
+        for Scheduled { item: request, drawn } in batch {
+            if drawn.is_empty() {
+                leave_out(request);
+                continue;
+            }
+            crate::metrics::engine_waited(self.inference.now().saturating_duration_since(request.queued));
+            crate::metrics::mouths_left_out(request.run.poses.len() - drawn.len());
+            let parts = parts_of(&request.run, &drawn);
+            requests.push((request, parts.len(), drawn));
             runs.extend(parts);
+        }
+        if runs.is_empty() {
+            return true;
         }
         let drawn = self.inference.draw(&runs);
         if let Some(Err(error)) = drawn.iter().find(|drawn| drawn.as_ref().is_err_and(LipSyncError::is_the_devices_end))
@@ -117,14 +163,18 @@ impl Thread {
             return false;
         }
         self.tell_rate();
-        let mut drawn = drawn.into_iter();
-        for (request, parts, every_second) in requests {
+        let mut drawn_parts = drawn.into_iter();
+        for (request, parts, drawn) in requests {
             let _entered = request.span.enter();
-            let mouths = drawn.by_ref().take(parts).collect::<Result<Vec<_>, _>>().map(|parts| {
-                let mouths = parts.into_iter().flatten().map(Some);
-                let skipped = |mouth| [mouth, None];
-                let frames = request.run.poses.len();
-                if every_second { mouths.flat_map(skipped).take(frames).collect() } else { mouths.collect() }
+            let parts = drawn_parts.by_ref().take(parts).collect::<Result<Vec<_>, _>>();
+            let mouths = parts.map(|parts| {
+                let mut mouths = vec![None; request.run.poses.len()];
+                for (frame, mouth) in drawn.iter().zip(parts.into_iter().flatten()) {
+                    if let Some(place) = mouths.get_mut(*frame) {
+                        *place = Some(mouth);
+                    }
+                }
+                mouths
             });
             // Nobody left to tell: cancelled while it was drawn.
             let _ = request.reply.send(mouths);
@@ -133,18 +183,28 @@ impl Thread {
     }
 }
 
+/// Tells that nothing of a run is drawn.
+fn leave_out(request: DrawRequest) {
+    crate::metrics::mouths_left_out(request.run.poses.len());
+    let _ = request.reply.send(Ok(vec![None; request.run.poses.len()]));
+}
+
 /// The next request; `None` if none will be heard any more.
 async fn next_request(queue: &mut mpsc::Receiver<Request>, stop: &CancellationToken) -> Option<Request> {
     stop.run_until_cancelled(queue.recv()).await.flatten()
 }
 
-/// A run's first frame and every second one after it, each as a run of its own.
-fn every_second_frame(run: &MouthRun) -> Vec<MouthRun> {
-    let frame = |(at, pose): (usize, &usize)| MouthRun {
-        avatar: run.avatar,
-        poses: vec![*pose],
-        audio: Arc::clone(&run.audio),
-        first_frame_at: run.first_frame_at + at * LIPSYNC_SAMPLES_PER_FRAME,
+/// Some frames of a run, in order, as runs of consecutive ones.
+fn parts_of(run: &MouthRun, frames: &[usize]) -> Vec<MouthRun> {
+    let consecutive = frames.chunk_by(|frame, next| frame + 1 == *next);
+    let part = |frames: &[usize]| {
+        let first = frames.first().copied().unwrap_or(0);
+        MouthRun {
+            avatar: run.avatar,
+            poses: run.poses.iter().skip(first).take(frames.len()).copied().collect(),
+            audio: Arc::clone(&run.audio),
+            first_frame_at: run.first_frame_at + first * LIPSYNC_SAMPLES_PER_FRAME,
+        }
     };
-    run.poses.iter().enumerate().step_by(2).map(frame).collect()
+    consecutive.map(part).collect()
 }

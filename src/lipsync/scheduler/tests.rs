@@ -22,12 +22,13 @@ fn gpu() -> Capacity {
 
 fn of(times: [u64; BATCH_SIZES.len()]) -> Capacity {
     let mut capacity = Capacity::default();
-    BATCH_SIZES.into_iter().zip(times).for_each(|(size, took)| capacity.learn(size, ms(took)));
+    BATCH_SIZES.into_iter().zip(times).for_each(|(size, took)| capacity.learn(size, 1, ms(took)));
     capacity
 }
 
+/// Of a session of its own.
 fn run(item: u32, frames: usize, deadline: Instant) -> Pending<u32> {
-    Pending { deadline: Some(deadline), frames, awaited: false, item }
+    Pending { session: u64::from(item), deadline: Some(deadline), frames, awaited: false, item }
 }
 
 fn drawn(next: Next<u32>) -> Vec<u32> {
@@ -37,12 +38,17 @@ fn drawn(next: Next<u32>) -> Vec<u32> {
     }
 }
 
+fn of_runs(runs: impl IntoIterator<Item = Pending<u32>>, now: Instant) -> Scheduler<u32> {
+    let mut scheduler = Scheduler::default();
+    runs.into_iter().for_each(|run| scheduler.push(run, now));
+    scheduler
+}
+
 #[test]
 fn the_earliest_deadline_is_drawn_first_whoever_came_first() {
-    let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    scheduler.push(run(1, 4, now + ms(200)));
-    scheduler.push(run(2, 4, now + ms(100)));
-    scheduler.push(Pending { deadline: None, ..run(3, 4, now) });
+    let now = Instant::now();
+    let film = Pending { deadline: None, ..run(3, 4, now) };
+    let mut scheduler = of_runs([run(1, 4, now + ms(200)), run(2, 4, now + ms(100)), film], now);
     let order: Vec<u32> = (0..3).flat_map(|_| drawn(scheduler.next(now, &laptop()))).collect();
     assert_eq!(order, [2, 1, 3]);
     assert_eq!(scheduler.next(now, &laptop()), Next::Nothing);
@@ -50,18 +56,17 @@ fn the_earliest_deadline_is_drawn_first_whoever_came_first() {
 
 #[test]
 fn an_hour_of_queued_text_does_not_delay_anothers_first_word() {
-    let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    for at in 0..22_500 {
-        scheduler.push(run(at, 4, now + ms(160 * u64::from(at) + 200)));
-    }
-    scheduler.push(Pending { awaited: true, ..run(99_999, 1, now + ms(30)) });
+    let now = Instant::now();
+    let text = (0..22_500).map(|at| Pending { session: 1, ..run(at, 4, now + ms(160 * u64::from(at) + 200)) });
+    let mut scheduler = of_runs(text, now);
+    scheduler.push(Pending { awaited: true, ..run(99_999, 1, now + ms(30)) }, now);
     assert_eq!(drawn(scheduler.next(now, &laptop()))[0], 99_999);
 }
 
 #[test]
 fn runs_of_several_sessions_are_drawn_together_where_that_is_cheap() {
-    let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    (0..5).for_each(|session| scheduler.push(run(session, 4, now + ms(100 + u64::from(session)))));
+    let now = Instant::now();
+    let mut scheduler = of_runs((0..5).map(|session| run(session, 4, now + ms(100 + u64::from(session)))), now);
     assert_eq!(drawn(scheduler.next(now, &gpu())), [0, 1, 2, 3]);
     // Alone, and further from its deadline than is comfortable to wait.
     assert_eq!(drawn(scheduler.next(now, &gpu())), [4]);
@@ -69,88 +74,67 @@ fn runs_of_several_sessions_are_drawn_together_where_that_is_cheap() {
 
 #[test]
 fn a_batch_is_not_so_large_that_its_first_frame_comes_late() {
-    let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    scheduler.push(Pending { awaited: true, ..run(1, 1, now + ms(10)) });
-    (2..6).for_each(|session| scheduler.push(run(session, 4, now + ms(400))));
+    let now = Instant::now();
+    let mut scheduler = of_runs((2..6).map(|session| run(session, 4, now + ms(400))), now);
+    scheduler.push(Pending { awaited: true, ..run(1, 1, now + ms(10)) }, now);
     assert_eq!(drawn(scheduler.next(now, &gpu())), [1]);
     assert_eq!(drawn(scheduler.next(now, &gpu())), [2, 3, 4, 5]);
 }
 
 #[test]
 fn a_run_with_time_to_spare_waits_for_company_but_not_into_danger() {
-    let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    scheduler.push(run(1, 4, now + ms(500)));
+    let now = Instant::now();
+    let mut scheduler = of_runs([run(1, 4, now + ms(500))], now);
     let Next::Wait(until) = scheduler.next(now, &gpu()) else { panic!("it is alone and has time") };
     assert_eq!(until, now + ms(500) - ms(11) - SAFE_DISTANCE);
     assert_eq!(drawn(scheduler.next(until, &gpu())), [1]);
     // On a laptop four frames are as many as it draws in one go.
-    scheduler.push(run(1, 4, now + ms(500)));
+    scheduler.push(run(1, 4, now + ms(500)), now);
     assert_eq!(drawn(scheduler.next(now, &laptop())), [1]);
 }
 
 #[test]
 fn a_film_is_drawn_while_live_runs_wait_for_company() {
-    let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    scheduler.push(run(1, 1, now + ms(500)));
-    scheduler.push(Pending { deadline: None, ..run(2, 2, now) });
+    let now = Instant::now();
+    let mut scheduler = of_runs([run(1, 1, now + ms(500)), Pending { deadline: None, ..run(2, 2, now) }], now);
     let drawn: Vec<u32> = (0..2).flat_map(|_| drawn(scheduler.next(now, &gpu()))).collect();
     assert_eq!(drawn, [1, 2]);
 }
 
 #[test]
-fn too_much_to_draw_leaves_out_every_second_frame_but_never_the_awaited_first() {
-    let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    scheduler.push(Pending { awaited: true, ..run(0, 1, now + ms(10)) });
-    (1..6).for_each(|session| scheduler.push(run(session, 4, now + ms(120))));
-    let mut thin = Vec::new();
-    while let Next::Draw(chosen) = scheduler.next(now, &laptop()) {
-        thin.extend(chosen.into_iter().filter(|chosen| chosen.every_second).map(|chosen| chosen.item));
+fn too_much_to_draw_gives_each_session_the_same_share_evenly_spaced_and_an_awaited_first_all() {
+    let now = Instant::now();
+    let mut runs: Vec<Pending<u32>> = (1..6).map(|session| run(session, 8, now + ms(240))).collect();
+    runs.push(Pending { awaited: true, ..run(0, 1, now + ms(10)) });
+    let (mut scheduler, mut time) = (of_runs(runs, now), now);
+    let mut decided = Vec::new();
+    while let Next::Draw(batch) = scheduler.next(time, &laptop()) {
+        time += laptop().time_of(batch.iter().map(|run| run.drawn.len()).sum(), 1);
+        decided.extend(batch);
     }
-    // Twenty frames take 200 ms, and two runs of every second frame are drawn together; the last one is in time whole.
-    assert_eq!(thin, [1, 2, 3, 4]);
+    assert_eq!(decided[0], Scheduled { item: 0, drawn: vec![0] });
+    // Forty frames take 440 ms, and they are due in 240 to 520.
+    decided.sort_by_key(|run| run.item);
+    assert_eq!(decided.iter().map(|run| run.item).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    for Scheduled { item, drawn } in &decided[1..] {
+        assert!((3..=6).contains(&drawn.len()), "session {item}: {drawn:?}");
+        assert!(drawn.windows(2).all(|pair| pair[1] - pair[0] <= 3), "session {item}: {drawn:?}");
+    }
 }
 
 #[test]
-fn what_would_mostly_come_too_late_is_given_up_unless_playout_waits_for_it() {
-    let (mut scheduler, now) = (Scheduler::default(), Instant::now());
-    scheduler.push(run(1, 4, now));
-    scheduler.push(Pending { awaited: true, ..run(2, 1, now) });
-    // Four frames take 44 ms, and the third is due after 80.
-    assert_eq!(scheduler.remove_late(now + ms(36), &laptop()), [0; 0]);
-    assert_eq!(scheduler.remove_late(now + ms(37), &laptop()), [1]);
-    assert_eq!(drawn(scheduler.next(now + ms(37), &laptop())), [2]);
-}
-
-/// Eight sessions of 25 frames a second, which is twice what a laptop draws.
-#[test]
-fn overloaded_for_long_it_still_draws_nearly_as_much_as_it_can_and_in_time() {
-    let (capacity, start) = (laptop(), Instant::now());
-    let (mut scheduler, mut now) = (Scheduler::default(), start);
-    let (mut coming, mut in_time, mut due) = (0, 0, 0);
-    while now < start + ms(10_000) {
-        // Each run of four is asked for 640 ms before it is due.
-        while start + ms(160 * (coming / 8)) <= now {
-            scheduler.push(run(u32::try_from(coming).unwrap(), 4, start + ms(160 * (coming / 8) + 640)));
-            coming += 1;
-            due += 4;
-        }
-        scheduler.remove_late(now, &capacity);
-        match scheduler.next(now, &capacity) {
-            Next::Draw(chosen) => {
-                let frames = chosen.iter().map(|chosen| if chosen.every_second { 2 } else { 4 }).sum();
-                now += capacity.time_of(frames);
-                for chosen in chosen {
-                    let first = start + ms(160 * (u64::from(chosen.item) / 8) + 640);
-                    let step = if chosen.every_second { 2 } else { 1 };
-                    in_time += (0..4_u32).step_by(step).filter(|frame| now <= first + FRAME_DURATION * *frame).count();
-                }
-            }
-            Next::Wait(until) => now = until.min(now + ms(40)),
-            Next::Nothing => now += ms(1),
-        }
-    }
-    // 91 frames a second can be drawn, 200 are due.
-    assert!(in_time * 100 > due * 36, "{in_time} of {due}");
+fn frames_that_would_come_too_late_are_left_out_before_anything_is_done_for_them() {
+    let now = Instant::now();
+    let mut scheduler = of_runs([run(1, 4, now)], now);
+    scheduler.push(Pending { awaited: true, ..run(2, 1, now) }, now);
+    // One frame takes 16 ms, and the last is due after 120.
+    assert_eq!(scheduler.remove_late(now + ms(104), &laptop()), [0; 0]);
+    assert_eq!(scheduler.remove_late(now + ms(105), &laptop()), [1]);
+    assert_eq!(drawn(scheduler.next(now + ms(105), &laptop())), [2], "playout waits for it");
+    // Of a run that is half too late the other half is drawn: two frames are there after 44 ms, when two have left.
+    scheduler.push(run(3, 4, now + ms(200)), now);
+    let Next::Draw(batch) = scheduler.next(now + ms(236), &laptop()) else { panic!("it waits") };
+    assert_eq!(batch, [Scheduled { item: 3, drawn: vec![2, 3] }]);
 }
 
 proptest! {
@@ -167,7 +151,8 @@ proptest! {
             .enumerate()
             .map(|(item, (at, ahead, size, awaited, withdrawn))| {
                 let deadline = Some(start + ms(at + ahead));
-                (at, Pending { deadline, frames: BATCH_SIZES[size], awaited, item }, withdrawn.map(|after| start + ms(at + after)))
+                let session = item as u64 % 7;
+                (at, Pending { session, deadline, frames: BATCH_SIZES[size], awaited, item }, withdrawn.map(|after| start + ms(at + after)))
             })
             .collect();
         coming.sort_by_key(|(at, ..)| *at);
@@ -183,7 +168,7 @@ proptest! {
         loop {
             while let Some((_, run, _)) = coming.next_if(|(at, ..)| start + ms(*at) <= now) {
                 waiting.insert(run.item);
-                scheduler.push(run);
+                scheduler.push(run, now);
             }
             let gone = |item: usize| runs[item].3.is_some_and(|gone| gone <= now);
             for item in scheduler.remove_if(|item| gone(*item)) {
@@ -191,19 +176,20 @@ proptest! {
             }
             for item in scheduler.remove_late(now, &capacity) {
                 let (_, deadline, awaited, _) = runs[item];
-                prop_assert!(!awaited && deadline < Some(now + LONGEST_BATCH.max(capacity.time_of(4))));
+                prop_assert!(!awaited && deadline < Some(now + capacity.time_of(1, 1)));
                 prop_assert!(seen.insert(item) && waiting.remove(&item));
             }
             prop_assert_eq!(scheduler.len(), waiting.len());
             let earliest = waiting.iter().filter_map(|item| runs[*item].1).min();
             match scheduler.next(now, &capacity) {
                 Next::Draw(chosen) => {
-                    prop_assert_eq!(runs[chosen[0].item].1, earliest);
-                    prop_assert!(chosen.windows(2).all(|pair| runs[pair[0].item].1 <= runs[pair[1].item].1));
+                    let frames: usize = chosen.iter().map(|chosen| chosen.drawn.len()).sum();
+                    prop_assert!(frames == 0 || BATCH_SIZES.contains(&frames), "{} frames", frames);
                     for chosen in &chosen {
+                        prop_assert!(!runs[chosen.item].2 || !chosen.drawn.is_empty(), "an awaited run is drawn");
                         prop_assert!(!gone(chosen.item) && seen.insert(chosen.item) && waiting.remove(&chosen.item));
                     }
-                    now += capacity.time_of(chosen.len());
+                    now += capacity.time_of(frames.max(1), 1);
                 }
                 Next::Wait(until) => {
                     let safe = earliest.and_then(|deadline| deadline.checked_sub(SAFE_DISTANCE));

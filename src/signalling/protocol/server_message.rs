@@ -67,6 +67,12 @@ pub enum ServerMessage {
     /// end of the user's speech; a stage that the turn skipped is absent: `transcript` is there for speech only,
     /// `first_token` for replies only. Nothing of it comes where nobody watches, since then no mouth is drawn.
     Latency { utterance_id: String, rtp_timestamp: Option<u32>, stages: Stages },
+    /// `{"type":"stats","mouths":60,"mouths_left_out":24}`
+    ///
+    /// There was no time to draw all mouths of a sentence: so many of so many frames held the mouth before, while the sound
+    /// went on. Told of each sentence of which that is so, when the last of it is drawn, and of the first one of which it is
+    /// not any more.
+    Stats { mouths: u64, mouths_left_out: u64 },
     /// `{"type":"speech_ended","utterance_id":"u-1","interrupted":false,"spoken_ms":1240,"text_spoken":"It is noon."}`
     ///
     /// The end of a turn, with what was heard of it.
@@ -163,6 +169,7 @@ impl ServerMessage {
             Self::SpeechStarted { .. } => "speech_started",
             Self::Caption { .. } => "caption",
             Self::Latency { .. } => "latency",
+            Self::Stats { .. } => "stats",
             Self::SpeechEnded { .. } => "speech_ended",
             Self::Avatar(_) => "avatar",
             Self::Error { .. } => "error",
@@ -186,6 +193,7 @@ impl From<Notice> for ServerMessage {
             Notice::Latency { utterance, rtp_timestamp, stages } => {
                 Self::Latency { utterance_id: utterance.to_string(), rtp_timestamp, stages }
             }
+            Notice::Stats { mouths, mouths_left_out } => Self::Stats { mouths, mouths_left_out },
             Notice::SpeechEnded { utterance, id, interrupted, spoken_ms, text_spoken } => {
                 Self::SpeechEnded { utterance_id: utterance.to_string(), interrupted, spoken_ms, text_spoken, id }
             }
@@ -314,6 +322,10 @@ mod tests {
         assert_json(
             Notice::Avatar(anna()),
             r#"{"type":"avatar","id":"anna","name":"Anna","width":512,"height":512,"fps":25,"gestures":["nod"]}"#,
+        );
+        assert_json(
+            Notice::Stats { mouths: 60, mouths_left_out: 24 },
+            r#"{"type":"stats","mouths":60,"mouths_left_out":24}"#,
         );
         assert_json(Notice::Missed { count: 12 }, r#"{"type":"missed","count":12}"#);
         let full = ServerMessage::error(ErrorCode::ServerFull, "m");
