@@ -95,7 +95,7 @@ impl AudioFrontEnd {
     }
 
     /// Tokens with their positional encoding, `[all frames, tokens, d_model]`, of stretches of sound one after the other.
-    /// Frames of the same recording that one window can serve share it, whichever stretches they are of.
+    /// Frames of one recording that are near each other share a window, whichever stretches they are of.
     pub fn tokens(&mut self, stretches: &[Stretch<'_>]) -> Result<Tensor> {
         let (rows, index) = match self.window {
             AudioWindow::Local { rows } => self.local(stretches, rows)?,

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use super::Stretch;
 use crate::musetalk::network::audio_rows::{FRAME_ROWS, LOCAL_MARGIN, ROW_STEP, first_row};
 
+/// Frames within which several stretches share a window: models learn with that many from a window's end (`training`), and
+/// mouths of further ones fit worse.
+const SHARED: i64 = 4;
+
 /// A window of a recording.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window<'a> {
@@ -24,6 +28,8 @@ pub(super) struct Plan<'a> {
 /// A frame and its place among all.
 struct Placed<'a> {
     order: usize,
+    /// Which stretch it is of.
+    stretch: usize,
     audio: &'a Arc<[f32]>,
     /// The sample at which it begins.
     at: i64,
@@ -33,21 +39,23 @@ impl<'a> Plan<'a> {
     /// Windows of `rows` rows of `row_samples` samples, each of which ends shortly after the last frame that it serves.
     pub fn local(stretches: &[Stretch<'a>], rows: i64, row_samples: i64) -> Self {
         let mut frames = Vec::new();
-        for stretch in stretches {
+        for (number, stretch) in stretches.iter().enumerate() {
             for frame in 0..stretch.frames {
                 let at = stretch.first_frame_at + frame * ROW_STEP * row_samples;
-                frames.push(Placed { order: frames.len(), audio: stretch.audio, at });
+                frames.push(Placed { order: frames.len(), stretch: number, audio: stretch.audio, at });
             }
         }
         // Those of one recording together, in its order.
         frames.sort_by_key(|frame| (Arc::as_ptr(frame.audio).cast::<f32>(), frame.at));
         let mut plan = Self { windows: Vec::new(), frames: vec![(0, 0); frames.len()] };
         let span = (rows - FRAME_ROWS - LOCAL_MARGIN) * row_samples;
+        let near = SHARED * ROW_STEP * row_samples;
         let mut rest = frames.as_slice();
         while let Some(first) = rest.first() {
             let shares = |frame: &Placed<'_>| {
                 let after = frame.at - first.at;
-                Arc::ptr_eq(frame.audio, first.audio) && after <= span && after % row_samples == 0
+                let together = frame.stretch == first.stretch || after < near;
+                Arc::ptr_eq(frame.audio, first.audio) && together && after <= span && after % row_samples == 0
             };
             let (served, others) = rest.split_at(rest.iter().take_while(|frame| shares(frame)).count().max(1));
             rest = others;
@@ -106,19 +114,19 @@ mod tests {
     #[test]
     fn frames_of_one_recording_share_a_window_whichever_runs_they_are_of() {
         let (one, other): (Arc<[f32]>, Arc<[f32]>) = (vec![0.0; 64_000].into(), vec![0.0; 64_000].into());
-        // Two runs, one frame far away, and another session.
-        let stretches = [stretch(&one, 20, 4), stretch(&other, 3, 1), stretch(&one, 26, 2), stretch(&one, 90, 1)];
+        // Frames of a thinned run, one that is further, and another session.
+        let stretches = [stretch(&one, 20, 1), stretch(&other, 3, 1), stretch(&one, 22, 2), stretch(&one, 24, 1)];
         let plan = Plan::local(&stretches, 64, 320);
         let of = |window: usize| plan.frames.iter().filter(|(at, _)| *at == window).count();
         assert_eq!(plan.windows.len(), 3);
         let mut served = [of(0), of(1), of(2)];
         served.sort_unstable();
-        assert_eq!(served, [1, 1, 6]);
-        // It ends two rows after the ten of the last of its frames, 27, which begin four before it.
+        assert_eq!(served, [1, 1, 3]);
+        // It ends two rows after the ten of the last of its frames, 23, which begin four before it.
         let (window, row) = plan.frames[0];
-        assert_eq!(plan.windows[window].start, 27 * 640 + (-4 + 10 + 2 - 64) * 320);
-        assert_eq!(row, 64 - 12 - 14);
-        assert_eq!(plan.frames[6], (window, 64 - 12));
+        assert_eq!(plan.windows[window].start, 23 * 640 + (-4 + 10 + 2 - 64) * 320);
+        assert_eq!(row, 64 - 12 - 6);
+        assert_eq!(plan.frames[3], (window, 64 - 12));
     }
 
     #[test]
