@@ -443,8 +443,8 @@ async fn the_server_makes_replaces_refuses_and_deletes_avatars_of_drawn_faces() 
         let message = end["message"].as_str().unwrap();
         assert!(message.starts_with(file) && !message.contains("/proc") && !message.contains("/tmp"), "{message}");
     }
-    assert_eq!(folders(home.path()), ["anna", "demo"]);
+    assert_eq!(folders(home.path()), ["anna", "demo", "lost"]);
     assert_eq!(ask(&address, Method::DELETE, "/avatars/demo", "").await.0, 409);
     assert_eq!(ask(&address, Method::DELETE, "/avatars/anna", "").await.0, 204);
-    assert_eq!(folders(home.path()), ["demo"]);
+    assert_eq!(folders(home.path()), ["demo", "lost"]);
 }
