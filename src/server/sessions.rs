@@ -101,7 +101,7 @@ impl SessionStore {
 
     /// Takes in the avatar that the server was launched with, and its voice, so that a fault shows at once.
     pub(super) async fn preload(&self, reading: Reading) -> anyhow::Result<()> {
-        let loading = take_in(&self.devices, &self.casting.folders, reading);
+        let loading = take_in(&self.devices, &self.config.folders, reading);
         let avatar = self.casting.avatars.preload(loading).await?;
         self.casting.services.voices.of(&avatar.avatar.manifest.voice)?;
         Ok(())

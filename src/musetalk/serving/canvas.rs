@@ -147,23 +147,31 @@ impl Canvas {
     }
 }
 
+/// Frames whose regions are of one avatar and one size.
+struct Group<'a> {
+    regions: &'a Regions,
+    /// Which frames of the batch.
+    of: Vec<usize>,
+    /// Their places among the regions.
+    places: Vec<i64>,
+}
+
 /// Pastes the crops of a picture, `[frames, 3, side, side]`, each into the own frame of its avatar and pose.
 pub fn paste(picture: &Tensor, frames: &[(&Canvas, usize)]) -> Result<Planes> {
     let crops = to_rgb8(picture)?;
-    // By canvas and size: which frames of the batch, and their places among the regions.
-    let mut groups: BTreeMap<(*const Canvas, usize), (&Regions, Vec<usize>, Vec<i64>)> = BTreeMap::new();
+    let mut groups: BTreeMap<(*const Canvas, usize), Group<'_>> = BTreeMap::new();
     for (at, (canvas, pose)) in frames.iter().enumerate() {
         let (size, place) = canvas.place(*pose)?;
         let Some(regions) = canvas.sizes.get(size) else { continue };
         let key = (std::ptr::from_ref::<Canvas>(canvas), size);
-        let (_, of, places) = groups.entry(key).or_insert_with(|| (regions, Vec::new(), Vec::new()));
-        of.push(at);
-        places.push(place);
+        let group = groups.entry(key).or_insert_with(|| Group { regions, of: Vec::new(), places: Vec::new() });
+        group.of.push(at);
+        group.places.push(place);
     }
     let device = picture.device();
     let index = |places: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(places)?.f_to_device(device)?) };
     let alone = groups.len() == 1;
-    let paste = |(regions, of, places): (&Regions, Vec<usize>, Vec<i64>)| {
+    let paste = |Group { regions, of, places }: Group<'_>| {
         let own: Vec<i64> = of.iter().map(|&at| i64::try_from(at).unwrap_or(0)).collect();
         let crops = if alone { crops.shallow_clone() } else { crops.f_index_select(0, &index(&own)?)? };
         Ok((regions.planes(&index(&places)?, &crops)?, of))
