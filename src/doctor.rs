@@ -4,6 +4,8 @@
 //! the report. Not in here: arguments and exit codes (`commands`). Runs on: the caller's thread; it blocks for some
 //! seconds.
 
+mod machine;
+
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -12,11 +14,11 @@ use std::sync::Arc;
 use crate::avatar::{Avatar, AvatarStore, Manifest};
 use crate::config::Folders;
 use crate::ids::AvatarId;
-use crate::lipsync::AvatarAssets;
+use crate::lipsync::{AvatarAssets, AvatarHandle, LipSync};
 use crate::media::inventory::{self, MissingElement};
 use crate::media::{self, CheckStatus, EncoderChoice, Encoders, PipelineDir};
-use crate::musetalk::DeviceChoice;
 use crate::musetalk::device::Libtorch;
+use crate::musetalk::{DeviceChoice, find_device};
 use crate::server::budget::ResourceBudget;
 use crate::server::budget::limits::{ProcessLimits, Usage, raise_descriptors};
 use crate::server::load_network;
@@ -124,7 +126,7 @@ pub(crate) fn run(input: &DoctorInput) -> Report {
     let store = AvatarStore::new(&input.folders.avatars);
     if let Some((manifest, loaded)) = avatar(&store, &input.avatar, &mut checks) {
         if let Some(loaded) = loaded {
-            checks.push(model(&input.folders, loaded));
+            checks.extend(model(&input.folders, loaded));
         }
         checks.push(voice(espeak::ENGINE, &manifest.voice));
         checks.push(neural_voice(&hibari::folder(&input.folders.models)));
@@ -293,19 +295,48 @@ fn avatar(store: &AvatarStore, id: &AvatarId, checks: &mut Vec<Check>) -> Option
 }
 
 /// Loads the model and gives it the avatar, which finds weights that do not fit the configuration and what was prepared of
-/// the avatar that does not fit the model.
-fn model(folders: &Folders, avatar: Avatar) -> Check {
+/// the avatar that does not fit the model. Then how many speakers the processor carries, if it is what draws.
+fn model(folders: &Folders, avatar: Avatar) -> Vec<Check> {
     const NAME: &str = "model";
     let (name, folder) = (avatar.manifest.model.clone(), folders.models.join(&avatar.manifest.model));
     let decoder = avatar.manifest.decoder_folder(&folders.avatars, &folders.models);
     let assets = AvatarAssets { avatar: Arc::new(avatar), decoder };
-    let loaded = load_network(&folder, DeviceChoice::Auto, 1).and_then(|mut network| network.add_avatar(&assets));
+    let loaded = load_network(&folder, DeviceChoice::Auto, 1).and_then(|mut network| {
+        let handle = network.add_avatar(&assets)?;
+        Ok((network, handle))
+    });
     match loaded {
-        Ok(_) => Check::ok(NAME, format!("{name} from {}", folder.display())),
+        Ok((mut network, handle)) => {
+            let found = Check::ok(NAME, format!("{name} from {}", folder.display()));
+            let on_cpu = find_device(DeviceChoice::Auto).is_ok_and(|device| !device.is_cuda());
+            [found].into_iter().chain(on_cpu.then(|| processor(network.as_mut(), handle))).collect()
+        }
         Err(error) => {
             let fix = format!("restore {}: it holds config.json and model.safetensors", folder.display());
-            Check::fault(NAME, error, fix)
+            vec![Check::fault(NAME, error, fix)]
         }
+    }
+}
+
+/// What kind of processor this is, and how many it lets speak at once.
+fn processor(network: &mut dyn LipSync, avatar: AvatarHandle) -> Check {
+    const NAME: &str = "processor";
+    let kind = machine::processor(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let took = match machine::time_of_frame(network, avatar) {
+        Ok(took) => took,
+        Err(error) => return Check::fault(NAME, format!("{kind}: {error}"), "see whether memory is short"),
+    };
+    let ms = took.as_secs_f64() * 1e3;
+    let found = |speakers: &str| format!("{kind}; {cores} cores, {ms:.1} ms a frame just now: {speakers}");
+    match machine::speakers(took, cores) {
+        0 => Check::note(
+            NAME,
+            found("not every mouth of one speaker will be in time"),
+            "leave the machine alone and look again; a GPU or a smaller model draws more",
+        ),
+        1 => Check::ok(NAME, found("about 1 speaker at once (estimated)")),
+        several => Check::ok(NAME, found(&format!("about {several} speakers at once (estimated)"))),
     }
 }
 
@@ -440,7 +471,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [avatars, models, pipelines] = ["avatars", "models", "pipelines"].map(|name| folder.path().join(name));
         let check = model(&Folders { avatars, models, pipelines }, crate::kit::avatar::tiny());
-        is_fault(&check, "config.json", "model.safetensors");
+        is_fault(&check[0], "config.json", "model.safetensors");
     }
 
     #[test]
