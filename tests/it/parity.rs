@@ -147,12 +147,12 @@ fn attention_head_dim_is_the_number_of_heads() {
 }
 
 #[test]
-fn unet_with_folded_time_gives_the_same() {
+fn a_folded_unet_gives_the_same() {
     let (_guard, cases, mut unet) = (tch::no_grad_guard(), Cases::load("unet"), unet(4));
-    unet.fold_time().unwrap();
+    unet.fold().unwrap();
     let out = unet.forward(&cases.get("small.sample"), &cases.get("small.context")).unwrap();
     assert_close("output", &out, &cases.get("small.out"), WHOLE);
-    unet.fold_time().unwrap();
+    unet.fold().unwrap();
     let again = unet.forward(&cases.get("small.sample"), &cases.get("small.context")).unwrap();
     assert_eq!(out, again, "folding twice is not folding once");
 }
@@ -166,10 +166,10 @@ fn weights_kept_in_16_bits_give_the_very_same_numbers() {
         let config: UnetConfig = config(unet_json(4));
         let mut unet = loaded_as(mapping, "unet.safetensors", |p| Unet::new(p, &config).unwrap());
         let plain = unet.forward(&cases.get("small.sample"), &cases.get("small.context")).unwrap();
-        unet.fold_time().unwrap();
+        unet.fold().unwrap();
         [plain, unet.forward(&cases.get("small.sample"), &cases.get("small.context")).unwrap()]
     });
-    assert_eq!(converted, kept, "UNet, plain and with folded time");
+    assert_eq!(converted, kept, "UNet, plain and folded");
     let cases = Cases::load("autoencoder_kl");
     let [converted, kept] = both.map(|mapping| {
         let config: KlConfig = config(kl_json());

@@ -5,6 +5,7 @@
 use tch::{Tensor, nn};
 
 use super::layers::{Conv2d, GroupNorm, LayerNorm, Linear};
+use crate::lipsync::LipSyncError;
 use crate::musetalk::Result;
 
 /// Softmax attention of `[batch, tokens, channels]` with the channels split among `heads`.
@@ -33,6 +34,16 @@ pub(in crate::musetalk) fn written_out(query: &Tensor, key: &Tensor, value: &Ten
     Ok(weights.f_matmul(value)?)
 }
 
+/// The innermost dimension in equal parts, as views.
+fn split<const PARTS: usize>(x: &Tensor) -> Result<[Tensor; PARTS]> {
+    let parts = i64::try_from(PARTS).unwrap_or(1);
+    let parts = x.f_chunk(parts, -1)?;
+    parts.try_into().map_err(|_| LipSyncError::Config {
+        field: "unet.block_out_channels".to_owned(),
+        problem: format!("{:?} numbers cannot be split into {PARTS} parts", x.size()),
+    })
+}
+
 /// Self-attention, or cross-attention when `context` is given.
 #[derive(Debug)]
 struct Attention {
@@ -41,6 +52,8 @@ struct Attention {
     to_v: Linear,
     to_out: Linear,
     heads: i64,
+    /// What makes queries, keys and values of the same tokens at once, or keys and values of other ones.
+    joined: Option<Linear>,
 }
 
 impl Attention {
@@ -51,12 +64,33 @@ impl Attention {
             to_v: Linear::without_bias(p / "to_v", context, channels)?,
             to_out: Linear::new(p / "to_out" / 0, channels, channels)?,
             heads,
+            joined: None,
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let (query, key, value) = (self.to_q.forward(x)?, self.to_k.forward(context)?, self.to_v.forward(context)?);
+    /// `context` is what is attended to: `None` if that is `x` itself.
+    fn forward(&self, x: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        let [query, key, value] = match (&self.joined, context) {
+            (Some(joined), None) => split(&joined.forward(x)?)?,
+            (Some(joined), Some(context)) => {
+                let [key, value] = split(&joined.forward(context)?)?;
+                [self.to_q.forward(x)?, key, value]
+            }
+            (None, _) => {
+                let context = context.unwrap_or(x);
+                [self.to_q.forward(x)?, self.to_k.forward(context)?, self.to_v.forward(context)?]
+            }
+        };
         self.to_out.forward(&attend(&query, &key, &value, self.heads)?)
+    }
+
+    /// Makes one product of those that have the same input; `itself` says whether tokens attend to each other.
+    fn join(&mut self, itself: bool) -> Result<()> {
+        let (query, others) = (&mut self.to_q, [&mut self.to_k, &mut self.to_v]);
+        let [key, value] = others;
+        self.joined =
+            Some(if itself { Linear::join(&mut [query, key, value])? } else { Linear::join(&mut [key, value])? });
+        Ok(())
     }
 }
 
@@ -108,8 +142,8 @@ impl BasicTransformerBlock {
 
     fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let own = self.norm1.forward(x)?;
-        let x = self.attn1.forward(&own, &own)?.f_add(x)?;
-        let x = self.attn2.forward(&self.norm2.forward(&x)?, context)?.f_add(&x)?;
+        let x = self.attn1.forward(&own, None)?.f_add(x)?;
+        let x = self.attn2.forward(&self.norm2.forward(&x)?, Some(context))?.f_add(&x)?;
         Ok(self.ff.forward(&self.norm3.forward(&x)?)?.f_add(&x)?)
     }
 }
@@ -133,6 +167,12 @@ impl Transformer2d {
             block: BasicTransformerBlock::new(&(p / "transformer_blocks" / 0), channels, context, heads)?,
             proj_out: Conv2d::new(p / "proj_out", channels, channels, 1)?,
         })
+    }
+
+    /// Has queries, keys and values made by as few products as can be: the same numbers by fewer calls.
+    pub(super) fn join_projections(&mut self) -> Result<()> {
+        self.block.attn1.join(true)?;
+        self.block.attn2.join(false)
     }
 
     /// Of a map, `[batch, channels, height, width]`, and `context`, `[batch, tokens, width]`.

@@ -128,6 +128,21 @@ impl Linear {
         Ok(Self { weight: uniform(&p, "weight", &[outputs, inputs], inputs)?, bias: None })
     }
 
+    /// One that gives what these give, one behind the other, of the same input. They have no bias. Their weights become
+    /// parts of the new one's, so no number is in memory twice.
+    pub(super) fn join(parts: &mut [&mut Self]) -> Result<Self> {
+        tch::no_grad(|| {
+            let weight = Tensor::f_cat(&parts.iter().map(|part| &part.weight).collect::<Vec<_>>(), 0)?;
+            let mut at = 0;
+            for part in parts {
+                let outputs = part.weight.size2()?.0;
+                part.weight.f_set_data(&weight.f_narrow(0, at, outputs)?)?;
+                at += outputs;
+            }
+            Ok(Self { weight, bias: None })
+        })
+    }
+
     /// `[.., inputs]` to `[.., outputs]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let cast = cast_for(x, &self.weight)?;

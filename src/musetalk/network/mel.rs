@@ -80,7 +80,10 @@ impl LogMel {
     fn scale(&self, padded: &Tensor, frames: i64) -> Result<Tensor> {
         let cut = padded.f_unfold(1, self.config.n_fft, self.config.hop)?.f_narrow(1, 0, frames)?;
         let spectrum = cut.f_mul(&self.window)?.f_fft_rfft(None, -1, "backward")?;
-        let power = spectrum.f_abs()?.f_square()?;
+        // Not by way of the magnitude, whose root takes four times as long as all of this.
+        let parts = spectrum.f_view_as_real()?;
+        let square = |part: i64| parts.f_select(-1, part)?.f_square();
+        let power = square(0)?.f_add(&square(1)?)?;
         let mel = power.f_matmul(&self.filters)?.f_transpose(1, 2)?;
         let log = match self.config.floor {
             MelFloor::Absolute(floor) => mel.f_clamp_min(floor)?.f_log10()?,

@@ -184,9 +184,13 @@ impl Unet {
         self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)
     }
 
-    /// Puts the projected embedding of time step 0 into the biases of the resnets' first convolutions: the whole time
-    /// path disappears, exact up to rounding. To serve only: the folded biases are no longer the store's variables.
-    pub fn fold_time(&mut self) -> Result<()> {
+    /// Puts what never changes into the weights, exact up to rounding: the projected embedding of time step 0 into the
+    /// biases of the resnets' first convolutions, so that the whole time path disappears, and the projections of each
+    /// attention that have the same input into one. To serve only: what was folded is no longer the store's variables.
+    pub fn fold(&mut self) -> Result<()> {
+        let attentions = self.down_blocks.iter_mut().flat_map(|block| &mut block.attentions);
+        let attentions = attentions.chain(self.up_blocks.iter_mut().flat_map(|block| &mut block.attentions));
+        attentions.chain([&mut self.mid_attention]).try_for_each(Transformer2d::join_projections)?;
         let Some(embedding) = self.time_embedding.take() else { return Ok(()) };
         tch::no_grad(|| {
             let time = embedding.forward()?.f_silu()?;

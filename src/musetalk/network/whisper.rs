@@ -30,8 +30,10 @@ impl SelfAttention {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (query, key, value) = (self.q_proj.forward(x)?, self.k_proj.forward(x)?, self.v_proj.forward(x)?);
+    /// Of the rows from `first` on, which attend to all.
+    fn forward(&self, x: &Tensor, first: i64) -> Result<Tensor> {
+        let query = self.q_proj.forward(&rows_from(x, first)?)?;
+        let (key, value) = (self.k_proj.forward(x)?, self.v_proj.forward(x)?);
         self.out_proj.forward(&attend(&query, &key, &value, self.heads)?)
     }
 }
@@ -57,8 +59,10 @@ impl EncoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.self_attn.forward(&self.self_attn_layer_norm.forward(x)?)?.f_add(x)?;
+    /// What it makes of the rows from `first` on.
+    fn forward(&self, x: &Tensor, first: i64) -> Result<Tensor> {
+        let attended = self.self_attn.forward(&self.self_attn_layer_norm.forward(x)?, first)?;
+        let x = attended.f_add(&rows_from(x, first)?)?;
         let hidden = self.fc1.forward(&self.final_layer_norm.forward(&x)?)?.f_gelu("none")?;
         Ok(self.fc2.forward(&hidden)?.f_add(&x)?)
     }
@@ -98,6 +102,12 @@ impl WhisperEncoder {
     /// Mel `[batch, n_mels, 2 * rows]` to `[batch, rows, layers + 1, d_model]`: the embedded input, then what each layer
     /// gives. `rows` may be less than the checkpoint's positions; the first of them are used.
     pub fn hidden_states(&self, mel: &Tensor) -> Result<Tensor> {
+        self.hidden_states_from(mel, 0)
+    }
+
+    /// [`WhisperEncoder::hidden_states`] of the rows from `first` on, `[batch, rows - first, layers + 1, d_model]`: nothing
+    /// attends to what the last layer would make of the others.
+    pub fn hidden_states_from(&self, mel: &Tensor, first: i64) -> Result<Tensor> {
         let x = self.conv1.forward(mel)?.f_gelu("none")?;
         let x = self.conv2.forward(&x)?.f_gelu("none")?.f_transpose(1, 2)?;
         let (rows, most) = (x.size3()?.1, self.embed_positions.size2()?.0);
@@ -106,14 +116,24 @@ impl WhisperEncoder {
             return Err(LipSyncError::Config { field: "audio_encoder.max_source_positions".to_owned(), problem });
         }
         let mut x = x.f_add(&self.embed_positions.f_narrow(0, 0, rows)?.f_to_kind(x.kind())?)?;
-        let mut states = vec![x.shallow_clone()];
+        let first = first.clamp(0, rows);
+        let mut states = vec![rows_from(&x, first)?];
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x)?;
             let last = index + 1 == self.layers.len();
-            states.push(if last && self.final_norm { self.layer_norm.forward(&x)? } else { x.shallow_clone() });
+            x = layer.forward(&x, if last { first } else { 0 })?;
+            states.push(match last {
+                true if self.final_norm => self.layer_norm.forward(&x)?,
+                true => x.shallow_clone(),
+                false => rows_from(&x, first)?,
+            });
         }
         Ok(Tensor::f_stack(&states, 2)?)
     }
+}
+
+/// Of `[batch, rows, d]`, as a view.
+fn rows_from(x: &Tensor, first: i64) -> Result<Tensor> {
+    Ok(x.f_narrow(1, first, x.size3()?.1 - first)?)
 }
 
 /// Whisper's positions, the start of a model that is trained here: the sines, then the cosines.
@@ -124,4 +144,34 @@ fn sinusoids(rows: i64, size: i64) -> Result<Tensor> {
     let scales = Tensor::f_arange(half, options)?.f_mul_scalar(-(10_000_f64.ln()) / last)?.f_exp()?;
     let angles = Tensor::f_arange(rows, options)?.f_unsqueeze(1)?.f_mul(&scales)?;
     Ok(Tensor::f_cat(&[angles.f_sin()?, angles.f_cos()?], 1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_not_asked_for_change_nothing_of_the_others() {
+        for final_norm in [true, false] {
+            let config = WhisperConfig {
+                n_mels: 6,
+                d_model: 16,
+                encoder_layers: 3,
+                encoder_attention_heads: 2,
+                encoder_ffn_dim: 32,
+                max_source_positions: 20,
+                final_norm,
+            };
+            let store = nn::VarStore::new(tch::Device::Cpu);
+            let encoder = WhisperEncoder::new(&store.root(), &config).unwrap();
+            let mel = Tensor::randn([2, 6, 40], (Kind::Float, tch::Device::Cpu));
+            let all = encoder.hidden_states(&mel).unwrap();
+            assert_eq!(all.size(), [2, 20, 4, 16]);
+            for first in [0, 1, 13, 19] {
+                let some = encoder.hidden_states_from(&mel, first).unwrap();
+                let apart = (some - all.narrow(1, first, 20 - first)).abs().max().double_value(&[]);
+                assert!(apart < 1e-5, "from {first}: {apart:e}");
+            }
+        }
+    }
 }

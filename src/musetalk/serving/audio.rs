@@ -110,8 +110,10 @@ impl AudioFrontEnd {
     fn local(&self, stretches: &[Stretch<'_>], rows: i64) -> Result<(Tensor, Vec<i64>)> {
         let plan = Plan::local(stretches, rows, self.row_samples());
         let sound: Vec<(&[f32], i64)> = plan.windows.iter().map(|window| (&**window.audio, window.start)).collect();
-        let hidden = self.encode(&self.mel.stretches(&sound, 2 * rows)?)?;
-        let first = |window: usize| i64::try_from(window).unwrap_or(0) * rows;
+        // A window ends with its last frame, so nobody hears the rows at its beginning.
+        let unheard = plan.frames.iter().map(|(_, row)| *row).min().unwrap_or(0);
+        let hidden = self.encode(&self.mel.stretches(&sound, 2 * rows)?, unheard)?;
+        let first = |window: usize| i64::try_from(window).unwrap_or(0) * (rows - unheard) - unheard;
         let heard =
             plan.frames.iter().flat_map(|(window, row)| (0..FRAME_ROWS).map(move |at| first(*window) + row + at));
         Ok((flat(&hidden)?, heard.collect()))
@@ -124,7 +126,7 @@ impl AudioFrontEnd {
         let missing = self.heard.missing(&wanted);
         if !missing.is_empty() {
             let sound: Vec<(&[f32], i64)> = missing.iter().map(|window| (&**window.audio, window.start)).collect();
-            let hidden = self.encode(&self.mel.segments(&sound, positions * row_samples)?)?;
+            let hidden = self.encode(&self.mel.segments(&sound, positions * row_samples)?, 0)?;
             self.heard.keep(&missing, &hidden)?;
         }
         let mut index = Vec::new();
@@ -138,9 +140,10 @@ impl AudioFrontEnd {
         Ok((self.heard.rows(tokens / FRAME_ROWS * size, self.kind, self.device())?, index))
     }
 
-    /// Hidden states, `[windows, rows, states, d]`, of spectrograms, `[windows, n_mels, 2 * rows]`.
-    fn encode(&self, mel: &Tensor) -> Result<Tensor> {
-        self.encoder.hidden_states(&mel.f_to_kind(self.kind)?)
+    /// Hidden states, `[windows, rows - first, states, d]`, of spectrograms, `[windows, n_mels, 2 * rows]`: those of the rows
+    /// from `first` on.
+    fn encode(&self, mel: &Tensor, first: i64) -> Result<Tensor> {
+        self.encoder.hidden_states_from(&mel.f_to_kind(self.kind)?, first)
     }
 
     fn row_samples(&self) -> i64 {

@@ -104,7 +104,7 @@ impl Model {
             set_kind_of(&store, "autoencoder.", precisions.decoder.kind())?;
         }
         use_channels_last(&store)?;
-        unet.fold_time()?;
+        unet.fold()?;
         let scale = LatentScale::new(&config, kind, device)?;
         Ok(Self { config, device, kind, precisions, audio, unet, decoder, scale })
     }
