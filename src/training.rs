@@ -1,6 +1,8 @@
-//! Trains a network for one face from nothing: the autoencoder and, beside it, the audio encoder; then all of them together.
+//! Trains a network for one face from nothing: the autoencoder and, beside it, the audio encoder; then all of them together;
+//! at last a smaller decoder, which serves.
 //!
-//! In here: the order of the stages, and what a run is made with. The stages are in `autoencoder`, `audio` and `joint`.
+//! In here: the order of the stages, and what a run is made with. The stages are in `autoencoder`, `audio`, `joint` and
+//! `decoder`.
 //! What they learn from comes from outside: speech that says what the mouth does in every frame ([`speeches`]), and the
 //! face's pictures and measures ([`subject`]). Not in here: the network as it serves (`musetalk`), and any face.
 //! Runs on the caller's thread and, for the audio encoder, on one that it joins.
@@ -9,6 +11,7 @@ mod audio;
 pub mod augment;
 mod autoencoder;
 pub mod checkpoints;
+mod decoder;
 mod joint;
 pub mod latents;
 pub mod losses;
@@ -74,6 +77,8 @@ pub struct Budget {
     pub audio: u32,
     /// Of everything together.
     pub joint: u32,
+    /// Of the decoder that serves, if the configuration has a larger one for training.
+    pub decoder: u32,
 }
 
 /// What a run is made with, beside its face and its speech.
@@ -100,6 +105,15 @@ pub enum Stage {
     Parts,
     /// Everything together, on top of finished parts.
     Joint,
+    /// The decoder that serves, on top of everything else; it needs no speech.
+    Decoder,
+}
+
+impl Stage {
+    /// Whether it has these parts trained, as `self` or among all.
+    fn includes(self, stage: Self) -> bool {
+        self == Self::All || self == stage
+    }
 }
 
 /// Trains; the model's folder holds the result afterwards. The same face, corpus, seed and budget make the same model.
@@ -113,7 +127,7 @@ pub fn train(subject: &dyn Subject, corpus: Corpus, options: Options, stage: Sta
     let mut run = Run::new(subject, corpus, options)?;
     // Parts that have been trained together since are finished.
     let finished = run.options.resume && run.checkpoint("joint").exists();
-    if stage != Stage::Joint && !finished {
+    if stage.includes(Stage::Parts) && !finished {
         // One core each.
         tch::set_num_threads(1);
         let (image, sound) = std::thread::scope(|scope| {
@@ -128,11 +142,14 @@ pub fn train(subject: &dyn Subject, corpus: Corpus, options: Options, stage: Sta
         let text = serde_json::to_string_pretty(&run.config).map_err(|error| TrainingError::file(&path, error))?;
         std::fs::write(&path, text + "\n").map_err(|error| TrainingError::file(&path, error))?;
     }
-    if stage != Stage::Parts {
-        tch::set_num_threads(
-            std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1)),
-        );
+    tch::set_num_threads(
+        std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1)),
+    );
+    if stage.includes(Stage::Joint) {
         joint::train(&run)?;
+    }
+    if stage.includes(Stage::Decoder) && run.config.teacher_decoder.is_some() {
+        decoder::train(&run)?;
     }
     run.log(&serde_json::json!({ "event": "end" }));
     Ok(())

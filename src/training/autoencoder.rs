@@ -28,7 +28,7 @@ pub(super) fn train(run: &Run<'_>) -> Result<(Vec<f32>, Vec<f32>)> {
     let crops = run.subject.examples(CROPS, &run.corpus.speeches, &mut rng)?;
     let layout = run.subject.layout();
     let [mouth_rows, mouth_columns] = &layout.mouth_begins;
-    let (encoder, decoder) = (EncoderPart::new(&run.config)?, DecoderPart::new(&run.config)?);
+    let (encoder, decoder) = (EncoderPart::new(&run.config)?, DecoderPart::teacher(&run.config)?);
     let path = run.checkpoint("autoencoder");
     if run.options.resume && path.exists() {
         load_part(&encoder.store, &path)?;

@@ -65,7 +65,7 @@ impl Parts {
             audio: AudioPart::new(&run.config)?,
             unet: UnetPart::new(&run.config)?,
             encoder: EncoderPart::new(&run.config)?,
-            decoder: DecoderPart::new(&run.config)?,
+            decoder: DecoderPart::teacher(&run.config)?,
         };
         // Not trained here, so it is that of its own stage, which may have gone on since.
         load_part(&parts.audio.store, &run.checkpoint("audio"))?;
@@ -84,9 +84,12 @@ impl Parts {
         [&self.audio.store, &self.unet.store, &self.encoder.store, &self.decoder.store]
     }
 
-    /// For going on, and for serving.
+    /// For going on, and for serving if this decoder serves.
     fn save(&self, run: &Run<'_>) -> Result<()> {
         save_parts(&self.stores(), &run.checkpoint("joint"), false)?;
+        if run.config.teacher_decoder.is_some() {
+            return Ok(());
+        }
         save_parts(&self.stores(), &run.options.out.join("model.safetensors"), true)
     }
 }

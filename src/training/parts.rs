@@ -102,9 +102,20 @@ pub(super) struct DecoderPart {
 }
 
 impl DecoderPart {
+    /// The one that serves.
     pub fn new(config: &ModelConfig) -> Result<Self> {
+        Self::of(tiny(config)?)
+    }
+
+    /// The one that is trained with everything else: a larger one that the one that serves learns from, or that one itself.
+    pub fn teacher(config: &ModelConfig) -> Result<Self> {
+        let tiny = tiny(config)?;
+        config.teacher_decoder.as_ref().map_or_else(|| Self::of(tiny), |sizes| Self::of(&tiny.with_decoder(sizes)))
+    }
+
+    fn of(config: &TinyConfig) -> Result<Self> {
         let store = nn::VarStore::new(Device::Cpu);
-        let decoder = TinyVaeDecoder::new(&(store.root() / "autoencoder" / "decoder"), tiny(config)?)?;
+        let decoder = TinyVaeDecoder::new(&(store.root() / "autoencoder" / "decoder"), config)?;
         use_channels_last(&store)?;
         Ok(Self { store, decoder })
     }

@@ -67,7 +67,7 @@ pub struct HeldOut {
 }
 
 /// All the speech of a training.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Corpus {
     /// Names what it was made of, in the log.
     pub hash: String,

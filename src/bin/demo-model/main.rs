@@ -23,6 +23,7 @@ mod visemes;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use mouthpiece::training::speeches::Corpus;
 use mouthpiece::training::{Budget, Options, Stage, checkpoints, train};
 
 #[derive(Debug, Parser)]
@@ -36,9 +37,9 @@ struct Cli {
 enum Command {
     /// Train the model that the folder's config.json describes.
     Train {
-        /// The folder that scripts/make_corpus.py made.
+        /// The folder that scripts/make_corpus.py made; the decoder's stage alone needs none.
         #[arg(long)]
-        corpus: PathBuf,
+        corpus: Option<PathBuf>,
         #[arg(long, default_value = "models/demo")]
         out: PathBuf,
         /// Checkpoints on the way.
@@ -59,12 +60,15 @@ enum Command {
         /// Of everything together.
         #[arg(long, default_value_t = 4_800)]
         joint_steps: u32,
+        /// Of the decoder that serves, which learns from the one that was trained with everything else.
+        #[arg(long, default_value_t = 8_000)]
+        decoder_steps: u32,
     },
-    /// Write the mean of checkpoints of one training.
+    /// Write the mean of checkpoints of one training, for the decoder's stage to go on from.
     Average {
         #[arg(required = true)]
         checkpoints: Vec<PathBuf>,
-        #[arg(long, default_value = "models/demo/model.safetensors")]
+        #[arg(long, default_value = "out/demo-model/joint.safetensors")]
         out: PathBuf,
     },
     /// Draw the idle loop and write the avatar's folder.
@@ -111,11 +115,31 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Prepare { model, avatar } => prepare::prepare(&model, &avatar)?,
         Command::Hearing { model, out } => hearing::write(&model, &out)?,
-        Command::Train { corpus, out, work, seed, resume, stage, autoencoder_steps, audio_steps, joint_steps } => {
-            let budget = Budget { autoencoder: autoencoder_steps, audio: audio_steps, joint: joint_steps };
+        Command::Train {
+            corpus,
+            out,
+            work,
+            seed,
+            resume,
+            stage,
+            autoencoder_steps,
+            audio_steps,
+            joint_steps,
+            decoder_steps,
+        } => {
+            let budget = Budget {
+                autoencoder: autoencoder_steps,
+                audio: audio_steps,
+                joint: joint_steps,
+                decoder: decoder_steps,
+            };
             // Only the audio encoder's stage is judged by them.
             let heldout = stage != Stage::Joint;
-            let corpus = speeches::training_corpus(&corpus, seed, heldout)?;
+            let corpus = match (corpus, stage) {
+                (_, Stage::Decoder) => Corpus::default(),
+                (Some(corpus), _) => speeches::training_corpus(&corpus, seed, heldout)?,
+                (None, _) => anyhow::bail!("--corpus is missing: all stages but the decoder's learn from speech"),
+            };
             train(&subject::DrawnCharacter, corpus, Options { out, work, seed, budget, resume }, stage)?;
         }
         Command::Average { checkpoints, out } => checkpoints::average(&checkpoints, &out)?,

@@ -47,6 +47,10 @@ pub struct ModelConfig {
     /// A head that only training uses; its weights, if a checkpoint has them, are not loaded to serve.
     #[serde(default)]
     pub helper_head: Option<HelperHeadConfig>,
+    /// The larger decoder that training draws with until its last stage, in which `autoencoder`'s learns from it. Its
+    /// weights are not the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_decoder: Option<DecoderSizes>,
 }
 
 /// The log-mel spectrogram in front of the audio encoder.
@@ -242,6 +246,18 @@ pub struct TinyConfig {
     pub scaling_factor: f64,
 }
 
+/// What makes one decoder of a [`TinyConfig`] larger than another; the fields are that one's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecoderSizes {
+    /// From the latent to the picture.
+    pub decoder_block_out_channels: Vec<i64>,
+    /// Residual blocks of each of those levels.
+    pub num_decoder_blocks: Vec<i64>,
+    /// Pixels, across and down, that the last convolution gives at once.
+    pub pixel_shuffle: i64,
+}
+
 /// A head on the audio features that predicts the mouth's parameters while training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -348,6 +364,12 @@ impl AutoencoderConfig {
 }
 
 impl TinyConfig {
+    /// The same with a decoder of other sizes.
+    pub fn with_decoder(&self, sizes: &DecoderSizes) -> Self {
+        let DecoderSizes { decoder_block_out_channels, num_decoder_blocks, pixel_shuffle } = sizes.clone();
+        Self { decoder_block_out_channels, num_decoder_blocks, pixel_shuffle, ..self.clone() }
+    }
+
     pub(super) fn encoder_scale(&self) -> i64 {
         self.pixel_unshuffle << (self.encoder_block_out_channels.len() - 1)
     }

@@ -218,6 +218,7 @@ pub fn assemble(name: &str, [audio_encoder, unet, autoencoder]: [&Path; 3]) -> R
         latent_std: None,
         decode_rows: None,
         helper_head: None,
+        teacher_decoder: None,
     };
     model.validate()?;
     Ok(model)

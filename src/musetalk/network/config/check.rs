@@ -51,6 +51,13 @@ impl ModelConfig {
         validate_audio(&self.mel, &self.audio_encoder, self.audio_window)?;
         self.unet.validate()?;
         self.autoencoder.validate()?;
+        if let Some(sizes) = &self.teacher_decoder {
+            let AutoencoderConfig::Tiny(tiny) = &self.autoencoder else {
+                return ensure(false, "teacher_decoder", || "only a \"tiny\" autoencoder can have one".to_owned());
+            };
+            let checked = tiny.with_decoder(sizes).validate();
+            checked.or_else(|error| ensure(false, "teacher_decoder", || error.to_string()))?;
+        }
         positive("crop_size", self.crop_size)?;
         ensure(self.unet.cross_attention_dim == self.audio_encoder.d_model, "unet.cross_attention_dim", || {
             format!("is {}, but audio_encoder.d_model is {}", self.unet.cross_attention_dim, self.audio_encoder.d_model)
