@@ -232,8 +232,9 @@ impl<T> Scheduler<T> {
         if !BATCH_SIZES.contains(&total) && share < 1.0 {
             total = self.fill(&mut batch, total);
         }
-        if !BATCH_SIZES.contains(&total) && good > 0 {
-            for taken in batch.drain(good..).rev() {
+        if !BATCH_SIZES.contains(&total) {
+            let kept = if good > 0 { good } else { can_be_cut(&batch) };
+            for taken in batch.drain(kept..).rev() {
                 self.put_back(taken);
             }
         }
@@ -265,8 +266,7 @@ impl<T> Scheduler<T> {
     fn cut(&mut self, batch: &mut [Taken<T>]) {
         let mut total: usize = batch.iter().map(Taken::count).sum();
         let size = BATCH_SIZES.into_iter().rev().find(|size| *size <= total).unwrap_or(0);
-        let may_be_late = |taken: &&mut Taken<T>| !taken.run.awaited && taken.run.deadline.is_some();
-        for taken in batch.iter_mut().rev().filter(may_be_late) {
+        for taken in batch.iter_mut().rev().filter(|taken| taken.may_be_late()) {
             while total > size
                 && let Some(last) = taken.chosen.iter_mut().rev().find(|chosen| **chosen)
             {
@@ -322,6 +322,11 @@ impl<T> Taken<T> {
         Self { session: run.session, run, first, chosen, owed }
     }
 
+    /// Whether frames of it may be left out.
+    fn may_be_late(&self) -> bool {
+        !self.run.awaited && self.run.deadline.is_some()
+    }
+
     /// How many of its frames are drawn.
     fn count(&self) -> usize {
         self.chosen.iter().filter(|chosen| **chosen).count()
@@ -345,6 +350,19 @@ impl<T> Taken<T> {
         }
         true
     }
+}
+
+/// How many of the first runs have one of the fixed sizes, if some frames are left out of those of which they may be.
+fn can_be_cut<T>(batch: &[Taken<T>]) -> usize {
+    let (mut least, mut most, mut kept) = (0, 0, 1);
+    for (before, taken) in batch.iter().enumerate() {
+        most += taken.count();
+        least += if taken.may_be_late() { 0 } else { taken.count() };
+        if least == 0 || BATCH_SIZES.iter().any(|size| (least..=most).contains(size)) {
+            kept = before + 1;
+        }
+    }
+    kept.min(batch.len())
 }
 
 /// Windows of sound of a batch of so many frames, if each session is given this share of its own: the fewer it is given, the

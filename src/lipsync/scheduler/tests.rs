@@ -137,6 +137,22 @@ fn frames_that_would_come_too_late_are_left_out_before_anything_is_done_for_them
     assert_eq!(batch, [Scheduled { item: 3, drawn: vec![2, 3] }]);
 }
 
+#[test]
+fn a_batch_has_one_of_the_fixed_sizes_though_nothing_may_be_left_out_of_most_of_it() {
+    let now = Instant::now();
+    let awaited = |item: u32, frames: usize| Pending { awaited: true, ..run(item, frames, now + ms(100)) };
+    // The first frame of the first run is late, so there are 3, 7, 9, 10 and 12, of which 9 are awaited.
+    let runs = [run(0, 4, now), awaited(1, 4), awaited(2, 2), awaited(3, 1), awaited(4, 2)];
+    let taken = |run: Pending<u32>| {
+        let first = usize::from(!run.awaited);
+        Taken { session: run.session, first, chosen: (0..run.frames).map(|at| at >= first).collect(), owed: 0.0, run }
+    };
+    let mut batch = runs.map(taken);
+    assert_eq!(can_be_cut(&batch), 4);
+    Scheduler::default().cut(&mut batch[..4]);
+    assert_eq!(batch[..4].iter().map(Taken::count).collect::<Vec<_>>(), [1, 4, 2, 1]);
+}
+
 proptest! {
     /// Sessions that ask for runs at random times, take some back, and an engine that takes the time it is said to.
     #[test]
