@@ -121,6 +121,8 @@ async fn a_picture_without_a_face_is_told_with_what_was_found_and_the_form_is_ke
     let page = chromium.page(&server.url("avatars")).await;
     page.wait_for("document.querySelector('#list li')").await;
     page.choose_file("#file", &Path::new(PROJECT).join("web/screenshot.png")).await;
+    // What is below the picture moves when it is shown.
+    page.wait_for("!document.getElementById('photo').hidden").await;
     fill(&page, "#name", "Nobody").await;
     fill(&page, "#licence", "MIT").await;
     fill(&page, "#consent", "No face").await;

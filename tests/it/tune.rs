@@ -60,6 +60,7 @@ impl Home {
         let mut config: Value = serde_json::from_slice(&std::fs::read(demo.join("config.json")).unwrap()).unwrap();
         config["autoencoder"] = kl_json();
         config["autoencoder"]["kind"] = json!("kl");
+        config.as_object_mut().unwrap().remove("teacher_decoder");
         let parsed: ModelConfig = serde_json::from_value(config.clone()).unwrap();
         let store = nn::VarStore::new(Device::Cpu);
         Decoder::new(&(store.root() / "autoencoder"), &parsed.autoencoder).unwrap();
