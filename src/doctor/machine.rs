@@ -17,8 +17,8 @@ const ROUNDS: usize = 5;
 const WARM_UP: usize = 2;
 /// A quarter of the time is left for what comes unevenly.
 const USABLE: f64 = 0.75;
-/// Of a core, for a speaker with one viewer: the voice, pasting, H.264 of 512x512 and the connection. The whole server less
-/// its engine, measured on an EPYC with AVX2.
+/// Of a core, for a speaker with one viewer: the voice, pasting, H.264 of 512x512 and the connection. It is what is left of the
+/// whole server's 62 % of a core on an EPYC with AVX2 without the 0.49 that drawing took there (`FIGURES.md`), rounded.
 const REST: f64 = 0.13;
 
 /// The class of the processor, with its name, from the text of `/proc/cpuinfo`.
