@@ -4,11 +4,12 @@
 //!
 //! | floor | rooms | what is there |
 //! |---|---|---|
-//! | 0 | `network` | layers, UNet, autoencoders, audio encoder, spectrogram; the configuration that sizes come from |
-//! | 1 | `measuring`, `weights` | arithmetic of a frame and a stopwatch; files of weights and published configurations |
-//! | 2 | `device` | libtorch and its CUDA half, which device, which floats |
-//! | 3 | `serving` | a loaded model that draws mouths for avatars |
-//! | 4 | `tools` | faces to latents, comparing with Python, tuning a small decoder, throughput |
+//! | 0 | `gpu` | what libtorch's operators leave to be done on a GPU: kernels of our own |
+//! | 1 | `network` | layers, UNet, autoencoders, audio encoder, spectrogram; the configuration that sizes come from |
+//! | 2 | `measuring`, `weights` | arithmetic of a frame and a stopwatch; files of weights and published configurations |
+//! | 3 | `device` | libtorch and its CUDA half, which device, which floats |
+//! | 4 | `serving` | a loaded model that draws mouths for avatars |
+//! | 5 | `tools` | faces to latents, comparing with Python, tuning a small decoder, throughput |
 //!
 //! Sizes come from a [`ModelConfig`] alone: the demo model and the full one are the same code, and the code that trains is
 //! the code that serves.
@@ -16,6 +17,7 @@
 //! Not in here: CUDA graphs and streams of our own, since tch binds neither.
 
 pub mod device;
+pub mod gpu;
 pub mod measuring;
 pub mod network;
 pub mod serving;

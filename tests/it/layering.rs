@@ -17,6 +17,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("image", &["media"]),
     ("moxcms", &["media"]),
     ("libloading", &["musetalk"]),
+    ("cudarc", &["musetalk/gpu"]),
     ("libc", &["main.rs"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/service/websocket.rs"]),
     ("axum", &["signalling"]),

@@ -1,0 +1,1 @@
+//! Loading and launching CUDA kernels. The only unsafe code of the kernels.
