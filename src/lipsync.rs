@@ -86,6 +86,11 @@ pub trait LipSync {
         0
     }
 
+    /// As [`LipSync::draw`], while nobody waits: what a batch like this takes only once is done now.
+    fn warm_up(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
+        self.draw(runs)
+    }
+
     /// Draws runs of frames, of whichever avatars, in one go: for each run, one mouth for each of its `poses`.
     fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError>;
 }

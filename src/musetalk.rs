@@ -13,8 +13,6 @@
 //!
 //! Sizes come from a [`ModelConfig`] alone: the demo model and the full one are the same code, and the code that trains is
 //! the code that serves.
-//!
-//! Not in here: CUDA graphs and streams of our own, since tch binds neither.
 
 pub mod device;
 pub mod gpu;

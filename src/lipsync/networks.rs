@@ -71,7 +71,22 @@ impl LipSync for Networks {
         self.avatars.get(&avatar.0).map_or(0, |(at, _)| *at)
     }
 
+    fn warm_up(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
+        self.each(runs, |network, own| network.warm_up(own))
+    }
+
     fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
+        self.each(runs, |network, own| network.draw(own))
+    }
+}
+
+impl Networks {
+    /// Has each network `draw` its own runs.
+    fn each(
+        &mut self,
+        runs: &[MouthRun],
+        draw: impl Fn(&mut dyn LipSync, &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError>,
+    ) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
         let whose = runs.iter().map(|run| self.whose(run)).collect::<Result<Vec<_>, _>>()?;
         let mut drawn = vec![Vec::new(); runs.len()];
         for (at, (_, network)) in self.loaded.iter_mut().enumerate() {
@@ -81,7 +96,7 @@ impl LipSync for Networks {
             if own.is_empty() {
                 continue;
             }
-            for ((run, _), mouths) in its().zip(network.draw(&own)?) {
+            for ((run, _), mouths) in its().zip(draw(network.as_mut(), &own)?) {
                 drawn[run] = mouths;
             }
         }

@@ -97,7 +97,7 @@ impl Inference {
     /// Draws a run that nobody waits for; the answer is how long it took, which is not learned.
     pub(super) fn time(&mut self, run: &MouthRun) -> Result<Duration, LipSyncError> {
         let started = self.now();
-        let drawn = catch_unwind(AssertUnwindSafe(|| self.network.draw(std::slice::from_ref(run))));
+        let drawn = catch_unwind(AssertUnwindSafe(|| self.network.warm_up(std::slice::from_ref(run))));
         drawn.unwrap_or_else(|panic| Err(LipSyncError::Panicked(message_of(panic.as_ref()))))?;
         Ok(self.now().saturating_duration_since(started))
     }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::cuda::Cuda;
+use crate::musetalk::gpu::shim::Shim;
 
 /// The libtorch in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Libtorch {
     pub version: Option<String>,
     /// Its CUDA half, if that was loaded.
     pub cuda: Option<PathBuf>,
+    /// Whether work can be captured as CUDA graphs, or why not.
+    pub graphs: Result<(), String>,
     /// GPUs it can use, or why there are none.
     pub gpus: Result<usize, String>,
 }
@@ -33,8 +36,15 @@ impl Libtorch {
             0 => Err(why_no_gpu(cuda, Path::new("/proc/driver/nvidia/version").exists())),
             count => Ok(count),
         };
+        let graphs = match cuda {
+            Cuda::Loaded { path, .. } => {
+                let half = path.parent().unwrap_or(Path::new(""));
+                Shim::load(half, version.as_deref()).map(|_| ()).map_err(|error| error.to_string())
+            }
+            Cuda::NotInstalled | Cuda::Unusable { .. } => Err("libtorch's CUDA half is not loaded".to_owned()),
+        };
         let cuda = if let Cuda::Loaded { path, .. } = cuda { Some(path.clone()) } else { None };
-        Self { folder, version, cuda, gpus }
+        Self { folder, version, cuda, graphs, gpus }
     }
 }
 
@@ -44,9 +54,14 @@ fn loaded_from(maps: &str) -> Option<PathBuf> {
     Path::new(&library[library.find('/')?..]).parent().map(Path::to_owned)
 }
 
+/// From the file that a libtorch has, or the one that a whole PyTorch has in its place.
 fn read_version(folder: &Path) -> Option<String> {
-    let version = std::fs::read_to_string(folder.join("build-version")).ok()?;
-    Some(version.trim().to_owned())
+    if let Ok(version) = std::fs::read_to_string(folder.join("build-version")) {
+        return Some(version.trim().to_owned());
+    }
+    let python = std::fs::read_to_string(folder.join("version.py")).ok()?;
+    let version = python.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
+    Some(version.trim_matches(['\'', '"']).to_owned())
 }
 
 fn why_no_gpu(cuda: &Cuda, has_driver: bool) -> String {
@@ -76,6 +91,17 @@ mod tests {
         let libtorch = Libtorch::in_use();
         assert!(libtorch.folder.unwrap().join("libtorch_cpu.so").exists());
         assert!(libtorch.version.unwrap().starts_with("2."));
+    }
+
+    #[test]
+    fn the_version_is_read_of_a_libtorch_and_of_a_whole_pytorch() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read_version(folder.path()), None);
+        let python = "from typing import Optional\n__version__ = '2.11.0+cu130'\ndebug = False\n";
+        std::fs::write(folder.path().join("version.py"), python).unwrap();
+        assert_eq!(read_version(folder.path()).as_deref(), Some("2.11.0+cu130"));
+        std::fs::write(folder.path().join("build-version"), "2.11.0\n").unwrap();
+        assert_eq!(read_version(folder.path()).as_deref(), Some("2.11.0"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::avatar::Avatar;
 use crate::lipsync::{AvatarAssets, AvatarHandle, LipSync, Mouth, MouthRun};
 use crate::musetalk::Result;
 use crate::musetalk::device::{Precision, Precisions};
+use crate::musetalk::gpu::graphs::Graphs;
 use crate::musetalk::measuring::{StageTimes, Stopwatch};
 use crate::musetalk::network::config::{AutoencoderConfig, ModelConfig};
 use crate::musetalk::network::layers::channels_last;
@@ -32,6 +33,21 @@ pub struct MuseTalk {
     avatars: Avatars,
     /// Whether mouths are pasted on the device.
     pastes: bool,
+    graphs: Graphs<Steady>,
+}
+
+/// Work that has the same shapes again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Steady {
+    Unet { frames: i64 },
+    Decode { frames: i64, decoder: Option<usize>, rows: [i64; 2] },
+}
+
+impl Steady {
+    /// How many frames are decoded, by which decoder, and which rows of the latent.
+    fn decode(&self) -> Option<(i64, Option<usize>, [i64; 2])> {
+        if let Self::Decode { frames, decoder, rows } = *self { Some((frames, decoder, rows)) } else { None }
+    }
 }
 
 impl MuseTalk {
@@ -55,7 +71,8 @@ impl MuseTalk {
     fn new(model: Model) -> Self {
         // Integers are quicker on a CPU, and nothing has to be copied there.
         let pastes = model.device.is_cuda();
-        Self { model, avatars: Avatars::default(), pastes }
+        let graphs = Graphs::new(model.device);
+        Self { model, avatars: Avatars::default(), pastes, graphs }
     }
 
     /// Pastes mouths by itself, or leaves that to `compose`, for the avatars whose frames are added from now on.
@@ -183,7 +200,9 @@ impl MuseTalk {
         let tokens = self.model.audio.tokens(&stretches)?;
         crate::metrics::features_took(started.elapsed());
         let features = watch.lap();
-        let latent = self.generate(&sample, &tokens)?;
+        let (model, steady) = (&self.model, Steady::Unet { frames: sample.size4()?.0 });
+        let generate = |[sample, tokens]: [&Tensor; 2]| model.generate(sample, tokens);
+        let latent = self.graphs.run(&steady, [&sample, &tokens], &generate)?;
         let unet = watch.lap();
         let picture = self.decode_each(runs, &latent, [first, end])?;
         let decode = watch.lap();
@@ -210,7 +229,7 @@ impl MuseTalk {
     }
 
     /// Each run's latents through the decoder that its avatar has chosen, those of one decoder together.
-    fn decode_each(&self, runs: &[MouthRun], latent: &Tensor, [first, end]: [i64; 2]) -> Result<Tensor> {
+    fn decode_each(&mut self, runs: &[MouthRun], latent: &Tensor, [first, end]: [i64; 2]) -> Result<Tensor> {
         let mut frames: BTreeMap<Option<usize>, Vec<i64>> = BTreeMap::new();
         let mut at = 0;
         for run in runs {
@@ -219,22 +238,30 @@ impl MuseTalk {
             of.extend(at..next);
             at = next;
         }
-        let draw = |decoder: Option<usize>, latent: &Tensor| match self.avatars.small_decoder(decoder) {
-            None => self.decode(latent, first, end - first),
-            Some(small) => {
-                let latent = latent.f_to_kind(self.model.precisions.decoder.kind())?;
-                Ok(small.decode_rows(&latent, first, end - first)?.f_to_kind(self.model.kind)?)
-            }
+        let (model, avatars) = (&self.model, &self.avatars);
+        let draw = |decoder: Option<usize>, latent: &Tensor, [first, end]: [i64; 2]| {
+            let Some(small) = avatars.small_decoder(decoder) else { return model.decode(latent, first, end - first) };
+            let latent = latent.f_to_kind(model.precisions.decoder.kind())?;
+            small.decode_rows(&latent, first, end - first)?.f_to_kind(model.kind).map_err(Into::into)
         };
         if frames.len() == 1
-            && let Some(decoder) = frames.keys().next()
+            && let Some(&decoder) = frames.keys().next()
         {
-            return draw(*decoder, latent);
+            // More rows than are wanted are no fault, and they may have been captured for another avatar.
+            let covers = |(frames, of, rows): (i64, Option<usize>, [i64; 2])| {
+                frames == at && of == decoder && rows[0] <= first && end <= rows[1]
+            };
+            let rows = self.graphs.find(|work| work.decode().filter(|decode| covers(*decode)).map(|(.., rows)| rows));
+            let rows = rows.unwrap_or([first, end]);
+            let steady = Steady::Decode { frames: at, decoder, rows };
+            let picture = self.graphs.run(&steady, [latent], &|[latent]| draw(decoder, latent, rows))?;
+            let scale = model.config.autoencoder.scale();
+            return Ok(picture.f_narrow(2, (first - rows[0]) * scale, (end - first) * scale)?);
         }
         let (mut pictures, mut order) = (Vec::new(), Vec::new());
         for (decoder, frames) in frames {
             let index = Tensor::f_from_slice(&frames)?.f_to_device(self.model.device)?;
-            pictures.push(draw(decoder, &channels_last(&latent.f_index_select(0, &index)?)?)?);
+            pictures.push(draw(decoder, &channels_last(&latent.f_index_select(0, &index)?)?, [first, end])?);
             order.extend(frames);
         }
         // Back in the order of the runs.
@@ -293,6 +320,18 @@ impl LipSync for MuseTalk {
 
     fn remove_avatar(&mut self, avatar: AvatarHandle) {
         self.avatars.remove(avatar);
+        let avatars = &self.avatars;
+        self.graphs.retain(|work| match work {
+            Steady::Decode { decoder, .. } => decoder.is_none() || avatars.small_decoder(*decoder).is_some(),
+            Steady::Unet { .. } => true,
+        });
+    }
+
+    fn warm_up(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>> {
+        self.graphs.warm_up(true);
+        let drawn = self.draw(runs);
+        self.graphs.warm_up(false);
+        drawn
     }
 
     fn draw(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>> {

@@ -87,6 +87,9 @@ pub fn measure(
         for (size, samples) in &mut found {
             let poses: Vec<usize> = (0..*size).map(|frame| frame % poses.max(1)).collect();
             let run = MouthRun { avatar, poses, audio: tone().into(), first_frame_at: 0 };
+            if round < WARM_UP_ROUNDS {
+                model.warm_up(std::slice::from_ref(&run))?;
+            }
             let (mouths, stages) = model.draw_timed(std::slice::from_ref(&run), &mut Stopwatch::start(device))?;
             let started = Instant::now();
             for (pose, mouth) in run.poses.iter().zip(mouths.iter().flatten()) {
