@@ -10,6 +10,7 @@ pub mod config;
 pub mod decoder;
 pub(in crate::musetalk) mod latent_scale;
 pub mod layers;
+pub(in crate::musetalk) mod layout;
 pub mod mel;
 pub mod positional_encoding;
 mod resnet;

@@ -7,6 +7,7 @@
 mod audio;
 mod avatars;
 mod canvas;
+mod layouts;
 mod model;
 mod musetalk;
 mod pixels;

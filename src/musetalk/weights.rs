@@ -7,4 +7,4 @@ pub mod published;
 mod var_store;
 
 pub use var_store::{Mapping, load_safetensors, read_safetensors, save_safetensors, use_channels_last};
-pub(in crate::musetalk) use var_store::{load_checkpoint, set_kind_of};
+pub(in crate::musetalk) use var_store::{load_checkpoint, set_kind_of, set_layout_of};

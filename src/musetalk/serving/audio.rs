@@ -94,6 +94,11 @@ impl AudioFrontEnd {
         usize::try_from(rows * self.row_samples()).unwrap_or(0)
     }
 
+    /// Tokens of so many frames without sound, as [`AudioFrontEnd::tokens`] gives them but of no encoder: to measure with.
+    pub fn no_tokens(&self, frames: i64) -> Result<Tensor> {
+        Ok(self.positional.f_unsqueeze(0)?.f_repeat([frames, 1, 1])?)
+    }
+
     /// Tokens with their positional encoding, `[all frames, tokens, d_model]`, of stretches of sound one after the other.
     /// Frames of one recording that are near each other share a window, whichever stretches they are of.
     pub fn tokens(&mut self, stretches: &[Stretch<'_>]) -> Result<Tensor> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Tensor, nn};
 
 use super::audio::AudioFrontEnd;
+use super::layouts::{self, Layouts};
 use crate::lipsync::LipSyncError;
 use crate::models::catalog::{PARTS, WHOLE};
 use crate::models::names::current_name;
@@ -38,6 +39,8 @@ pub(super) struct Model {
     pub precisions: Precisions,
     /// Sound to tokens.
     pub audio: AudioFrontEnd,
+    /// How each network's maps lie in memory.
+    pub layouts: Layouts,
     unet: Unet,
     decoder: Decoder,
     scale: LatentScale,
@@ -112,15 +115,19 @@ impl Model {
         use_channels_last(&store)?;
         unet.fold()?;
         let scale = LatentScale::new(&config, kind, device)?;
-        Ok(Self { config, device, kind, precisions, audio, unet, decoder, scale })
+        let layouts = Layouts::default();
+        let mut model = Self { config, device, kind, precisions, audio, layouts, unet, decoder, scale };
+        layouts::choose(&mut model, &store)?;
+        Ok(model)
     }
 
     /// The latent of the talking face as the autoencoder wants it, from the UNet's `sample`,
     /// `[batch, in_channels, height, width]`, and `tokens`, `[batch, tokens, cross_attention_dim]`.
     pub fn generate(&self, sample: &Tensor, tokens: &Tensor) -> Result<Tensor> {
-        let mut latent = self.unet.forward(sample, tokens)?;
+        let sample = self.layouts.unet.of(sample)?;
+        let mut latent = self.unet.forward(&sample, tokens)?;
         if self.config.residual {
-            latent = latent.f_add(&self.reference(sample)?)?;
+            latent = latent.f_add(&self.reference(&sample)?)?;
         }
         self.scale.to_autoencoder(&latent)
     }
@@ -138,7 +145,7 @@ impl Model {
 
     /// The part of the picture that belongs to `rows` rows of the latent from `first` on.
     pub fn decode(&self, latent: &Tensor, first: i64, rows: i64) -> Result<Tensor> {
-        let latent = latent.f_to_kind(self.precisions.decoder.kind())?;
+        let latent = self.layouts.decoder.of(&latent.f_to_kind(self.precisions.decoder.kind())?)?;
         Ok(self.decoder.decode_rows(&latent, first, rows)?.f_to_kind(self.kind)?)
     }
 }

@@ -22,7 +22,6 @@ use crate::musetalk::device::{Precision, Precisions};
 use crate::musetalk::gpu::graphs::Graphs;
 use crate::musetalk::measuring::{StageTimes, Stopwatch};
 use crate::musetalk::network::config::{AutoencoderConfig, ModelConfig};
-use crate::musetalk::network::layers::channels_last;
 use crate::picture::MouthFrame;
 use crate::timeline::FPS;
 
@@ -225,7 +224,7 @@ impl MuseTalk {
 
     /// The UNet's input for each frame of all runs.
     fn samples(&self, runs: &[MouthRun]) -> Result<Tensor> {
-        channels_last(&self.avatars.latents(runs)?)
+        self.avatars.latents(runs)
     }
 
     /// Each run's latents through the decoder that its avatar has chosen, those of one decoder together.
@@ -261,7 +260,7 @@ impl MuseTalk {
         let (mut pictures, mut order) = (Vec::new(), Vec::new());
         for (decoder, frames) in frames {
             let index = Tensor::f_from_slice(&frames)?.f_to_device(self.model.device)?;
-            pictures.push(draw(decoder, &channels_last(&latent.f_index_select(0, &index)?)?, [first, end])?);
+            pictures.push(draw(decoder, &latent.f_index_select(0, &index)?, [first, end])?);
             order.extend(frames);
         }
         // Back in the order of the runs.

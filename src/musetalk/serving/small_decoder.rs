@@ -11,7 +11,7 @@ use crate::lipsync::LipSyncError;
 use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::musetalk::Result;
 use crate::musetalk::network::config::{AutoencoderConfig, TinyConfig};
-use crate::musetalk::network::layers::blank;
+use crate::musetalk::network::layers::{blank, channels_last};
 use crate::musetalk::network::tiny_vae::TinyVaeDecoder;
 use crate::musetalk::weights::published::Published;
 use crate::musetalk::weights::{Mapping, load_safetensors, save_safetensors, set_kind_of, use_channels_last};
@@ -67,7 +67,7 @@ impl SmallDecoder {
 
     /// As [`TinyVaeDecoder::decode_rows`], of a latent as the model's own decoder wants it.
     pub(in crate::musetalk) fn decode_rows(&self, latent: &Tensor, first: i64, rows: i64) -> Result<Tensor> {
-        self.decoder.decode_rows(&latent.f_mul_scalar(self.scale)?, first, rows)
+        self.decoder.decode_rows(&channels_last(&latent.f_mul_scalar(self.scale)?)?, first, rows)
     }
 
     /// Writes it, with the configuration that it came with, into a folder that is there.

@@ -13,6 +13,7 @@ use crate::models::checkpoint::TensorEntry;
 use crate::models::{Checkpoint, DType};
 use crate::musetalk::Result;
 use crate::musetalk::network::layers::channels_last;
+use crate::musetalk::network::layout::Layout;
 
 /// How the names in a file become the names in the store.
 #[derive(Clone, Copy, Debug)]
@@ -168,10 +169,15 @@ pub(in crate::musetalk) fn set_kind_of(store: &nn::VarStore, prefix: &str, kind:
 ///
 /// Values, names and gradients stay; modules built on the store see the change.
 pub fn use_channels_last(store: &nn::VarStore) -> Result<()> {
+    set_layout_of(store, "", Layout::ChannelsLast)
+}
+
+/// As [`use_channels_last`], in either layout and of the variables whose names begin with `prefix`.
+pub(in crate::musetalk) fn set_layout_of(store: &nn::VarStore, prefix: &str, layout: Layout) -> Result<()> {
     tch::no_grad(|| {
-        for (_, mut variable) in store.variables() {
-            if variable.dim() == 4 {
-                let laid_out = channels_last(&variable.f_detach()?)?;
+        for (name, mut variable) in store.variables() {
+            if name.starts_with(prefix) && variable.dim() == 4 {
+                let laid_out = layout.of(&variable.f_detach()?)?;
                 variable.f_set_data(&laid_out)?;
             }
         }
