@@ -2,7 +2,7 @@
 //!
 //! In here: [`MuseTalk`], which is the `LipSync`; the networks with their weights; the avatars that it knows; tokens of sound;
 //! pictures and tensors turned into each other; pasting on the device; an avatar's own small decoder. May use of `musetalk`:
-//! `network`, `measuring`, `weights`, `device`. Runs on: whichever thread owns the model, in the server the engine's.
+//! `gpu`, `network`, `measuring`, `weights`, `device`. Runs on: whichever thread owns the model, in the server the engine's.
 
 mod audio;
 mod avatars;

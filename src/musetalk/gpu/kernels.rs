@@ -117,6 +117,12 @@ pub fn take(x: &Tensor) -> bool {
     loaded_for(x).is_some()
 }
 
+/// Whether they may be on a map of so many channels that is otherwise like `x`, `[samples, channels, height, width]`: [`take`],
+/// channels innermost in memory, and a number of them that can be loaded.
+pub fn take_map(x: &Tensor, channels: i64) -> bool {
+    take(x) && channels_innermost(x).is_some() && x.f_kind().is_ok_and(|kind| channels % pack(kind) == 0)
+}
+
 fn loaded_for(x: &Tensor) -> Option<&'static Loaded> {
     let device = x.device();
     if !device.is_cuda() || !ENABLED.load(Ordering::Relaxed) || x.requires_grad() {

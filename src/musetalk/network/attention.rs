@@ -7,6 +7,7 @@ use tch::{Tensor, nn};
 use super::layers::{Conv2d, GroupNorm, LayerNorm, Linear};
 use crate::lipsync::LipSyncError;
 use crate::musetalk::Result;
+use crate::musetalk::gpu::kernels;
 
 /// Softmax attention of `[batch, tokens, channels]` with the channels split among `heads`.
 ///
@@ -112,6 +113,9 @@ impl FeedForward {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let both = self.proj.forward(x)?;
+        if let Some(gated) = kernels::geglu(&both)? {
+            return self.out.forward(&gated);
+        }
         let half = both.size3()?.2 / 2;
         let (value, gate) = (both.f_narrow(-1, 0, half)?, both.f_narrow(-1, half, half)?);
         self.out.forward(&value.f_mul(&gate.f_gelu("none")?)?)
@@ -183,6 +187,6 @@ impl Transformer2d {
         let tokens = hidden.f_permute([0, 2, 3, 1])?.f_reshape([batch, height * width, channels])?;
         let tokens = self.block.forward(&tokens, context)?;
         let hidden = tokens.f_view([batch, height, width, channels])?.f_permute([0, 3, 1, 2])?;
-        Ok(self.proj_out.forward(&hidden)?.f_add(x)?)
+        self.proj_out.forward_adding(&hidden, x, None)
     }
 }

@@ -1,14 +1,17 @@
 //! The layers that every part is built of: convolution, linear, the norms.
 //!
-//! They differ from `tch::nn`'s in that nothing panics: a bad shape comes back as an error and the engine lives on. And
-//! weights may be kept in fewer bits than are computed in.
+//! They differ from `tch::nn`'s in that nothing panics: a bad shape comes back as an error and the engine lives on. Weights may
+//! be kept in fewer bits than are computed in. And on a GPU, where `gpu::kernels` has what does several of libtorch's
+//! operators in one pass over memory, that is taken.
 //! Not in here: anything with a name of its own in the checkpoint beyond `weight` and `bias`.
 
 use std::cell::Cell;
 
 use tch::{Kind, Tensor, nn};
 
+use crate::lipsync::LipSyncError;
 use crate::musetalk::Result;
+use crate::musetalk::gpu::kernels::{self, GroupNormOf};
 
 thread_local! {
     static BLANK: Cell<bool> = const { Cell::new(false) };
@@ -77,11 +80,48 @@ impl Conv2d {
 
     /// `[batch, inputs, height, width]` to `[batch, outputs, ..]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let Some(bias) = self.own_bias(x) else { return self.convolved(x, self.bias.as_ref()) };
+        let y = self.convolved(x, None)?;
+        if kernels::add(&y, None, [Some(bias), None])? { Ok(y) } else { Ok(y.f_add(&spread(bias)?)?) }
+    }
+
+    /// [`Conv2d::forward`] with `other`, `[batch, outputs, ..]`, added, and `also`, a number for each channel.
+    pub(super) fn forward_adding(&self, x: &Tensor, other: &Tensor, also: Option<&Tensor>) -> Result<Tensor> {
+        let own = self.own_bias(x);
+        let y = self.convolved(x, if own.is_some() { None } else { self.bias.as_ref() })?;
+        if own.is_some() && kernels::add(&y, Some(other), [own, also])? {
+            return Ok(y);
+        }
+        let biases = [own, also].into_iter().flatten();
+        let y = biases.map(spread).try_fold(y, |y, bias| Ok::<_, LipSyncError>(y.f_add(&bias?)?))?;
+        Ok(y.f_add(other)?)
+    }
+
+    /// The bias, if it is one that a kernel of ours adds better than the convolution does: cuDNN's have none, so libtorch
+    /// adds it in a pass of its own.
+    pub(super) fn own_bias(&self, x: &Tensor) -> Option<&Tensor> {
+        let outputs = self.weight.size().first().copied().unwrap_or(0);
+        let taken =
+            |bias: &&Tensor| kernels::take(bias) && kernels::take_map(x, outputs) && !self.weight.requires_grad();
+        self.bias.as_ref().filter(taken)
+    }
+
+    /// Without a bias.
+    pub(super) fn forward_without_bias(&self, x: &Tensor) -> Result<Tensor> {
+        self.convolved(x, None)
+    }
+
+    fn convolved(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         let cast = cast_for(x, &self.weight)?;
         let weight = cast.as_ref().unwrap_or(&self.weight);
-        Ok(x.f_conv2d(weight, self.bias.as_ref(), stride, padding, [1, 1], 1)?)
+        Ok(x.f_conv2d(weight, bias, stride, padding, [1, 1], 1)?)
     }
+}
+
+/// A number for each channel as a map of one pixel.
+fn spread(numbers: &Tensor) -> Result<Tensor> {
+    Ok(numbers.f_view([1, -1, 1, 1])?)
 }
 
 /// A convolution along time that keeps the length but for its stride.
@@ -173,7 +213,28 @@ impl GroupNorm {
 
     /// Of `[batch, channels, height, width]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, false)?)
+        self.apply(x, None, false)
+    }
+
+    /// The same and SiLU.
+    pub(super) fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+        self.apply(x, None, true)
+    }
+
+    /// [`GroupNorm::forward_silu`] of `x` with `shift` added, a number for each channel.
+    pub(super) fn forward_shifted_silu(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        self.apply(x, Some(shift), true)
+    }
+
+    fn apply(&self, x: &Tensor, shift: Option<&Tensor>, silu: bool) -> Result<Tensor> {
+        let (weight, bias, groups, eps) = (&self.weight, &self.bias, self.groups, self.eps);
+        if let Some(y) = kernels::group_norm(x, GroupNormOf { weight, bias, groups, eps, shift, silu })? {
+            return Ok(y);
+        }
+        let shifted = shift.map(|shift| -> Result<Tensor> { Ok(x.f_add(&spread(shift)?)?) }).transpose()?;
+        let x = shifted.as_ref().unwrap_or(x);
+        let y = x.f_group_norm(groups, Some(weight), Some(bias), eps, false)?;
+        if silu { Ok(y.f_silu()?) } else { Ok(y) }
     }
 }
 

@@ -42,14 +42,23 @@ impl ResnetBlock2d {
 
     /// `time` is SiLU of the time embedding, `[1, size]`.
     pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let mut hidden = self.conv1.forward(&self.norm1.forward(x)?.f_silu()?)?;
-        if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
-            hidden = hidden.f_add(&projection.forward(time)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
-        }
-        let hidden = self.conv2.forward(&self.norm2.forward(&hidden)?.f_silu()?)?;
-        match &self.conv_shortcut {
-            Some(shortcut) => Ok(hidden.f_add(&shortcut.forward(x)?)?),
-            None => Ok(hidden.f_add(x)?),
+        let normed = self.norm1.forward_silu(x)?;
+        let projection = self.time_emb_proj.as_ref().zip(time);
+        // A bias that is added where it costs nothing: by the norm behind it.
+        let hidden = match self.conv1.own_bias(&normed).filter(|_| projection.is_none()) {
+            Some(bias) => self.norm2.forward_shifted_silu(&self.conv1.forward_without_bias(&normed)?, bias)?,
+            None => {
+                let mut hidden = self.conv1.forward(&normed)?;
+                if let Some((projection, time)) = projection {
+                    hidden = hidden.f_add(&projection.forward(time)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
+                }
+                self.norm2.forward_silu(&hidden)?
+            }
+        };
+        let Some(shortcut) = &self.conv_shortcut else { return self.conv2.forward_adding(&hidden, x, None) };
+        match shortcut.own_bias(x) {
+            Some(bias) => self.conv2.forward_adding(&hidden, &shortcut.forward_without_bias(x)?, Some(bias)),
+            None => self.conv2.forward_adding(&hidden, &shortcut.forward(x)?, None),
         }
     }
 

@@ -181,7 +181,7 @@ impl Unet {
             x = block.forward(x, context, time, &mut skips)?;
             probe(&format!("up_blocks.{index}"), &x);
         }
-        self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)
     }
 
     /// Puts what never changes into the weights, exact up to rounding: the projected embedding of time step 0 into the

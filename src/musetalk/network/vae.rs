@@ -115,7 +115,7 @@ impl Encoder {
             }
         }
         let x = self.mid_block.forward(&x)?;
-        self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)
     }
 }
 
@@ -161,7 +161,7 @@ impl Decoder {
                 x = upsampler.forward(&x)?;
             }
         }
-        self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)
     }
 }
 

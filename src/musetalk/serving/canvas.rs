@@ -2,7 +2,7 @@
 //!
 //! In here: what an avatar's frames need for that, resident on the device, and the arithmetic of `picture::blend` and
 //! `picture::color` as tensor work, to the bit on a CPU. Frames of one avatar whose regions are of one size are pasted
-//! together, whichever sessions they are of. Not in here: when it pays (`musetalk`): on a GPU, where whole crops
+//! together, whichever sessions they are of; where `gpu::kernels` can, all frames of a batch are. Not in here: when it pays (`musetalk`): on a GPU, where whole crops
 //! would have to be copied out; a CPU is quicker with plain integers. Runs on: the engine's thread.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use super::pixels::to_rgb8;
 use crate::avatar::Avatar;
 use crate::lipsync::LipSyncError;
 use crate::musetalk::Result;
+use crate::musetalk::gpu::kernels::{self, PasteInto};
 use crate::picture::RegionPlanes;
 use crate::picture::blend::{Placing, neighbours};
 use crate::picture::{AvatarFrame, Mask};
@@ -47,9 +48,11 @@ struct Neighbours {
 }
 
 /// The planes of a batch's frames on the device, and in which order.
-pub struct Planes {
+pub enum Planes {
+    /// All frames one after the other, and how many bytes each has.
+    InOrder(Tensor, Vec<usize>),
     /// Those of one size together: `[m, bytes of a frame]`, and which frames of the batch they are.
-    groups: Vec<(Tensor, Vec<usize>)>,
+    BySize(Vec<(Tensor, Vec<usize>)>),
 }
 
 /// What is known of regions of one size before it goes to the device.
@@ -147,6 +150,20 @@ impl Canvas {
     }
 }
 
+impl Canvas {
+    /// Where the kernel finds what it needs of a frame.
+    fn region_of(&self, pose: usize) -> Result<PasteInto<'_>> {
+        let (size, place) = self.place(pose)?;
+        let regions = self.sizes.get(size).ok_or_else(|| LipSyncError::Latents {
+            path: String::new(),
+            problem: format!("pose {pose} has no region"),
+        })?;
+        let Regions { own, alpha, rows, columns } = regions;
+        let [rows, columns] = [rows, columns].map(|at| [&at.first, &at.second, &at.between]);
+        Ok(PasteInto { own, alpha, rows, columns, place })
+    }
+}
+
 /// Frames whose regions are of one avatar and one size.
 struct Group<'a> {
     regions: &'a Regions,
@@ -156,9 +173,21 @@ struct Group<'a> {
     places: Vec<i64>,
 }
 
-/// Pastes the crops of a picture, `[frames, 3, side, side]`, each into the own frame of its avatar and pose.
-pub fn paste(picture: &Tensor, frames: &[(&Canvas, usize)]) -> Result<Planes> {
-    let crops = to_rgb8(picture)?;
+/// Pastes the crops of a picture, each into the own frame of its avatar and pose. The picture is `[frames, 3, rows, side]`:
+/// the crops have black rows, `before` above it and as many below it as make them square.
+pub fn paste(picture: &Tensor, before: i64, frames: &[(&Canvas, usize)]) -> Result<Planes> {
+    let into: Vec<PasteInto<'_>> =
+        frames.iter().map(|(canvas, pose)| canvas.region_of(*pose)).collect::<Result<_>>()?;
+    if let Some((planes, bytes)) = kernels::paste(picture, before, &into)? {
+        return Ok(Planes::InOrder(planes, bytes));
+    }
+    let (_, _, rows, side) = picture.size4()?;
+    let crops = to_rgb8(&picture.f_pad([0, 0, before, side - before - rows], "constant", -1.0)?)?;
+    by_size(&crops, frames)
+}
+
+/// The same by plain operators, from crops of `[frames, side, side, 3]` bytes.
+fn by_size(crops: &Tensor, frames: &[(&Canvas, usize)]) -> Result<Planes> {
     let mut groups: BTreeMap<(*const Canvas, usize), Group<'_>> = BTreeMap::new();
     for (at, (canvas, pose)) in frames.iter().enumerate() {
         let (size, place) = canvas.place(*pose)?;
@@ -168,7 +197,7 @@ pub fn paste(picture: &Tensor, frames: &[(&Canvas, usize)]) -> Result<Planes> {
         group.of.push(at);
         group.places.push(place);
     }
-    let device = picture.device();
+    let device = crops.device();
     let index = |places: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(places)?.f_to_device(device)?) };
     let alone = groups.len() == 1;
     let paste = |Group { regions, of, places }: Group<'_>| {
@@ -176,26 +205,45 @@ pub fn paste(picture: &Tensor, frames: &[(&Canvas, usize)]) -> Result<Planes> {
         let crops = if alone { crops.shallow_clone() } else { crops.f_index_select(0, &index(&own)?)? };
         Ok((regions.planes(&index(&places)?, &crops)?, of))
     };
-    Ok(Planes { groups: groups.into_values().map(paste).collect::<Result<_>>()? })
+    Ok(Planes::BySize(groups.into_values().map(paste).collect::<Result<_>>()?))
 }
 
 impl Planes {
-    /// Brings the planes of all frames to the host, a copy for each size of regions.
+    /// Brings the planes of all frames to the host, in one copy or in one for each size of regions.
     ///
     /// The copy is not pinned: the bytes are wanted at once, so there is nothing to overlap it with on the one stream that
     /// tch gives, and pinning a fresh buffer costs more than the 100 kB that a frame's region has.
     pub fn fetch(&self) -> Result<Vec<RegionPlanes>> {
-        let mut fetched = BTreeMap::new();
-        for (planes, of) in &self.groups {
-            let bytes = planes.f_to_device(Device::Cpu)?;
-            let mut all = vec![0; bytes.numel()];
-            let total = all.len();
-            bytes.f_copy_data_u8(&mut all, total)?;
-            let each = all.chunks_exact((total / of.len().max(1)).max(1));
-            fetched.extend(of.iter().zip(each).map(|(at, data)| (*at, RegionPlanes { data: data.to_vec() })));
+        let groups = match self {
+            Self::InOrder(planes, bytes) => {
+                let all = fetched(planes)?;
+                let mut rest = all.as_slice();
+                let mut next = |bytes: &usize| {
+                    let (data, after) = rest.split_at_checked(*bytes).unwrap_or_default();
+                    rest = after;
+                    RegionPlanes { data: data.to_vec() }
+                };
+                return Ok(bytes.iter().map(&mut next).collect());
+            }
+            Self::BySize(groups) => groups,
+        };
+        let mut frames = BTreeMap::new();
+        for (planes, of) in groups {
+            let all = fetched(planes)?;
+            let each = all.chunks_exact((all.len() / of.len().max(1)).max(1));
+            frames.extend(of.iter().zip(each).map(|(at, data)| (*at, RegionPlanes { data: data.to_vec() })));
         }
-        Ok(fetched.into_values().collect())
+        Ok(frames.into_values().collect())
     }
+}
+
+/// The bytes of a tensor on the host.
+fn fetched(bytes: &Tensor) -> Result<Vec<u8>> {
+    let bytes = bytes.f_to_device(Device::Cpu)?;
+    let mut all = vec![0; bytes.numel()];
+    let total = all.len();
+    bytes.f_copy_data_u8(&mut all, total)?;
+    Ok(all)
 }
 
 impl Regions {
@@ -318,7 +366,7 @@ mod tests {
             let picture = Tensor::cat(&crops, 0).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0 * 2.0 - 1.0;
             let asked: Vec<(&Canvas, usize)> =
                 order.iter().map(|(second, pose)| (&avatars[usize::from(*second)], *pose)).collect();
-            let planes = paste(&picture, &asked).unwrap().fetch().unwrap();
+            let planes = paste(&picture, 0, &asked).unwrap().fetch().unwrap();
             prop_assert_eq!(planes.len(), order.len());
             for (at, ((_, pose), planes)) in order.iter().zip(&planes).enumerate() {
                 let own = &own[*pose];

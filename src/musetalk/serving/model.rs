@@ -14,6 +14,7 @@ use crate::models::catalog::{PARTS, WHOLE};
 use crate::models::names::current_name;
 use crate::musetalk::Result;
 use crate::musetalk::device::{Precision, Precisions};
+use crate::musetalk::gpu::kernels;
 use crate::musetalk::network::config::ModelConfig;
 use crate::musetalk::network::decoder::Decoder;
 use crate::musetalk::network::latent_scale::LatentScale;
@@ -77,6 +78,9 @@ impl Model {
     fn build(config: ModelConfig, weights: &[PathBuf], device: Device, precisions: Precisions) -> Result<Self> {
         config.validate()?;
         let kind = precisions.unet.kind();
+        // Kernels are compiled while weights are read.
+        let kinds = [precisions.unet, precisions.decoder].map(Precision::kind);
+        let preparing = std::thread::spawn(move || kinds.map(|kind| kernels::prepare(device, kind)));
         let mut store = nn::VarStore::new(device);
         let root = store.root();
         let (mut audio, mut unet, decoder) = blank(|| {
@@ -114,6 +118,8 @@ impl Model {
         }
         use_channels_last(&store)?;
         unet.fold()?;
+        // One that panicked has prepared nothing, which leaves the plain operators.
+        let _ = preparing.join();
         let scale = LatentScale::new(&config, kind, device)?;
         let layouts = Layouts::default();
         let mut model = Self { config, device, kind, precisions, audio, layouts, unet, decoder, scale };

@@ -173,10 +173,10 @@ impl MuseTalk {
             times.copy = watch.lap();
             return Ok((runs.iter().map(|run| crops.by_ref().take(run.poses.len()).collect()).collect(), times));
         };
-        let whole = self.with_rows_before_and_after(&picture, first)?;
+        let before = first * self.config().autoencoder.scale();
         let frames =
             runs.iter().zip(canvases).flat_map(|(run, canvas)| run.poses.iter().map(move |&pose| (canvas, pose)));
-        let planes = canvas::paste(&whole, &frames.collect::<Vec<_>>())?;
+        let planes = canvas::paste(&picture, before, &frames.collect::<Vec<_>>())?;
         times.paste = watch.lap();
         let mut pasted = planes.fetch()?.into_iter().map(Mouth::Pasted);
         times.copy = watch.lap();
@@ -266,13 +266,6 @@ impl MuseTalk {
         // Back in the order of the runs.
         let back = Tensor::f_from_slice(&order)?.f_argsort(0, false)?.f_to_device(self.model.device)?;
         Ok(Tensor::f_cat(&pictures, 0)?.f_index_select(0, &back)?)
-    }
-
-    /// The picture in whole crops; rows that were not decoded are black.
-    fn with_rows_before_and_after(&self, picture: &Tensor, first: i64) -> Result<Tensor> {
-        let before = first * self.config().autoencoder.scale();
-        let after = self.config().crop_size - before - picture.size4()?.2;
-        Ok(picture.f_pad([0, 0, before, after], "constant", -1.0)?)
     }
 
     /// Whole crops of the rows from latent row `first` on; rows that were not decoded are black.
