@@ -104,6 +104,9 @@ const SESSIONS: &str = "mouthpiece_sessions";
 /// Publish pipelines now; label `codec`.
 const ENCODES: &str = "mouthpiece_encodes";
 
+/// Batches that are still to be drawn for nobody until every size is warmed up, of all devices.
+pub(crate) const WARM_UPS: &str = "mouthpiece_warm_up_batches";
+
 /// How often what was recorded is put into its buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -199,6 +202,7 @@ fn describe() {
     describe_counter!(VIEWER_LOST, "RTP packets that viewers report as lost, all viewers together, sampled every 10 s");
     describe_histogram!(VIEWER_ROUND_TRIP, "Round trip to a viewer as its RTCP reports tell, sampled every 10 s");
     describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
+    describe_gauge!(WARM_UPS, "Batches that are still to be drawn once so that nobody waits for the first of a size");
 }
 
 /// One of an avatar's own frames was decoded or drawn.
@@ -246,6 +250,11 @@ pub(crate) fn tts_fell_back(when: &'static str) {
 pub(crate) fn inferred(frames: usize, time: Duration) {
     histogram!(INFER, "batch" => frames.to_string()).record(time);
     histogram!(INFER_FRAME).record(time.as_secs_f64() / frames.max(1) as f64);
+}
+
+/// So many more batches are to be drawn to warm a device up, or fewer.
+pub(crate) fn warm_ups(more: f64) {
+    gauge!(WARM_UPS).increment(more);
 }
 
 /// A batch waited so long for the engine.

@@ -56,6 +56,8 @@ pub(super) struct Maintenance {
     /// Since when the next step waits.
     since: Option<Instant>,
     drawn: Option<Instant>,
+    /// Batches left to draw for nobody, as last told.
+    told: u32,
 }
 
 /// Batches of an avatar that are to be drawn once, so that nobody waits for what the first of a size takes.
@@ -123,6 +125,7 @@ impl Maintenance {
             }
         }
         self.stop_clock_if_done();
+        self.tell();
     }
 
     /// While somebody speaks no step takes longer than a first word may have to wait, and none ever that nobody waits for.
@@ -138,6 +141,7 @@ impl Maintenance {
             warm_up.left.retain(short);
         }
         self.ready.retain(|warm_up| !warm_up.left.is_empty());
+        self.tell();
     }
 
     fn do_next(&mut self, inference: &mut Inference) -> bool {
@@ -172,7 +176,18 @@ impl Maintenance {
         }
         self.since = Some(inference.now());
         self.stop_clock_if_done();
+        self.tell();
         true
+    }
+
+    /// Tells how many batches are left to draw for nobody.
+    fn tell(&mut self) {
+        let warm_ups = self.ready.iter().chain(self.warming.as_ref().map(|warming| &warming.warm_up));
+        let left = u32::try_from(warm_ups.map(|warm_up| warm_up.left.len()).sum::<usize>()).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.told, left);
+        if left != before {
+            crate::metrics::warm_ups(f64::from(left) - f64::from(before));
+        }
     }
 
     /// The next step of a warm-up that somebody waits for.
