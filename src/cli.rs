@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use avatars::{Avatars, Create};
 pub use bench::Throughput;
-pub(crate) use bench::{Bench, BenchLatency, BenchServer, BenchSessions, BenchThroughput, BenchViewers};
+pub(crate) use bench::{Bench, BenchLatency, BenchServer, BenchSessions, BenchThroughput, BenchViewers, SessionSteps};
 pub(crate) use models::{Convert, Fetch, Install, Models, RunNetwork, TuneDecoder};
 pub use secrets::hide_secrets;
 pub use serve::Serve;
@@ -66,7 +66,8 @@ pub(crate) enum Command {
 /// What does the work.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Machine {
-    /// auto, cpu, cuda or cuda:N
+    /// auto, cpu, cuda, cuda:N, or several such as cuda:0,cuda:1; of a server auto is every GPU, else the first, and the CPU
+    /// where there is none
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
     /// auto, or an element of pipelines/publish-*.launch such as x264enc, nvh264enc, openh264enc, vp8enc

@@ -1,12 +1,13 @@
 //! `mouthpiece bench`: measures this machine with the real server, over its real WebSocket, in this process.
 //!
-//! In here: the server under test, its CPU, what it is made to say. Each measurement is a file of its own. Viewers are
-//! processes of their own (`watch`), so that this one's CPU is the server's.
+//! In here: the server under test, its CPU, what it is made to say. Each measurement is a file of its own. Viewers are in
+//! other processes (`watch`), so that this one's CPU is the server's.
 
 mod client;
 mod idle;
 mod latency;
 mod sessions;
+mod threads;
 mod throughput;
 mod viewers;
 mod watch;
@@ -23,6 +24,7 @@ use super::{print, print_json, rounded};
 use crate::cli::{Bench, BenchServer, Home, Serve};
 use crate::config::ServeConfig;
 use crate::media::PipelineDir;
+use crate::server::budget::limits::raise_descriptors;
 use crate::{media, server};
 
 /// Utterances before anything is counted.
@@ -44,6 +46,8 @@ const SHORTEST_SENTENCE: Duration = Duration::from_millis(1200);
 const SPARE_SPEECH: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(home: &Home, command: Bench) -> anyhow::Result<ExitCode> {
+    // As `serve` does: what is there now is what the server may count on.
+    raise_descriptors();
     media::init()?;
     let recording = Recording::install()?;
     let (report, as_json) = match &command {
@@ -61,7 +65,7 @@ pub(super) async fn run(home: &Home, command: Bench) -> anyhow::Result<ExitCode>
             (Bed::serve(home, &arguments.server, measure).await?, arguments.server.json)
         }
         Bench::Watch(arguments) => {
-            watch::run(&arguments.url).await?;
+            watch::run(&arguments.urls).await?;
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -179,10 +183,15 @@ impl CpuMeter {
 /// 17). The children that end while something is measured are espeak-ng's; viewers are ended before or after.
 fn cpu_time() -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').ok_or_else(|| anyhow::anyhow!("/proc/self/stat has no name"))?;
-    let ticks: u64 = fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks(&stat, 4).ok_or_else(|| anyhow::anyhow!("/proc/self/stat has no name"))
+}
+
+/// The first so many of the times in a `stat` of `/proc`, together: user, system, and those of ended children.
+fn ticks(stat: &str, times: usize) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().skip(11).take(times).filter_map(|field| field.parse::<u64>().ok()).sum();
     let per_second = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_millis(ticks * 1000 / per_second.max(1)))
+    Some(Duration::from_millis(ticks * 1000 / per_second.max(1)))
 }
 
 /// With the names that the contract of `--json` uses.

@@ -30,8 +30,9 @@ pub(super) struct Percentiles {
 pub(super) struct Recorded {
     histograms: HashMap<(String, String), Vec<f64>>,
     counters: HashMap<(String, String), u64>,
-    /// Sizes of the engine's batches and how many there were.
-    batches: Vec<(usize, usize)>,
+    gauges: HashMap<String, f64>,
+    /// Sizes of the engine's batches and what those of each size took, in seconds.
+    batches: Vec<(usize, Vec<f64>)>,
 }
 
 impl Recording {
@@ -45,25 +46,29 @@ impl Recording {
 
     pub(super) fn take(&self) -> Recorded {
         let (mut histograms, mut counters): (HashMap<_, Vec<f64>>, HashMap<_, _>) = Default::default();
-        let mut batches = Vec::new();
+        let (mut gauges, mut batches) = (HashMap::new(), Vec::new());
         for (key, _, _, value) in self.0.snapshot().into_vec() {
             let name = key.key().name().to_owned();
             let label: String = key.key().labels().map(|label| label.value()).collect();
             match (key.kind(), value) {
                 (MetricKind::Histogram, DebugValue::Histogram(values)) => {
+                    let values: Vec<f64> = values.into_iter().map(f64::from).collect();
                     if name == crate::metrics::INFER {
                         let size = key.key().labels().find_map(|label| label.value().parse().ok());
-                        batches.extend(size.map(|size: usize| (size, values.len())));
+                        batches.extend(size.map(|size: usize| (size, values.clone())));
                     }
-                    histograms.entry((name, label)).or_default().extend(values.into_iter().map(f64::from));
+                    histograms.entry((name, label)).or_default().extend(values);
                 }
                 (MetricKind::Counter, DebugValue::Counter(count)) => {
                     counters.insert((name, label), count);
                 }
+                (MetricKind::Gauge, DebugValue::Gauge(value)) => {
+                    gauges.insert(name, value.into_inner());
+                }
                 _ => {}
             }
         }
-        Recorded { histograms, counters, batches }
+        Recorded { histograms, counters, gauges, batches }
     }
 }
 
@@ -92,11 +97,35 @@ impl Recorded {
         self.count(name, "")
     }
 
+    /// Where a gauge without labels stood; `None` if nobody has moved it.
+    pub(super) fn gauge(&self, name: &str) -> Option<f64> {
+        self.gauges.get(name).copied()
+    }
+
+    /// Batches that the engine drew.
+    pub(super) fn batch_count(&self) -> usize {
+        self.batches.iter().map(|(_, took)| took.len()).sum()
+    }
+
+    /// What a batch of each size took in the engine, from its runs to its mouths, as `bench throughput` has it for that size
+    /// alone.
+    #[allow(clippy::cast_precision_loss, reason = "frames of minutes, not of centuries")]
+    pub(super) fn batches(&self) -> serde_json::Value {
+        let mut sizes: Vec<_> = self.batches.iter().filter(|(_, took)| !took.is_empty()).collect();
+        sizes.sort_by_key(|(size, _)| *size);
+        let row = |(size, took): &(usize, Vec<f64>)| {
+            let mean = took.iter().sum::<f64>() / took.len() as f64 * 1e3;
+            let median = Percentiles::of_seconds(took).map(|took| took.p50_ms);
+            serde_json::json!({"batch": size, "count": took.len(), "mean_ms": super::rounded(mean), "p50_ms": median})
+        };
+        sizes.into_iter().map(row).collect()
+    }
+
     /// Frames in a batch of the engine, of those that were drawn.
     #[allow(clippy::cast_precision_loss, reason = "frames of minutes, not of centuries")]
     pub(super) fn mean_batch(&self) -> Option<f64> {
-        let batches = self.batches.iter().map(|(_, count)| *count).sum::<usize>();
-        let frames = self.batches.iter().map(|(frames, count)| frames * count).sum::<usize>();
+        let batches = self.batch_count();
+        let frames = self.batches.iter().map(|(frames, took)| frames * took.len()).sum::<usize>();
         (batches > 0).then(|| frames as f64 / batches as f64)
     }
 

@@ -115,6 +115,7 @@ fn row(batch: usize, samples: &[Sample], work: Arithmetic, found: &throughput::T
     };
     let stage = |of: &dyn Fn(&Sample) -> Duration| each(of).map(|found| found.p50_ms);
     let whole = each(&Sample::total);
+    let drawn: Vec<f64> = samples.iter().map(|sample| sample.stages.total().as_secs_f64()).collect();
     let (unet, decode) = (stage(&|sample| sample.stages.unet), stage(&|sample| sample.stages.decode));
     // At the roof.
     let [unet_ms, decode_ms] =
@@ -124,6 +125,8 @@ fn row(batch: usize, samples: &[Sample], work: Arithmetic, found: &throughput::T
         "batch": batch,
         "frames_per_second": whole.map(|whole| super::rounded(1000.0 / whole.p50_ms)),
         "frame_ms": whole,
+        // What `bench sessions` has for its server's batches of this size.
+        "batch_ms": Percentiles::of_seconds(&drawn).map(|drawn| drawn.p50_ms),
         "stage_ms": {
             "features": stage(&|sample| sample.stages.features),
             "unet": unet,

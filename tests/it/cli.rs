@@ -292,6 +292,27 @@ fn speaking_sessions_are_measured_by_what_their_frames_show() {
     assert_eq!(unwatched["wake_ms"]["count"], 2, "{report}");
 }
 
+#[test]
+fn numbers_of_sessions_of_ones_own_choosing_are_measured_with_viewers_that_share_processes() {
+    let sizes = ["--at", "1,4", "--seconds", "1", "--viewers-per-process", "2"];
+    let output = run(&[&["bench", "sessions", "--json"], &sizes[..]].concat());
+    assert!(output.status.success(), "{}", error(&output));
+    let report = stdout_json(&output);
+    let rows = report["sessions"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["sessions"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 4], "{report}");
+    // One viewer, then three more: two of them share a process.
+    assert_eq!(report["viewer_processes"], 3, "{report}");
+    for row in rows {
+        assert!(row["received_fps"].as_f64().unwrap() > 0.0, "{report}");
+        assert_eq!(row["left_out_percent_each"].as_array().unwrap().len() as u64, row["sessions"], "{report}");
+        let batches = row["batches"].as_array().unwrap();
+        assert!(batches.iter().all(|size| size["mean_ms"].as_f64() > Some(0.0)), "{report}");
+        let busiest = &row["threads"][0];
+        assert!(busiest["cpu_percent_of_a_core"].as_f64() >= busiest["busiest_percent"].as_f64(), "{report}");
+    }
+    assert_eq!((&report["first_frame_ms"]["alone"], &report["first_frame_ms"]["busy"]), (&Value::Null, &Value::Null));
+}
+
 fn assert_throughput(report: &Value, decode_rows: &Value) {
     assert_eq!(report["model"], "demo");
     assert_eq!((&report["decoder"], &report["dtype"]["unet"]), (&json!("tiny"), &json!("fp32")), "{report}");

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -67,12 +68,32 @@ impl Client {
     /// Passes a stretch of time. What comes meanwhile is read, since the server drops who answers no ping; an end of
     /// speech is an error, since whoever measures has asked for more of it than there is time.
     pub(super) async fn listen(&mut self, time: Duration) -> anyhow::Result<()> {
-        let deadline = tokio::time::Instant::now() + time;
-        while let Ok(message) = tokio::time::timeout_at(deadline, self.next()).await {
-            let Some(message) = message? else { bail!("the server closed the connection") };
-            anyhow::ensure!(message["type"] != "speech_ended", "the speech was too short: {message}");
+        // Passing without anything wrong is what is wanted.
+        tokio::time::timeout(time, self.attend()).await.map_or(Ok(()), Err)
+    }
+
+    /// Reads what comes until something is wrong, as [`Self::listen`] has it.
+    async fn attend(&mut self) -> anyhow::Error {
+        loop {
+            match self.next().await {
+                Ok(Some(message)) if message["type"] != "speech_ended" => {}
+                Ok(Some(message)) => return anyhow::anyhow!("the speech was too short: {message}"),
+                Ok(None) => return anyhow::anyhow!("the server closed the connection"),
+                Err(error) => return error,
+            }
         }
-        Ok(())
+    }
+
+    /// Does something while clients listen.
+    pub(super) async fn while_listening<T>(
+        clients: &mut [Self],
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut listening: FuturesUnordered<_> = clients.iter_mut().map(Self::attend).collect();
+        tokio::select! {
+            done = work => done,
+            Some(error) = listening.next() => Err(error),
+        }
     }
 
     /// Of the sentences of which mouths were left out, since this was last asked, the share of mouths that were.

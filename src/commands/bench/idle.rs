@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::watch::{Reception, Watcher};
+use super::watch::{self, Reception, Watcher};
 use super::{Bed, CpuMeter, percentiles};
 use crate::commands::measure::Recording;
 use crate::metrics;
@@ -17,25 +17,27 @@ use crate::metrics;
 const WAKES: usize = 10;
 
 /// Watched sessions that say nothing.
-pub(super) async fn watched(bed: &Bed, sessions: u32, time: Duration, recording: &Recording) -> anyhow::Result<Value> {
-    let mut watchers = Vec::new();
-    for at in 0..sessions {
-        watchers.push(Watcher::start(&bed.url(&format!("idle-{at}"))).await?);
-    }
+pub(super) async fn watched(
+    bed: &Bed,
+    sessions: u32,
+    viewers_per_process: usize,
+    time: Duration,
+    recording: &Recording,
+) -> anyhow::Result<Value> {
+    let urls: Vec<String> = (0..sessions).map(|at| bed.url(&format!("idle-{at}"))).collect();
+    let mut watchers = Watcher::start_all(&urls, viewers_per_process).await?;
     let reception = Reception::begin(&mut watchers).await?;
     recording.take();
     let meter = CpuMeter::start()?;
     tokio::time::sleep(time).await;
     let (cpu, recorded) = (meter.percent_of_a_core()?, recording.take());
     let received_fps = reception.least_frames_per_second(&mut watchers).await?;
-    for watcher in watchers {
-        watcher.stop().await?;
-    }
+    watch::stop_all(watchers).await?;
     Ok(json!({
         "sessions": sessions,
         "received_fps": received_fps,
         "frame_gap_ms": percentiles(recorded.percentiles(metrics::FRAME_GAP)),
-        "batches_drawn": recorded.percentiles(metrics::INFER).map_or(0, |infer| infer.count),
+        "batches_drawn": recorded.batch_count(),
         "cpu_percent_of_a_core": cpu,
     }))
 }
@@ -57,7 +59,7 @@ pub(super) async fn unwatched(
     try_join_all(clients.iter_mut().map(|client| client.listen(time))).await?;
     let (cpu, recorded) = (meter.percent_of_a_core()?, recording.take());
     let count = |name| recorded.percentiles(name).map_or(0, |found| found.count);
-    let (batches, frames) = (count(metrics::INFER), count(metrics::FRAME_GAP));
+    let (batches, frames) = (recorded.batch_count(), count(metrics::FRAME_GAP));
     for at in 0..WAKES.min(clients.len()) {
         Watcher::start(&url(at)).await?.stop().await?;
     }

@@ -5,15 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::watch::{Reception, Watcher};
+use super::watch::{self, Reception, Watcher};
 use super::{Bed, CpuMeter, SENTENCES, WARM_UP, percentiles, sentence, speech_of};
 use crate::cli::BenchLatency;
 use crate::commands::measure::{Percentiles, Recording};
 use crate::latency::Stage;
 use crate::metrics;
 
-/// Interruptions measured for each utterance asked for; an interruption takes a second, an utterance two.
-const INTERRUPTIONS: u32 = 2;
 /// How long the CPU is watched while the avatar speaks.
 const CPU_WATCH: Duration = Duration::from_secs(20);
 const SESSION: &str = "latency";
@@ -21,7 +19,7 @@ const SESSION: &str = "latency";
 pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Recording) -> anyhow::Result<Value> {
     let mut client = Client::connect(&bed.url(SESSION)).await?;
     // Nobody sees what is not watched, so it is not drawn.
-    let mut watchers = [Watcher::start(&bed.url(SESSION)).await?];
+    let mut watchers = vec![Watcher::start(&bed.url(SESSION)).await?];
     for at in 0..WARM_UP {
         client.speak(sentence(at)).await?;
     }
@@ -31,7 +29,8 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Rec
         said.push(client.speak(sentence(at)).await?.as_secs_f64());
     }
     let spoken = recording.take();
-    for at in 0..arguments.utterances * INTERRUPTIONS {
+    let interruptions = arguments.interruptions();
+    for at in 0..interruptions {
         // Between a quarter and one and a quarter second into the sentence, so at different phases of a tick.
         client.interrupt_after(Duration::from_millis(250 + u64::from(at * 97 % 1000))).await?;
     }
@@ -40,9 +39,7 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Rec
     let watched = cpu_while_speaking(&mut client).await?;
     let received_fps = reception.least_frames_per_second(&mut watchers).await?;
     let pairs = recording.take();
-    for watcher in watchers {
-        watcher.stop().await?;
-    }
+    watch::stop_all(watchers).await?;
     let unwatched = cpu_while_speaking(&mut client).await?;
     client.close().await?;
     let shown = |kind: &str| pairs.count(metrics::PAIRS, kind);
@@ -58,6 +55,7 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Rec
             "starved": shown("starved"), "held": shown("held")},
         "stages": spoken.stages(),
         "utterances": arguments.utterances,
+        "interruptions": interruptions,
     }))
 }
 

@@ -1,7 +1,8 @@
 //! `bench sessions`: how many sessions speak at once and still have a fresh mouth in every frame.
 //!
 //! Each speaks without a pause and has one viewer, on this machine too. A steady 25 fps proves nothing: a mouth that
-//! comes too late is hidden by repeating the last picture, so pairs are counted by what they showed.
+//! comes too late is hidden by repeating the last picture, so pairs are counted by what they showed. The sessions of a step
+//! are opened, watched and begin to speak together, so that a step with many takes hardly longer than one with few.
 
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::watch::{Reception, Watcher};
+use super::threads::ThreadMeter;
+use super::watch::{self, Reception, Watcher};
 use super::{Bed, CpuMeter, SENTENCES, WARM_UP, idle, percentiles, rounded, sentence, speech_of};
-use crate::cli::BenchSessions;
+use crate::cli::{BenchSessions, SessionSteps};
 use crate::commands::measure::{Recorded, Recording};
 use crate::latency::Stage;
 use crate::metrics;
@@ -24,43 +26,115 @@ const BUSY_PERCENT: usize = 80;
 /// Longer than a sentence of the probe takes, start and end included.
 const PROBED: Duration = Duration::from_secs(4);
 
+/// How often it is looked whether the engines are warmed up, and how long they may take.
+const WARM_UP_LOOK: Duration = Duration::from_millis(50);
+const LONGEST_WARM_UP: Duration = Duration::from_secs(30);
+/// Of speech before anything is counted: the first words of new sessions come in small batches, and their encoders and voices
+/// have never run.
+const SETTLING: Duration = Duration::from_secs(2);
+/// Speech of each session until the last of all has begun, on a machine that has more of them than time.
+const BEGUN: Duration = Duration::from_millis(150);
+
 pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Recording) -> anyhow::Result<Value> {
     let time = Duration::from_secs(arguments.seconds.into());
-    let (mut clients, mut watchers) = (Vec::new(), Vec::new());
-    let (mut rows, mut hold) = (Vec::new(), 0);
+    let steps = arguments.at.clone().unwrap_or_else(|| SessionSteps::up_to(arguments.sessions));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let each = match arguments.viewers_per_process {
+        Some(each) => usize::try_from(each)?,
+        None => watch::viewers_per_process(steps.highest(), cores),
+    };
+    warmed_up(recording).await;
     let alone = first_frame(bed, arguments.utterances, recording).await?;
-    for sessions in 1..=arguments.sessions {
-        let url = bed.url(&format!("speaker-{sessions}"));
-        let mut client = Client::connect(&url).await?;
-        watchers.push(Watcher::start(&url).await?);
-        for at in 0..WARM_UP {
-            client.speak(sentence(at)).await?;
+    let mut speakers = Speakers { clients: Vec::new(), watchers: Vec::new(), viewers_per_process: each };
+    let (mut rows, mut hold, mut all_hold) = (Vec::new(), 0, true);
+    for sessions in steps.iter() {
+        speakers.open(bed, sessions).await?;
+        let (holds, row) = speakers.measure(time, recording).await?;
+        all_hold &= holds;
+        if all_hold {
+            hold = sessions;
         }
-        clients.push(client);
+        rows.push(row);
+    }
+    let mut report = json!({
+        "hold": hold,
+        "sessions": rows,
+        "seconds": arguments.seconds,
+        "viewers_each": 1,
+        "viewer_processes": speakers.watchers.len(),
+    });
+    let busy_speakers = hold as usize * BUSY_PERCENT / 100;
+    let busy = speakers.beside_probe(bed, busy_speakers, arguments.utterances, recording).await?;
+    report["first_frame_ms"] = json!({"alone": alone, "busy": busy, "busy_speakers": busy_speakers});
+    if arguments.idle > 0 {
+        report["idle"] = idle::watched(bed, arguments.idle, each, time, recording).await?;
+    }
+    if arguments.unwatched > 0 {
+        report["unwatched"] = idle::unwatched(bed, arguments.unwatched, time, recording).await?;
+    }
+    Ok(report)
+}
+
+/// Waits until the engines have drawn every size of batch, so that none is drawn for the first time while it is measured.
+async fn warmed_up(recording: &Recording) {
+    let warming = async {
+        // One that is ready has told of its first batches.
+        while recording.take().gauge(metrics::WARM_UPS).is_none_or(|left| left > 0.0) {
+            tokio::time::sleep(WARM_UP_LOOK).await;
+        }
+    };
+    if tokio::time::timeout(LONGEST_WARM_UP, warming).await.is_err() {
+        tracing::warn!(
+            "the engine is not warmed up within {LONGEST_WARM_UP:?}: what is measured first may be too slow"
+        );
+    }
+}
+
+/// Sessions that speak, and those who watch them.
+struct Speakers {
+    clients: Vec<Client>,
+    watchers: Vec<Watcher>,
+    viewers_per_process: usize,
+}
+
+impl Speakers {
+    /// Opens sessions until there are so many, all of them together, each with its viewer.
+    async fn open(&mut self, bed: &Bed, sessions: u32) -> anyhow::Result<()> {
+        let new: Vec<String> =
+            (self.clients.len()..sessions as usize).map(|at| bed.url(&format!("speaker-{at}"))).collect();
+        self.clients.extend(try_join_all(new.iter().map(|url| Client::connect(url))).await?);
+        let watching = Watcher::start_all(&new, self.viewers_per_process);
+        self.watchers.extend(Client::while_listening(&mut self.clients, watching).await?);
+        Ok(())
+    }
+
+    /// Has all of them speak for a time: whether they hold, and what is reported.
+    async fn measure(&mut self, time: Duration, recording: &Recording) -> anyhow::Result<(bool, Value)> {
+        let Self { clients, watchers, .. } = self;
+        let sessions = u32::try_from(clients.len())?;
         // Not in chorus: each begins with another sentence.
         let mut order = SENTENCES;
         let begin = clients.iter_mut().map(|client| {
             order.rotate_left(1);
-            let text = speech_of(time, order);
+            let text = speech_of(SETTLING + time + BEGUN * sessions, order);
             async move { client.start_speaking(&text).await }
         });
         try_join_all(begin).await?;
-        let reception = Reception::begin(&mut watchers).await?;
+        try_join_all(clients.iter_mut().map(|client| client.listen(SETTLING))).await?;
+        let reception = Reception::begin(watchers).await?;
         recording.take();
         clients.iter_mut().for_each(|client| {
             client.take_left_out();
         });
-        let meter = CpuMeter::start()?;
+        let (meter, thread_meter) = (CpuMeter::start()?, ThreadMeter::start()?);
         try_join_all(clients.iter_mut().map(|client| client.listen(time))).await?;
         let (cpu, recorded) = (meter.percent_of_a_core()?, recording.take());
-        let received_fps = reception.least_frames_per_second(&mut watchers).await?;
+        let threads = thread_meter.report()?;
+        let received_fps = reception.least_frames_per_second(watchers).await?;
         try_join_all(clients.iter_mut().map(Client::interrupt)).await?;
         let left_out: Vec<f64> = clients.iter_mut().map(|client| rounded(client.take_left_out() * 100.0)).collect();
         let row = Row::of(&recorded);
-        if row.holds() && hold + 1 == sessions {
-            hold = sessions;
-        }
-        rows.push(json!({
+        let report = json!({
             "sessions": sessions,
             "holds": row.holds(),
             "fresh": row.fresh,
@@ -73,54 +147,46 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
             "frame_gap_ms": percentiles(recorded.percentiles(metrics::FRAME_GAP)),
             "cpu_percent_of_a_core": cpu,
             "cpu_percent_each": rounded(cpu / f64::from(sessions)),
+            "threads": threads,
             "frames_a_batch": recorded.mean_batch().map(rounded),
+            "batches": recorded.batches(),
+            "tick_late_ms": percentiles(recorded.percentiles(metrics::TICK_LATE)),
+            "compose_ms": percentiles(recorded.percentiles(metrics::COMPOSE)),
             "received_fps": received_fps,
-        }));
+        });
+        Ok((row.holds(), report))
     }
-    let speakers = hold as usize * BUSY_PERCENT / 100;
-    // The server drops who is silent and answers no ping.
-    for client in clients.split_off(speakers) {
-        client.close().await?;
-    }
-    let time_of_probe = PROBED * (arguments.utterances + WARM_UP);
-    let text = speech_of(time_of_probe, SENTENCES);
-    try_join_all(clients.iter_mut().map(|client| client.start_speaking(&text))).await?;
-    // Read meanwhile, as every client must; they have more to say than the probe takes.
-    let listening = async {
-        match try_join_all(clients.iter_mut().map(|client| client.listen(time_of_probe))).await {
-            Ok(_) => std::future::pending().await,
-            Err(error) => error,
+
+    /// Times the first frame of another session beside so many of them that speak, and closes all.
+    async fn beside_probe(
+        mut self,
+        bed: &Bed,
+        speakers: usize,
+        utterances: u32,
+        recording: &Recording,
+    ) -> anyhow::Result<Value> {
+        // The server drops who is silent and answers no ping.
+        try_join_all(self.clients.split_off(speakers).into_iter().map(Client::close)).await?;
+        let mut busy = Value::Null;
+        if utterances > 0 {
+            // More to say than the probe takes.
+            let text = speech_of(PROBED * (utterances + WARM_UP), SENTENCES);
+            try_join_all(self.clients.iter_mut().map(|client| client.start_speaking(&text))).await?;
+            busy = Client::while_listening(&mut self.clients, first_frame(bed, utterances, recording)).await?;
+            try_join_all(self.clients.iter_mut().map(Client::interrupt)).await?;
         }
-    };
-    let busy = tokio::select! {
-        found = first_frame(bed, arguments.utterances, recording) => found?,
-        error = listening => return Err(error),
-    };
-    try_join_all(clients.iter_mut().map(Client::interrupt)).await?;
-    for watcher in watchers {
-        watcher.stop().await?;
+        watch::stop_all(self.watchers).await?;
+        try_join_all(self.clients.into_iter().map(Client::close)).await?;
+        Ok(busy)
     }
-    for client in clients {
-        client.close().await?;
-    }
-    let mut report = json!({
-        "hold": hold,
-        "sessions": rows,
-        "seconds": arguments.seconds,
-        "viewers_each": 1,
-        "first_frame_ms": {"alone": alone, "busy": busy, "busy_speakers": speakers},
-    });
-    if arguments.idle > 0 {
-        report["idle"] = idle::watched(bed, arguments.idle, time, recording).await?;
-    }
-    if arguments.unwatched > 0 {
-        report["unwatched"] = idle::unwatched(bed, arguments.unwatched, time, recording).await?;
-    }
-    Ok(report)
 }
 
-/// From text to the first mouth at the encoder, in a session of its own that says short things one after the other.
+/// From text to the first mouth at the encoder, in a session of its own that says short things one after the other. Null if
+/// it is to say nothing.
 async fn first_frame(bed: &Bed, utterances: u32, recording: &Recording) -> anyhow::Result<Value> {
+    if utterances == 0 {
+        return Ok(Value::Null);
+    }
     let url = bed.url("probe");
     let mut client = Client::connect(&url).await?;
     let watcher = Watcher::start(&url).await?;

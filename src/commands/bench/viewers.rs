@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::watch::{Reception, Watcher};
+use super::watch::{self, Reception, Watcher};
 use super::{Bed, CpuMeter, SENTENCES, WARM_UP, rounded, sentence, speech_of};
 use crate::cli::BenchViewers;
 
@@ -67,9 +67,7 @@ impl Round {
             client.interrupt().await?;
             round.received_fps.push(reception.least_frames_per_second(&mut watchers).await?);
         }
-        for watcher in watchers {
-            watcher.stop().await?;
-        }
+        watch::stop_all(watchers).await?;
         Ok(round)
     }
 }
