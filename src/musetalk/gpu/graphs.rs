@@ -12,6 +12,7 @@ use std::fmt::Debug;
 
 use tch::{Device, Tensor};
 
+use super::kernels;
 use super::shim::{Graph, Pool, Shim, ShimError};
 use crate::lipsync::LipSyncError;
 use crate::musetalk::Result;
@@ -152,8 +153,15 @@ struct CudaRecorder {
 impl CudaRecorder {
     fn new(shim: &'static Shim, gpu: usize) -> Result<Self> {
         shim.use_own_stream(gpu)?;
+        kernels::set_stream_source(current_stream);
         Ok(Self { shim, pool: shim.new_pool()? })
     }
+}
+
+/// Where our own kernels have to go to come in libtorch's order.
+fn current_stream(gpu: i32) -> *mut std::ffi::c_void {
+    let gpu = usize::try_from(gpu).unwrap_or(0);
+    Shim::loaded().map_or(std::ptr::null_mut(), |shim| shim.current_stream(gpu))
 }
 
 impl Recorder for CudaRecorder {

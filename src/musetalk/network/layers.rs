@@ -82,14 +82,34 @@ impl Conv2d {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let Some(bias) = self.own_bias(x) else { return self.convolved(x, self.bias.as_ref()) };
         let y = self.convolved(x, None)?;
-        if kernels::add(&y, None, [Some(bias), None])? { Ok(y) } else { Ok(y.f_add(&spread(bias)?)?) }
+        if kernels::add(&y, None, [Some(bias), None], false)? { Ok(y) } else { Ok(y.f_add(&spread(bias)?)?) }
+    }
+
+    /// [`Conv2d::forward`] and ReLU.
+    pub(super) fn forward_relu(&self, x: &Tensor) -> Result<Tensor> {
+        // In place on what the convolution has just made; it does not need its result again to find gradients.
+        let Some(bias) = self.own_bias(x) else { return Ok(self.convolved(x, self.bias.as_ref())?.f_relu_()?) };
+        let y = self.convolved(x, None)?;
+        if kernels::add(&y, None, [Some(bias), None], true)? { Ok(y) } else { Ok(y.f_add(&spread(bias)?)?.f_relu_()?) }
+    }
+
+    /// [`Conv2d::forward`] with `other`, `[batch, outputs, ..]`, added, and ReLU.
+    pub(super) fn forward_adding_relu(&self, x: &Tensor, other: &Tensor) -> Result<Tensor> {
+        let Some(bias) = self.own_bias(x) else {
+            return Ok(self.convolved(x, self.bias.as_ref())?.f_add_(other)?.f_relu_()?);
+        };
+        let y = self.convolved(x, None)?;
+        if kernels::add(&y, Some(other), [Some(bias), None], true)? {
+            return Ok(y);
+        }
+        Ok(y.f_add(&spread(bias)?)?.f_add_(other)?.f_relu_()?)
     }
 
     /// [`Conv2d::forward`] with `other`, `[batch, outputs, ..]`, added, and `also`, a number for each channel.
     pub(super) fn forward_adding(&self, x: &Tensor, other: &Tensor, also: Option<&Tensor>) -> Result<Tensor> {
         let own = self.own_bias(x);
         let y = self.convolved(x, if own.is_some() { None } else { self.bias.as_ref() })?;
-        if own.is_some() && kernels::add(&y, Some(other), [own, also])? {
+        if own.is_some() && kernels::add(&y, Some(other), [own, also], false)? {
             return Ok(y);
         }
         let biases = [own, also].into_iter().flatten();

@@ -25,10 +25,8 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        // In place on what a convolution or sum has just made; neither needs its result again to find gradients.
-        let hidden = self.conv[0].forward(x)?.f_relu_()?;
-        let hidden = self.conv[1].forward(&hidden)?.f_relu_()?;
-        Ok(self.conv[2].forward(&hidden)?.f_add_(x)?.f_relu_()?)
+        let hidden = self.conv[1].forward_relu(&self.conv[0].forward_relu(x)?)?;
+        self.conv[2].forward_adding_relu(&hidden, x)
     }
 }
 

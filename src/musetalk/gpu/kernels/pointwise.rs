@@ -14,8 +14,8 @@ fn shape(packs: u32, turns: u32) -> Shape {
 }
 
 /// Adds to a map whose channels are innermost in memory, in its own place, another one like it and up to two biases, numbers for
-/// each channel. `false` if nothing was done and another way has to be taken.
-pub fn add(to: &Tensor, other: Option<&Tensor>, biases: [Option<&Tensor>; 2]) -> Result<bool> {
+/// each channel; ReLU follows if `relu`. `false` if nothing was done and another way has to be taken.
+pub fn add(to: &Tensor, other: Option<&Tensor>, biases: [Option<&Tensor>; 2], relu: bool) -> Result<bool> {
     let Some(loaded) = loaded_for(to) else { return Ok(false) };
     let Some([samples, channels, height, width]) = channels_innermost(to) else { return Ok(false) };
     let pack = pack(to.f_kind()?);
@@ -35,7 +35,8 @@ pub fn add(to: &Tensor, other: Option<&Tensor>, biases: [Option<&Tensor>; 2]) ->
     let [one, two] = biases.map(|bias| bias.map_or(Argument::Null, Argument::Memory));
     let other = other.map_or(Argument::Null, Argument::Memory);
     let (map, result) = (Argument::Memory(to), Argument::Memory(to));
-    let arguments = [map, other, one, two, result, Argument::Int(count), Argument::Int(columns)];
+    let numbers = [count, columns, u32::from(relu)].map(Argument::Int);
+    let arguments: Vec<Argument<'_>> = [map, other, one, two, result].into_iter().chain(numbers).collect();
     Ok(launch(loaded, Kernel::Add, shape(count, TURNS), &arguments))
 }
 
