@@ -8,6 +8,15 @@ use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
 
+const CORES_A_THREAD: usize = 4;
+const MOST_THREADS: usize = 4;
+
+/// Work for all sessions that one thread has no time for is given so many on this machine: one for every four cores, since
+/// encoders have most of them, and few, since each has memory of its own.
+pub fn threads_for_all_sessions() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).div_ceil(CORES_A_THREAD).min(MOST_THREADS)
+}
+
 /// Owns a thread. Dropping it asks the thread to end and waits until it has, also while there are ways left to ask it for
 /// more: whoever does then hears that it has ended.
 #[derive(Debug)]

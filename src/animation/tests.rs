@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::avatar::Avatar;
-use crate::compose::ComposeThread;
+use crate::compose::ComposeThreads;
 use crate::kit::{self, network::FakeNetwork};
 use crate::lipsync::device_pool::DevicePool;
 use crate::lipsync::{AvatarAssets, MouthRun};
@@ -56,7 +56,7 @@ async fn speak(frames: usize, fails_at: Option<usize>) -> Spoken {
 async fn perform(chunks: Vec<Result<PcmChunk, SpeechError>>, fails_at: Option<usize>, watched: bool) -> Spoken {
     let given = Arc::default();
     let (engine, engine_thread) = greys(fails_at, Arc::clone(&given)).spawn().await;
-    let (composer, compose_thread): (Composer, ComposeThread) = Composer::spawn().unwrap();
+    let (composer, compose_thread): (Composer, ComposeThreads) = Composer::spawn().unwrap();
     let avatar = Arc::new(kit::avatar::tiny());
     let (commands, mut queue) = mpsc::channel(64);
     let collecting = tokio::spawn(async move {

@@ -21,7 +21,7 @@ use super::{Avatar, AvatarError, Material, OwnFrame};
 use crate::audience::Audience;
 use crate::picture::{AvatarFrame, I420Frame};
 use crate::still::{Attention, Gesture, HeadPose, Motion};
-use crate::worker::Worker;
+use crate::worker::{Worker, threads_for_all_sessions};
 use path::Path;
 
 /// Frames that are made before they are due: 160 ms.
@@ -32,10 +32,6 @@ const BEHIND: u64 = 2;
 const FARTHEST: u64 = 24;
 /// Sessions waiting for a thread; more ask again at their next tick.
 const QUEUE: usize = 256;
-/// Cores for each thread.
-const CORES_A_THREAD: usize = 4;
-/// Threads of the largest machine.
-const MOST_THREADS: usize = 4;
 
 /// One session's own frames. Cheap to clone.
 #[derive(Clone)]
@@ -270,11 +266,10 @@ pub struct FrameMakers {
 pub struct FrameThreads(Vec<Worker>);
 
 impl FrameMakers {
-    /// Starts a thread for every four cores, at most four; an error if the machine gives none.
+    /// Starts the threads; an error if the machine gives none.
     pub fn spawn() -> std::io::Result<(Self, FrameThreads)> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut queues, mut threads) = (Vec::new(), Vec::new());
-        for _ in 0..cores.div_ceil(CORES_A_THREAD).min(MOST_THREADS) {
+        for _ in 0..threads_for_all_sessions() {
             let (sender, queue) = mpsc::channel(QUEUE);
             // For waiting for two things at once.
             let waits = tokio::runtime::Builder::new_current_thread().build()?;

@@ -14,7 +14,7 @@ use futures_util::stream;
 use super::*;
 use crate::audience::Audience;
 use crate::avatar::OwnFrames;
-use crate::compose::{ComposeThread, Composer};
+use crate::compose::{ComposeThreads, Composer};
 use crate::dialogue::{DialogueError, Message, Reply};
 use crate::ids::UtteranceId;
 use crate::kit::{self, network::FakeNetwork};
@@ -91,7 +91,7 @@ struct Stage {
     devices: DevicePool,
     composer: Composer,
     engine_thread: EngineThread,
-    compose_thread: ComposeThread,
+    compose_thread: ComposeThreads,
 }
 
 impl Stage {

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::avatar::{FrameMakers, FrameThreads, PORTRAIT_MODEL};
-use crate::compose::{ComposeThread, Composer};
+use crate::compose::{ComposeThreads, Composer};
 use crate::config::Folders;
 use crate::lipsync::device_pool::DevicePool;
 use crate::lipsync::engine::{Engine, EngineThread};
@@ -37,7 +37,7 @@ pub(crate) struct Workers {
 
 pub(super) struct Threads {
     pub(super) engines: Vec<EngineThread>,
-    pub(super) compose: ComposeThread,
+    pub(super) compose: ComposeThreads,
     pub(super) playout: PlayoutThread,
     pub(super) frames: FrameThreads,
 }

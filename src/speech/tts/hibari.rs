@@ -1,9 +1,9 @@
 //! A neural English voice in this process: hibari, 8 MB, quicker than real time on one core.
 //!
-//! In here: the voice's one thread, which makes sentences for all sessions, phrase by phrase, and gives up one that nobody
-//! hears any more. Its parts have their own files: `g2p` (text to phonemes), `network` (phonemes to spectra), `dsp` (spectra
+//! In here: the voice's threads, which make sentences for all sessions, phrase by phrase, and give up one that nobody hears
+//! any more. Its parts have their own files: `g2p` (text to phonemes), `network` (phonemes to spectra), `dsp` (spectra
 //! to sound), `files`. Not in here: whose phrase is next (`fair_queue`), what speaks where this voice cannot (`fallback`).
-//! Runs on: a thread that belongs to the last clone of `Hibari` and is joined when that is dropped.
+//! Runs on: threads that belong to the last clone of `Hibari` and are joined when that is dropped.
 //!
 //! The voice and its files are hibari 0.2.1's (Copyright 2026 Maureese Williams, Apache-2.0, distilled from Kokoro-82M);
 //! what of it is ported says so. `scripts/setup.sh` puts the files into `models/voices/hibari`, licence and notice with
@@ -30,6 +30,7 @@ use super::fair_queue::{FairQueue, LaneId};
 use super::trimmer::Trimmer;
 use crate::speech::clean::speakable;
 use crate::speech::{PcmChunk, PcmStream, SpeechError, Tts, Voice, pcm};
+use crate::worker::threads_for_all_sessions;
 
 /// What a manifest writes in `[voice] engine`.
 pub const ENGINE: &str = "hibari";
@@ -47,7 +48,7 @@ const NO_PAUSE_MS: usize = 20;
 const FRAMES: usize = 8;
 /// Samples in a chunk of sound: 25 ms.
 const CHUNK: usize = 2 * HOP;
-/// Such chunks that a stream holds: ten minutes, so more than any sentence. The thread serves all sessions and never waits for
+/// Such chunks that a stream holds: ten minutes, so more than any sentence. The threads serve all sessions and never wait for
 /// one's reader.
 const CHUNKS: usize = 24_000;
 
@@ -212,10 +213,10 @@ pub struct Hibari {
 
 struct Worker {
     queue: Arc<Queue>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// What the thread has to do.
+/// What the threads have to do.
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -257,23 +258,32 @@ impl Drop for Worker {
     /// Waits for the sentences that somebody still hears: some tens of milliseconds, as all who listened are gone.
     fn drop(&mut self) {
         self.queue.end();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!(engine = ENGINE, "the voice's thread has panicked");
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(engine = ENGINE, "a thread of the voice has panicked");
+            }
         }
     }
 }
 
 impl Hibari {
-    /// Starts the thread, which reads the voice's files: half a second, for which the first sentence waits.
+    /// Starts the threads, each of which reads the voice's files: half a second, for which the first sentence waits. A thread
+    /// works for 10 to 33 ms for a second of speech, so thirty to a hundred speakers are all that one has time for.
     pub fn start(folder: &Path) -> Result<Self, HibariError> {
+        Self::start_on(folder, threads_for_all_sessions())
+    }
+
+    fn start_on(folder: &Path, threads: usize) -> Result<Self, HibariError> {
         installed(folder)?;
         let state = Mutex::new(State { jobs: FairQueue::new(), has_ended: false });
         let queue = Arc::new(Queue { state, changed: Condvar::new() });
-        let (folder, jobs) = (folder.to_owned(), Arc::clone(&queue));
-        let thread = std::thread::Builder::new().name("hibari".to_owned());
-        let thread = thread.spawn(move || work(&folder, &jobs)).map_err(HibariError::Thread)?;
-        let worker = Worker { queue, thread: Mutex::new(Some(thread)) };
+        // Those that have started are joined if one does not.
+        let mut worker = Worker { queue, threads: Vec::new() };
+        for _ in 0..threads {
+            let (folder, jobs) = (folder.to_owned(), Arc::clone(&worker.queue));
+            let thread = std::thread::Builder::new().name("hibari".to_owned());
+            worker.threads.push(thread.spawn(move || work(&folder, &jobs)).map_err(HibariError::Thread)?);
+        }
         Ok(Self { worker: Arc::new(worker), lane: LaneId::next() })
     }
 
@@ -331,7 +341,14 @@ fn work(folder: &Path, queue: &Queue) {
         }
         let goes_on = job.sentence.is_some();
         let mut state = queue.lock();
-        if goes_on { state.jobs.put_back(lane, job, cost) } else { state.jobs.done(lane, cost) }
+        if goes_on {
+            state.jobs.put_back(lane, job, cost)
+        } else {
+            state.jobs.done(lane, cost)
+        }
+        drop(state);
+        // What this session has left is for whoever is free; this thread may find another's more urgent.
+        queue.changed.notify_one();
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! In here: a train of pulses at the voice's pitch, its spectrum shaped by the harmonic part, shaped noise and a part
 //! with a phase of its own added, and one inverse transform with overlapping windows. Not in here: the network.
-//! Runs on: the voice's thread.
+//! Runs on: a thread of the voice.
 //!
 //! A port of `dsp.py` of hibari 0.2.1 (Copyright 2026 Maureese Williams, Apache-2.0; licence and notice lie beside the
 //! voice's files).

@@ -2,7 +2,7 @@
 //!
 //! In here: the way of a sentence through its steps, and words that are made of parts. The steps have their own files:
 //! `readings` writes out dates and units, `tokenizer` cuts, `tagger` finds parts of speech, `lexicon` reads words and
-//! numbers, `speller` reads what no lexicon has. Not in here: sound. Runs on: the voice's thread.
+//! numbers, `speller` reads what no lexicon has. Not in here: sound. Runs on: a thread of the voice.
 //!
 //! A port of `g2p/` of hibari 0.2.1 (Copyright 2026 Maureese Williams, Apache-2.0), which is after misaki (hexgrad,
 //! Apache-2.0) and spaCy (ExplosionAI, MIT). Their licence and notice lie beside the voice's files. What changed: only

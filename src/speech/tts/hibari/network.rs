@@ -1,7 +1,7 @@
 //! The acoustic network: symbols in, five parts of a spectrum and the pitch out, one frame for each 12.5 ms.
 //!
 //! In here: running it with `rten` on one core. Not in here: which symbols a text has (`g2p`), how a spectrum becomes
-//! sound (`dsp`). Runs on: the voice's thread; the arithmetic itself on the one thread of rten's pool, which sleeps
+//! sound (`dsp`). Runs on: a thread of the voice; the arithmetic itself on the one thread of its rten pool, which sleeps
 //! between calls and ends with it.
 
 use std::path::Path;

@@ -326,3 +326,21 @@ async fn words_are_not_told_of_a_text_that_is_read_as_others() {
     let first = stream.next().await.unwrap().unwrap();
     assert!(first.words.is_empty(), "a date is several words: {:?}", first.words);
 }
+
+#[tokio::test]
+async fn several_threads_say_what_many_sessions_have_to_say_and_end_with_the_voice() {
+    let hibari = Hibari::start_on(&voice_folder(), 2).unwrap();
+    let sessions: Vec<Hibari> = (0..4).map(|_| hibari.for_session()).collect();
+    let speak =
+        |session: &Hibari| ["Hello, and good morning.", "Hello."].map(|text| session.speak(text, &voice()).unwrap());
+    let streams: Vec<[PcmStream; 2]> = sessions.iter().map(speak).collect();
+    let mut said = Vec::new();
+    for [first, second] in streams {
+        said.push((listen(first).await.unwrap(), listen(second).await.unwrap()));
+    }
+    assert!(said.iter().all(|(first, second)| first > second && *second > 0.2), "{said:?}");
+    assert!(said.iter().all(|lengths| *lengths == said[0]), "one session's phrases went to another: {said:?}");
+    let worker = Arc::downgrade(&hibari.worker);
+    tokio::task::spawn_blocking(move || drop((hibari, sessions))).await.unwrap();
+    assert!(worker.upgrade().is_none());
+}

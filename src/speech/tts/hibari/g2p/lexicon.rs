@@ -1,7 +1,7 @@
 //! How a word sounds: two dictionaries, and misaki's rules for endings, letters and words that depend on their neighbours.
 //!
 //! In here: words. Not in here: numbers (`lexicon::numerals`), words that no rule knows (`speller`).
-//! Runs on: the voice's thread.
+//! Runs on: a thread of the voice.
 //!
 //! A port of the American half of `lexicon.py` of hibari 0.2.1, itself one of misaki's `en.py` (both Apache-2.0, see `g2p`).
 

@@ -1,6 +1,6 @@
 //! Regular expressions that look ahead and behind, which those of the port do.
 //!
-//! In here: finding and replacing, where a text that takes too long to match does not match. Runs on: the voice's thread.
+//! In here: finding and replacing, where a text that takes too long to match does not match. Runs on: a thread of the voice.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Written out before words are looked up: times, dates, units, abbreviations, currencies, signs.
 //!
 //! In here: what the lexicon's rules cannot read by themselves. Not in here: plain numbers, ordinals, years and dollars,
-//! which they do. Runs on: the voice's thread.
+//! which they do. Runs on: a thread of the voice.
 //!
 //! A port of `normalize.py` of hibari 0.2.1 (Apache-2.0, see `g2p`); its tables lie in the voice's `normalize.json`.
 

@@ -1,6 +1,6 @@
 //! How a word sounds that is in no lexicon: a small network reads it letter by letter.
 //!
-//! In here: letters in, phonemes out. Runs on: the voice's thread.
+//! In here: letters in, phonemes out. Runs on: a thread of the voice.
 //!
 //! A port of `oov.py` of hibari 0.2.1 (Apache-2.0, see `g2p`).
 

@@ -1,6 +1,6 @@
 //! Stress marks within the phonemes of a word.
 //!
-//! In here: stronger, weaker, none. Runs on: the voice's thread.
+//! In here: stronger, weaker, none. Runs on: a thread of the voice.
 //!
 //! A port of `apply_stress` of hibari 0.2.1, after misaki (Apache-2.0, see `g2p`).
 

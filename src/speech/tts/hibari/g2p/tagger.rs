@@ -1,7 +1,7 @@
 //! Parts of speech: an averaged perceptron over a word, its neighbours and the tags before it.
 //!
 //! In here: features and weights. Not in here: what a tag means for a word's sound (`lexicon`).
-//! Runs on: the voice's thread.
+//! Runs on: a thread of the voice.
 //!
 //! A port of `tagger.py` of hibari 0.2.1 (Apache-2.0, see `g2p`); its weights were learnt from spaCy's tags.
 

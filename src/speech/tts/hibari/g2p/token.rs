@@ -1,6 +1,6 @@
 //! A word, number or mark of a sentence, with what is known of how it sounds.
 //!
-//! In here: the record, and several of them as one. Runs on: the voice's thread.
+//! In here: the record, and several of them as one. Runs on: a thread of the voice.
 //!
 //! A port of `token.py` of hibari 0.2.1, after misaki (Apache-2.0, see `g2p`).
 

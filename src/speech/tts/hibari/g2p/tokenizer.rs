@@ -1,7 +1,7 @@
 //! Cuts a text into words and marks, as spaCy does for English.
 //!
 //! In here: marks before, after and within what spaces separate, and what must stay whole. Not in here: parts of words
-//! (`g2p`). Runs on: the voice's thread.
+//! (`g2p`). Runs on: a thread of the voice.
 //!
 //! A port of `tokenize.py` of hibari 0.2.1 (Apache-2.0, see `g2p`), which follows spaCy's rules (MIT).
 

@@ -1,6 +1,6 @@
 //! How numbers are read: years, ordinals, amounts of money, digit by digit, with endings.
 //!
-//! In here: the choice of a reading. Not in here: its words (`number_words`). Runs on: the voice's thread.
+//! In here: the choice of a reading. Not in here: its words (`number_words`). Runs on: a thread of the voice.
 //!
 //! A port of `lexicon.py` of hibari 0.2.1, after misaki (Apache-2.0, see `g2p`).
 
