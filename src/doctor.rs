@@ -258,13 +258,19 @@ fn libtorch() -> Check {
     let place = libtorch.folder.map(|folder| format!(" in {}", folder.display())).unwrap_or_default();
     let cuda = libtorch.cuda.map(|path| format!(" with {}", path.display())).unwrap_or_default();
     match (libtorch.gpus, libtorch.graphs) {
-        (Ok(count), Ok(())) => {
-            let gpus = if count == 1 { "1 GPU".to_owned() } else { format!("{count} GPUs") };
-            Check::ok("libtorch", format!("{version}{place}{cuda}, {gpus}, with CUDA graphs"))
-        }
-        (Ok(count), Err(reason)) => {
-            let found = format!("{version}{place}{cuda}, {count} GPUs, without CUDA graphs, so slower: {reason}");
-            Check::note("libtorch", found, "run scripts/setup.sh --cuda, which compiles what they need")
+        (Ok(count), graphs) => {
+            let gpus = match count {
+                1 => "1 GPU".to_owned(),
+                count => format!("{count} GPUs: serve draws on all of them unless --device names some"),
+            };
+            let found = format!("{version}{place}{cuda}, {gpus}");
+            match graphs {
+                Ok(()) => Check::ok("libtorch", found),
+                Err(reason) => {
+                    let fix = "run scripts/setup.sh --cuda, which compiles what captures them";
+                    Check::note("libtorch", format!("{found}; without CUDA graphs, so slower: {reason}"), fix)
+                }
+            }
         }
         (Err(reason), _) => {
             let fix =

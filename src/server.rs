@@ -76,7 +76,9 @@ pub(crate) async fn serve(
     let voices = Voices::new(config.tts.clone(), &config.folders.models)?;
     let recogniser = config.asr.clone().map(Recogniser::new).transpose().map_err(anyhow::Error::msg)?;
     let listeners = recogniser.map(|recogniser| Listeners::new(Arc::new(recogniser)));
-    let workers = Workers::start(&config.folders, &manifest.model, &config.device).await?;
+    let asked = config.device.clone();
+    let devices = tokio::task::spawn_blocking(move || asked.of_this_machine()).await?;
+    let workers = Workers::start(&config.folders, &manifest.model, &devices).await?;
     let (encoders, certificate) = encoders.await??;
     let encoders = Arc::new(encoders);
     let tracker = TaskTracker::new();

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use futures_util::future::join_all;
 
 use crate::avatar::{FrameMakers, FrameThreads, PORTRAIT_MODEL};
 use crate::compose::{ComposeThreads, Composer};
@@ -53,10 +54,10 @@ pub(crate) fn load_network(folder: &Path, on: DeviceChoice, threads: i32) -> Res
 }
 
 impl Workers {
-    /// Loads a model on each device and starts the threads. Other models are loaded when their first avatar is.
+    /// Loads a model on each device, on all of them together, and starts the threads. Other models are loaded when their first
+    /// avatar is. Of devices that nobody named, one that does not work is left out while there is another.
     pub(crate) async fn start(folders: &Folders, model: &str, devices: &DeviceChoices) -> anyhow::Result<Self> {
-        let (mut engines, mut threads) = (Vec::new(), Vec::new());
-        for choice in devices.iter() {
+        let spawn = |choice: DeviceChoice| {
             let (models, first) = (folders.models.clone(), model.to_owned());
             let build = move || {
                 let load = move |model: &str| load_network(&models.join(model), choice, ENGINE_THREADS);
@@ -64,9 +65,22 @@ impl Workers {
                 networks.preload(&first)?;
                 Ok(Box::new(networks) as Box<dyn LipSync>)
             };
-            let (engine, thread) = Engine::spawn(build).await.with_context(|| format!("model {model}"))?;
-            engines.push((choice.to_string(), engine));
-            threads.push(thread);
+            async move { (choice, Engine::spawn(build).await) }
+        };
+        let spawned = join_all(devices.iter().map(spawn)).await;
+        let works = spawned.iter().any(|(_, engine)| engine.is_ok());
+        let (mut engines, mut threads) = (Vec::new(), Vec::new());
+        for (choice, engine) in spawned {
+            match engine {
+                Ok((engine, thread)) => {
+                    engines.push((choice.to_string(), engine));
+                    threads.push(thread);
+                }
+                Err(error) if works && devices.may_be_fewer() => {
+                    tracing::warn!(device = %choice, %error, "a GPU is left out");
+                }
+                Err(error) => return Err(error).with_context(|| format!("model {model}")),
+            }
         }
         let (composer, compose) = Composer::spawn().context("compose thread")?;
         let (playout, playout_thread) = Playout::spawn().context("playout thread")?;

@@ -10,7 +10,7 @@ use crate::lipsync::LipSyncError;
 /// Where inference is asked to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU that libtorch can use, else the CPU.
+    /// The first GPU that libtorch can use, else the CPU. A server takes all GPUs ([`DeviceChoices::of_this_machine`]).
     Auto,
     /// The CPU, GPUs or not.
     Cpu,
@@ -20,7 +20,11 @@ pub enum DeviceChoice {
 
 /// One device or several, each of which gets an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceChoices(Vec<DeviceChoice>);
+pub struct DeviceChoices {
+    choices: Vec<DeviceChoice>,
+    /// They were found and not asked for.
+    found: bool,
+}
 
 /// What was typed is no device.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -35,19 +39,43 @@ pub enum DeviceError {
 
 impl Default for DeviceChoices {
     fn default() -> Self {
-        Self(vec![DeviceChoice::Auto])
+        Self { choices: vec![DeviceChoice::Auto], found: false }
     }
 }
 
 impl DeviceChoices {
     /// The one that is used where one is enough.
     pub fn first(&self) -> DeviceChoice {
-        self.0.first().copied().unwrap_or(DeviceChoice::Auto)
+        self.choices.first().copied().unwrap_or(DeviceChoice::Auto)
     }
 
     /// All of them, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = DeviceChoice> + '_ {
-        self.0.iter().copied()
+        self.choices.iter().copied()
+    }
+
+    /// What a server draws on, which has work for every GPU: `auto` is all GPUs of this machine that libtorch can use, if
+    /// there are any. Blocks while libtorch's CUDA half is loaded.
+    pub fn of_this_machine(&self) -> Self {
+        match self.first() {
+            DeviceChoice::Auto => self.with_gpus(Libtorch::in_use().gpus.unwrap_or(0)),
+            _ => self.clone(),
+        }
+    }
+
+    /// The same of a machine with so many GPUs.
+    fn with_gpus(&self, gpus: usize) -> Self {
+        match self.first() {
+            DeviceChoice::Auto if gpus > 0 => {
+                Self { choices: (0..gpus).map(DeviceChoice::Cuda).collect(), found: true }
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// Whether one of them that does not work may be left out: nobody asked for it.
+    pub fn may_be_fewer(&self) -> bool {
+        self.found
     }
 }
 
@@ -82,7 +110,7 @@ impl std::str::FromStr for DeviceChoices {
         if choices.len() > 1 && choices.contains(&DeviceChoice::Auto) {
             return Err(DeviceError::Unknown(given.to_owned()));
         }
-        Ok(Self(choices))
+        Ok(Self { choices, found: false })
     }
 }
 
@@ -131,6 +159,20 @@ mod tests {
         assert!(find_device(DeviceChoice::Auto).is_ok());
         let error = find_device(DeviceChoice::Cuda(99)).unwrap_err().to_string();
         assert!(error.contains("cuda:99"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_may_choose_draws_on_all_gpus_and_otherwise_on_what_was_named() {
+        let on = |text: &str, gpus| {
+            let choices = text.parse::<DeviceChoices>().unwrap().with_gpus(gpus);
+            (choices.to_string(), choices.may_be_fewer())
+        };
+        assert_eq!(on("auto", 0), ("auto".to_owned(), false));
+        assert_eq!(on("auto", 1), ("cuda:0".to_owned(), true));
+        assert_eq!(on("auto", 3), ("cuda:0,cuda:1,cuda:2".to_owned(), true));
+        for named in ["cpu", "cuda:1", "cuda:2,cuda:0"] {
+            assert_eq!(on(named, 3), (named.to_owned(), false));
+        }
     }
 
     #[test]

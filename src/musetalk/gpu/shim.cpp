@@ -9,6 +9,7 @@
 
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/headeronly/version.h>
 
@@ -48,6 +49,8 @@ int mouthpiece_use_own_stream(int device, char *problem, size_t room) {
     // What was begun on the stream before comes first.
     c10::cuda::getCurrentCUDAStream(index).synchronize();
     c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, index));
+    // A capture is of the current device's stream.
+    c10::cuda::set_device(index);
   });
 }
 
