@@ -30,7 +30,8 @@ most_bytes=60000000
 
 # Files of this project and where they lie in the bundle; tests/it/programs.rs looks whether they are there.
 scripts=(scripts/gpu/run.sh scripts/gpu/parts.py scripts/gpu/common.py scripts/gpu/summary.py scripts/gpu/weights.py
-  scripts/gpu/networks.py scripts/gpu/parity.py scripts/gpu/engine.py scripts/gpu/eager.py scripts/gpu/server.py)
+  scripts/gpu/networks.py scripts/gpu/parity.py scripts/gpu/engine.py scripts/gpu/eager.py scripts/gpu/compiled.py
+  scripts/gpu/server.py)
 home=(pipelines models/demo/config.json models/demo/model.safetensors models/demo/LICENSE models/avatars/demo
   models/musetalk)
 shim_source=src/musetalk/gpu/shim.cpp
@@ -84,7 +85,8 @@ cp -rL models/voices/hibari "$bundle/home/models/voices/" || fail "models/voices
 cp "${scripts[@]}" "$bundle/gpu/"
 mv "$bundle/gpu/run.sh" "$bundle/run.sh"
 
-wheels="${MOUTHPIECE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mouthpiece}/gpu-wheels-$(sha256sum scripts/gpu/requirements.txt | cut -c 1-12)"
+cache="${MOUTHPIECE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mouthpiece}"
+wheels="$cache/gpu-wheels-$(sha256sum scripts/gpu/requirements.txt | cut -c 1-12)"
 if [ ! -d "$wheels" ]; then
   say "downloading diffusers: 4 MB"
   python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --python-version 3.12 \
@@ -114,7 +116,8 @@ for data in "$bundle"/lib/libicudata.so.*; do
   version=${data##*.}
   echo "const char icudt${version}_dat[64] = {0};" | gcc -shared -x c - -Wl,-soname,"$(basename "$data")" -o "$data"
 done
-find "$bundle/lib" "$bundle/plugins" -name '*.so*' -type f ! -name 'libsoftokn3*' ! -name 'libfreebl*' -exec strip --strip-unneeded {} + 2>/dev/null || true
+find "$bundle/lib" "$bundle/plugins" -name '*.so*' -type f ! -name 'libsoftokn3*' ! -name 'libfreebl*' \
+  -exec strip --strip-unneeded {} +
 # The newest glibc that any of it asks for.
 glibc=$(find "$bundle/bin" "$bundle/lib" "$bundle/plugins" -type f ! -name '*.chk' -exec readelf -V {} + 2>/dev/null |
   grep -o 'GLIBC_2\.[0-9]*' | sort -Vu | tail -n 1)

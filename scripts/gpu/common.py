@@ -26,7 +26,7 @@ def arguments(description):
     """Those of every part. `--until` is a time of `time.monotonic()`, which all processes of a machine share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--bundle", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--until", type=float, default=float("inf"))
@@ -37,11 +37,11 @@ class Place:
     """The folders of a run."""
 
     def __init__(self, given):
-        self.bundle, self.out = given.bundle.resolve(), given.out.resolve()
+        self.bundle, self.work = given.bundle.resolve(), given.work.resolve()
         self.home = self.bundle / "home"
         self.models = self.home / "models"
         self.model = self.models / MODEL
-        self.logs = self.out / "logs"
+        self.logs = self.work / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.program = self.bundle / "bin" / "mouthpiece"
 
@@ -55,14 +55,14 @@ class Place:
         libraries = [str(bundle / "lib"), str(torch_folder() / "lib")] + [
             path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path]
         return {
-            "HOME": str(self.out), "LANG": "C.UTF-8", **kept,
+            "HOME": str(self.work), "LANG": "C.UTF-8", **kept,
             "PATH": f"{bundle / 'bin'}:{machine}",
             "LD_LIBRARY_PATH": ":".join(libraries),
             "MOUTHPIECE_HOME": str(self.home),
             "GST_PLUGIN_SYSTEM_PATH_1_0": str(bundle / "plugins"),
             "GST_PLUGIN_PATH_1_0": "",
             "GST_PLUGIN_SCANNER_1_0": str(bundle / "bin" / "gst-plugin-scanner"),
-            "GST_REGISTRY_1_0": str(self.out / "gstreamer-registry.bin"),
+            "GST_REGISTRY_1_0": str(self.work / "gstreamer-registry.bin"),
             "GIO_MODULE_DIR": str(bundle / "no-modules"),
             # The folder that holds `espeak-ng-data`.
             "ESPEAK_DATA_PATH": str(bundle),
@@ -81,7 +81,7 @@ class Figures:
     """Where a part tells what it measured: a line of JSON each, read by `parts.py` while the part goes on."""
 
     def __init__(self, place, part):
-        self.file = (place.out / f"{part}.jsonl").open("a", encoding="utf-8")
+        self.file = (place.work / f"{part}.jsonl").open("a", encoding="utf-8")
 
     def tell(self, name, value):
         self.file.write(json.dumps({"name": name, "value": value}) + "\n")

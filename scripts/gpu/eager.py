@@ -1,5 +1,5 @@
 """The part `eager`: UNet, autoencoder and a small decoder in diffusers, in 16 bits, on the same card in the same run: eager in
-both layouts, compiled, and the UNet as a CUDA graph. Milliseconds for a frame, medians."""
+both layouts, and the UNet as a CUDA graph. Milliseconds for a frame, medians."""
 
 import statistics
 import time
@@ -12,10 +12,6 @@ import networks
 BATCHES, SMALL_BATCHES = (1, 8, 16), (1, 2)
 WARM_UP, ROUNDS = 3, 10
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
-# For compiling alone, whatever else the part still has.
-COMPILE_LIMIT = 60
-# The comparison that counts first.
-COMPILED_BATCHES = (16, 1)
 
 
 class Eager:
@@ -74,15 +70,6 @@ class Eager:
         with common.Watch() as watch:
             return {"unet": self.timed(graph.replay, batch), "gpu": watch.told()}
 
-    def compiled(self, name, batch):
-        started = time.monotonic()
-        call = torch.compile(self.call(name, batch, "nchw"), dynamic=False)
-        call()
-        self.wait()
-        compiling = round(time.monotonic() - started, 2)
-        with common.Watch() as watch:
-            return {name: self.timed(call, batch), "compiling": compiling, "gpu": watch.told()}
-
 
 def main():
     given = common.arguments(__doc__).parse_args()
@@ -97,12 +84,6 @@ def main():
                 figures.attempt(f"{layout} {batch}", lambda: eager.eager(batch, layout))
         if eager.device.type == "cuda":
             figures.attempt("graph 1", lambda: eager.graph(1))
-        ends = time.monotonic() + COMPILE_LIMIT
-        for batch in SMALL_BATCHES[:1] if given.small else COMPILED_BATCHES:
-            for name in ("taesd", "vae", "unet"):
-                # One that is begun goes on: `parts.py` ends it with the part.
-                if time.monotonic() < min(ends, given.until):
-                    figures.attempt(f"compiled {name} {batch}", lambda: eager.compiled(name, batch))
 
 
 if __name__ == "__main__":

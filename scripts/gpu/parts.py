@@ -20,7 +20,10 @@ import common
 import summary
 
 # In this order, whatever order they are asked for in; seconds that each may take at most.
-PARTS = {"weights": 60, "parity": 75, "engine": 130, "eager": 110, "server": 240}
+PARTS = {"weights": 60, "engine": 130, "eager": 75, "parity": 90, "server": 240, "compiled": 120}
+# A CPU, on which the parts are tried, takes so many times as long.
+CPU_TIMES = 3
+SHIM_LIMIT = 90
 # All of them together, unless said otherwise.
 LIMIT = 360
 LOOK_EVERY = 0.25
@@ -30,6 +33,21 @@ PACKAGES = ("torch", "triton", "diffusers", "transformers", "safetensors", "nump
 def words(command):
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
+
+
+def compile_shim(place):
+    """What captures CUDA graphs (src/musetalk/gpu/shim.cpp), where the bundle has its source alone."""
+    source, library = place.bundle / "gpu" / "shim.cpp", place.bundle / "lib" / "libmouthpiece_cuda.so"
+    if library.exists() or not source.exists():
+        return {"library": library.exists()}
+    torch, packages = common.torch_folder(), common.torch_folder().parent
+    places = [os.environ.get("CUDA_HOME", "/usr/local/cuda"), packages / "nvidia" / "cu13", packages / "nvidia" / "cuda_runtime"]
+    headers = [pathlib.Path(path) / "include" for path in places if (pathlib.Path(path) / "include/cuda_runtime_api.h").exists()]
+    includes = [torch / "include", torch / "include/torch/csrc/api/include", *headers[:1]]
+    command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", *(word for path in includes for word in ("-I", path)), source,
+               "-o", library]
+    told = common.run(command, dict(os.environ), place.logs / "shim.err", SHIM_LIMIT)
+    return {**told, "library": library.exists()}
 
 
 def versions():
@@ -47,8 +65,10 @@ def machine(place):
     processor = [line.partition(":")[2].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
                  if line.startswith("model name")]
     described = place.bundle / "bundle.json"
+    shim = compile_shim(place)
     return {
-        "bundle": json.loads(described.read_text()) if described.exists() else None, "gpus": (gpus or "").splitlines(),
+        "bundle": json.loads(described.read_text()) if described.exists() else None, "shim": shim,
+        "gpus": (gpus or "").splitlines(),
         "processor": processor[0] if processor else None, "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(), "libc": platform.libc_ver()[1], "versions": versions(),
         "doctor": common.run([place.program, "doctor", "--json"], place.environment(), place.logs / "doctor.err", 30),
@@ -58,8 +78,8 @@ def machine(place):
 class Results:
     """results.json: what an earlier call told of other parts stays."""
 
-    def __init__(self, place):
-        self.path = place.out / "results.json"
+    def __init__(self, folder):
+        self.path = folder / "results.json"
         self.told = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.told.setdefault("parts", {})
 
@@ -78,13 +98,13 @@ def read_lines(path, part):
 
 
 def run_part(name, limit, given, place, results):
-    lines, log = place.out / f"{name}.jsonl", place.logs / f"{name}.log"
+    lines, log = place.work / f"{name}.jsonl", place.logs / f"{name}.log"
     lines.unlink(missing_ok=True)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     part = results.told["parts"][name] = {"state": "running", "began": now, "limit": round(limit, 1), "figures": {}}
     started = time.monotonic()
     # It shall end by itself, a little before it is ended.
-    command = [sys.executable, pathlib.Path(__file__).with_name(f"{name}.py"), "--bundle", place.bundle, "--out", place.out,
+    command = [sys.executable, pathlib.Path(__file__).with_name(f"{name}.py"), "--bundle", place.bundle, "--work", place.work,
                "--device", given.device, "--until", str(started + limit - 1), *(["--small"] if given.small else [])]
     for option in ("at_vae", "at_taesd", "seconds") if name == "server" else ():
         if (value := getattr(given, option)) is not None:
@@ -143,6 +163,7 @@ def main():
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without any")
     parser.add_argument("--bundle", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"), help="folder of results.json")
+    parser.add_argument("--work", type=pathlib.Path, help="folder of logs and what else is written on the way; else --out")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for all parts together")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="networks with an eighth of the channels: a trial")
@@ -156,12 +177,14 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
     given.out.mkdir(parents=True, exist_ok=True)
+    given.work = given.work or given.out
     place, wanted = common.Place(given), [name for name in PARTS if name in (given.parts or PARTS)]
-    results = Results(place)
+    results = Results(given.out)
     results.told |= {"small": given.small, "device": given.device, "machine": machine(place)}
     results.write()
     for name in wanted:
-        limit = min(PARTS[name], started + given.limit - time.monotonic())
+        at_most = PARTS[name] * (CPU_TIMES if given.device == "cpu" else 1)
+        limit = min(at_most, started + given.limit - time.monotonic())
         if limit < 5:
             results.told["parts"].setdefault(name, {"state": "not begun: no time was left", "figures": {}})
             results.write()

@@ -7,14 +7,16 @@
 #   ./run.sh --limit 300 --out /results server
 #   ./run.sh --small --device cpu               the same on small networks, to try it without a GPU
 #
-#   weights   random weights at full size, and avatars for them
-#   parity    what our networks draw against what diffusers draws in 32 bits
-#   engine    `mouthpiece bench throughput`, with and without kernels of our own and CUDA graphs
-#   eager     the same networks in diffusers: eager, compiled, as a CUDA graph
-#   server    `mouthpiece bench sessions` and `bench latency`: the whole server with WebRTC viewers
+#   weights    random weights at full size, and avatars for them
+#   engine     `mouthpiece bench throughput`, with and without kernels of our own and CUDA graphs
+#   eager      the same networks in diffusers: eager in both layouts, and as a CUDA graph
+#   parity     what our networks draw against what diffusers draws in 32 bits
+#   server     `mouthpiece bench sessions` and `bench latency`: the whole server with WebRTC viewers
+#   compiled   the networks of `eager` after torch.compile, for what time is left
 #
 # Everything goes into one file, results.json in --out (default: ./results), which is written anew after each figure, so
-# that a run that is ended early has told what it knew. What the programs wrote to their stderr is in logs/ beside it.
+# that a run that is ended early has told what it knew. What the programs wrote to their stderr is in logs/ beside it, or in
+# the folder that --work names.
 set -euo pipefail
 bundle=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 

@@ -63,7 +63,8 @@ def engine(results):
         printed = dig(value, "printed")
         if not dig(printed, "sizes"):
             continue
-        yield f"{name}: {printed['dtype']}, rows {printed['decode_rows']}, roof {printed['roof_gflop_per_second']} {clocks(value)}"
+        roof = printed["roof_gflop_per_second"]
+        yield f"{name}: {printed['dtype']}, rows {printed['decode_rows']}, roof {roof} {clocks(value)}"
         yield "  batch " + " ".join(f"{stage:>9}" for stage in STAGES) + "       fps  roof: unet decode"
         for row in printed["sizes"]:
             stages = " ".join(f"{number(row['stage_ms'].get(stage), 3):>9}" for stage in STAGES)
@@ -76,6 +77,10 @@ def eager(results):
         timed = {network: row["ms"] for network, row in value.items() if isinstance(row, dict) and "ms" in row}
         if timed:
             yield f"{name}: " + ", ".join(f"{network} {ms:.3f} ms" for network, ms in timed.items()) + f" {clocks(value)}"
+    for name, value in figures(results, "compiled").items():
+        timed = {network: row["ms"] for network, row in value.items() if isinstance(row, dict) and "ms" in row}
+        if timed:
+            yield f"compiled {name}: " + ", ".join(f"{network} {ms:.3f} ms" for network, ms in timed.items())
     for kind in KINDS:
         for batch in (1, 8, 16):
             if ratio := times_eager(results, kind, batch):
@@ -105,6 +110,8 @@ def server(results):
                 yield (f"  {row['sessions']:>3} speakers: {fresh:.1f} fresh a second ({fresh / row['sessions']:.1f} each), "
                        f"repeated {row['repeated']}, gap p99 {number(dig(row, 'frame_gap_ms', 'p99'), 1)} ms, "
                        f"CPU each {number(row.get('cpu_percent_each'), 1)} %, batch {number(row.get('frames_a_batch'), 1)}")
+        if dig(value, "sound_and_frame_ms"):
+            yield f"{name}: first frame after the first sound, p50 {value['frame_after_sound_ms']:.0f} ms"
         if dig(printed, "first_audio_ms"):
             p50 = {key: number(dig(printed, f"{key}_ms", "p50"), 1) for key in ("first_frame", "first_audio", "interrupt")}
             yield f"{name}: p50 ms {p50}, first frame p95 {number(dig(printed, 'first_frame_ms', 'p95'), 1)}"

@@ -18,6 +18,7 @@ mod film;
 mod flood;
 mod foreign_peer;
 mod full_size;
+mod gpu_bundle;
 mod hearing;
 mod hub;
 mod interruption;
