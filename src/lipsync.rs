@@ -86,6 +86,12 @@ pub trait LipSync {
         0
     }
 
+    /// Whether the first batch of each size takes many times as long as those after it, so that nobody should wait for it:
+    /// all sizes are warmed up before this avatar is ready then, and not those of first words alone.
+    fn is_slow_at_first(&self, _: AvatarHandle) -> bool {
+        false
+    }
+
     /// As [`LipSync::draw`], while nobody waits: what a batch like this takes only once is done now.
     fn warm_up(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
         self.draw(runs)

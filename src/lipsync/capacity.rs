@@ -11,6 +11,9 @@ use super::batch::BATCH_SIZES;
 /// Share of what was not expected in what is expected from then on: an eighth smooths a scheduler's noise and follows a clock
 /// that drops.
 const LEARNING: f64 = 0.125;
+/// The same of a batch that took less than half of what was expected: what made one slow, once, is not expected for long, as
+/// nothing is drawn of which too much is.
+const UNLEARNING: f64 = 0.5;
 /// Before anything was drawn.
 const GUESS_A_FRAME: Duration = crate::timeline::FRAME_DURATION;
 
@@ -42,7 +45,9 @@ impl Capacity {
         let window = self.window.as_secs_f64();
         // The step of least squares: whichever of the two there is more of in the batch is blamed more.
         let error = took.as_secs_f64() - before - window * further;
-        let step = LEARNING * error / (1.0 + further * further);
+        let expected = before + window * further;
+        let learning = if took.as_secs_f64() * 2.0 < expected { UNLEARNING } else { LEARNING };
+        let step = learning * error / (1.0 + further * further);
         let at_least_nothing = |seconds: f64| Duration::from_secs_f64(seconds.max(0.0));
         self.times[at] = Some(at_least_nothing(before + step));
         self.window = at_least_nothing(window + step * further);

@@ -71,6 +71,11 @@ impl LipSync for Networks {
         self.avatars.get(&avatar.0).map_or(0, |(at, _)| *at)
     }
 
+    fn is_slow_at_first(&self, avatar: AvatarHandle) -> bool {
+        let network = self.avatars.get(&avatar.0).and_then(|(at, own)| Some((self.loaded.get(*at)?, *own)));
+        network.is_some_and(|((_, network), own)| network.is_slow_at_first(own))
+    }
+
     fn warm_up(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>, LipSyncError> {
         self.each(runs, |network, own| network.warm_up(own))
     }

@@ -12,6 +12,7 @@ mod model;
 mod musetalk;
 mod pixels;
 mod small_decoder;
+mod steady;
 
 pub use audio::{AudioFrontEnd, Stretch};
 pub use musetalk::MuseTalk;

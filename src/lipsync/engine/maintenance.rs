@@ -67,6 +67,8 @@ struct WarmUp {
     left: Vec<(usize, bool)>,
     /// Larger batches are not to be tried.
     given_up: bool,
+    /// It is of all sizes, so that none are left.
+    all: bool,
 }
 
 /// An avatar that is being warmed up for first words, which somebody waits for.
@@ -158,7 +160,8 @@ impl Maintenance {
                 }
                 Task::WarmUp { avatar, reply } => {
                     let known = !self.warmed.insert(inference.network.network_of(avatar));
-                    self.warming = Some(Warming { warm_up: WarmUp::for_first_words(avatar, known), reply });
+                    let all = inference.network.is_slow_at_first(avatar);
+                    self.warming = Some(Warming { warm_up: WarmUp::before_ready(avatar, known, all), reply });
                 }
                 Task::RemoveAvatar { avatar } => {
                     inference.network.remove_avatar(avatar);
@@ -197,7 +200,7 @@ impl Maintenance {
         match goes_on {
             Ok(true) => self.warming = Some(warming),
             Ok(false) => {
-                if warming.reply.send(Ok(())).is_ok() && !warming.warm_up.given_up {
+                if warming.reply.send(Ok(())).is_ok() && !warming.warm_up.given_up && !warming.warm_up.all {
                     self.ready.push_back(WarmUp::for_the_rest(warming.warm_up.avatar));
                 }
             }
@@ -216,10 +219,11 @@ impl Maintenance {
 }
 
 impl WarmUp {
-    /// Sizes as first words are drawn. Where they are `known` to the network, from another avatar, what is left is the
-    /// avatar's own.
-    fn for_first_words(avatar: AvatarHandle, known: bool) -> Self {
-        Self::of(avatar, FIRST_WORDS, if known { 1 } else { WARM_UP_ROUNDS })
+    /// Sizes as first words are drawn, or `all`. Where they are `known` to the network, from another avatar, what is left is
+    /// the avatar's own.
+    fn before_ready(avatar: AvatarHandle, known: bool, all: bool) -> Self {
+        let sizes = BATCH_SIZES.into_iter().filter(|size| all || FIRST_WORDS.contains(size));
+        Self { all, ..Self::of(avatar, sizes, if known { 1 } else { WARM_UP_ROUNDS }) }
     }
 
     /// All others.
@@ -233,7 +237,7 @@ impl WarmUp {
         let of_size = |size: usize| (0..rounds).map(move |round| (size, round == 0 && rounds > 1));
         let mut left: Vec<(usize, bool)> = sizes.into_iter().flat_map(|size| of_size(size).rev()).collect();
         left.reverse();
-        Self { avatar, left, given_up: false }
+        Self { avatar, left, given_up: false, all: false }
     }
 
     /// Draws one batch of silence. False once there is none left.
@@ -246,7 +250,9 @@ impl WarmUp {
                 if is_measured {
                     inference.capacity.learn(size, 1, took);
                 }
-                if took > TOO_SLOW_FOR_LIVE {
+                // What is done at the first call alone says nothing.
+                let expected = inference.capacity.time_of(size, 1);
+                if took > TOO_SLOW_FOR_LIVE && (is_measured || expected > TOO_SLOW_FOR_LIVE) {
                     let seconds = took.as_secs_f64() / f64::from(u32::try_from(size).unwrap_or(1));
                     tracing::warn!(
                         "this model takes about {seconds:.1} s for a frame on this machine, where 0.04 s is real time: \

@@ -35,13 +35,8 @@ impl LogMel {
         Ok(self.reflected(&audio.f_unsqueeze(0)?)?.f_squeeze_dim(0)?)
     }
 
-    /// [`LogMel::segment`] of several at once, `[segments, n_mels, samples / hop]`: `samples` of each sound from a sample on,
-    /// with silence outside of it.
-    pub fn segments(&self, sounds: &[(&[f32], i64)], samples: i64) -> Result<Tensor> {
-        self.reflected(&self.cut(sounds, samples)?)
-    }
-
-    fn reflected(&self, audio: &Tensor) -> Result<Tensor> {
+    /// [`LogMel::segment`] of several at once, `[segments, samples]`.
+    pub(in crate::musetalk) fn reflected(&self, audio: &Tensor) -> Result<Tensor> {
         let samples = audio.size2()?.1;
         let (frames, half) = (samples / self.config.hop, self.config.n_fft / 2);
         // Reflection needs more samples than it adds.
@@ -63,7 +58,7 @@ impl LogMel {
     }
 
     /// `samples` of each sound from a sample on, `[sounds, samples]`, in one copy to the device; outside of a sound is silence.
-    fn cut(&self, sounds: &[(&[f32], i64)], samples: i64) -> Result<Tensor> {
+    pub(in crate::musetalk) fn cut(&self, sounds: &[(&[f32], i64)], samples: i64) -> Result<Tensor> {
         let length = usize::try_from(samples).unwrap_or(0);
         let mut all = vec![0.0; length * sounds.len()];
         for ((sound, start), cut) in sounds.iter().zip(all.chunks_exact_mut(length.max(1))) {

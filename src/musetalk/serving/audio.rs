@@ -21,6 +21,9 @@ use crate::musetalk::network::whisper::WhisperEncoder;
 use heard::Heard;
 use windows::Plan;
 
+use super::steady::Steady;
+use crate::musetalk::gpu::graphs::Graphs;
+
 /// Consecutive frames, 25 a second, of one recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch<'a> {
@@ -102,9 +105,15 @@ impl AudioFrontEnd {
     /// Tokens with their positional encoding, `[all frames, tokens, d_model]`, of stretches of sound one after the other.
     /// Frames of one recording that are near each other share a window, whichever stretches they are of.
     pub fn tokens(&mut self, stretches: &[Stretch<'_>]) -> Result<Tensor> {
+        self.tokens_by(stretches, &mut Graphs::none())
+    }
+
+    /// [`AudioFrontEnd::tokens`], with what is steady of it captured.
+    pub(super) fn tokens_by(&mut self, stretches: &[Stretch<'_>], graphs: &mut Graphs<Steady>) -> Result<Tensor> {
         let (rows, index) = match self.window {
+            // Its shapes depend on the frames.
             AudioWindow::Local { rows } => self.local(stretches, rows)?,
-            AudioWindow::Utterance => self.utterance(stretches)?,
+            AudioWindow::Utterance => self.utterance(stretches, graphs)?,
         };
         let index = Tensor::f_from_slice(&index)?.f_to_device(self.device())?;
         let (tokens, size) = self.positional.size2()?;
@@ -125,13 +134,15 @@ impl AudioFrontEnd {
     }
 
     /// The same by Whisper's own way: windows of `positions` rows from the start of the audio, the last one padded with zeros.
-    fn utterance(&mut self, stretches: &[Stretch<'_>]) -> Result<(Tensor, Vec<i64>)> {
+    fn utterance(&mut self, stretches: &[Stretch<'_>], graphs: &mut Graphs<Steady>) -> Result<(Tensor, Vec<i64>)> {
         let (row_samples, positions) = (self.row_samples(), self.positions);
         let wanted = windows::of_recordings(stretches, positions, row_samples);
         let missing = self.heard.missing(&wanted);
         if !missing.is_empty() {
             let sound: Vec<(&[f32], i64)> = missing.iter().map(|window| (&**window.audio, window.start)).collect();
-            let hidden = self.encode(&self.mel.segments(&sound, positions * row_samples)?, 0)?;
+            let sound = self.mel.cut(&sound, positions * row_samples)?;
+            let steady = Steady::Hear { windows: sound.size2()?.0 };
+            let hidden = graphs.run(&steady, [&sound], &|[sound]| self.encode(&self.mel.reflected(sound)?, 0))?;
             self.heard.keep(&missing, &hidden)?;
         }
         let mut index = Vec::new();

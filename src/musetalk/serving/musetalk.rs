@@ -15,6 +15,7 @@ use super::avatars::{AvatarTensors, Avatars};
 use super::canvas::{self, Canvas};
 use super::model::Model;
 use super::pixels::to_rgb8;
+use super::steady::Steady;
 use crate::avatar::Avatar;
 use crate::lipsync::{AvatarAssets, AvatarHandle, LipSync, Mouth, MouthRun};
 use crate::musetalk::Result;
@@ -33,20 +34,6 @@ pub struct MuseTalk {
     /// Whether mouths are pasted on the device.
     pastes: bool,
     graphs: Graphs<Steady>,
-}
-
-/// Work that has the same shapes again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Steady {
-    Unet { frames: i64 },
-    Decode { frames: i64, decoder: Option<usize>, rows: [i64; 2] },
-}
-
-impl Steady {
-    /// How many frames are decoded, by which decoder, and which rows of the latent.
-    fn decode(&self) -> Option<(i64, Option<usize>, [i64; 2])> {
-        if let Self::Decode { frames, decoder, rows } = *self { Some((frames, decoder, rows)) } else { None }
-    }
 }
 
 impl MuseTalk {
@@ -196,7 +183,7 @@ impl MuseTalk {
         }
         let sample = self.samples(runs)?;
         let started = Instant::now();
-        let tokens = self.model.audio.tokens(&stretches)?;
+        let tokens = self.model.audio.tokens_by(&stretches, &mut self.graphs)?;
         crate::metrics::features_took(started.elapsed());
         let features = watch.lap();
         let (model, steady) = (&self.model, Steady::Unet { frames: sample.size4()?.0 });
@@ -315,8 +302,13 @@ impl LipSync for MuseTalk {
         let avatars = &self.avatars;
         self.graphs.retain(|work| match work {
             Steady::Decode { decoder, .. } => decoder.is_none() || avatars.small_decoder(*decoder).is_some(),
-            Steady::Unet { .. } => true,
+            Steady::Hear { .. } | Steady::Unet { .. } => true,
         });
+    }
+
+    fn is_slow_at_first(&self, _: AvatarHandle) -> bool {
+        // Kernels are chosen by trying, and graphs captured.
+        self.model.device.is_cuda()
     }
 
     fn warm_up(&mut self, runs: &[MouthRun]) -> Result<Vec<Vec<Mouth>>> {
