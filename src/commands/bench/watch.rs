@@ -123,12 +123,11 @@ impl Watcher {
         let output = process.stdout.take().context("the viewer has no stdout")?;
         let (seen, mut inboxes): (Vec<_>, Vec<_>) = urls.iter().map(|_| watch::channel(Seen::default())).unzip();
         let reading = tokio::spawn(read(output, seen));
-        let all_arrive = try_join_all(
-            inboxes
-                .iter_mut()
-                .map(|inbox| inbox.wait_for(|seen| seen.received.video_frames > 0 && seen.received.audio_packets > 0)),
-        );
-        let arrived = tokio::time::timeout(patience, all_arrive).await.map(|arrived| arrived.map(drop));
+        let all_arrive = try_join_all(inboxes.iter_mut().map(|inbox| async move {
+            // What it gives locks the channel, so it must not be kept until the others arrive.
+            inbox.wait_for(|seen| seen.received.video_frames > 0 && seen.received.audio_packets > 0).await.map(drop)
+        }));
+        let arrived = tokio::time::timeout(patience, all_arrive).await;
         arrived
             .with_context(|| format!("a viewer received no picture or no sound within {patience:?}"))?
             .context("a viewer ended")?;
