@@ -16,7 +16,9 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use avatars::{Avatars, Create};
 pub use bench::Throughput;
-pub(crate) use bench::{Bench, BenchLatency, BenchServer, BenchSessions, BenchThroughput, BenchViewers, SessionSteps};
+pub(crate) use bench::{
+    Bench, BenchKernels, BenchLatency, BenchServer, BenchSessions, BenchThroughput, BenchViewers, SessionSteps,
+};
 pub(crate) use models::{Convert, Fetch, Install, Models, RunNetwork, TuneDecoder};
 pub use secrets::hide_secrets;
 pub use serve::Serve;

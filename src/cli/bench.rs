@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::Machine;
 use crate::lipsync::batch::BATCH_SIZES;
-use crate::musetalk::device::{ENGINE_THREADS, Precision};
+use crate::musetalk::device::{DeviceChoice, ENGINE_THREADS, Precision};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Bench {
@@ -15,6 +15,8 @@ pub(crate) enum Bench {
     Latency(BenchLatency),
     /// Frames a second through the network, for each batch size, stage by stage
     Throughput(BenchThroughput),
+    /// Kernels of our own against plain operators on a GPU: how far off, and how long
+    Kernels(BenchKernels),
     /// How many sessions speak at once with a fresh mouth in every frame
     Sessions(BenchSessions),
     /// What each further viewer of a session costs the server, idle and speaking
@@ -42,6 +44,22 @@ pub(crate) struct BenchThroughput {
     pub(crate) throughput: Throughput,
     #[command(flatten)]
     pub(crate) server: BenchServer,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BenchKernels {
+    /// cuda or cuda:N
+    #[arg(long, default_value = "cuda")]
+    pub(crate) device: DeviceChoice,
+    /// Only in these floats [default: in all]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<Precision>,
+    /// Calls that a time is the mean of
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How a model is measured.

@@ -5,6 +5,7 @@
 
 mod client;
 mod idle;
+mod kernels;
 mod latency;
 mod sessions;
 mod threads;
@@ -56,6 +57,11 @@ pub(super) async fn run(home: &Home, command: Bench) -> anyhow::Result<ExitCode>
             (Bed::serve(home, &arguments.server, measure).await?, arguments.server.json)
         }
         Bench::Throughput(arguments) => (throughput::run(home, arguments).await?, arguments.server.json),
+        Bench::Kernels(arguments) => {
+            let as_json = arguments.json;
+            let arguments = arguments.clone();
+            (tokio::task::spawn_blocking(move || kernels::run(&arguments)).await??, as_json)
+        }
         Bench::Sessions(arguments) => {
             let measure = async |bed: &Bed| sessions::measure(bed, arguments, &recording).await;
             (Bed::serve(home, &arguments.server, measure).await?, arguments.server.json)

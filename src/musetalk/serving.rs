@@ -6,7 +6,7 @@
 
 mod audio;
 mod avatars;
-mod canvas;
+pub(in crate::musetalk) mod canvas;
 mod layouts;
 mod model;
 mod musetalk;

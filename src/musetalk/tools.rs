@@ -1,9 +1,10 @@
 //! What is done with a model besides serving: faces made its latents, comparing its networks with Python's, tuning a small
-//! decoder, measuring.
+//! decoder, measuring, comparing our kernels with plain operators.
 //!
 //! May use all rooms of `musetalk`. Runs on: the thread that calls.
 
 mod face_encoder;
+pub mod kernel_check;
 mod named_tensors;
 pub mod run_network;
 pub mod throughput;

@@ -62,6 +62,9 @@ const DEVICES: usize = 16;
 /// The kernels for each device and each of [`FLOATS`], where they were prepared; `None` where that failed.
 static PREPARED: [[OnceLock<Option<Loaded>>; 3]; DEVICES] = [const { [const { OnceLock::new() }; 3] }; DEVICES];
 
+/// Says `off` in the environment to have none, to measure what they are good for.
+const SWITCH: &str = "MOUTHPIECE_KERNELS";
+
 /// Whether they are used.
 static ENABLED: AtomicBool = AtomicBool::new(true);
 
@@ -73,11 +76,14 @@ fn place(device: Device, kind: Kind) -> Option<&'static OnceLock<Option<Loaded>>
     PREPARED.get(index)?.get(FLOATS.iter().position(|(floats, _)| *floats == kind)?)
 }
 
-/// Has the kernels ready for a GPU and a kind of floats, and says whether they are: `false` for another device, and where they
-/// cannot be compiled, which is logged. Takes about a second the first time and no time from then on. Needs to be called before
+/// Has the kernels ready for a GPU and a kind of floats, and says whether they are: `false` for another device, where
+/// `MOUTHPIECE_KERNELS=off` forbids it, and where they cannot be compiled, which is logged. Takes about a second the first time and no time from then on. Needs to be called before
 /// anything is drawn, since none of the other functions compiles.
 pub fn prepare(device: Device, kind: Kind) -> bool {
     let Some(place) = place(device, kind) else { return false };
+    if std::env::var_os(SWITCH).is_some_and(|value| value == "off") {
+        return false;
+    }
     let loaded = place.get_or_init(|| {
         let started = Instant::now();
         match load(device, kind) {

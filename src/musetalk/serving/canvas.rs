@@ -123,7 +123,8 @@ impl Canvas {
         Self::of_frames(avatar.frames(), &avatar.mask, side, device)
     }
 
-    fn of_frames(own: &[AvatarFrame], mask: &Mask, side: u32, device: Device) -> Result<Self> {
+    /// [`Canvas::new`] of these frames and this mask.
+    pub fn of_frames(own: &[AvatarFrame], mask: &Mask, side: u32, device: Device) -> Result<Self> {
         let mut gathered: Vec<((i64, i64), Gathered)> = Vec::new();
         let mut frames = Vec::with_capacity(own.len());
         for own in own {
