@@ -2,7 +2,8 @@
 # Installs what mouthpiece needs to build, run and test. Idempotent: says what it does, quick when nothing is missing.
 #
 #   scripts/setup.sh            what `scripts/run.sh` needs
-#   scripts/setup.sh --test     the same, and a browser, recorded speech, a photograph, ffmpeg's decoders and what judges dependencies
+#   scripts/setup.sh --test     the same, and a browser, recorded speech, a photograph, ffmpeg's decoders, CUDA's compiler and
+#                               what judges dependencies
 #   scripts/setup.sh --cuda     the same and libtorch's CUDA half, for an NVIDIA GPU (2.5 GB to download), and what captures
 #                               CUDA graphs with it, compiled
 #
@@ -17,6 +18,7 @@ torch_version=$(sed -n 's|^torch==\([^ ]*\) .*|\1|p' scripts/libtorch_requiremen
 cache="${MOUTHPIECE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mouthpiece}"
 libtorch="$cache/libtorch-$torch_version-cpu"
 cuda="$cache/libtorch-$torch_version-cuda"
+nvrtc="$cache/nvrtc-$(sha256sum scripts/nvrtc_requirements.txt | cut -c 1-12)"
 cuda_headers="$cache/cuda-headers-$(sha256sum scripts/cuda_headers_requirements.txt | cut -c 1-12)"
 voice_version=0.2.1
 voice_sha256=49f2abbbe451c988e7448b5afa08c8a56410535ebb855c0e7d174275df5ca1f3
@@ -227,6 +229,23 @@ install_tools() {
   [ "$(readlink .deps/tools || true)" = "$tools" ] || ln -sfn "$tools" .deps/tools
 }
 
+# CUDA's compiler, which needs no GPU: that our kernels compile is tested. With --cuda it is among NVIDIA's libraries.
+install_nvrtc() {
+  if [ ! -d "$nvrtc/nvidia" ]; then
+    say "installing NVRTC into $nvrtc: 90 MB to download"
+    local tmp
+    tmp=$(mktemp -d)
+    scratch+=("$tmp")
+    download_wheels "$tmp" scripts/nvrtc_requirements.txt
+    mkdir -p "$tmp/unpacked" "$cache"
+    unzip -q "$tmp"/nvidia_cuda_nvrtc-*.whl '*/lib/libnvrtc.so.13' '*/lib/libnvrtc-builtins.so.13.0' -d "$tmp/unpacked"
+    rm -rf "$nvrtc"
+    mv "$tmp/unpacked" "$nvrtc"
+  fi
+  mkdir -p .deps
+  [ "$(readlink .deps/nvrtc || true)" = "$nvrtc" ] || ln -sfn "$nvrtc" .deps/nvrtc
+}
+
 # GStreamer's WebRTC library without its -dev package, which would pull in half a gigabyte of OpenCV.
 link_dependencies() {
   mkdir -p .deps/lib
@@ -253,6 +272,7 @@ if [ "$want_tests" = yes ]; then
   install_decoder
   install_pictures
   install_tools
+  install_nvrtc
   # It is not used without a GPU; that it compiles is tested.
   compile_shim .deps/shim/libmouthpiece_cuda.so
 fi
