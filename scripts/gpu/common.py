@@ -72,6 +72,12 @@ class Place:
         }
 
 
+def use_one_thread(torch, device):
+    """On a CPU, as our program does: threads that wait for one another are slow on a machine that has more to do."""
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+
+
 def torch_folder():
     """The folder of this Python's PyTorch, without the seconds that importing it takes."""
     return pathlib.Path(importlib.util.find_spec("torch").submodule_search_locations[0])
@@ -114,8 +120,9 @@ class Watch:
 
     def _read(self):
         for line in self.process.stdout:
-            with contextlib.suppress(ValueError):
-                self.samples.append([float(word) for word in line.split(",")])
+            words = line.split(",")
+            if len(words) == len(WATCHED):
+                self.samples.append([number(word) for word in words])
 
     def __exit__(self, *_):
         if self.process:
@@ -127,8 +134,19 @@ class Watch:
         """Least, middle and most of each; all of them while the work went on."""
         if not self.samples:
             return None
-        columns = zip(*(sample for sample in self.samples if len(sample) == len(WATCHED)))
-        return {name: [min(column), statistics.median(column), max(column)] for name, column in zip(WATCHED, columns)}
+        told = {}
+        for name, column in zip(WATCHED, zip(*self.samples)):
+            known = [value for value in column if value is not None]
+            told[name] = [min(known), statistics.median(known), max(known)] if known else None
+        return told
+
+
+def number(word):
+    """What nvidia-smi says of a card; nothing for `[N/A]`."""
+    try:
+        return float(word)
+    except ValueError:
+        return None
 
 
 def run(command, environment, log, limit):

@@ -17,6 +17,7 @@ LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last
 class Eager:
     def __init__(self, given, place):
         self.given, self.place, self.device = given, place, torch.device(given.device)
+        common.use_one_thread(torch, self.device)
         # 16 bits are for GPUs: a CPU takes minutes for them.
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.networks = {

@@ -46,6 +46,7 @@ class Parity:
     def __init__(self, given, place, figures):
         self.given, self.place, self.figures = given, place, figures
         self.device = torch.device(given.device)
+        common.use_one_thread(torch, self.device)
         self.folder = pathlib.Path(tempfile.mkdtemp(dir=place.work))
         self.sample, self.tokens = networks.inputs(place, BATCH)
         unet, self.vae = networks.unet(place, self.device).float(), networks.vae(place, self.device).float()
