@@ -34,10 +34,16 @@ def clocks(figure):
 def states(results):
     for name, part in results.get("parts", {}).items():
         told = f"{name}: {part['state']} ({number(part.get('seconds'), 1)} s)"
-        yield f"{told}: {part['error'].splitlines()[-1]}" if part.get("error") else told
+        yield f"{told}: {short(part['error'])}" if part.get("error") else told
         for figure, value in (part.get("figures") or {}).items():
             if error := dig(value, "error"):
-                yield f"  {figure}: {error.splitlines()[-1][:300]}"
+                yield f"  {figure}: {short(error)}"
+
+
+def short(error):
+    """Which error it is, and what it ends with."""
+    lines = [line.strip()[:200] for line in error.splitlines() if line.strip()]
+    return " .. ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))
 
 
 def parity(results):
