@@ -73,6 +73,11 @@ impl Capacity {
         guess + further
     }
 
+    /// What batches took says nothing any more: the next ones say it anew.
+    pub fn forget(&mut self) {
+        self.times = [None; BATCH_SIZES.len()];
+    }
+
     /// Frames that a batch may have.
     pub fn limit(&self) -> usize {
         self.limit

@@ -165,6 +165,9 @@ impl<T> Scheduler<T> {
             // Whatever is drawn with a first word must not make it late.
             Some((Turn::FirstWord(due), _)) => {
                 let room = due.saturating_duration_since(now).max(capacity.time_of(1, 1));
+                // Many sessions begin sentences all the time, so while frames are left out small batches would cost more of
+                // them; a first word is a frame later at most.
+                let room = if share < 1.0 { room.max(FRAME_DURATION) } else { room };
                 capacity.largest_within(room).min(longest)
             }
             // While frames are left out the engine is well ahead of the screen.

@@ -78,17 +78,17 @@ fn speak(sessions: usize) -> Vec<[usize; 3]> {
     speak_with(sessions, COST, 0)
 }
 
-/// [`speak`] with a network that takes these milliseconds, and `first` more for the first batch of each size.
+/// [`speak`] with a network that takes these milliseconds, and `first` more for the first batch.
 fn speak_with(sessions: usize, cost: [u64; 3], first: u64) -> Vec<[usize; 3]> {
     let start = Instant::now();
     let time = Arc::new(Mutex::new(start));
     let (clock, passing) = (Arc::clone(&time), Arc::clone(&time));
-    let sizes = Mutex::new(BTreeSet::new());
+    let more = Mutex::new(first);
     let network = FakeNetwork::of_batches(move |runs| {
         let frames = runs.iter().map(|run| run.poses.len()).sum::<usize>() as u64;
         let windows = runs.iter().map(|run| Arc::as_ptr(&run.audio).cast::<f32>()).collect::<BTreeSet<_>>().len();
         let [batch, window, frame] = cost;
-        let first = if sizes.lock().unwrap().insert(frames) { first } else { 0 };
+        let first = std::mem::take(&mut *more.lock().unwrap());
         *passing.lock().unwrap() += Duration::from_millis(first + batch + window * windows as u64 + frame * frames);
         let pixel = |pose: &usize| kit::network::pixel([u8::try_from(*pose).unwrap(); 3]);
         Ok(runs.iter().map(|run| run.poses.iter().map(pixel).collect()).collect())
@@ -152,10 +152,10 @@ fn with_two_and_four_times_the_sessions_it_draws_as_much_and_every_session_its_s
 }
 
 #[test]
-fn a_size_that_is_slow_once_is_not_thought_to_be_slow_for_ever() {
-    // A GPU, whose kernels are chosen when they are first called: 300 frames a second.
+fn a_batch_that_was_slow_once_is_doubted_after_two_seconds() {
+    // 300 frames a second but for a moment when something else had the device.
     for sessions in [1, 8] {
-        let found = speak_with(sessions, [4, 0, 3], 2800);
-        assert!(found.iter().all(|[fresh, ..]| *fresh >= 230), "{found:?}");
+        let found = speak_with(sessions, [4, 0, 3], 1000);
+        assert!(found.iter().all(|[fresh, ..]| *fresh >= 200), "{found:?}");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,11 @@ use super::{DrawRequest, QUEUE, Request};
 use crate::lipsync::scheduler::{LONGEST_BATCH, Next, Scheduled, Scheduler};
 use crate::lipsync::{LipSync, LipSyncError, MouthRun};
 use crate::timeline::LIPSYNC_SAMPLES_PER_FRAME;
+
+/// If nothing was drawn for so long, and for so many times what a frame takes, because all of it would be late, then what a
+/// frame takes is found out anew: it may have been slow once, and nothing that is not drawn can say otherwise.
+const DOUBTED_AFTER: Duration = Duration::from_millis(500);
+const DOUBTED_AFTER_FRAMES: u32 = 2;
 
 /// What came of [`Thread::turn`].
 pub(super) enum Turn {
@@ -36,6 +41,8 @@ pub(super) struct Thread {
     clock: tokio::runtime::Runtime,
     scheduler: Scheduler<DrawRequest>,
     maintenance: Maintenance,
+    /// When a batch was last drawn.
+    drawn: Option<Instant>,
     /// Frames a second, as the engine's handles see it.
     rate: Arc<AtomicU64>,
     stop: CancellationToken,
@@ -62,7 +69,7 @@ impl Thread {
         time: Clock,
     ) -> Self {
         let (inference, scheduler) = (Inference::new(network, time), Scheduler::default());
-        Self { inference, queue, clock, scheduler, maintenance: Maintenance::default(), rate, stop }
+        Self { inference, queue, clock, scheduler, maintenance: Maintenance::default(), drawn: None, rate, stop }
     }
 
     /// Draws until nobody can ask any more, or its owner goes.
@@ -103,9 +110,11 @@ impl Thread {
         let unwanted = |request: &DrawRequest| request.cancelled.is_cancelled() || request.reply.is_closed();
         self.scheduler.remove_if(unwanted).iter().for_each(|_| crate::metrics::engine_skipped());
         let now = self.inference.now();
-        for request in self.scheduler.remove_late(now, &self.inference.capacity) {
-            leave_out(request);
+        let late = self.scheduler.remove_late(now, &self.inference.capacity);
+        if !late.is_empty() {
+            self.doubt(now);
         }
+        late.into_iter().for_each(leave_out);
         match self.scheduler.next(now, &self.inference.capacity) {
             Next::Draw(batch) => {
                 if !self.draw(batch) {
@@ -121,6 +130,15 @@ impl Thread {
                 Turn::Busy
             }
             Next::Nothing => Turn::Idle(None),
+        }
+    }
+
+    /// Something is left out.
+    fn doubt(&mut self, now: Instant) {
+        let after = DOUBTED_AFTER.max(self.inference.capacity.time_of(1, 1) * DOUBTED_AFTER_FRAMES);
+        if self.drawn.is_some_and(|drawn| now.saturating_duration_since(drawn) > after) {
+            self.inference.capacity.forget();
+            self.drawn = Some(now);
         }
     }
 
@@ -152,9 +170,11 @@ impl Thread {
             runs.extend(parts);
         }
         if runs.is_empty() {
+            self.doubt(self.inference.now());
             return true;
         }
         let drawn = self.inference.draw(&runs);
+        self.drawn = Some(self.inference.now());
         if let Some(Err(error)) = drawn.iter().find(|drawn| drawn.as_ref().is_err_and(LipSyncError::is_the_devices_end))
         {
             tracing::error!(%error, "the device draws nothing any more");
