@@ -47,14 +47,29 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
     let alone = first_frame(bed, arguments.utterances, recording).await?;
     let mut speakers = Speakers { clients: Vec::new(), watchers: Vec::new(), viewers_per_process: each };
     let (mut rows, mut hold, mut all_hold) = (Vec::new(), 0, true);
+    let mut overwhelmed = false;
     for sessions in steps.iter() {
-        speakers.open(bed, sessions).await?;
-        let (holds, row) = speakers.measure(time, recording).await?;
-        all_hold &= holds;
-        if all_hold {
-            hold = sessions;
+        let step = async {
+            speakers.open(bed, sessions).await?;
+            speakers.measure(time, recording).await
+        };
+        match step.await {
+            Ok((holds, row)) => {
+                all_hold &= holds;
+                if all_hold {
+                    hold = sessions;
+                }
+                rows.push(row);
+            }
+            // So many that they cannot even be opened, or begin to speak: what was measured before is still true.
+            Err(error) if !rows.is_empty() => {
+                tracing::warn!(sessions, "the machine is overwhelmed: {error:#}");
+                rows.push(json!({"sessions": sessions, "holds": false, "problem": format!("{error:#}")}));
+                overwhelmed = true;
+                break;
+            }
+            Err(error) => return Err(error),
         }
-        rows.push(row);
     }
     let mut report = json!({
         "hold": hold,
@@ -62,7 +77,11 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchSessions, recording: &Re
         "seconds": arguments.seconds,
         "viewers_each": 1,
         "viewer_processes": speakers.watchers.len(),
+        "first_frame_ms": {"alone": alone},
     });
+    if overwhelmed {
+        return Ok(report);
+    }
     let busy_speakers = hold as usize * BUSY_PERCENT / 100;
     let busy = speakers.beside_probe(bed, busy_speakers, arguments.utterances, recording).await?;
     report["first_frame_ms"] = json!({"alone": alone, "busy": busy, "busy_speakers": busy_speakers});
