@@ -7,7 +7,7 @@ use wide::i16x8;
 
 use crate::picture::I420Frame;
 
-use super::eyes::EyeMap;
+use super::eyes::{EyeMap, Second};
 use super::field::{Corners, Map};
 use super::sampling::{Displacements, LANES, Plane, STEPS, Samples};
 use super::{HeadPose, Still};
@@ -16,6 +16,13 @@ use super::{HeadPose, Still};
 struct MovingEye<'a> {
     map: EyeMap<'a>,
     bounds: [f32; 4],
+}
+
+/// What else is seen in eight pixels beside each other: how much of each it is, where it comes from, what is added to it.
+struct Over {
+    parts: [f32; LANES],
+    by: Displacements,
+    tints: [[f32; 3]; LANES],
 }
 
 /// A plane of the picture, and of which size its pixels are.
@@ -59,14 +66,16 @@ impl Drawing<'_> {
                 for y in top..(top + LANES).min(self.height) {
                     let mut by = corners.row(y - top);
                     let second = eye.and_then(|eye| self.through(eye, [x, y], &mut by));
-                    let second = second.map(|(parts, by)| (parts, Samples::new(x, y, by)));
+                    let second = second.map(|over| (Samples::new(x, y, over.by), over));
                     let samples = Samples::new(x, y, by);
-                    for (from, to) in from.iter().zip(&mut to) {
+                    for (plane, (from, to)) in from.iter().zip(&mut to).enumerate() {
                         let mut levels = samples.of(from);
-                        if let Some((parts, samples)) = &second {
+                        if let Some((samples, Over { parts, tints, .. })) = &second {
                             let over = samples.of(from);
                             for lane in 0..LANES {
-                                levels[lane] = blend(levels[lane], over[lane], parts[lane]);
+                                // Planes are drawn in the order of a frame, chroma by itself.
+                                let tint = tints[lane][plane + self.each - 1];
+                                levels[lane] = blend(levels[lane], f32::from(over[lane]) + tint, parts[lane]);
                             }
                         }
                         let count = LANES.min(self.width - x);
@@ -92,15 +101,10 @@ impl Drawing<'_> {
     }
 
     /// Sends what the eye moves on to where it comes from. What is given back is what else is seen in these pixels.
-    fn through(
-        &self,
-        eye: &MovingEye<'_>,
-        [x, y]: [usize; 2],
-        by: &mut Displacements,
-    ) -> Option<([f32; LANES], Displacements)> {
+    fn through(&self, eye: &MovingEye<'_>, [x, y]: [usize; 2], by: &mut Displacements) -> Option<Over> {
         let each = self.each as f32;
         let turned = [by.x.to_array(), by.y.to_array()];
-        let mut parts = [0.0; LANES];
+        let (mut parts, mut tints) = ([0.0; LANES], [[0.0; 3]; LANES]);
         let mut lids = turned;
         let mut over = turned;
         let mut found = false;
@@ -112,9 +116,9 @@ impl Drawing<'_> {
             for axis in 0..2 {
                 lids[axis][lane] = steps(turned[axis] + source.by[axis] / each);
             }
-            if let Some((part, by)) = source.second {
+            if let Some(Second { part, by, tint }) = source.second {
                 found = true;
-                parts[lane] = part;
+                (parts[lane], tints[lane]) = (part, tint);
                 for axis in 0..2 {
                     over[axis][lane] = steps(turned[axis] + by[axis] / each);
                 }
@@ -122,7 +126,7 @@ impl Drawing<'_> {
         }
         let of = |[x, y]: [[i16; LANES]; 2]| Displacements { x: i16x8::new(x), y: i16x8::new(y) };
         *by = of(lids);
-        found.then_some((parts, of(over)))
+        found.then(|| Over { parts, by: of(over), tints })
     }
 }
 
@@ -131,7 +135,7 @@ fn steps(pixels: f32) -> i16 {
     (pixels * STEPS as f32).round() as i16
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two levels")]
-fn blend(one: u8, other: u8, part: f32) -> u8 {
-    (f32::from(one) + (f32::from(other) - f32::from(one)) * part).round() as u8
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn blend(one: u8, other: f32, part: f32) -> u8 {
+    (f32::from(one) + (other - f32::from(one)) * part).round() as u8
 }

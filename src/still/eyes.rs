@@ -4,7 +4,8 @@
 //! finds lids and iris in the picture. Not in here: the turn of the head (`field`), which comes before.
 //!
 //! The upper lid slides down over an eye that stays: its edge keeps its lashes, the skin between lid and brow stretches.
-//! Where there is too little of that skin, under a low brow, skin from below the eye is laid over its streaks.
+//! Where there is too little of that skin, under a low brow or the rim of glasses, skin from below the eye is laid over its
+//! streaks, as bright as that of the lid.
 //! The iris slides within the opening and comes to rest towards its edges.
 
 mod finding;
@@ -53,6 +54,8 @@ struct Column {
     travel: f32,
     /// How far above the edge the lid moves as one.
     rigid: f32,
+    /// How skin of the lid differs from skin below the eye, in levels of Y, U and V.
+    tint: [f32; 3],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +78,17 @@ pub(super) struct EyeMap<'a> {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Source {
     pub(super) by: [f32; 2],
-    /// What else is seen in it: how much of the pixel that is, 0 to 1, and where it comes from.
-    pub(super) second: Option<(f32, [f32; 2])>,
+    pub(super) second: Option<Second>,
+}
+
+/// What else is seen in a pixel.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Second {
+    /// How much of the pixel that is, 0 to 1.
+    pub(super) part: f32,
+    pub(super) by: [f32; 2],
+    /// What is added to it, in levels of Y, U and V.
+    pub(super) tint: [f32; 3],
 }
 
 impl Eye {
@@ -128,6 +140,7 @@ impl Eye {
             lower: mix(one.lower, other.lower),
             travel: mix(one.travel, other.travel),
             rigid: mix(one.rigid, other.rigid),
+            tint: [0, 1, 2].map(|plane| mix(one.tint[plane], other.tint[plane])),
         })
     }
 
@@ -150,6 +163,13 @@ impl Eye {
     }
 }
 
+impl Column {
+    /// Where below the eye the skin is that is laid so far above what moves with the lid's edge.
+    fn cheek(&self, above: f32) -> f32 {
+        self.lower + self.rigid + 0.6 * above
+    }
+}
+
 impl EyeMap<'_> {
     /// Where the pixel at `place` of the unturned picture comes from.
     pub(super) fn source(&self, place: [f32; 2]) -> Source {
@@ -169,15 +189,17 @@ impl EyeMap<'_> {
         if v >= rigid {
             // The edge of the lid may run through this pixel.
             let part = v - edge + 0.5;
-            return Source { by: frame.along([0.0, -down]), second: (part > 0.0).then(|| (part, eye())) };
+            let second = (part > 0.0).then(|| Second { part, by: eye(), tint: [0.0; 3] });
+            return Source { by: frame.along([0.0, -down]), second };
         }
         let skin = (rigid - column.top).max(0.1);
         let stretched = (v - column.top) / skin;
         let by = frame.along([0.0, -down * stretched]);
         let thin = MOST_CHEEK * smooth(1.7, 3.2, skin / (skin - down).max(0.1));
         let part = thin * smooth(0.0, 0.4, stretched) * (1.0 - smooth(0.8, 1.0, stretched));
-        let cheek = column.lower + column.rigid + 0.6 * (rigid - v);
-        Source { by, second: (part > 0.0).then(|| (part, frame.along([0.0, cheek - v]))) }
+        let cheek = column.cheek(rigid - v);
+        let second = Second { part, by: frame.along([0.0, cheek - v]), tint: column.tint };
+        Source { by, second: (part > 0.0).then_some(second) }
     }
 
     /// How far the iris brings a place of the opening along, as a way back.

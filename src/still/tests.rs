@@ -157,7 +157,14 @@ fn what_is_drawn_is_made_of_the_base_that_is_given_and_of_nothing_else() {
     let still = &drawn().still;
     let grey = I420Frame { data: vec![90; still.base().data.len()], ..**still.base() };
     for pose in far() {
-        assert_eq!(still.draw(&grey, &pose), grey);
+        let open = HeadPose { lids: 0.0, ..pose };
+        assert!(still.draw(&grey, &open) == grey, "{open:?}");
+        // Skin from below the eye is as much lighter on a lid as it is in the still; the rest is the base's there too.
+        let pale =
+            I420Frame { data: still.base().data.iter().map(|level| level / 2 + 100).collect(), ..**still.base() };
+        let paler = I420Frame { data: pale.data.iter().map(|level| level + 8).collect(), ..pale };
+        let (one, other) = (still.draw(&pale, &pose), still.draw(&paler, &pose));
+        assert!(one.data.iter().zip(&other.data).all(|(one, other)| other.abs_diff(*one).abs_diff(8) <= 1), "{pose:?}");
     }
     let smaller = I420Frame { width: 2, height: 2, data: vec![0; 6] };
     assert_eq!(still.draw(&smaller, &far()[0]), smaller);
@@ -225,6 +232,47 @@ fn glasses_stay_in_one_piece_while_the_eyes_behind_them_shut() {
         let torn = rim.iter().filter(|at| apart(still.base(), &shut, **at) > 24).count();
         assert!(moved > 200, "{glasses:?}: the eyes stay open");
         assert!(rim.len() > 200 && torn * 10 < rim.len(), "{glasses:?}: {torn} of {} torn", rim.len());
+    }
+}
+
+#[test]
+fn eyes_behind_glasses_are_covered_when_the_lids_are_shut() {
+    let mut finder = FaceFinder::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/face")).unwrap();
+    let turned = Bearing { yaw: 8.0, ..Bearing::default() };
+    // Pale, of middle tone, dark, and dark with the head turned.
+    for (number, bearing) in [(0, turned), (3, Bearing::default()), (7, Bearing::default()), (6, turned)] {
+        for glasses in Glasses::ALL {
+            // Nothing else in the picture is blue.
+            let person = Person { glasses: Some(glasses), iris: [40, 90, 190], ..Person::number(number) };
+            let drawn = draw(&person, &bearing, 512, 230.0);
+            let truth = draw(&person, &Bearing { blink: 1.0, ..bearing }, 512, 230.0);
+            let truth = crate::picture::color::rgb_to_i420(&truth.picture.rgb, 512, 512);
+            let faces = finder.find(&drawn.picture).unwrap();
+            let still = Still::new(&drawn.picture, &fit(&drawn.picture, &faces[0].mesh).mesh).unwrap();
+            let shut = still.draw(still.base(), &HeadPose { lids: 1.0, ..HeadPose::default() });
+            // White is brighter than any skin, or bright without being red.
+            let [r, g, b] = person.skin.map(usize::from);
+            let skin = (66 * r + 129 * g + 25 * b) / 256 + 16;
+            let is_eye = |frame: &I420Frame, x: usize, y: usize| {
+                let at = 512 * 512 + (y / 2) * 256 + x / 2;
+                let (light, blue, red) = (frame.data[y * 512 + x], frame.data[at], frame.data[at + 256 * 256]);
+                usize::from(light) > skin + 20 || blue > 136 || (light > 150 && red < 132)
+            };
+            let eyes =
+                [(parts::LEFT_UPPER_LID, parts::LEFT_LOWER_LID), (parts::RIGHT_UPPER_LID, parts::RIGHT_LOWER_LID)];
+            let within = eyes.iter().flat_map(|(upper, lower)| (1..8).map(move |at| (upper[at], lower[at])));
+            let places = within.flat_map(|(upper, lower)| {
+                let [[x, top], [_, bottom]] = [upper, lower].map(|at| drawn.points[at]);
+                // Drawn lids have an edge; what is left below the eye would be seen as well.
+                (top as usize..bottom as usize + 8).flat_map(move |y| (0..3).map(move |by| (x as usize - 1 + by, y)))
+            });
+            // Not the shine on a glass.
+            let places: Vec<(usize, usize)> = places.filter(|(x, y)| !is_eye(&truth, *x, *y)).collect();
+            let [open, left] = [still.base(), &shut]
+                .map(|frame: &I420Frame| places.iter().filter(|(x, y)| is_eye(frame, *x, *y)).count());
+            assert!(open > 100, "{number} with {glasses:?}: {open} pixels of the eyes are seen");
+            assert!(left * 10 < open, "{number} with {glasses:?}: {left} of {open} pixels are not covered");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finds lids and iris in the picture, starting from the mesh.
 //!
-//! In here: what is read from pixels. The mesh's upper lid is good enough; its lower lid lies wrong by up to half an eye in drawn
-//! faces, so it snaps to where the skin begins.
+//! In here: what is read from pixels. The mesh's lower lid lies wrong by up to half an eye in drawn faces, so it snaps to where
+//! the skin begins; behind dark glasses all of the eye does, so it follows the white where that is brighter than the skin.
 
 use crate::face::{Mesh, parts};
 use crate::picture::RgbPicture;
@@ -11,6 +11,10 @@ use super::{Column, Eye, Iris, OVERLAP, RIGID};
 
 /// How much wider than in the mesh an eye is taken to be, for lashes and corners.
 const WIDER: f32 = 1.1;
+/// How much brighter than skin the white of an eye is that tells where the eye begins, in levels.
+const WHITE: f32 = 40.0;
+/// How much skin there is at least between the rim of glasses and the upper lid, in heights of the eye.
+const LEAST_LID: f32 = 0.2;
 /// How much the white of an eye is at least brighter than its iris, in levels.
 const CONTRAST: f32 = 18.0;
 
@@ -50,31 +54,37 @@ impl Eye {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "8 to 4096")]
         let count = width as usize + 1;
         let across = |line: &[[f32; 2]]| soften((0..count).map(|at| height_at(line, left + at as f32)), 0.04 * width);
-        let (upper, mut lower, brow) = (across(&upper), across(&lower), across(&brow));
+        let (mut upper, mut lower, mut brow) = (across(&upper), across(&lower), across(&brow));
         let height = upper.iter().zip(&lower).map(|(upper, lower)| lower - upper).fold(0.0, f32::max);
         if height < 2.0 {
             return None;
         }
         let pixels = Pixels { picture, frame: &frame };
+        let off = pixels.off_the_white(left, &upper, &lower, height);
+        [&mut upper, &mut lower, &mut brow].into_iter().flatten().for_each(|v| *v += off);
         let arch = |at: usize| {
             let part = at as f32 / (count - 1) as f32;
             (4.0 * part * (1.0 - part)).max(0.0).powf(0.6)
         };
+        let raise = pixels.white_above(left, &upper, &lower, height);
         let shift = pixels.skin_below(left, &upper, &lower, height);
         let hair = pixels.brow_below(left, &brow, &upper);
+        upper.iter_mut().zip(&raise).for_each(|(upper, raise)| *upper -= raise);
         lower.iter_mut().enumerate().for_each(|(at, lower)| *lower += shift * arch(at));
-        let height = height + shift;
-        let columns: Vec<Column> = (0..count)
+        let height = height + shift + raise.iter().copied().fold(0.0, f32::max);
+        let mut columns: Vec<Column> = (0..count)
             .map(|at| {
                 let (upper, lower) = (upper[at], lower[at].max(upper[at]));
-                let top = (brow[at] + hair[at]).min(upper - 0.5 * height);
+                let top = (brow[at] + hair[at]).min(upper - LEAST_LID * height);
                 let rigid = (RIGID * height).min(0.5 * (upper - top));
                 let travel = (lower - upper + OVERLAP * head.width * arch(at)).max(0.0);
                 // Shut corners stay where they are.
                 let travel = travel * smooth(0.0, 0.08, arch(at));
-                Column { top, upper, lower, travel, rigid }
+                Column { top, upper, lower, travel, rigid, tint: [0.0; 3] }
             })
             .collect();
+        let tints = pixels.tints(left, &columns);
+        columns.iter_mut().zip(tints).for_each(|(column, tint)| column.tint = tint);
         let iris = pixels.iris(left, &columns, width);
         Some(Self { frame, left, columns, iris, width })
     }
@@ -134,33 +144,107 @@ impl Pixels<'_> {
         shifts.get(shifts.len() / 2).copied().unwrap_or(0.0).clamp(-0.2 * height, reach)
     }
 
-    /// How far below the mesh's brow its hair ends, column by column.
+    /// How far below the mesh's eye the white one is, where that is brighter than the skin: dark glasses draw the mesh away by
+    /// up to half an eye.
+    fn off_the_white(&self, left: f32, upper: &[f32], lower: &[f32], height: f32) -> f32 {
+        // As fine as is needed, however large the eye is.
+        let step = (height / 32.0).max(1.0);
+        let columns: Vec<(f32, usize, f32)> = (0..upper.len())
+            .step_by((upper.len() / 64).max(1))
+            .map(|at| (left + at as f32, at, self.skin_under(left + at as f32, lower[at], height) + WHITE))
+            .collect();
+        let whites = |off: f32| {
+            let within = |&(u, at, white): &(f32, usize, f32)| {
+                strides(upper[at] + off, lower[at] + off, step).filter(|v| self.brightness([u, *v]) > white).count()
+            };
+            columns.iter().map(within).sum::<usize>() as f32
+        };
+        // A few pixels more are chance.
+        let known = (0.0, 1.15 * whites(0.0) + columns.len() as f32 / 4.0);
+        let tries = strides(step, 0.7 * height, step).flat_map(|away| [-away, away]).map(|off| (off, whites(off)));
+        tries.fold(known, |best, other| if other.1 > best.1 { other } else { best }).0
+    }
+
+    /// How bright the skin is below an eye in one column.
+    fn skin_under(&self, u: f32, lower: f32, height: f32) -> f32 {
+        let mut below = [0.5, 0.8, 1.1].map(|away| self.brightness([u, lower + away * height]));
+        below.sort_by(f32::total_cmp);
+        below[1]
+    }
+
+    /// How far above the mesh's upper lid the eye begins, column by column, where its white is brighter than the skin: a lid
+    /// that shut from within the eye would carry white and iris.
+    fn white_above(&self, left: f32, upper: &[f32], lower: &[f32], height: f32) -> Vec<f32> {
+        let reach = 0.6 * height;
+        let shifts: Vec<f32> = (0..upper.len())
+            .map(|at| {
+                let u = left + at as f32;
+                let skin = self.skin_under(u, lower[at], height);
+                let white = |v: &f32| self.brightness([u, *v]) > skin + WHITE;
+                let first = strides(upper[at] - reach, upper[at], 1.0).find(white);
+                first.map_or(0.0, |first| upper[at] + 1.0 - first)
+            })
+            .collect();
+        // The iris is not white: what is beside it counts there.
+        let around = shifts.len() / 5;
+        soften(ranked(&shifts, around, 0.75), 0.5 * around as f32)
+    }
+
+    /// How far below the mesh's brow its hair ends, or the rim of glasses that is below it, column by column.
     fn brow_below(&self, left: f32, brow: &[f32], upper: &[f32]) -> Vec<f32> {
         let shifts: Vec<f32> = (0..brow.len())
             .map(|at| {
                 let (u, brow) = (left + at as f32, brow[at]);
                 let gap = upper[at] - brow;
-                let brightest = |from: f32, to: f32| {
-                    strides(brow + from * gap, brow + to * gap, 1.0)
-                        .map(|v| self.brightness([u, v]))
-                        .fold(0.0, f32::max)
-                };
-                let skin = brightest(0.35, 0.8);
-                let dark = |v: &f32| skin - self.brightness([u, *v]) > 16.0;
-                // The rim of glasses lies lower, and is darker than any shade.
-                let rim = |v: &f32| skin - self.brightness([u, *v]) > 0.45 * skin;
-                let hair = strides(brow, brow + 0.6 * gap, 1.0).filter(dark).last();
-                let last = strides(brow + 0.6 * gap, brow + 0.85 * gap, 1.0).filter(rim).last().or(hair);
+                let between: Vec<f32> =
+                    strides(brow + 0.35 * gap, brow + 0.8 * gap, 1.0).map(|v| self.brightness([u, v])).collect();
+                // Not the brightest of all, which on dark skin may be a rim of metal.
+                let skin = rank(between, 0.88);
+                let darker = |v: f32| skin - self.brightness([u, v]);
+                // A rim may lie lower than hair, and differs more than any shade.
+                let hair = strides(brow, brow + 0.6 * gap, 1.0).filter(|v| darker(*v) > 16.0).last();
+                let rim = strides(brow + 0.6 * gap, brow + 0.9 * gap, 1.0).filter(|v| darker(*v) > 0.45 * skin).last();
+                let bright =
+                    strides(brow, brow + 0.9 * gap, 1.0).filter(|v| -darker(*v) > 24.0_f32.max(0.45 * skin)).last();
+                let last = [rim.or(hair), bright]
+                    .into_iter()
+                    .flatten()
+                    .fold(None, |one: Option<f32>, other| Some(one.map_or(other, |one| one.max(other))));
                 last.map_or(0.0, |last| last + 2.0 - brow)
             })
             .collect();
         let around = shifts.len() / 7;
-        let middles = (0..shifts.len()).map(|at| {
-            let mut near = shifts[at.saturating_sub(around)..(at + around + 1).min(shifts.len())].to_vec();
-            near.sort_by(f32::total_cmp);
-            near[near.len() * 2 / 3]
+        soften(ranked(&shifts, around, 2.0 / 3.0), around as f32)
+    }
+
+    /// How skin of the lid differs from that below the eye which is laid over it, column by column, in levels of Y, U and V.
+    fn tints(&self, left: f32, columns: &[Column]) -> Vec<[f32; 3]> {
+        let differences: Vec<[f32; 3]> = columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| {
+                let u = left + at as f32;
+                let colours = |from: f32, to: f32| -> Vec<[f32; 3]> {
+                    let mut colours: Vec<[f32; 3]> = strides(from, to, 1.0).map(|v| yuv(self.at([u, v]))).collect();
+                    colours.sort_by(|one, other| one[0].total_cmp(&other[0]));
+                    colours
+                };
+                // Lashes and the lid's crease are darker than its skin.
+                let lid = colours(column.top, column.upper - 0.3 * column.rigid);
+                let most = (column.upper + column.travel - column.rigid - column.top).max(0.0);
+                let cheek = colours(column.cheek(0.0), column.cheek(most));
+                match (lid.get(lid.len() * 3 / 4), cheek.get(cheek.len() / 2)) {
+                    (Some(lid), Some(cheek)) => [0, 1, 2].map(|plane| lid[plane] - cheek[plane]),
+                    _ => [0.0; 3],
+                }
+            })
+            .collect();
+        let around = columns.len() / 6;
+        let planes = [0, 1, 2].map(|plane| {
+            let plane: Vec<f32> = differences.iter().map(|tint| tint[plane]).collect();
+            soften(ranked(&plane, around, 0.5), around as f32)
         });
-        soften(middles, around as f32)
+        (0..columns.len()).map(|at| [0, 1, 2].map(|plane| planes[plane][at])).collect()
     }
 
     /// The dark disc with brighter pixels on both of its sides.
@@ -234,6 +318,26 @@ fn height_at(line: &[[f32; 2]], u: f32) -> f32 {
         (Some(only), None) | (None, Some(only)) => only[1],
         (None, None) => 0.0,
     }
+}
+
+/// The value that so large a part of them does not exceed, 0 of none.
+fn rank(mut values: Vec<f32>, part: f32) -> f32 {
+    values.sort_by(f32::total_cmp);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the values")]
+    let at = (values.len() as f32 * part) as usize;
+    values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
+}
+
+/// That of each value and those so near.
+fn ranked(values: &[f32], around: usize, part: f32) -> impl Iterator<Item = f32> {
+    (0..values.len())
+        .map(move |at| rank(values[at.saturating_sub(around)..(at + around + 1).min(values.len())].to_vec(), part))
+}
+
+/// BT.601's, as frames are, without what is added to each.
+fn yuv([r, g, b]: [f32; 3]) -> [f32; 3] {
+    let y = 0.257 * r + 0.504 * g + 0.098 * b;
+    [y, 0.439 * b - 0.148 * r - 0.291 * g, 0.439 * r - 0.368 * g - 0.071 * b]
 }
 
 /// A line without corners: two running means.
