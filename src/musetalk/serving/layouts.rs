@@ -14,9 +14,9 @@ use crate::musetalk::measuring::Stopwatch;
 use crate::musetalk::network::layout::Layout;
 use crate::musetalk::weights::set_layout_of;
 
-/// Frames that are tried, about what is drawn together while a few people speak.
-const FRAMES: i64 = 4;
-/// How often; the quickest counts. Before it once, since kernels are chosen at the first call.
+/// Frames that are tried: as many as make the device work for longer than asking for it takes, since nothing is captured yet.
+const FRAMES: i64 = 16;
+/// How often; the quickest counts. Before it once, since kernels are loaded at the first call.
 const ROUNDS: usize = 3;
 
 /// The layouts of a model.
@@ -37,6 +37,14 @@ pub(super) fn choose(model: &mut Model, store: &nn::VarStore) -> Result<()> {
     if model.device == Device::Cpu {
         return Ok(());
     }
+    let Err(error) = try_both(model, store) else { return Ok(()) };
+    // Memory may be too short for so many frames, and serves for fewer.
+    tracing::warn!(%error, "layouts could not be tried: channels are innermost");
+    model.layouts = Layouts::default();
+    set_layout_of(store, "", Layout::ChannelsLast)
+}
+
+fn try_both(model: &mut Model, store: &nn::VarStore) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let (config, options) = (&model.config, (model.kind, model.device));
     let side = config.latent_size();

@@ -53,12 +53,6 @@ impl Model {
         // All cores while it loads, when nothing else runs.
         let cores = std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
         tch::set_num_threads(cores.max(threads));
-        if device.is_cuda() {
-            // Shapes are few and steady, so for each of them the kernels are chosen by trying.
-            tch::Cuda::cudnn_set_benchmark(
-                std::env::var_os("MOUTHPIECE_CUDNN_BENCHMARK").is_none_or(|value| value != "off"),
-            );
-        }
         let config = ModelConfig::load(&folder.join("config.json"))?;
         let precisions = precision.map_or_else(|| Precisions::quickest(device, &config), Precisions::all);
         let parts = PARTS.map(|part| folder.join(format!("{part}.safetensors")));

@@ -307,7 +307,7 @@ impl LipSync for MuseTalk {
     }
 
     fn is_slow_at_first(&self, _: AvatarHandle) -> bool {
-        // Kernels are chosen by trying, and graphs captured.
+        // Kernels are loaded, and graphs captured.
         self.model.device.is_cuda()
     }
 
