@@ -4,7 +4,7 @@
 //!
 //! | floor | rooms | what is there |
 //! |---|---|---|
-//! | 0 | `gpu` | what libtorch's operators leave to be done on a GPU: kernels of our own |
+//! | 0 | `gpu` | what libtorch's operators leave to be done on a GPU: kernels of our own, CUDA graphs |
 //! | 1 | `network` | layers, UNet, autoencoders, audio encoder, spectrogram; the configuration that sizes come from |
 //! | 2 | `measuring`, `weights` | arithmetic of a frame and a stopwatch; files of weights and published configurations |
 //! | 3 | `device` | libtorch and its CUDA half, which device, which floats |
