@@ -11,7 +11,7 @@ use super::server::Server;
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A home with the demo avatar, in which others can be made.
-fn home() -> TempDir {
+pub fn home() -> TempDir {
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(home.path().join("models/avatars")).unwrap();
     for name in ["pipelines", "models/demo", "models/voices", "models/portrait", "models/face", "models/avatars/demo"] {
@@ -20,32 +20,32 @@ fn home() -> TempDir {
     home
 }
 
-fn folders(home: &Path) -> Vec<String> {
+pub fn folders(home: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(home.join("models/avatars")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-async fn fill(page: &Page, selector: &str, text: &str) {
+pub async fn fill(page: &Page, selector: &str, text: &str) {
     page.click(selector).await;
     page.write(text).await;
 }
 
 /// Nothing of the page sticks out of it to a side.
-async fn fits(page: &Page) {
+pub async fn fits(page: &Page) {
     let wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth].map(Math.round)").await;
     assert!(wide[0].as_f64() <= wide[1].as_f64(), "{wide}");
 }
 
 /// A picture for whoever wants to look at it: `MOUTHPIECE_SCREENSHOTS=DIR`.
-async fn screenshot(page: &Page, name: &str) {
+pub async fn screenshot(page: &Page, name: &str) {
     if let Some(folder) = std::env::var_os("MOUTHPIECE_SCREENSHOTS") {
         page.screenshot(&Path::new(&folder).join(name)).await;
     }
 }
 
-const LAST_WORD: &str = "document.getElementById('work-title').textContent";
+pub const LAST_WORD: &str = "document.getElementById('work-title').textContent";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_photo_on_the_page_becomes_an_avatar_that_speaks_is_changed_and_deleted() {

@@ -221,23 +221,27 @@ impl Page {
 
     /// A click in the middle of the element, with the user activation that a real one has.
     pub async fn click(&self, selector: &str) {
-        let selector = json!(selector);
-        let place = self
-            .evaluate(&format!(
-                "(() => {{
-                    const element = document.querySelector({selector});
-                    if (!element) throw new Error('no element ' + {selector});
-                    element.scrollIntoView({{block: 'nearest'}});
-                    const {{x, y, width, height}} = element.getBoundingClientRect();
-                    if (width * height === 0) throw new Error('nothing to click on: ' + {selector});
-                    return {{x: x + width / 2, y: y + height / 2}};
-                }})()"
-            ))
-            .await;
+        let place = self.middle_of(selector).await;
         for kind in ["mousePressed", "mouseReleased"] {
             let mouse = json!({"type": kind, "x": place["x"], "y": place["y"], "button": "left", "clickCount": 1});
             self.command("Input.dispatchMouseEvent", mouse).await;
         }
+    }
+
+    /// Brings the element into view; where its middle is then.
+    async fn middle_of(&self, selector: &str) -> Value {
+        let selector = json!(selector);
+        self.evaluate(&format!(
+            "(() => {{
+                const element = document.querySelector({selector});
+                if (!element) throw new Error('no element ' + {selector});
+                element.scrollIntoView({{block: 'nearest'}});
+                const {{x, y, width, height}} = element.getBoundingClientRect();
+                if (width * height === 0) throw new Error('nothing to click on: ' + {selector});
+                return {{x: x + width / 2, y: y + height / 2}};
+            }})()"
+        ))
+        .await
     }
 
     /// Chooses a file, as a person does in the browser's own window.
@@ -246,6 +250,16 @@ impl Page {
         let input = self.command("Runtime.evaluate", json!({"expression": expression})).await;
         let object = &input["result"]["objectId"];
         self.command("DOM.setFileInputFiles", json!({"objectId": object, "files": [path]})).await;
+    }
+
+    /// Drops a file onto the middle of the element, as a person does who drags it out of a folder.
+    pub async fn drop_file(&self, selector: &str, path: &Path) {
+        let place = self.middle_of(selector).await;
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let data = json!({"items": [], "files": [path], "dragOperationsMask": 1});
+            let drag = json!({"type": kind, "x": place["x"], "y": place["y"], "data": data});
+            self.command("Input.dispatchDragEvent", drag).await;
+        }
     }
 
     /// Writes into whatever has the focus.
@@ -423,7 +437,8 @@ fn exception_text(details: &Value) -> String {
     }
 }
 
-fn base64(text: &str) -> Vec<u8> {
+/// The bytes that base64 stands for.
+pub fn base64(text: &str) -> Vec<u8> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.bytes().filter(|byte| *byte != b'=');
     let digits =

@@ -16,12 +16,18 @@
 )]
 
 mod avatars;
+mod camera;
 mod captions;
 mod chromium;
 mod codecs;
 mod figures;
 mod firefox;
 mod hearing;
+#[path = "../kit"]
+#[allow(dead_code)]
+mod kit {
+    pub mod drawn_face;
+}
 mod latency;
 mod leaving;
 mod offers;
