@@ -97,6 +97,12 @@ pub enum FaceError {
         /// What `rten` says.
         problem: String,
     },
+    /// A clip's meshes cannot be kept on the disk.
+    #[error("a clip's meshes cannot be kept on the disk: {problem}")]
+    Meshes {
+        /// What the system says.
+        problem: String,
+    },
 }
 
 /// Looks for faces.

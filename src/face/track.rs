@@ -1,15 +1,19 @@
 //! One face through a clip: where it is in each frame, without jitter and without lag.
 //!
 //! In here: following, and what is made of the frames afterwards (`fitting`, `smoothing`). Not in here: decoding a clip
-//! (`media::clip`). A frame costs two meshes, 12 kB, whatever the size of the pictures.
+//! (`media::clip`). Meshes are on the disk, 12 kB a frame (`mesh_list`), so that memory does not grow with the clip.
 
 mod fitting;
+mod mesh_list;
 mod smoothing;
+
+use std::path::Path;
 
 use super::judging::FaceProblem;
 use super::sampling::{Beyond, Crop, Levels};
 use super::{FaceBox, FaceError, FaceFinder, Mesh, fit};
 use crate::picture::RgbPicture;
+use mesh_list::MeshList;
 
 /// Rows and columns of the thumbnail by which a face is known again.
 const THUMBNAIL: u32 = 24;
@@ -44,21 +48,41 @@ pub struct Tracked {
 }
 
 /// A face through a whole clip.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Track {
-    /// One for each frame.
-    pub frames: Vec<Tracked>,
+    meshes: MeshList,
+    sights: Vec<Sight>,
     /// The frames with which a new shot or another face begins, but for the first.
     pub cuts: Vec<usize>,
+}
+
+impl Track {
+    /// Of each frame, where its mesh is from.
+    pub fn sights(&self) -> &[Sight] {
+        &self.sights
+    }
+
+    /// The smoothed mesh of a frame; none where the face is [`Sight::Lost`], nor of a frame that there is not.
+    pub fn mesh(&self, frame: usize) -> Result<Option<Mesh>, FaceError> {
+        self.meshes.get(frame)
+    }
+
+    /// All frames, one at a time.
+    pub fn frames(&self) -> impl Iterator<Item = Result<Tracked, FaceError>> {
+        let frame = |(at, sight): (usize, &Sight)| Ok(Tracked { mesh: self.mesh(at)?, sight: sight.clone() });
+        self.sights.iter().enumerate().map(frame)
+    }
 }
 
 /// Follows a face from frame to frame.
 pub struct Tracker<'a> {
     finder: &'a mut FaceFinder,
     number: Option<usize>,
-    frames: Vec<Result<Mesh, FaceProblem>>,
+    /// Of each frame, but for those that have a problem.
+    seen: MeshList,
+    problems: Vec<Option<FaceProblem>>,
     /// The same with lips and jaw where the pictures have them, if those are clear about it.
-    fits: Vec<Option<Mesh>>,
+    fits: MeshList,
     cuts: Vec<usize>,
     last: Option<Last>,
     lost: usize,
@@ -71,19 +95,22 @@ struct Last {
 }
 
 impl<'a> Tracker<'a> {
-    /// Follows the face of the first frame that [`super::choose`] takes for `number`.
-    pub fn new(finder: &'a mut FaceFinder, number: Option<usize>) -> Self {
-        Self { finder, number, frames: Vec::new(), fits: Vec::new(), cuts: Vec::new(), last: None, lost: 0 }
+    /// Follows the face of the first frame that [`super::choose`] takes for `number`. Meshes are kept on the disk of `folder`,
+    /// without a trace.
+    pub fn new(finder: &'a mut FaceFinder, number: Option<usize>, folder: &Path) -> Result<Self, FaceError> {
+        let (seen, fits) = (MeshList::new(folder)?, MeshList::new(folder)?);
+        Ok(Self { finder, number, seen, problems: Vec::new(), fits, cuts: Vec::new(), last: None, lost: 0 })
     }
 
     /// Looks at the next frame; says where its face is, before smoothing, or why there is none.
-    pub fn push(&mut self, picture: &RgbPicture) -> Result<Result<&Mesh, &FaceProblem>, FaceError> {
+    pub fn push(&mut self, picture: &RgbPicture) -> Result<Result<Mesh, FaceProblem>, FaceError> {
         let seen = self.look(picture)?;
         self.lost = if seen.is_ok() { 0 } else { self.lost + 1 };
-        let fit = seen.as_ref().ok().map(|mesh| fit(picture, mesh));
-        self.fits.push(fit.filter(|fit| fit.lips).map(|fit| fit.mesh));
-        self.frames.push(seen);
-        Ok(self.frames.last().map_or(Err(&FaceProblem::None), Result::as_ref))
+        let fit = seen.as_ref().ok().map(|mesh| fit(picture, mesh)).filter(|fit| fit.lips);
+        self.fits.push(fit.as_ref().map(|fit| &fit.mesh))?;
+        self.seen.push(seen.as_ref().ok())?;
+        self.problems.push(seen.as_ref().err().cloned());
+        Ok(seen)
     }
 
     fn look(&mut self, picture: &RgbPicture) -> Result<Result<Mesh, FaceProblem>, FaceError> {
@@ -123,7 +150,7 @@ impl<'a> Tracker<'a> {
         let Some((likeness, mesh, thumbnail)) = known else { return Ok(Err(FaceProblem::None)) };
         let same = likeness > LEAST_ALIKE && (near(&last.mesh, &mesh) || self.lost > 0);
         if !same {
-            self.cuts.push(self.frames.len());
+            self.cuts.push(self.seen.len());
         }
         Ok(self.take(picture, mesh, thumbnail))
     }
@@ -136,19 +163,16 @@ impl<'a> Tracker<'a> {
     }
 
     /// The whole clip, fitted and smoothed.
-    pub fn finish(self) -> Track {
-        let Self { frames: mut seen, fits, cuts, .. } = self;
+    pub fn finish(self) -> Result<Track, FaceError> {
+        let Self { seen: mut meshes, problems, fits, cuts, .. } = self;
         let begins = [0].into_iter().chain(cuts.iter().copied());
-        let ends = cuts.iter().copied().chain([seen.len()]);
-        let shots: Vec<std::ops::Range<usize>> = begins.zip(ends).map(|(begin, end)| begin..end).collect();
-        for shot in &shots {
-            if let (Some(seen), Some(fits)) = (seen.get_mut(shot.clone()), fits.get(shot.clone())) {
-                fitting::shot(seen, fits);
-            }
+        let ends = cuts.iter().copied().chain([meshes.len()]);
+        let mut sights = Vec::with_capacity(meshes.len());
+        for (begin, end) in begins.zip(ends) {
+            fitting::shot(&mut meshes, &fits, begin..end)?;
+            sights.extend(smoothing::shot(&mut meshes, &problems, begin..end)?);
         }
-        drop(fits);
-        let frames = shots.into_iter().filter_map(|shot| seen.get(shot)).flat_map(smoothing::shot).collect();
-        Track { frames, cuts }
+        Ok(Track { meshes, sights, cuts })
     }
 }
 

@@ -3,6 +3,8 @@
 //! In here: two tensors, `plates` of `[frames, numbers]` and `complexion` of `[numbers]`, both 32-bit floats, and the refusal
 //! of whatever is not that: avatar folders come from anywhere. Not in here: what the numbers are (`plate`).
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::PortraitError;
@@ -96,14 +98,14 @@ fn numbers(bytes: &[u8]) -> Vec<f32> {
 impl PortraitData {
     /// Writes the file, or writes it anew.
     pub fn write(&self, path: &Path) -> Result<(), PortraitError> {
-        let plates: Vec<u8> = self.plates.iter().flat_map(MouthPlate::numbers).flat_map(f32::to_le_bytes).collect();
+        let bytes = self.plates.len() * NUMBERS * 4;
         let complexion: Vec<u8> = self.complexion.numbers().iter().flat_map(|number| number.to_le_bytes()).collect();
         let header = serde_json::json!({
             "complexion": { "dtype": "F32", "shape": [COMPLEXION], "data_offsets": [0, complexion.len()] },
             "plates": {
                 "dtype": "F32",
                 "shape": [self.plates.len(), NUMBERS],
-                "data_offsets": [complexion.len(), complexion.len() + plates.len()],
+                "data_offsets": [complexion.len(), complexion.len() + bytes],
             },
         });
         let mut header = header.to_string();
@@ -111,12 +113,17 @@ impl PortraitData {
         while !header.len().is_multiple_of(8) {
             header.push(' ');
         }
-        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(&complexion);
-        bytes.extend_from_slice(&plates);
-        std::fs::write(path, bytes)
-            .map_err(|error| PortraitError::File { path: path.display().to_string(), problem: error.to_string() })
+        let write = || -> std::io::Result<()> {
+            let mut file = BufWriter::new(File::create(path)?);
+            file.write_all(&(header.len() as u64).to_le_bytes())?;
+            file.write_all(header.as_bytes())?;
+            file.write_all(&complexion)?;
+            for number in self.plates.iter().flat_map(MouthPlate::numbers) {
+                file.write_all(&number.to_le_bytes())?;
+            }
+            file.flush()
+        };
+        write().map_err(|error| PortraitError::File { path: path.display().to_string(), problem: error.to_string() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! A clip: its frames are read twice, first for where the face is and where the clip can go round, then to be written.
 //!
-//! Memory does not grow with the size of the frames: of each frame the mesh and a thumbnail are kept, 6 kB.
+//! Memory does not grow with the size of the frames and little with their number: of each frame a thumbnail and the mouth are
+//! kept, 2 kB, its mesh is on the disk.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,17 +12,15 @@ use super::{CLIP_SIDE, Made, PreparationError, Stage, Work};
 use crate::avatar::film::FilmWriter;
 use crate::avatar::manifest::Kind;
 use crate::avatar::{CycleKind, files};
-use crate::face::track::{Sight, Track, Tracked, Tracker};
-use crate::face::{self, FaceProblem, Mesh, overlay, parts};
+use crate::face::track::{Sight, Track, Tracker};
+use crate::face::{self, FaceError, FaceProblem, Mesh, overlay, parts};
 use crate::media::{Clip, ClipOptions};
-use crate::picture::RgbPicture;
+use crate::picture::{CropBox, RgbPicture};
 use crate::portrait::file::PortraitData;
 use crate::portrait::{self, place};
 
 /// A clip goes round from so many frames on, two seconds; below it is too short to look at.
 const LEAST_FRAMES: usize = 50;
-/// What a clip may have, ten minutes: its meshes are kept in memory while it is prepared.
-const MOST_FRAMES: usize = 15_000;
 /// How much of the whole the first reading takes.
 const FIRST_READING: f64 = 0.6;
 /// A frame of this width has one unit of a pose for each pixel.
@@ -32,8 +31,6 @@ pub(super) struct Found {
     pub options: ClipOptions,
     pub seen: Seen,
     pub round: LoopCut,
-    /// Of each frame of the loop.
-    pub meshes: Vec<Mesh>,
 }
 
 /// Reads the clip for the first time, which takes so much of the whole, and finds where it goes round.
@@ -48,14 +45,35 @@ pub(super) fn find_loop(work: &mut Work<'_>, share: f64) -> Result<Found, Prepar
     let round = found.ok_or_else(|| clip_error(work, "has no frames".to_owned()))?;
     let round = LoopCut { start: round.start + stretch.start, end: round.end + stretch.start, ..round };
     tracing::info!(
-        frames = seen.track.frames.len(), from = round.start, to = round.end, closing = ?round.closing,
+        frames = seen.track.sights().len(), from = round.start, to = round.end, closing = ?round.closing,
         error = round.error, "a clip goes round"
     );
-    let meshes = meshes(&seen.track, &round);
-    Ok(Found { options, seen, round, meshes })
+    Ok(Found { options, seen, round })
 }
 
 impl Found {
+    /// How many frames the loop has.
+    pub(super) fn len(&self) -> usize {
+        self.round.end.saturating_sub(self.round.start)
+    }
+
+    /// The mesh of a frame of the loop.
+    pub(super) fn mesh(&self, number: usize) -> Result<Mesh, FaceError> {
+        // Whatever goes round has a face in each frame.
+        let none = |at: usize| FaceError::Meshes { problem: format!("there is none of frame {at}") };
+        let mesh = |at: usize| self.seen.track.mesh(at)?.ok_or_else(|| none(at));
+        match self.round.shown(number) {
+            Shown::Frame(at) => mesh(at),
+            Shown::Blend { from, to, share } => {
+                let (from, to) = (mesh(from)?, mesh(to)?);
+                let between = |(from, to): (&[f32; 3], &[f32; 3])| {
+                    [0, 1, 2].map(|axis| from[axis] + share * (to[axis] - from[axis]))
+                };
+                Ok(Mesh { points: from.points.iter().zip(&to.points).map(between).collect(), presence: from.presence })
+            }
+        }
+    }
+
     /// How the frames follow each other.
     pub(super) fn cycle(&self) -> CycleKind {
         if self.round.closing == Closing::PingPong { CycleKind::PingPong } else { CycleKind::Loop }
@@ -73,25 +91,25 @@ impl Found {
 
 pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     let found = find_loop(&mut work, FIRST_READING)?;
-    let Found { options, seen, round, meshes } = &found;
-    let rough = meshes.iter().map(portrait::analysis::of_mesh).collect::<Result<Vec<_>, _>>()?;
-    let crops = place::crops(&rough, seen.width, seen.height)?;
+    let Found { options, seen, round } = &found;
+    let crops = crops(&found)?;
     let first_crop = crops.first().copied().ok_or_else(|| clip_error(&work, "has no frames".to_owned()))?;
     let mut film = FilmWriter::create(work.draft.path(), seen.width, seen.height)?;
-    let mut analyses = Vec::with_capacity(meshes.len());
+    let mut analyses = Vec::with_capacity(found.len());
     let mut preview = None;
     let mut frames = Reader::open(&work, options)?;
-    for (number, (mesh, crop)) in meshes.iter().zip(&crops).enumerate() {
-        let share = number as f64 / meshes.len() as f64;
+    for (number, crop) in crops.iter().enumerate() {
+        let share = number as f64 / found.len() as f64;
         work.reached(Stage::MeasuringMouth, FIRST_READING + (0.95 - FIRST_READING) * share)?;
         let picture = frames.shown(round, number)?;
         let picture = picture.ok_or_else(|| clip_error(&work, format!("ends at frame {number} when read again")))?;
+        let mesh = found.mesh(number)?;
         let picture = if work.request.closed {
-            let (closed, mesh) = shut(&mut work, &picture, mesh)?;
+            let (closed, mesh) = shut(&mut work, &picture, &mesh)?;
             analyses.push(portrait::analyse(&closed, &mesh)?);
             closed
         } else {
-            analyses.push(portrait::analyse(&picture, mesh)?);
+            analyses.push(portrait::analyse(&picture, &mesh)?);
             picture
         };
         film.push(&picture, *crop)?;
@@ -101,6 +119,7 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     let count = film.finish()?;
     let (plates, complexion) =
         portrait::steady(&analyses).ok_or_else(|| clip_error(&work, "has no frames".to_owned()))?;
+    drop(analyses);
     PortraitData { plates, complexion }.write(&work.path(files::PORTRAIT))?;
     work.write_mask(&place::mask(&first_crop))?;
     if let Some(picture) = preview {
@@ -119,6 +138,15 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     })
 }
 
+/// Where the mouth's box is in each frame of the loop.
+fn crops(found: &Found) -> Result<Vec<CropBox>, PreparationError> {
+    let mut rough = Vec::with_capacity(found.len());
+    for number in 0..found.len() {
+        rough.push(portrait::analysis::of_mesh(&found.mesh(number)?)?);
+    }
+    Ok(place::crops(&rough, found.seen.width, found.seen.height)?)
+}
+
 /// What the first reading finds.
 pub(super) struct Seen {
     pub width: u32,
@@ -134,16 +162,12 @@ fn look(work: &mut Work<'_>, options: &ClipOptions, share: f64) -> Result<Seen, 
     let (width, height) = (clip.info().width, clip.info().height);
     let mut signatures = Vec::new();
     let (progress, stop) = (&mut *work.progress, work.stop);
-    let mut tracker = Tracker::new(&mut work.finder, request.face);
+    let mut tracker = Tracker::new(&mut work.finder, request.face, work.draft.path())?;
     while let Some(picture) = clip.next_frame()? {
         if stop.is_cancelled() {
             return Err(PreparationError::Stopped);
         }
-        if signatures.len() == MOST_FRAMES {
-            let problem = format!("is longer than {} minutes: take a part of it with --trim", MOST_FRAMES / 25 / 60);
-            return Err(PreparationError::Clip { file: request.file_name.clone(), problem });
-        }
-        let pose = tracker.push(&picture)?.map_or_else(|_| Vec::new(), |mesh| pose(mesh, width));
+        let pose = tracker.push(&picture)?.map_or_else(|_| Vec::new(), |mesh| pose(&mesh, width));
         let grey: Vec<u8> = picture.rgb.as_chunks::<3>().0.iter().map(|[_, green, _]| *green).collect();
         signatures.push(Signature::of_grey(&grey, width as usize, height as usize, pose));
         let share = share * clip.progress();
@@ -152,7 +176,7 @@ fn look(work: &mut Work<'_>, options: &ClipOptions, share: f64) -> Result<Seen, 
     if let Some(fault) = clip.broke_off() {
         tracing::warn!(file = request.file_name, %fault, "the clip breaks off: what came before is used");
     }
-    Ok(Seen { width, height, track: tracker.finish(), signatures })
+    Ok(Seen { width, height, track: tracker.finish()?, signatures })
 }
 
 /// The head and the mouth in numbers of which one is barely seen.
@@ -174,8 +198,8 @@ fn pose(mesh: &Mesh, width: u32) -> Vec<f32> {
 /// The longest stretch of frames of one shot in which the face can be used.
 fn usable(track: &Track) -> Option<Range<usize>> {
     let (mut best, mut from) = (0..0, 0);
-    for (at, frame) in track.frames.iter().enumerate() {
-        if frame.mesh.is_none() {
+    for (at, sight) in track.sights().iter().enumerate() {
+        if matches!(sight, Sight::Lost(_)) {
             from = at + 1;
         } else if track.cuts.contains(&at) {
             from = at;
@@ -190,8 +214,8 @@ fn usable(track: &Track) -> Option<Range<usize>> {
 /// Why no stretch is long enough: the fault of most frames, with a picture of one that has it.
 fn refused(work: &mut Work<'_>, seen: &Seen, options: &ClipOptions) -> PreparationError {
     let mut faults: Vec<(usize, usize, &FaceProblem)> = Vec::new();
-    for (at, frame) in seen.track.frames.iter().enumerate() {
-        let Tracked { sight: Sight::Lost(problem), .. } = frame else { continue };
+    for (at, sight) in seen.track.sights().iter().enumerate() {
+        let Sight::Lost(problem) = sight else { continue };
         let same = |known: &FaceProblem| std::mem::discriminant(known) == std::mem::discriminant(problem);
         match faults.iter_mut().find(|(.., known)| same(known)) {
             Some((count, ..)) => *count += 1,
@@ -199,7 +223,7 @@ fn refused(work: &mut Work<'_>, seen: &Seen, options: &ClipOptions) -> Preparati
         }
     }
     let Some((_, at, problem)) = faults.into_iter().max_by_key(|(count, ..)| *count) else {
-        let problem = format!("has {} frames, at least {LEAST_FRAMES} are needed", seen.track.frames.len());
+        let problem = format!("has {} frames, at least {LEAST_FRAMES} are needed", seen.track.sights().len());
         return clip_error(work, problem);
     };
     let shown = Reader::open(work, options).and_then(|mut reader| reader.frame(at));
@@ -216,26 +240,6 @@ fn refused(work: &mut Work<'_>, seen: &Seen, options: &ClipOptions) -> Preparati
 
 fn clip_error(work: &Work<'_>, problem: String) -> PreparationError {
     PreparationError::Clip { file: work.request.file_name.clone(), problem }
-}
-
-/// The mesh of each frame of the loop.
-fn meshes(track: &Track, round: &LoopCut) -> Vec<Mesh> {
-    let mesh = |at: usize| track.frames.get(at).and_then(|frame| frame.mesh.as_ref());
-    (0..round.end - round.start)
-        .filter_map(|number| match round.shown(number) {
-            Shown::Frame(at) => mesh(at).cloned(),
-            Shown::Blend { from, to, share } => {
-                let (from, to) = (mesh(from)?, mesh(to)?);
-                let between = |(from, to): (&[f32; 3], &[f32; 3])| {
-                    [0, 1, 2].map(|axis| from[axis] + share * (to[axis] - from[axis]))
-                };
-                Some(Mesh {
-                    points: from.points.iter().zip(&to.points).map(between).collect(),
-                    presence: from.presence,
-                })
-            }
-        })
-        .collect()
 }
 
 /// Reads the clip once more, from its beginning; keeps as many frames as a cross-fade needs.

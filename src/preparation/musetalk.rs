@@ -17,8 +17,8 @@ use super::{Made, PreparationError, Request, Stage, Work, photo};
 use crate::avatar::film::FilmWriter;
 use crate::avatar::manifest::Kind;
 use crate::avatar::{CycleKind, files};
-use crate::face::Mesh;
 use crate::face::track::Tracker;
+use crate::face::{FaceError, Mesh};
 use crate::musetalk::{DeviceChoice, FaceEncoder, find_device};
 use crate::picture::resize::lanczos4;
 use crate::picture::{CropBox, RgbPicture, color};
@@ -101,7 +101,8 @@ pub(super) fn clip(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), Pr
         reader.shown(&found.round, number)?.ok_or_else(ended)
     };
     let size = (found.seen.width, found.seen.height);
-    let written = write(&mut work, model, size, &found.meshes, closed, &mut next)?;
+    let meshes = Meshes { count: found.len(), of: &|number| found.mesh(number) };
+    let written = write(&mut work, model, size, &meshes, closed, &mut next)?;
     let made = Made { cycle: found.cycle(), source: size, options: options(model, found.decided()), ..written.made };
     Ok((made, written.kept))
 }
@@ -121,6 +122,8 @@ pub(super) fn photo(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), P
         meshes = follow(&mut work, poses, &draw)?;
     }
     let size = (framed.picture.width, framed.picture.height);
+    let own = |number: usize| Ok(meshes.get(number).cloned().unwrap_or_else(|| framed.mesh.clone()));
+    let meshes = Meshes { count: meshes.len(), of: &own };
     let written = write(&mut work, model, size, &meshes, false, &mut |number| Ok(draw(number)))?;
     let made = Made { source: framed.source, options: options(model, toml::Table::new()), ..written.made };
     Ok((made, written.kept))
@@ -129,7 +132,7 @@ pub(super) fn photo(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), P
 /// The meshes of frames that are drawn.
 fn follow(work: &mut Work<'_>, frames: u64, draw: &dyn Fn(usize) -> RgbPicture) -> Result<Vec<Mesh>, PreparationError> {
     let (progress, stop) = (&mut *work.progress, work.stop);
-    let mut tracker = Tracker::new(&mut work.finder, None);
+    let mut tracker = Tracker::new(&mut work.finder, None, work.draft.path())?;
     for number in 0..frames {
         if stop.is_cancelled() {
             return Err(PreparationError::Stopped);
@@ -139,7 +142,8 @@ fn follow(work: &mut Work<'_>, frames: u64, draw: &dyn Fn(usize) -> RgbPicture) 
         // Found or not is asked when all are known.
         let _ = tracker.push(&draw(usize::try_from(number).unwrap_or(usize::MAX)))?;
     }
-    let meshes: Option<Vec<Mesh>> = tracker.finish().frames.into_iter().map(|frame| frame.mesh).collect();
+    let track = tracker.finish()?;
+    let meshes = track.frames().map(|frame| frame.map(|frame| frame.mesh)).collect::<Result<Option<Vec<Mesh>>, _>>()?;
     meshes.ok_or_else(|| PreparationError::Clip {
         file: work.request.file_name.clone(),
         problem: "shows no face any more when its head turns".to_owned(),
@@ -154,6 +158,12 @@ fn options(model: &Model, mut decided: toml::Table) -> toml::Table {
     decided
 }
 
+/// The meshes of a loop's frames.
+struct Meshes<'a> {
+    count: usize,
+    of: &'a dyn Fn(usize) -> Result<Mesh, FaceError>,
+}
+
 struct Written {
     made: Made,
     kept: Kept,
@@ -165,7 +175,7 @@ fn write(
     work: &mut Work<'_>,
     model: &Model,
     (width, height): (u32, u32),
-    meshes: &[Mesh],
+    meshes: &Meshes<'_>,
     closed: bool,
     next: &mut dyn FnMut(usize) -> Result<RgbPicture, PreparationError>,
 ) -> Result<Written, PreparationError> {
@@ -176,13 +186,13 @@ fn write(
         tracing::info!(faces = latents.found(), "a preparation that was cut off is gone on with");
     }
     let mut mask = MeanMask::new(encoder.side());
-    let every = meshes.len().div_ceil(MASKED).max(1);
-    for (number, mesh) in meshes.iter().enumerate() {
-        let share = number as f64 / meshes.len() as f64;
+    let every = meshes.count.div_ceil(MASKED).max(1);
+    for number in 0..meshes.count {
+        let mesh = (meshes.of)(number)?;
+        let share = number as f64 / meshes.count as f64;
         work.reached(Stage::Encoding, FINDING + (ENCODED - FINDING) * share)?;
         let picture = next(number)?;
-        let shut = closed.then(|| shut(work, &picture, mesh)).transpose()?;
-        let (picture, mesh) = shut.unwrap_or_else(|| (picture, mesh.clone()));
+        let (picture, mesh) = if closed { shut(work, &picture, &mesh)? } else { (picture, mesh) };
         let crop = geometry::face_box(&geometry::points(&mesh), model.framing, (width, height));
         let crop = crop.ok_or_else(|| PreparationError::Clip {
             file: work.request.file_name.clone(),

@@ -19,6 +19,7 @@ use crate::avatar::manifest::Kind;
 use crate::avatar::store::StoreError;
 use crate::avatar::{AvatarError, AvatarStore, Manifest, PORTRAIT_MODEL, files};
 use crate::config::ServeConfig;
+use crate::face::FaceError;
 use crate::ids::AvatarId;
 use crate::media::ClipOptions;
 use crate::picture::{RgbPicture, png};
@@ -262,6 +263,9 @@ fn check_replaceable(manifest: &Manifest, own: &AvatarId) -> Result<(), AvatarFa
     Err(AvatarFault::new(AvatarFaultCode::AvatarProtected, message))
 }
 
+/// The system's words for a full disk, which is all that is left of some errors.
+const NO_ROOM: &str = "No space left";
+
 fn not_made(request: &Request, error: PreparationError) -> NotMade {
     let (file, id) = (&request.file_name, &request.id);
     let unusable = |message: String| AvatarFault::new(AvatarFaultCode::UnusableFile, message);
@@ -276,6 +280,7 @@ fn not_made(request: &Request, error: PreparationError) -> NotMade {
         PreparationError::Portrait(error) if error.is_of_the_picture() => unusable(format!("{file}: {error}")),
         PreparationError::Store(error) => of_store(id, error),
         PreparationError::Avatar(error) => of_avatar(id, error),
+        PreparationError::Finder(FaceError::Meshes { problem }) if problem.contains(NO_ROOM) => disk_full(),
         PreparationError::Stopped => AvatarFault::new(AvatarFaultCode::Stopped, "stopped"),
         error => server_fault(&error),
     };
@@ -295,8 +300,7 @@ fn of_store(id: &AvatarId, error: StoreError) -> AvatarFault {
 fn of_avatar(id: &AvatarId, error: AvatarError) -> AvatarFault {
     match error {
         AvatarError::Unknown { .. } => unknown(&format!("there is no avatar \"{id}\"")),
-        // The system's words for it, which is all that is left of its error by then.
-        AvatarError::BadFile { problem, .. } if problem.contains("No space left") => disk_full(),
+        AvatarError::BadFile { problem, .. } if problem.contains(NO_ROOM) => disk_full(),
         error => server_fault(&error),
     }
 }

@@ -144,11 +144,11 @@ fn people_who_talk_and_move_are_found_where_they_were_drawn() {
         let drawn: Vec<Drawn> = (0..8)
             .map(|frame| draw(&Person::number(number), &Bearing::talking(frame as f32 / 25.0), 384, 160.0))
             .collect();
-        let mut tracker = Tracker::new(&mut finder, None);
+        let mut tracker = Tracker::new(&mut finder, None, &std::env::temp_dir()).unwrap();
         for frame in &drawn {
             tracker.push(&frame.picture).unwrap().unwrap();
         }
-        for (tracked, drawn) in tracker.finish().frames.iter().zip(&drawn) {
+        for (tracked, drawn) in tracker.finish().unwrap().frames().map(Result::unwrap).zip(&drawn) {
             all.extend(errors(tracked.mesh.as_ref().unwrap(), &drawn.points));
         }
     }
@@ -162,11 +162,12 @@ fn a_face_at_rest_does_not_tremble_in_noise() {
     for (width, deviation) in [(92.0, 10.0), (180.0, 3.0)] {
         let drawn = draw(&Person::number(3), &Bearing::default(), 384, width);
         let mut chance = Chance(9);
-        let mut tracker = Tracker::new(&mut finder, None);
+        let mut tracker = Tracker::new(&mut finder, None, &std::env::temp_dir()).unwrap();
         for _ in 0..16 {
             tracker.push(&noisy(&drawn.picture, deviation, &mut chance)).unwrap().unwrap();
         }
-        let meshes: Vec<Mesh> = tracker.finish().frames.into_iter().filter_map(|frame| frame.mesh).collect();
+        let track = tracker.finish().unwrap();
+        let meshes: Vec<Mesh> = track.frames().filter_map(|frame| frame.unwrap().mesh).collect();
         assert_eq!(meshes.len(), 16);
         let deviation = |at: usize, axis: usize| {
             let mean = meshes.iter().map(|mesh| mesh.points[at][axis]).sum::<f32>() / 16.0;
@@ -194,18 +195,17 @@ fn lips_in_a_clip_move_when_they_were_drawn_moving() {
     let (mut finder, mut chance) = (finder(), Chance(4));
     let drawn: Vec<Drawn> =
         (0..50).map(|frame| draw(&Person::number(3), &Bearing::talking(frame as f32 / 25.0), 320, 140.0)).collect();
-    let mut tracker = Tracker::new(&mut finder, None);
+    let mut tracker = Tracker::new(&mut finder, None, &std::env::temp_dir()).unwrap();
     for frame in &drawn {
         tracker.push(&noisy(&frame.picture, 3.0, &mut chance)).unwrap().unwrap();
     }
-    let track = tracker.finish();
+    let track = tracker.finish().unwrap();
     assert!(track.cuts.is_empty(), "{:?}", track.cuts);
-    assert!(track.frames.iter().all(|frame| frame.sight == Sight::Seen));
+    assert!(track.sights().iter().all(|sight| *sight == Sight::Seen));
     let flat = |point: [f32; 3]| [point[0], point[1]];
     let found: Vec<f32> = track
-        .frames
-        .iter()
-        .map(|frame| frame.mesh.as_ref().unwrap())
+        .frames()
+        .map(|frame| frame.unwrap().mesh.unwrap())
         .map(|mesh| gap(flat(mesh.points[13]), flat(mesh.points[14])))
         .collect();
     let truth: Vec<f32> = drawn.iter().map(|frame| gap(frame.points[13], frame.points[14])).collect();
@@ -217,7 +217,7 @@ fn lips_in_a_clip_move_when_they_were_drawn_moving() {
 #[test]
 fn losses_and_other_faces_in_a_clip_are_told_apart() {
     let mut finder = finder();
-    let mut tracker = Tracker::new(&mut finder, None);
+    let mut tracker = Tracker::new(&mut finder, None, &std::env::temp_dir()).unwrap();
     for frame in 0..44 {
         let person = Person::number(if frame < 20 { 3 } else { 13 });
         let mut picture = draw(&person, &Bearing::talking(frame as f32 / 25.0), 256, 110.0).picture;
@@ -227,9 +227,9 @@ fn losses_and_other_faces_in_a_clip_are_told_apart() {
         let seen = tracker.push(&picture).unwrap().is_ok();
         assert_eq!(seen, !((8..12).contains(&frame) || (26..40).contains(&frame)), "frame {frame}");
     }
-    let track = tracker.finish();
+    let track = tracker.finish().unwrap();
     assert_eq!(track.cuts, [20]);
-    for (at, frame) in track.frames.iter().enumerate() {
+    for (at, frame) in track.frames().map(Result::unwrap).enumerate() {
         match at {
             8..12 => assert_eq!(frame.sight, Sight::Between, "frame {at}"),
             26..40 => assert_eq!(frame.sight, Sight::Lost(FaceProblem::None), "frame {at}"),

@@ -1,13 +1,17 @@
 //! What is made of a shot's meshes once all are there: gaps are filled, jitter is taken out.
 //!
-//! In here: pure functions. Smoothing is a bilateral filter over time (C. Tomasi and R. Manduchi, 1998): each point is the
+//! In here: what a frame becomes by those around it; no more of them are in memory at once. Smoothing is a bilateral filter over time (C. Tomasi and R. Manduchi, 1998): each point is the
 //! mean of itself in the frames around it, weighted by how near they are in time and in place. What rests is averaged over
 //! half a second; what moves by more than the network's noise is averaged with nothing. It looks both ways alike, so
 //! nothing lags behind, and the face as a whole is aligned first, so that a moving head rests within itself.
 
-use super::{Sight, Tracked};
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::Sight;
+use super::mesh_list::MeshList;
 use crate::face::judging::FaceProblem;
-use crate::face::{Mesh, POINTS};
+use crate::face::{FaceError, Mesh, POINTS};
 
 /// Longer gaps are not filled: half a second at 25 fps.
 const LONGEST_GAP: usize = 12;
@@ -20,46 +24,49 @@ const SIGMA_PLACE: f32 = 0.006;
 /// The same for the head as a whole: points' noise falls out of its mean, so less is needed.
 const SIGMA_HEAD: f32 = 0.004;
 
-/// A shot, from one cut to the next.
-pub(super) fn shot(seen: &[Result<Mesh, FaceProblem>]) -> Vec<Tracked> {
-    let mut frames: Vec<Tracked> = seen
-        .iter()
-        .map(|seen| match seen {
-            Ok(mesh) => Tracked { mesh: Some(mesh.clone()), sight: Sight::Seen },
-            Err(problem) => Tracked { mesh: None, sight: Sight::Lost(problem.clone()) },
-        })
-        .collect();
-    fill(&mut frames);
-    smooth(&mut frames);
-    frames
+/// A shot, from one cut to the next: fills and smooths its meshes. `problems` is why frames have none; what is given back is
+/// where each is from.
+pub(super) fn shot(
+    meshes: &mut MeshList,
+    problems: &[Option<FaceProblem>],
+    frames: Range<usize>,
+) -> Result<Vec<Sight>, FaceError> {
+    let problem = |at: usize| problems.get(at).cloned().flatten();
+    let mut sights: Vec<Sight> = frames.clone().map(|at| problem(at).map_or(Sight::Seen, Sight::Lost)).collect();
+    fill(meshes, &mut sights, frames.clone())?;
+    smooth(meshes, frames)?;
+    Ok(sights)
 }
 
 /// Gives short gaps a mesh.
-fn fill(frames: &mut [Tracked]) {
-    let mut at = 0;
-    while at < frames.len() {
-        if frames[at].mesh.is_some() {
+fn fill(meshes: &mut MeshList, sights: &mut [Sight], frames: Range<usize>) -> Result<(), FaceError> {
+    let mut at = frames.start;
+    while at < frames.end {
+        if meshes.has(at) {
             at += 1;
             continue;
         }
-        let end = frames[at..].iter().position(|frame| frame.mesh.is_some()).map_or(frames.len(), |ahead| at + ahead);
+        let end = (at..frames.end).find(|at| meshes.has(*at)).unwrap_or(frames.end);
         if end - at <= LONGEST_GAP {
-            let before = at.checked_sub(1).and_then(|before| frames[before].mesh.clone());
-            let after = frames.get(end).and_then(|frame| frame.mesh.clone());
-            for (step, frame) in (1_u16..).zip(&mut frames[at..end]) {
-                let (mesh, sight) = match (&before, &after) {
-                    (Some(before), Some(after)) => {
-                        let share = f32::from(step) / (end - at + 1) as f32;
-                        (Some(between(before, after, share)), Sight::Between)
-                    }
-                    (Some(mesh), None) | (None, Some(mesh)) => (Some(mesh.clone()), Sight::Held),
+            let before = if at > frames.start { meshes.get(at - 1)? } else { None };
+            let after = if end < frames.end { meshes.get(end)? } else { None };
+            let steps = (end - at + 1) as f32;
+            for (step, at) in (1_u16..).zip(at..end) {
+                let share = f32::from(step) / steps;
+                let (mesh, own) = match (&before, &after) {
+                    (Some(before), Some(after)) => (between(before, after, share), Sight::Between),
+                    (Some(mesh), None) | (None, Some(mesh)) => (mesh.clone(), Sight::Held),
                     (None, None) => continue,
                 };
-                *frame = Tracked { mesh, sight };
+                meshes.set(at, &mesh)?;
+                if let Some(sight) = sights.get_mut(at - frames.start) {
+                    *sight = own;
+                }
             }
         }
         at = end;
     }
+    Ok(())
 }
 
 fn between(before: &Mesh, after: &Mesh, share: f32) -> Mesh {
@@ -126,52 +133,71 @@ impl Head {
     }
 }
 
-fn smooth(frames: &mut [Tracked]) {
-    let Some(first) = frames.iter().find_map(|frame| frame.mesh.as_ref()) else { return };
-    let (shape, width) = (Head::shape(first), first.width());
-    let heads: Vec<Option<Head>> =
-        frames.iter().map(|frame| frame.mesh.as_ref().map(|mesh| Head::of(mesh, &shape))).collect();
-    let inner: Vec<Option<Vec<[f32; 3]>>> = frames
-        .iter()
-        .zip(&heads)
-        .map(|(frame, head)| {
-            let (mesh, head) = (frame.mesh.as_ref()?, head.as_ref()?);
-            Some(mesh.points.iter().map(|point| head.inward(*point)).collect())
-        })
-        .collect();
-    for (at, frame) in frames.iter_mut().enumerate() {
-        let (Some(mesh), Some(own), Some(head)) = (&mut frame.mesh, &inner[at], &heads[at]) else { continue };
-        let around = at.saturating_sub(REACH)..(at + REACH + 1).min(heads.len());
-        let near = |other: usize| (-(at.abs_diff(other) as f32 / SIGMA_TIME).powi(2) / 2.0).exp();
+/// A frame's mesh as it was before smoothing: where the head is, and its points as the head's.
+struct Around {
+    at: usize,
+    head: Head,
+    points: Vec<[f32; 3]>,
+}
 
-        let mut sum = Head { middle: [0.0; 3], turn: [0.0; 2] };
-        let mut total = 0.0;
-        for (other, there) in around.clone().filter_map(|other| Some((other, heads[other]?))) {
-            let moved = (0..2).map(|axis| (there.middle[axis] - head.middle[axis]).powi(2)).sum::<f32>();
-            // A turn moves the head's edge by half its width.
-            let turned =
-                (0..2).map(|axis| (there.turn[axis] - head.turn[axis]).powi(2)).sum::<f32>() * width * width / 4.0;
-            let weight = near(other) * (-(moved + turned) / (2.0 * (SIGMA_HEAD * width * head.scale()).powi(2))).exp();
-            total += weight;
-            sum.middle.iter_mut().zip(there.middle).for_each(|(sum, value)| *sum += weight * value);
-            sum.turn.iter_mut().zip(there.turn).for_each(|(sum, value)| *sum += weight * value);
-        }
-        let total = if total > 0.0 { total } else { 1.0 };
-        let head = Head { middle: sum.middle.map(|sum| sum / total), turn: sum.turn.map(|sum| sum / total) };
-
-        let limit = 2.0 * (SIGMA_PLACE * width).powi(2);
-        let mut sums = vec![[0.0_f32; 4]; POINTS.min(own.len())];
-        for (other, points) in around.filter_map(|other| Some((other, inner[other].as_ref()?))) {
-            let near = near(other);
-            for ((sum, own), point) in sums.iter_mut().zip(own).zip(points) {
-                let moved = (point[0] - own[0]).powi(2) + (point[1] - own[1]).powi(2);
-                let weight = near * (-moved / limit).exp();
-                sum.iter_mut().zip(point.iter().chain([&1.0])).for_each(|(sum, value)| *sum += weight * value);
+fn smooth(meshes: &mut MeshList, frames: Range<usize>) -> Result<(), FaceError> {
+    let Some(first) = frames.clone().find(|at| meshes.has(*at)) else { return Ok(()) };
+    let Some(first) = meshes.get(first)? else { return Ok(()) };
+    let (shape, width) = (Head::shape(&first), first.width());
+    let mut around: VecDeque<Around> = VecDeque::with_capacity(2 * REACH + 1);
+    let mut next = frames.start;
+    for at in frames.clone() {
+        while next < frames.end && next <= at + REACH {
+            if let Some(mesh) = meshes.get(next)? {
+                let head = Head::of(&mesh, &shape);
+                let points = mesh.points.iter().map(|point| head.inward(*point)).collect();
+                around.push_back(Around { at: next, head, points });
             }
+            next += 1;
         }
-        for (point, [x, y, z, total]) in mesh.points.iter_mut().zip(sums) {
-            let total = total.max(1e-6);
-            *point = head.outward([x / total, y / total, z / total]);
+        while around.front().is_some_and(|frame| frame.at + REACH < at) {
+            around.pop_front();
+        }
+        let Some(own) = around.iter().find(|frame| frame.at == at) else { continue };
+        let Some(mut mesh) = meshes.get(at)? else { continue };
+        mesh.points = smoothed(own, &around, width);
+        meshes.set(at, &mesh)?;
+    }
+    Ok(())
+}
+
+/// The points of a frame among those around it. `width`: of the face in the shot's first mesh.
+fn smoothed(own: &Around, around: &VecDeque<Around>, width: f32) -> Vec<[f32; 3]> {
+    let near = |other: usize| (-(own.at.abs_diff(other) as f32 / SIGMA_TIME).powi(2) / 2.0).exp();
+    let head = own.head;
+    let mut sum = Head { middle: [0.0; 3], turn: [0.0; 2] };
+    let mut total = 0.0;
+    for &Around { at: other, head: there, .. } in around {
+        let moved = (0..2).map(|axis| (there.middle[axis] - head.middle[axis]).powi(2)).sum::<f32>();
+        // A turn moves the head's edge by half its width.
+        let turned = (0..2).map(|axis| (there.turn[axis] - head.turn[axis]).powi(2)).sum::<f32>() * width * width / 4.0;
+        let weight = near(other) * (-(moved + turned) / (2.0 * (SIGMA_HEAD * width * head.scale()).powi(2))).exp();
+        total += weight;
+        sum.middle.iter_mut().zip(there.middle).for_each(|(sum, value)| *sum += weight * value);
+        sum.turn.iter_mut().zip(there.turn).for_each(|(sum, value)| *sum += weight * value);
+    }
+    let total = if total > 0.0 { total } else { 1.0 };
+    let head = Head { middle: sum.middle.map(|sum| sum / total), turn: sum.turn.map(|sum| sum / total) };
+
+    let limit = 2.0 * (SIGMA_PLACE * width).powi(2);
+    let mut sums = vec![[0.0_f32; 4]; POINTS.min(own.points.len())];
+    for Around { at: other, points, .. } in around {
+        let near = near(*other);
+        for ((sum, own), point) in sums.iter_mut().zip(&own.points).zip(points) {
+            let moved = (point[0] - own[0]).powi(2) + (point[1] - own[1]).powi(2);
+            let weight = near * (-moved / limit).exp();
+            sum.iter_mut().zip(point.iter().chain([&1.0])).for_each(|(sum, value)| *sum += weight * value);
         }
     }
+    sums.into_iter()
+        .map(|[x, y, z, total]| {
+            let total = total.max(1e-6);
+            head.outward([x / total, y / total, z / total])
+        })
+        .collect()
 }
