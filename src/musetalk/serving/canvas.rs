@@ -2,8 +2,9 @@
 //!
 //! In here: what an avatar's frames need for that, resident on the device, and the arithmetic of `picture::blend` and
 //! `picture::color` as tensor work, to the bit on a CPU. Frames of one avatar whose regions are of one size are pasted
-//! together, whichever sessions they are of; where `gpu::kernels` can, all frames of a batch are. Not in here: when it pays (`musetalk`): on a GPU, where whole crops
-//! would have to be copied out; a CPU is quicker with plain integers. Runs on: the engine's thread.
+//! together, whichever sessions they are of; where `gpu::kernels` can, all frames of a batch are. Not in here: when it pays
+//! (`musetalk`): on a GPU, where whole crops would have to be copied out; a CPU is quicker with plain integers. Runs on: the
+//! engine's thread.
 
 use std::collections::BTreeMap;
 
