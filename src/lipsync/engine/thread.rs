@@ -41,7 +41,7 @@ pub(super) struct Thread {
     clock: tokio::runtime::Runtime,
     scheduler: Scheduler<DrawRequest>,
     maintenance: Maintenance,
-    /// When a batch was last drawn.
+    /// When a batch was last drawn, or what one takes was doubted.
     drawn: Option<Instant>,
     /// Frames a second, as the engine's handles see it.
     rate: Arc<AtomicU64>,

@@ -77,8 +77,8 @@ fn place(device: Device, kind: Kind) -> Option<&'static OnceLock<Option<Loaded>>
 }
 
 /// Has the kernels ready for a GPU and a kind of floats, and says whether they are: `false` for another device, where
-/// `MOUTHPIECE_KERNELS=off` forbids it, and where they cannot be compiled, which is logged. Takes about a second the first time and no time from then on. Needs to be called before
-/// anything is drawn, since none of the other functions compiles.
+/// `MOUTHPIECE_KERNELS=off` forbids it, and where they cannot be compiled, which is logged. Takes about a second the first
+/// time and no time from then on. Needs to be called before anything is drawn, since none of the other functions compiles.
 pub fn prepare(device: Device, kind: Kind) -> bool {
     let Some(place) = place(device, kind) else { return false };
     if std::env::var_os(SWITCH).is_some_and(|value| value == "off") {
