@@ -20,6 +20,24 @@ pub(super) struct Finisher<'a> {
     pub commands: mpsc::Sender<Command>,
 }
 
+/// Which frames show the picture before once more, though the head moves: every second one whose mouth was left out, while most
+/// are. Pasting and encoding take from the time that mouths are drawn in, and with few mouths a second that is what is missed.
+#[derive(Default)]
+struct Thinning {
+    /// Of the last frames, a bit each, the latest lowest.
+    left_out: u16,
+    /// Whether the last one showed the picture before.
+    repeated: bool,
+}
+
+impl Thinning {
+    fn repeats(&mut self, fresh: bool) -> bool {
+        self.left_out = self.left_out << 1 | u16::from(!fresh);
+        self.repeated = !fresh && !self.repeated && self.left_out.count_ones() > u16::BITS / 2;
+        self.repeated
+    }
+}
+
 /// What became of a sentence's mouths.
 #[derive(Default)]
 pub(super) struct Finished {
@@ -38,6 +56,7 @@ impl Finisher<'_> {
         let mut finished = Finished::default();
         let mut last: Option<Arc<Mouth>> = None;
         let mut whose = AvatarNumber::default();
+        let mut thinning = Thinning::default();
         while let Some(batch) = batches.recv().await {
             if std::mem::replace(&mut whose, batch.of.number) != batch.of.number {
                 // Another one's mouth does not fit.
@@ -62,7 +81,8 @@ impl Finisher<'_> {
             for (at, mouth) in (0u64..).zip(mouths) {
                 let pose = batch.pose + at;
                 let fresh = mouth.is_some();
-                if !fresh && last.as_ref().is_some_and(|last| !last.can_move()) {
+                let repeats = thinning.repeats(fresh) && last.is_some();
+                if repeats || (!fresh && last.as_ref().is_some_and(|last| !last.can_move())) {
                     // Playout shows the picture before once more.
                     continue;
                 }
@@ -76,5 +96,25 @@ impl Finisher<'_> {
             }
         }
         Ok(finished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For each frame whether it shows the picture before.
+    fn repeated(share: usize) -> Vec<bool> {
+        let mut thinning = Thinning::default();
+        (0..32).map(|frame| thinning.repeats(frame % share == 0)).skip(24).collect()
+    }
+
+    #[test]
+    fn the_head_moves_in_every_frame_while_half_the_mouths_are_drawn_and_in_every_second_while_fewer_are() {
+        assert_eq!(repeated(1), [false; 8]);
+        assert_eq!(repeated(2), [false; 8]);
+        let (moves, stands) = (false, true);
+        assert_eq!(repeated(4), [moves, stands, moves, stands, moves, stands, moves, stands]);
+        assert_eq!(repeated(3), [moves, stands, moves, moves, stands, moves, moves, stands]);
     }
 }

@@ -7,7 +7,7 @@
 //! GStreamer's threads. Dropping a `Publisher` does not wait: its pipeline ends on a teardown thread, which whoever
 //! holds the `Teardown` joins.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -26,11 +26,15 @@ use super::pipeline::{BusReport, OwnedPipeline, Teardown};
 use super::session_time::SessionTime;
 use super::{Codec, Description, MediaError, MediaEvent, Selected};
 use crate::ids::UtteranceId;
+use crate::picture::I420Frame;
 use crate::playout::Pair;
 use crate::timeline::{FPS, MediaTime};
 
 /// A key frame is many times a delta frame, and all viewers pay for one that a single viewer asks for.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// How many frames in a row an unchanged picture is left out of the encode, 160 ms. After that it is encoded again, so that the
+/// encoder refines it and a receiver that lost the last one asks.
+const LONGEST_UNCHANGED: u32 = 4;
 
 /// Size of the frames of a session just now, in pixels, both even.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +104,8 @@ struct Counters {
     encoded_bytes: AtomicU64,
     key_frames: AtomicU64,
     key_frame_requests: AtomicU64,
+    /// A key frame is wanted of the next picture.
+    key_frame_wanted: AtomicBool,
 }
 
 /// Totals since the publisher started.
@@ -167,7 +173,17 @@ impl Publisher {
         });
         let (video, audio) = sources;
         let holder = Arc::downgrade(&publisher);
-        let sink = PublisherSink { video, audio, publisher: holder, counters, format, time, marks, utterance: None };
+        let sink = PublisherSink {
+            video,
+            audio,
+            publisher: holder,
+            counters,
+            format,
+            time,
+            marks,
+            utterance: None,
+            standing: Standing::default(),
+        };
         Ok((publisher, sink))
     }
 
@@ -228,6 +244,28 @@ pub(super) struct PublisherSink {
     marks: blocking::SyncSender<Mark>,
     /// The last one that began.
     utterance: Option<UtteranceId>,
+    standing: Standing,
+}
+
+/// The picture that was encoded last, and how many frames it has stood for since.
+#[derive(Debug, Default)]
+struct Standing(Option<(Arc<I420Frame>, u32)>);
+
+impl Standing {
+    /// Whether a picture is what viewers see anyway, so that encoding it would change nothing: an avatar at rest, or a mouth that
+    /// stands because there is no time to draw the next, when encoding would take more of that time.
+    fn is_unchanged(&mut self, frame: &Arc<I420Frame>, wanted: bool) -> bool {
+        match &mut self.0 {
+            Some((shown, times)) if !wanted && *times < LONGEST_UNCHANGED && Arc::ptr_eq(shown, frame) => {
+                *times += 1;
+                true
+            }
+            shown => {
+                *shown = Some((Arc::clone(frame), 0));
+                false
+            }
+        }
+    }
 }
 
 /// The first frame of an utterance, on its way through the encoder.
@@ -270,13 +308,17 @@ impl PublisherSink {
             let _ = self.audio.push_buffer(buffer);
         }
         // An utterance may pause between its sentences; it begins only once.
-        if let Some(utterance) = pair.utterance.filter(|utterance| self.utterance != Some(*utterance)) {
+        let begun = pair.utterance.filter(|utterance| self.utterance != Some(*utterance));
+        if let Some(utterance) = begun {
             self.utterance = Some(utterance);
             // Full only if nothing leaves the encoder, and then there is no packet to report.
             let _ = self.marks.try_send(Mark { pts: timeline.video_pts(at), utterance });
         }
-        let _ = self.video.push_buffer(video_buffer(&pair.frame, at, &timeline));
         self.counters.pushed.fetch_add(1, Ordering::Relaxed);
+        let wanted = self.counters.key_frame_wanted.swap(false, Ordering::Relaxed) || begun.is_some();
+        if !self.standing.is_unchanged(&pair.frame, wanted) {
+            let _ = self.video.push_buffer(video_buffer(&pair.frame, at, &timeline));
+        }
     }
 
     /// Tells the encoder that frames of another size come from now on; it begins anew with a key frame. One that cannot ends
@@ -320,7 +362,10 @@ fn limit_key_frames(encoder: &gst::Element, counters: &Arc<Counters>) {
         let interval = u64::try_from(KEY_FRAME_INTERVAL.as_millis()).unwrap_or(u64::MAX);
         let due = |last: u64| (last == 0 || now.saturating_sub(last) >= interval).then_some(now);
         match last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due) {
-            Ok(_) => gst::PadProbeReturn::Ok,
+            Ok(_) => {
+                counters.key_frame_wanted.store(true, Ordering::Relaxed);
+                gst::PadProbeReturn::Ok
+            }
             // Not `Drop`: GStreamer 1.22 then frees the event a second time, as a null pointer, and warns.
             Err(_) => gst::PadProbeReturn::Handled,
         }
@@ -397,4 +442,20 @@ pub(super) fn app_sink(pipeline: &OwnedPipeline, name: &'static str) -> Result<g
 
 fn wrong_kind(name: &str, wanted: &str) -> MediaError {
     MediaError::Start { file: name.to_owned(), reason: format!("it is not an {wanted}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_stands_is_encoded_every_fifth_time_and_when_a_key_frame_is_wanted() {
+        let picture = || Arc::new(I420Frame { width: 2, height: 2, data: vec![0; 6] });
+        let (first, second, mut standing) = (picture(), picture(), Standing::default());
+        let mut encoded = |frame, wanted| !standing.is_unchanged(frame, wanted);
+        let stands = [(); 11].map(|()| encoded(&first, false));
+        assert_eq!(stands.map(u8::from), [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]);
+        assert!(encoded(&first, true) && !encoded(&first, false), "a viewer joins");
+        assert!(encoded(&second, false) && encoded(&first, false), "what looks alike may still be another");
+    }
 }
