@@ -2,7 +2,9 @@
 //! holds. Pure.
 //!
 //! A batch costs what its size does, and something for each further window of sound: sessions that are drawn together hear a
-//! window each. Both are learned from the time on the clock, so what else the machine does is in them.
+//! window each. Both are learned from the time on the clock, so what else the machine does is in them. What makes one size slow
+//! makes all slow, so each batch says something of the other sizes too: one that was slow at a bad moment would otherwise not be
+//! drawn again, and nothing would say that it is quick.
 
 use std::time::Duration;
 
@@ -14,6 +16,15 @@ const LEARNING: f64 = 0.125;
 /// The same of a batch that took less than half of what was expected: what made one slow, once, is not expected for long, as
 /// nothing is drawn of which too much is.
 const UNLEARNING: f64 = 0.5;
+/// How much of a size's change, as a factor, the others follow: its square root. With all of it, what is wrong between two sizes
+/// would stay wrong however often both are drawn.
+const FOLLOWING: f64 = 0.5;
+/// The most that one batch changes the others by, as a factor, either way.
+const MOST_FOLLOWED: f64 = 1.5;
+/// How much dearer a frame of a larger batch is believed to be than one of a smaller, at most.
+const DEAREST_LARGER: f64 = 1.25;
+/// What no batch is believed to take longer than.
+const LONGEST: f64 = 3_600.0;
 /// Before anything was drawn.
 const GUESS_A_FRAME: Duration = crate::timeline::FRAME_DURATION;
 
@@ -48,16 +59,28 @@ impl Capacity {
         let expected = before + window * further;
         let learning = if took.as_secs_f64() * 2.0 < expected { UNLEARNING } else { LEARNING };
         let step = learning * error / (1.0 + further * further);
-        let at_least_nothing = |seconds: f64| Duration::from_secs_f64(seconds.max(0.0));
-        self.times[at] = Some(at_least_nothing(before + step));
-        self.window = at_least_nothing(window + step * further);
+        self.times[at] = Some(believable(before + step));
+        self.window = believable(window + step * further);
+        if before > 0.0 {
+            let change = ((before + step).max(0.0) / before).powf(FOLLOWING);
+            self.follow(at, change.clamp(1.0 / MOST_FOLLOWED, MOST_FOLLOWED));
+        }
+    }
+
+    /// All sizes but one take so much longer or shorter than was thought.
+    fn follow(&mut self, but: usize, change: f64) {
+        for (at, time) in self.times.iter_mut().enumerate() {
+            if let Some(time) = time.as_mut().filter(|_| at != but) {
+                *time = believable(time.as_secs_f64() * change);
+            }
+        }
     }
 
     /// What a batch is expected to take. A size that was never drawn is guessed: one between two by the rate of the smaller, a
     /// larger one by what each further frame took from the one before the largest to the largest.
     pub fn time_of(&self, frames: usize, windows: usize) -> Duration {
         let further = self.window * (count(windows) - 1);
-        let known = || BATCH_SIZES.iter().zip(&self.times).filter_map(|(size, time)| Some((*size, (*time)?)));
+        let known = || self.believed();
         let Some((size, time)) = known().rev().find(|(size, _)| *size <= frames).or_else(|| known().next()) else {
             return GUESS_A_FRAME * count(frames);
         };
@@ -71,6 +94,18 @@ impl Capacity {
             _ => by_rate,
         };
         guess + further
+    }
+
+    /// The sizes that were drawn, and what each is believed to take.
+    fn believed(&self) -> impl DoubleEndedIterator<Item = (usize, Duration)> + '_ {
+        let known = |at: usize| Some((*BATCH_SIZES.get(at)?, (*self.times.get(at)?)?));
+        let believe = move |at: usize| {
+            let (size, time) = known(at)?;
+            let smaller = (0..at).filter_map(known);
+            let dearest = smaller.map(|(other, took)| took.mul_f64(DEAREST_LARGER) * count(size) / count(other)).min();
+            Some((size, dearest.map_or(time, |dearest| time.min(dearest))))
+        };
+        (0..BATCH_SIZES.len()).filter_map(believe)
     }
 
     /// What batches took says nothing any more: the next ones say it anew.
@@ -119,6 +154,10 @@ impl Capacity {
     }
 }
 
+fn believable(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, LONGEST)).unwrap_or(Duration::ZERO)
+}
+
 fn count(frames: usize) -> u32 {
     u32::try_from(frames).unwrap_or(u32::MAX).max(1)
 }
@@ -149,6 +188,53 @@ mod tests {
         assert_eq!(capacity.time_of(1, 1), ms(20));
         (0..60).for_each(|_| capacity.learn(1, 1, ms(90)));
         assert!(capacity.time_of(1, 1) > ms(89));
+    }
+
+    #[test]
+    fn a_size_that_was_slow_once_and_is_not_drawn_again_is_believed_to_be_as_quick_as_the_others() {
+        let mut capacity = Capacity::default();
+        capacity.learn(4, 1, ms(40));
+        capacity.learn(8, 1, ms(900));
+        assert_eq!((capacity.time_of(4, 1), capacity.time_of(8, 1)), (ms(40), ms(100)));
+    }
+
+    #[test]
+    fn what_makes_one_size_slow_makes_all_slow_until_it_is_over() {
+        let mut capacity = Capacity::default();
+        for (size, took) in [(1, 10), (4, 30), (8, 50)] {
+            capacity.learn(size, 1, ms(took));
+        }
+        let before = capacity.clone();
+        (0..60).for_each(|_| capacity.learn(4, 1, ms(90)));
+        assert!(capacity.time_of(1, 1) > ms(15) && capacity.time_of(8, 1) > ms(80), "{capacity:?}");
+        (0..60).for_each(|_| capacity.learn(4, 1, ms(30)));
+        for size in [1, 4, 8] {
+            assert!(capacity.time_of(size, 1).abs_diff(before.time_of(size, 1)) < ms(1), "{capacity:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_between_two_sizes_is_put_right_where_both_are_drawn() {
+        let mut capacity = Capacity::default();
+        capacity.learn(1, 1, ms(10));
+        capacity.learn(4, 1, ms(45));
+        (0..200).for_each(|at| capacity.learn([1, 4][at % 2], 1, ms([12, 24][at % 2])));
+        let near = |found: Duration, wanted: u64| found.abs_diff(ms(wanted)) < ms(2);
+        assert!(near(capacity.time_of(1, 1), 12) && near(capacity.time_of(4, 1), 24), "{capacity:?}");
+    }
+
+    #[test]
+    fn batches_that_take_for_ever_and_no_time_at_all_by_turns_leave_times_that_can_be_reckoned_with() {
+        let mut capacity = Capacity::default();
+        for at in 0..10_000 {
+            let took = if at % 3 == 0 { Duration::MAX } else { Duration::ZERO };
+            capacity.learn(BATCH_SIZES[at % 5], 1 + at % 4, took);
+            BATCH_SIZES
+                .into_iter()
+                .for_each(|size| assert!(capacity.time_of(size, 16) < Duration::from_secs(100_000_000)));
+        }
+        (0..200).for_each(|at| capacity.learn(BATCH_SIZES[at % 5], 1, ms(10)));
+        assert!(capacity.time_of(1, 1) < ms(20), "{capacity:?}");
     }
 
     /// One frame takes 20 ms, each window of sound after the first 6.
