@@ -68,8 +68,8 @@ pub(crate) enum Command {
 /// What does the work.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Machine {
-    /// auto, cpu, cuda, cuda:N, or several such as cuda:0,cuda:1; of a server auto is every GPU, else the first, and the CPU
-    /// where there is none
+    /// auto, cpu, cuda, cuda:N, or several such as cuda:0,cuda:1; auto is the first GPU, of a server every GPU, and the CPU where
+    /// there is none, of which a server uses every core
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
     /// auto, or an element of pipelines/publish-*.launch such as x264enc, nvh264enc, openh264enc, vp8enc

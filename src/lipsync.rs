@@ -158,6 +158,9 @@ pub enum LipSyncError {
         /// What is wrong with them.
         problem: String,
     },
+    /// Another engine of the same device draws the avatars of this model, which is too large to have twice.
+    #[error("model {0} is drawn by another engine")]
+    LeftToAnother(String),
     /// The network panicked, or gave what it must not.
     #[error("drawing panicked: {0}")]
     Panicked(String),

@@ -52,14 +52,14 @@ impl DevicePool {
         Self { devices: engines.into_iter().map(device).collect(), avatars: Arc::default(), leased: Arc::default() }
     }
 
-    /// Loads an avatar at every device that lives; one that refuses it is an error.
+    /// Loads an avatar at every device that lives and does not leave it to another; one that refuses it is an error.
     pub async fn add_avatar(&self, assets: AvatarAssets) -> Result<AvatarHandle, EngineError> {
         let adding = self.devices.iter().map(|device| device.engine.add_avatar(assets.clone()));
         let (mut handles, mut problem) = (Vec::with_capacity(self.devices.len()), None);
         for added in join_all(adding).await {
             handles.push(match added {
                 Ok(handle) => Some(handle),
-                Err(EngineError::Ended) => None,
+                Err(EngineError::Ended | EngineError::LipSync(LipSyncError::LeftToAnother(_))) => None,
                 Err(error) => {
                     problem = Some(error);
                     None
@@ -137,9 +137,12 @@ impl DevicePool {
 
     /// Where one more session is the least share of what can be drawn, of those devices that will do.
     fn freest(&self, will_do: impl Fn(usize) -> bool) -> Option<usize> {
+        let rate = |device: &Device| device.engine.frames_per_second().unwrap_or(1.0);
         let load = |device: &Device| {
             let leases = u32::try_from(device.leases.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-            (f64::from(leases) + 1.0) / device.engine.frames_per_second().unwrap_or(1.0)
+            // The cores of a CPU are equal, whichever of them was disturbed last.
+            let same = self.living().filter(|(_, other)| other.name == device.name).map(|(_, other)| rate(other));
+            (f64::from(leases) + 1.0) / same.fold(rate(device), f64::max)
         };
         let those = self.living().filter(|(at, _)| will_do(*at));
         let freest = those.min_by(|(_, one), (_, other)| load(one).total_cmp(&load(other)));
@@ -162,7 +165,7 @@ impl DeviceLease {
     }
 
     /// Queues a run, waiting for room, and returns where its mouths will arrive. Dropping the receiver or cancelling the token
-    /// withdraws it. A device that has ended is left for another one; an error if there is none.
+    /// withdraws it. A device that has ended, or has not the avatar, is left for another one; an error if there is none.
     pub async fn draw(
         &self,
         run: MouthRun,
@@ -181,7 +184,12 @@ impl DeviceLease {
             }
             let knows = |other| other != at && self.pool.handle(run.avatar, other).is_some();
             let other = self.pool.freest(knows).ok_or(EngineError::Ended)?;
-            tracing::warn!(from = device.name, to = self.pool.devices[other].name, "a session moves to another device");
+            let (from, to) = (&device.name, &self.pool.devices[other].name);
+            if device.engine.has_ended() {
+                tracing::warn!(from, to, "a session moves to another device");
+            } else {
+                tracing::debug!(from, to, "a session moves to the device that has its avatar");
+            }
             self.pool.count(at).fetch_sub(1, Ordering::Relaxed);
             self.pool.count(other).fetch_add(1, Ordering::Relaxed);
             self.at.store(other, Ordering::Relaxed);
@@ -204,8 +212,9 @@ impl Drop for DeviceLease {
 mod tests {
     use super::*;
     use crate::kit::{self, network::FakeNetwork};
-    use crate::lipsync::Mouth;
     use crate::lipsync::engine::EngineThread;
+    use crate::lipsync::networks::Networks;
+    use crate::lipsync::{LipSync, Mouth};
 
     /// Draws a pixel that says which device it is; ends at pose 13.
     fn named(name: u8) -> FakeNetwork {
@@ -271,5 +280,23 @@ mod tests {
         pool.ended().await;
         drop((leases, pool));
         tokio::task::spawn_blocking(|| assert!(threads.into_iter().all(EngineThread::join))).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_avatar_that_an_engine_leaves_to_another_is_drawn_there() {
+        let leaves = || {
+            let load = |model: &str| Err(LipSyncError::LeftToAnother(model.to_owned()));
+            Ok(Box::new(Networks::new(Box::new(load))) as Box<dyn LipSync>)
+        };
+        let ((one, first), (other, second)) = (Engine::spawn(leaves).await.unwrap(), named(2).spawn().await);
+        let pool = DevicePool::new([("one".into(), one), ("other".into(), other)]);
+        let avatar = pool.add_avatar(kit::avatar::assets()).await.unwrap();
+        pool.warm_up(avatar).await.unwrap();
+        let leases = [pool.lease(), pool.lease()];
+        for lease in &leases {
+            assert_eq!(draw(lease, avatar, 0).await, Some(2));
+        }
+        drop((leases, pool));
+        tokio::task::spawn_blocking(|| assert!([first, second].into_iter().all(EngineThread::join))).await.unwrap();
     }
 }

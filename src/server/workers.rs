@@ -43,6 +43,16 @@ pub(super) struct Threads {
     pub(super) frames: FrameThreads,
 }
 
+/// The largest weights that every core's engine has a copy of. Models beyond are MuseTalk's own, which are not live on a CPU.
+const MOST_WEIGHTS_A_CORE: u64 = 256 << 20;
+
+/// How many bytes of weights a model's folder holds.
+fn weights(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let weights = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "safetensors"));
+    weights.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
 /// The network of a model's folder: of portraits, or MuseTalk's.
 pub(crate) fn load_network(folder: &Path, on: DeviceChoice, threads: i32) -> Result<Box<dyn LipSync>, LipSyncError> {
     let device = find_device(on)?;
@@ -55,19 +65,28 @@ pub(crate) fn load_network(folder: &Path, on: DeviceChoice, threads: i32) -> Res
 
 impl Workers {
     /// Loads a model on each device, on all of them together, and starts the threads. Other models are loaded when their first
-    /// avatar is. Of devices that nobody named, one that does not work is left out while there is another.
+    /// avatar is. Named several times, the CPU has an engine for each, the first of which alone has large models. Of devices that nobody named, one that does not work is left out while there is another.
     pub(crate) async fn start(folders: &Folders, model: &str, devices: &DeviceChoices) -> anyhow::Result<Self> {
-        let spawn = |choice: DeviceChoice| {
+        let spawn = |(at, choice): (usize, DeviceChoice)| {
             let (models, first) = (folders.models.clone(), model.to_owned());
+            let is_another_core = choice == DeviceChoice::Cpu && devices.iter().take(at).any(|other| other == choice);
             let build = move || {
-                let load = move |model: &str| load_network(&models.join(model), choice, ENGINE_THREADS);
+                let load = move |model: &str| {
+                    let folder = models.join(model);
+                    if is_another_core && weights(&folder) > MOST_WEIGHTS_A_CORE {
+                        return Err(LipSyncError::LeftToAnother(model.to_owned()));
+                    }
+                    load_network(&folder, choice, ENGINE_THREADS)
+                };
                 let mut networks = Networks::new(Box::new(load));
-                networks.preload(&first)?;
-                Ok(Box::new(networks) as Box<dyn LipSync>)
+                match networks.preload(&first) {
+                    Ok(_) | Err(LipSyncError::LeftToAnother(_)) => Ok(Box::new(networks) as Box<dyn LipSync>),
+                    Err(error) => Err(error),
+                }
             };
             async move { (choice, Engine::spawn(build).await) }
         };
-        let spawned = join_all(devices.iter().map(spawn)).await;
+        let spawned = join_all(devices.iter().enumerate().map(spawn)).await;
         let works = spawned.iter().any(|(_, engine)| engine.is_ok());
         let (mut engines, mut threads) = (Vec::new(), Vec::new());
         for (choice, engine) in spawned {
@@ -77,7 +96,7 @@ impl Workers {
                     threads.push(thread);
                 }
                 Err(error) if works && devices.may_be_fewer() => {
-                    tracing::warn!(device = %choice, %error, "a GPU is left out");
+                    tracing::warn!(device = %choice, %error, "a device is left out");
                 }
                 Err(error) => return Err(error).with_context(|| format!("model {model}")),
             }

@@ -10,13 +10,17 @@ use crate::lipsync::LipSyncError;
 /// Where inference is asked to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU that libtorch can use, else the CPU. A server takes all GPUs ([`DeviceChoices::of_this_machine`]).
+    /// The first GPU that libtorch can use, else the CPU. A server takes all ([`DeviceChoices::of_this_machine`]).
     Auto,
     /// The CPU, GPUs or not.
     Cpu,
     /// The GPU of this number, from 0.
     Cuda(usize),
 }
+
+/// Engines that a server's CPU gets. One thread that draws waits behind encoders for half of its time while another core has
+/// nothing to do; two on two cores draw for twice as many speakers. Each has a copy of small models' weights.
+const MOST_CPU_ENGINES: usize = 16;
 
 /// One device or several, each of which gets an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,20 +58,20 @@ impl DeviceChoices {
         self.choices.iter().copied()
     }
 
-    /// What a server draws on, which has work for every GPU: `auto` is all GPUs of this machine that libtorch can use, if
-    /// there are any. Blocks while libtorch's CUDA half is loaded.
+    /// What a server draws on, which has work for every GPU and every core: `auto` is all GPUs of this machine that libtorch
+    /// can use, if there are any; else, as with `cpu`, an engine for each core. Blocks while libtorch's CUDA half is loaded.
     pub fn of_this_machine(&self) -> Self {
-        match self.first() {
-            DeviceChoice::Auto => self.with_gpus(Libtorch::in_use().gpus.unwrap_or(0)),
-            _ => self.clone(),
-        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let gpus = || Libtorch::in_use().gpus.unwrap_or(0);
+        self.with(if self.first() == DeviceChoice::Auto { gpus() } else { 0 }, cores)
     }
 
-    /// The same of a machine with so many GPUs.
-    fn with_gpus(&self, gpus: usize) -> Self {
-        match self.first() {
-            DeviceChoice::Auto if gpus > 0 => {
-                Self { choices: (0..gpus).map(DeviceChoice::Cuda).collect(), found: true }
+    /// The same of a machine with so many GPUs and cores.
+    fn with(&self, gpus: usize, cores: usize) -> Self {
+        match (self.choices.as_slice(), gpus) {
+            ([DeviceChoice::Auto], 1..) => Self { choices: (0..gpus).map(DeviceChoice::Cuda).collect(), found: true },
+            ([DeviceChoice::Auto | DeviceChoice::Cpu], _) => {
+                Self { choices: vec![DeviceChoice::Cpu; cores.clamp(1, MOST_CPU_ENGINES)], found: true }
             }
             _ => self.clone(),
         }
@@ -162,16 +166,19 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_may_choose_draws_on_all_gpus_and_otherwise_on_what_was_named() {
-        let on = |text: &str, gpus| {
-            let choices = text.parse::<DeviceChoices>().unwrap().with_gpus(gpus);
+    fn a_server_that_may_choose_draws_on_all_gpus_or_all_cores_and_otherwise_on_what_was_named() {
+        let on = |text: &str, gpus, cores| {
+            let choices = text.parse::<DeviceChoices>().unwrap().with(gpus, cores);
             (choices.to_string(), choices.may_be_fewer())
         };
-        assert_eq!(on("auto", 0), ("auto".to_owned(), false));
-        assert_eq!(on("auto", 1), ("cuda:0".to_owned(), true));
-        assert_eq!(on("auto", 3), ("cuda:0,cuda:1,cuda:2".to_owned(), true));
-        for named in ["cpu", "cuda:1", "cuda:2,cuda:0"] {
-            assert_eq!(on(named, 3), (named.to_owned(), false));
+        assert_eq!(on("auto", 0, 1), ("cpu".to_owned(), true));
+        assert_eq!(on("auto", 0, 3), ("cpu,cpu,cpu".to_owned(), true));
+        assert_eq!(on("auto", 0, 500).0.split(',').count(), MOST_CPU_ENGINES);
+        assert_eq!(on("cpu", 3, 2), ("cpu,cpu".to_owned(), true));
+        assert_eq!(on("auto", 1, 2), ("cuda:0".to_owned(), true));
+        assert_eq!(on("auto", 3, 2), ("cuda:0,cuda:1,cuda:2".to_owned(), true));
+        for named in ["cpu,cpu,cpu", "cuda:1", "cuda:2,cuda:0"] {
+            assert_eq!(on(named, 3, 2), (named.to_owned(), false));
         }
     }
 
