@@ -118,6 +118,10 @@ def raw(classes):
     return np.isin(classes, [1, 11, 12, 13]).astype(np.uint8) * 255
 
 
+def neck(classes):
+    return np.isin(classes, [1, 11, 12, 13, 14]).astype(np.uint8) * 255
+
+
 def feathered(opaque, box):
     """The mask of the surroundings, and where they are."""
     x, y, x1, y1 = box
@@ -143,11 +147,23 @@ def make_masks():
     Image.fromarray(classes).save(OUT / "classes.png", optimize=True)
     Image.fromarray(jaw(classes)).save(OUT / "jaw.png", optimize=True)
     Image.fromarray(raw(classes)).save(OUT / "raw.png", optimize=True)
+    Image.fromarray(neck(classes)).save(OUT / "neck.png", optimize=True)
     for name, box in BOXES.items():
         mask, (x, y, _, _) = feathered(jaw(classes), box)
         part = mask[box[1] - y : box[3] - y, box[0] - x : box[2] - x]
         Image.fromarray(part).save(OUT / f"mask-{name}.png", optimize=True)
     (OUT / "boxes.json").write_text(json.dumps(BOXES) + "\n")
+
+
+def make_scaled():
+    """A picture as Pillow scales what face parsing sees; every level occurs, and edges that overshoot."""
+    rows, columns = np.mgrid[0:41, 0:53]
+    colours = [(rows * 53 + columns) % 256, 255 * ((rows // 7 + columns // 5) % 2), (rows * rows + 3 * columns) % 256]
+    picture = Image.fromarray(np.stack(colours, -1).astype(np.uint8))
+    picture.save(OUT / "scaled-from.png", optimize=True)
+    for name, size, how in (("smaller", (19, 23), Image.BILINEAR), ("larger", (70, 64), Image.BILINEAR),
+                            ("cubic", (31, 66), Image.BICUBIC)):
+        picture.resize(size, how).save(OUT / f"scaled-{name}.png", optimize=True)
 
 
 class Storage:
@@ -233,6 +249,7 @@ def main():
     generator = np.random.default_rng(16)
     make_geometry(generator)
     make_masks()
+    make_scaled()
     make_avatar(generator)
 
 

@@ -1,12 +1,13 @@
 //! Pixels: frames, the regions of them that change, and what is done to them on the CPU.
 //!
-//! In here: plain data and pure functions: `color` converts, `blend` pastes a mouth through a mask, `resize` scales; and
-//! `png` and `jpeg`, their files.
+//! In here: plain data and pure functions: `color` converts, `blend` pastes a mouth through a mask, `resize` and `pillow`
+//! scale; and `png` and `jpeg`, their files.
 //! Not in here: where pictures come from (`avatar`, `lipsync`) and when they are shown (`playout`).
 
 pub mod blend;
 pub mod color;
 pub mod jpeg;
+pub mod pillow;
 pub mod png;
 pub mod resize;
 

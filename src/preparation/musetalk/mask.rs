@@ -5,6 +5,7 @@
 
 use super::geometry::Surroundings;
 use super::parsing;
+use crate::picture::pillow::{Filter, scaled};
 use crate::picture::{CropBox, Mask};
 
 /// The blur's kernel, of the surroundings' side: a tenth.
@@ -14,7 +15,8 @@ const FEATHER: u32 = 10;
 /// half, and feathered.
 pub fn of_frame(map: &[u8], crop: CropBox, around: Surroundings) -> Mask {
     let side = around.side as usize;
-    let scaled = bicubic(map, parsing::SIDE, side);
+    let scaled = scaled(map.as_chunks::<1>().0, [parsing::SIDE; 2], [side; 2], Filter::Bicubic);
+    let scaled = scaled.as_flattened();
     let [left, top] = offset(crop, around);
     let (width, height) = (crop.width as usize, crop.height as usize);
     let mut plane = vec![0.0; side * side];
@@ -88,62 +90,6 @@ impl MeanMask {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a level")]
 fn level(value: f32) -> u8 {
     value.round().clamp(0.0, 255.0) as u8
-}
-
-/// Pillow's weights have so many bits behind the point.
-const BITS: u32 = 22;
-
-/// A square of levels scaled as Pillow scales one of mode `L`: bicubic (a = -0.5), widened where it shrinks, rows first.
-fn bicubic(from: &[u8], side: usize, to: usize) -> Vec<u8> {
-    if side == to {
-        return from.to_vec();
-    }
-    let spans: Vec<(usize, Vec<i64>)> = (0..to).map(|at| weights(at, side, to)).collect();
-    let mixed = |sum: i64| u8::try_from((sum >> BITS).clamp(0, 255)).unwrap_or_default();
-    let half = 1_i64 << (BITS - 1);
-    let mut across = Vec::with_capacity(side * to);
-    for row in from.chunks_exact(side) {
-        across.extend(spans.iter().map(|(first, weights)| {
-            let pixels = row.iter().skip(*first).zip(weights);
-            mixed(pixels.fold(half, |sum, (pixel, weight)| sum + i64::from(*pixel) * weight))
-        }));
-    }
-    let mut scaled = Vec::with_capacity(to * to);
-    for (first, weights) in &spans {
-        let mut sums = vec![half; to];
-        for (row, weight) in across.chunks_exact(to).skip(*first).zip(weights) {
-            sums.iter_mut().zip(row).for_each(|(sum, pixel)| *sum += i64::from(*pixel) * weight);
-        }
-        scaled.extend(sums.into_iter().map(mixed));
-    }
-    scaled
-}
-
-/// The first pixel that counts for one of the result, and the weights from there on.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "places in a row, weights below 2^23")]
-fn weights(at: usize, side: usize, to: usize) -> (usize, Vec<i64>) {
-    let scale = side as f64 / to as f64;
-    let wide = scale.max(1.0);
-    let (centre, support) = ((at as f64 + 0.5) * scale, 2.0 * wide);
-    let first = ((centre - support + 0.5) as i64).max(0) as usize;
-    let end = ((centre + support + 0.5) as usize).min(side);
-    let cubic = |x: f64| {
-        let x = x.abs();
-        if x < 1.0 {
-            (1.5 * x - 2.5) * x * x + 1.0
-        } else if x < 2.0 {
-            (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
-        } else {
-            0.0
-        }
-    };
-    let raw: Vec<f64> = (first..end).map(|pixel| cubic((pixel as f64 - centre + 0.5) / wide)).collect();
-    let sum: f64 = raw.iter().sum();
-    let fixed = |weight: &f64| {
-        let fixed = weight / sum * f64::from(1_u32 << BITS);
-        (if fixed < 0.0 { fixed - 0.5 } else { fixed + 0.5 }) as i64
-    };
-    (first, raw.iter().map(fixed).collect())
 }
 
 /// A square under OpenCV's Gaussian of so many pixels, an odd number, whose deviation follows from that; the edge is a mirror.
