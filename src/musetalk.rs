@@ -9,7 +9,7 @@
 //! | 2 | `measuring`, `weights` | arithmetic of a frame and a stopwatch; files of weights and published configurations |
 //! | 3 | `device` | libtorch and its CUDA half, which device, which floats |
 //! | 4 | `serving` | a loaded model that draws mouths for avatars |
-//! | 5 | `tools` | faces to latents, comparing with Python, tuning a small decoder, throughput |
+//! | 5 | `tools` | faces to latents, face parsing, comparing with Python, tuning a small decoder, throughput |
 //!
 //! Sizes come from a [`ModelConfig`] alone: the demo model and the full one are the same code, and the code that trains is
 //! the code that serves.
@@ -25,6 +25,6 @@ pub mod weights;
 pub use device::{DeviceChoice, find_device};
 pub use network::config::ModelConfig;
 pub use serving::MuseTalk;
-pub use tools::FaceEncoder;
+pub use tools::{FaceEncoder, FaceParser};
 
 type Result<T> = std::result::Result<T, crate::lipsync::LipSyncError>;

@@ -128,10 +128,11 @@ pub(crate) struct RunNetwork {
     pub(crate) folder: PathBuf,
     #[arg(long, value_enum)]
     pub(crate) network: Network,
-    /// Inputs: `sample` and `encoder_hidden_states` (unet), `latent`, `image`, `mel`, `audio` or `face` (latents)
+    /// Inputs: `sample` and `encoder_hidden_states` (unet), `latent`, `image`, `mel`, `audio` or `face` (latents,
+    /// face-parsing)
     #[arg(long = "in", value_name = "FILE.safetensors")]
     pub(crate) input: PathBuf,
-    /// Outputs: `out`, or `mean` and `logvar` (vae-encode), or `latents`
+    /// Outputs: `out`, or `mean` and `logvar` (vae-encode), or `latents`, or `classes`
     #[arg(long = "out", value_name = "FILE.safetensors")]
     pub(crate) output: PathBuf,
     /// auto, cpu, cuda or cuda:N

@@ -75,6 +75,11 @@ pub const TAESD_DOWNLOADS: [Download; 2] = [
     },
 ];
 
+/// Upstream's folder of its face parsing, which is used as it lies there and need not be there.
+pub const FACE_PARSER: &str = "face-parse-bisent";
+/// The weights in it.
+pub const FACE_PARSER_WEIGHTS: &str = "79999_iter.pth";
+
 /// What upstream says of a repository's licence, and what speaks against it.
 pub fn licence_note(repo: &str) -> &'static str {
     match repo {

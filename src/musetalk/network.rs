@@ -6,6 +6,7 @@
 
 pub(in crate::musetalk) mod attention;
 pub mod audio_rows;
+pub mod bisenet;
 pub mod config;
 pub mod decoder;
 pub(in crate::musetalk) mod latent_scale;

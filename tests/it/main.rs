@@ -12,6 +12,7 @@ mod clips;
 mod create;
 mod documents;
 mod echo;
+mod face_parser;
 mod faces;
 mod fetch;
 mod film;

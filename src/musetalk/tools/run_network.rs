@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor, nn};
 
 use super::face_encoder::FaceEncoder;
+use super::face_parser::FaceParser;
 use super::named_tensors::{Inputs, write_outputs};
 use crate::lipsync::LipSyncError;
 use crate::models::Checkpoint;
-use crate::models::catalog::WHOLE;
+use crate::models::catalog::{FACE_PARSER_WEIGHTS, WHOLE};
 use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::models::names::{audio_encoder_prefix, current_name};
 use crate::musetalk::Result;
@@ -30,7 +31,8 @@ use crate::musetalk::weights::published::{Published, load_extractor};
 use crate::musetalk::weights::{Mapping, load_checkpoint};
 use crate::picture::RgbPicture;
 
-/// Which network, and which half of an autoencoder; `Latents` is what an avatar's faces are to a model.
+/// Which network, and which half of an autoencoder; `Latents` is what an avatar's faces are to a model, `FaceParsing` what
+/// their masks may be made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Network {
     Unet,
@@ -40,6 +42,7 @@ pub enum Network {
     AudioEncoder,
     Mel,
     Latents,
+    FaceParsing,
 }
 
 /// Reads the inputs from the file `inputs`, runs the network of `folder`, writes what comes out as 32-bit floats.
@@ -129,6 +132,7 @@ impl Opened<'_> {
                 Ok(vec![("out", self.mel(&inputs.get_as("audio", &[0], Kind::Float)?)?)])
             }
             Network::Latents => Ok(vec![("latents", self.latents(&inputs.rgb8("face")?)?)]),
+            Network::FaceParsing => Ok(vec![("classes", self.classes(&inputs.rgb8("face")?)?)]),
         }
     }
 
@@ -140,6 +144,15 @@ impl Opened<'_> {
         let encoder = FaceEncoder::load_as(self.folder, self.device, self.kind)?;
         let latents = faces.chunks(1).map(|face| encoder.encode(face)).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_cat(&latents, 0)?)
+    }
+
+    /// What face parsing finds, `[faces, side, side]`.
+    fn classes(&self, faces: &[RgbPicture]) -> Result<Tensor> {
+        let parser = FaceParser::load(&self.folder.join(FACE_PARSER_WEIGHTS), self.device)?;
+        let side = i64::try_from(FaceParser::SIDE).unwrap_or(0);
+        let map = |face| Ok(Tensor::f_from_slice(&parser.classes(face)?)?.f_view([side, side])?);
+        let maps = faces.iter().map(map).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_stack(&maps, 0)?.f_to_kind(Kind::Float)?)
     }
 
     /// `[segments, n_mels, frames]`: as Whisper's extractor, every segment of 30 s padded with silence.

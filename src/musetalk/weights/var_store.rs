@@ -24,6 +24,8 @@ pub struct Mapping<'a> {
     pub into: &'a str,
     /// Tensors that start with one of these (after `prefix` is off) may be there but are not loaded.
     pub ignored: &'a [&'a str],
+    /// The same of tensors that end with one of these.
+    pub ignored_ends: &'a [&'a str],
     /// What a name in the file, without `prefix`, is in the store, without `into`.
     pub rename: fn(&str) -> String,
     /// As [`use_channels_last`], which costs less while the weights are read.
@@ -35,7 +37,15 @@ pub struct Mapping<'a> {
 
 impl Default for Mapping<'_> {
     fn default() -> Self {
-        Self { prefix: "", into: "", ignored: &[], rename: str::to_owned, channels_last: false, keep_16_bits: false }
+        Self {
+            prefix: "",
+            into: "",
+            ignored: &[],
+            ignored_ends: &[],
+            rename: str::to_owned,
+            channels_last: false,
+            keep_16_bits: false,
+        }
     }
 }
 
@@ -74,7 +84,9 @@ pub(in crate::musetalk) fn load_checkpoint(
     let mut found = Vec::new();
     for entry in file.tensors() {
         let Some(name) = entry.name.strip_prefix(mapping.prefix) else { continue };
-        if mapping.ignored.iter().any(|ignored| name.starts_with(ignored)) {
+        let is_ignored = mapping.ignored.iter().any(|ignored| name.starts_with(ignored))
+            || mapping.ignored_ends.iter().any(|ignored| name.ends_with(ignored));
+        if is_ignored {
             continue;
         }
         match variables.remove(&format!("{}{}", mapping.into, (mapping.rename)(name))) {
