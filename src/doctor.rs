@@ -4,6 +4,7 @@
 //! the report. Not in here: arguments and exit codes (`commands`). Runs on: the caller's thread; it blocks for some
 //! seconds.
 
+mod face_parsing;
 mod machine;
 
 use std::io::Write;
@@ -131,6 +132,7 @@ pub(crate) fn run(input: &DoctorInput) -> Report {
         checks.push(voice(espeak::ENGINE, &manifest.voice));
         checks.push(neural_voice(&hibari::folder(&input.folders.models)));
     }
+    checks.extend(face_parsing::check(&input.folders.models));
     checks.push(limits());
     checks.push(port(input.listen));
     Report::new(checks)

@@ -29,7 +29,7 @@ use crate::media::{self, LONGEST_CLIP, SourceKind};
 use crate::picture::{Mask, RgbPicture, png, resize};
 use crate::timeline::FPS;
 
-pub use request::{CLIP_SIDE, PHOTO_SIDE, PreparationError, Progress, Request, Stage};
+pub use request::{CLIP_SIDE, MaskSource, PHOTO_SIDE, ParsingMode, PreparationError, Progress, Request, Stage};
 pub use upstream::{import_upstream, upstream_model};
 
 /// The longest side of an avatar's picture in a list, in pixels.
@@ -47,9 +47,14 @@ pub fn create(
         true => None,
         false => Some(musetalk::Model::load(models, request)?),
     };
-    if model.is_none() && !models.join(&request.model).join("config.json").is_file() {
-        let problem = format!("is not in {}", models.display());
-        return Err(PreparationError::Model { model: request.model.clone(), problem });
+    if model.is_none() {
+        let refused = |problem: String| Err(PreparationError::Model { model: request.model.clone(), problem });
+        if request.mask.is_some() || request.parsing_mode.is_some() {
+            return refused("knows no --mask and no --parsing-mode, only MuseTalk's models do".to_owned());
+        }
+        if !models.join(&request.model).join("config.json").is_file() {
+            return refused(format!("is not in {}", models.display()));
+        }
     }
     progress(Progress { stage: Stage::Reading, share: 0.0 });
     let kind = media::sniff(&request.source)?;

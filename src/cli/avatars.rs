@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::media::Trim;
+use crate::preparation::{MaskSource, ParsingMode};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Avatars {
@@ -77,7 +78,9 @@ pub(crate) struct Create {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["from", "face", "still", "closed", "whole", "size", "trim", "mirror", "bbox_shift"]
+        conflicts_with_all = [
+            "from", "face", "still", "closed", "whole", "size", "trim", "mirror", "bbox_shift", "mask", "parsing_mode"
+        ]
     )]
     pub(crate) from_musetalk: Option<PathBuf>,
     /// What people will call it [default: the id with a capital]
@@ -114,6 +117,13 @@ pub(crate) struct Create {
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, default_value = "0",
         value_parser = clap::value_parser!(i32).range(-200..=200))]
     pub(crate) bbox_shift: i32,
+    /// What a MuseTalk avatar's mask is made of: the points of the face, or upstream's face parsing, which sees hair and hands
+    /// too [default: parsing if models/face-parse-bisent has its weights]
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub(crate) mask: Option<MaskSource>,
+    /// Which part of the face that mask shows, as upstream's option of this name [default: jaw; raw for musetalk-v1.0]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) parsing_mode: Option<ParsingMode>,
     /// What draws its mouth: a folder of models, such as musetalk-v1.5 [default: portrait, which needs no download; what
     /// MuseTalk's script says with --from-musetalk]
     #[arg(long, value_name = "NAME")]

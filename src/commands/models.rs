@@ -9,13 +9,13 @@ use serde_json::json;
 use super::{BadInput, fetch, print, print_json, tune};
 use crate::cli::{Convert, Home, Install, Models, RunNetwork};
 use crate::config::Folders;
-use crate::models::catalog::{self, LISTS, PARTS, WHOLE};
+use crate::models::catalog::{self, FACE_PARSER, LISTS, PARTS, WHOLE};
 use crate::models::folder::{CONFIGS, WEIGHTS, first_of};
 use crate::models::verify::{FileReport, verify};
 use crate::models::{DType, ListError, TensorList, convert};
 use crate::musetalk::tools::{run_network, throughput};
 use crate::musetalk::weights::published::{self, Published};
-use crate::musetalk::{DeviceChoice, ModelConfig, MuseTalk, find_device};
+use crate::musetalk::{DeviceChoice, FaceParser, ModelConfig, MuseTalk, find_device};
 use crate::timeline::FRAME_DURATION;
 
 pub(super) async fn run(home: &Home, command: Models) -> anyhow::Result<ExitCode> {
@@ -93,6 +93,18 @@ fn look_at(folder: &Path) -> Row {
     Row { name, bytes: files.into_iter().map(size).sum(), fault, frame: None }
 }
 
+/// What masks of avatars may be made of besides the mesh; nobody needs it.
+fn face_parsing(models: &Path) -> Row {
+    let file = FaceParser::path(models);
+    let bytes = file.metadata().map_or(0, |about| about.len());
+    let fault = match find_device(DeviceChoice::Cpu).and_then(|device| FaceParser::load(&file, device)) {
+        Ok(_) => "for masks of MuseTalk's avatars only".to_owned(),
+        Err(_) if !file.exists() => format!("not installed, optional: its weights go to {}", file.display()),
+        Err(error) => error.to_string(),
+    };
+    Row { name: FACE_PARSER.to_owned(), bytes, fault: Some(fault), frame: None }
+}
+
 fn list(home: &Home, speed: Option<DeviceChoice>, json: bool) -> anyhow::Result<ExitCode> {
     let folder = Folders::find(home)?.models;
     let mut entries: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
@@ -105,6 +117,7 @@ fn list(home: &Home, speed: Option<DeviceChoice>, json: bool) -> anyhow::Result<
             rows.push(Row { name: known.name.to_owned(), bytes: 0, fault, frame: None });
         }
     }
+    rows.push(face_parsing(&folder));
     if let Some(device) = speed {
         // One that is not there is the caller's mistake, not the models'.
         find_device(device)?;
@@ -128,8 +141,33 @@ fn lists(models: &Path) -> Result<[TensorList; 3], ListError> {
 }
 
 fn convert_model(home: &Home, arguments: &Convert) -> anyhow::Result<ExitCode> {
-    let folder = install(&Folders::find(home)?.models, &arguments.name, &arguments.from, &arguments.install)?;
+    let models = Folders::find(home)?.models;
+    let parsing = bring_face_parsing(&models, &arguments.from)?;
+    let folder = install(&models, &arguments.name, &arguments.from, &arguments.install)?;
+    if let Some(file) = parsing.filter(|_| !arguments.install.json) {
+        print(&format!("face parsing, for masks of avatars, is in {}\n", file.display()));
+    }
     installed(&folder, &arguments.install)
+}
+
+/// Takes upstream's face parsing along if it lies beside the networks and is not here yet; gives its file then.
+fn bring_face_parsing(models: &Path, from: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let (theirs, ours) = (FaceParser::path(from), FaceParser::path(models));
+    if !theirs.is_file() || ours.exists() {
+        return Ok(None);
+    }
+    FaceParser::load(&theirs, find_device(DeviceChoice::Cpu)?).map_err(|error| BadInput(error.to_string()))?;
+    if let Some(folder) = ours.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let unfinished = ours.with_extension("part");
+    let outcome = std::fs::copy(&theirs, &unfinished).and_then(|_| std::fs::rename(&unfinished, &ours));
+    if let Err(error) = outcome {
+        // What failed is the news; a part that stays is overwritten next time.
+        let _ = std::fs::remove_file(&unfinished);
+        return Err(anyhow::Error::from(error).context(ours.display().to_string()));
+    }
+    Ok(Some(ours))
 }
 
 /// Converts upstream's folder `from` to the model `name`; gives its folder.

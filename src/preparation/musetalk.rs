@@ -9,17 +9,17 @@ mod latents;
 pub(super) mod mask;
 pub(super) mod parsing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::clip::{self, Reader};
 use super::closing::shut;
-use super::{Made, PreparationError, Request, Stage, Work, photo};
+use super::{Made, MaskSource, ParsingMode, PreparationError, Request, Stage, Work, photo};
 use crate::avatar::film::FilmWriter;
 use crate::avatar::manifest::Kind;
 use crate::avatar::{CycleKind, files};
 use crate::face::track::Tracker;
 use crate::face::{FaceError, Mesh};
-use crate::musetalk::{DeviceChoice, FaceEncoder, find_device};
+use crate::musetalk::{DeviceChoice, FaceEncoder, FaceParser, find_device};
 use crate::picture::resize::lanczos4;
 use crate::picture::{CropBox, RgbPicture, color};
 use crate::still::{Motion, Still};
@@ -46,6 +46,9 @@ pub(super) struct Model {
     encoder: FaceEncoder,
     framing: Framing,
     bbox_shift: i32,
+    /// What finds the face's parts for the mask; without it they are the mesh's.
+    parser: Option<FaceParser>,
+    parsing_mode: ParsingMode,
 }
 
 impl Model {
@@ -62,7 +65,31 @@ impl Model {
         let framing = framing(request)?;
         let device = find_device(DeviceChoice::Auto)?;
         let encoder = FaceEncoder::load(&folder, device).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { encoder, framing, bbox_shift: request.bbox_shift })
+        let parser = match parser_file(models, request.mask).map_err(&wrong)? {
+            // Weights that are there and cannot be used are not passed over.
+            Some(file) => Some(FaceParser::load(&file, device).map_err(|error| {
+                wrong(format!("its mask cannot come from face parsing (--mask mesh makes one without it): {error}"))
+            })?),
+            None => None,
+        };
+        let parsing_mode = request.parsing_mode.unwrap_or(match framing {
+            Framing::Shifted(_) => ParsingMode::Raw,
+            Framing::Margin(_) => ParsingMode::Jaw,
+        });
+        Ok(Self { encoder, framing, bbox_shift: request.bbox_shift, parser, parsing_mode })
+    }
+}
+
+/// The weights of face parsing, if the mask is to be made by it.
+fn parser_file(models: &Path, mask: Option<MaskSource>) -> Result<Option<PathBuf>, String> {
+    let file = FaceParser::path(models);
+    match (mask, file.is_file()) {
+        (Some(MaskSource::Mesh), _) | (None, false) => Ok(None),
+        (_, true) => Ok(Some(file)),
+        (Some(MaskSource::Parsing), false) => Err(format!(
+            "--mask parsing wants the weights of face parsing, and there is no {}: models/README.md says where they come from",
+            file.display()
+        )),
     }
 }
 
@@ -155,6 +182,9 @@ fn options(model: &Model, mut decided: toml::Table) -> toml::Table {
         Framing::Shifted(_) => decided.insert("bbox_shift".to_owned(), i64::from(model.bbox_shift).into()),
         Framing::Margin(below) => decided.insert("margin".to_owned(), i64::from(below).into()),
     };
+    let source = if model.parser.is_some() { MaskSource::Parsing } else { MaskSource::Mesh };
+    decided.insert("mask".to_owned(), source.name().into());
+    decided.insert("parsing_mode".to_owned(), model.parsing_mode.name().into());
     decided
 }
 
@@ -202,12 +232,11 @@ fn write(
         latents.push(lanczos4(&part(&picture, crop), encoder.side(), encoder.side()))?;
         if number.is_multiple_of(every) {
             let around = Surroundings::of(crop);
-            let classes = Classes::of(&mesh, around);
-            let map = match model.framing {
-                Framing::Shifted(_) => classes.raw(),
-                Framing::Margin(_) => classes.jaw(),
+            let classes = match &model.parser {
+                Some(parser) => Classes::found(parser, &picture, around)?,
+                None => Classes::drawn(&mesh, around),
             };
-            mask.add(&mask::of_frame(&map, crop, around));
+            mask.add(&mask::of_frame(&classes.shown(model.parsing_mode), crop, around));
         }
         if number == 0 {
             work.write_preview(&picture)?;

@@ -18,6 +18,47 @@ pub const PHOTO_SIDE: u32 = 720;
 /// The same of an avatar from a clip, whose frames are only decoded.
 pub const CLIP_SIDE: u32 = 1280;
 
+/// What the map of a face is made of that MuseTalk's mask comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MaskSource {
+    /// The points that were found in it: skin is what is inside their outline.
+    Mesh,
+    /// Upstream's face parsing, which sees hair and hands too.
+    Parsing,
+}
+
+impl MaskSource {
+    /// As it is typed, and as a manifest has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mesh => "mesh",
+            Self::Parsing => "parsing",
+        }
+    }
+}
+
+/// Which part of a map of a face MuseTalk's mouth is pasted into: upstream's `parsing_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ParsingMode {
+    /// Skin grown over the jaw and worn off at the cheeks, without the nose, and the mouth: 1.5's.
+    Jaw,
+    /// Skin and mouth: 1.0's.
+    Raw,
+    /// Skin, mouth and neck.
+    Neck,
+}
+
+impl ParsingMode {
+    /// As it is typed, and as a manifest has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jaw => "jaw",
+            Self::Raw => "raw",
+            Self::Neck => "neck",
+        }
+    }
+}
+
 /// An avatar to be made.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -52,6 +93,11 @@ pub struct Request {
     /// How far down the middle of the box is moved that MuseTalk 1.0 redraws, in pixels: it opens the mouth further. 0 for all
     /// other models.
     pub bbox_shift: i32,
+    /// What MuseTalk's mask is made of; face parsing if left out and its weights are there, else the mesh. `None` for
+    /// `portrait`.
+    pub mask: Option<MaskSource>,
+    /// Which part of the face that mask shows; upstream's own of the model's version if left out. `None` for `portrait`.
+    pub parsing_mode: Option<ParsingMode>,
     /// Whether an avatar of this id is replaced.
     pub replace: bool,
 }

@@ -219,6 +219,8 @@ fn request(order: AvatarOrder) -> Request {
         side: order.side,
         clip: ClipOptions { trim: order.trim, mirror: order.mirror, ..ClipOptions::default() },
         bbox_shift: 0,
+        mask: None,
+        parsing_mode: None,
         replace: order.replace,
     }
 }

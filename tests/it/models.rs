@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+use crate::face_parser::install_one_that_sees_skin_only;
 use crate::parity::{Cases, assert_close, fixture, kl_json, tiny_json, unet_json, whole_model};
 use crate::torch_file;
 
@@ -302,6 +303,29 @@ fn upstreams_folder_becomes_a_model_that_verifies_lists_and_runs() {
     succeeds(&upstream.convert(&["--replace"]));
     assert!(size(&upstream.model()) < single * 6 / 10);
     assert_eq!(succeeds(&upstream.verify())["sound"], true);
+}
+
+#[test]
+fn upstreams_face_parsing_is_taken_along_listed_and_runs() {
+    let upstream = Upstream::new();
+    install_one_that_sees_skin_only(upstream.from.path());
+    let file = upstream.from.path().join("face-parse-bisent/79999_iter.pth");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    fails(&upstream.convert(&[]), 2, &["79999_iter.pth"]);
+    std::fs::write(&file, &whole).unwrap();
+    succeeds(&upstream.convert(&[]));
+    let models_folder = upstream.home.path().join("models");
+    let ours = models_folder.join("face-parse-bisent");
+    assert!(std::fs::read(ours.join("79999_iter.pth")).unwrap() == whole);
+    let listed = succeeds(&models(Some(upstream.home.path()), &["list", "--json"]));
+    let row =
+        listed["models"].as_array().unwrap().iter().find(|row| row["name"] == "face-parse-bisent").unwrap().clone();
+    assert_eq!((row["bytes"].as_u64(), row["usable"].as_bool()), (Some(whole.len() as u64), Some(false)));
+    assert!(row["fault"].as_str().unwrap().contains("masks"), "{row}");
+    let face = Tensor::full([1, 40, 30, 3], 90, (Kind::Uint8, tch::Device::Cpu));
+    let classes = run(&ours, "face-parsing", &[("face", face)], &[]).get("classes");
+    assert!(classes == Tensor::ones([1, 512, 512], (Kind::Float, tch::Device::Cpu)));
 }
 
 #[test]

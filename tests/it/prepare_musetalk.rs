@@ -11,13 +11,14 @@ use mouthpiece::musetalk::{FaceEncoder, MuseTalk};
 use mouthpiece::picture::resize::{lanczos4, smaller};
 use mouthpiece::picture::{I420Frame, MouthFrame, RgbPicture, blend, color, png};
 use mouthpiece::playout::Pair;
-use mouthpiece::preparation::{self, PreparationError, Progress, Request, Stage};
+use mouthpiece::preparation::{self, MaskSource, ParsingMode, PreparationError, Progress, Request, Stage};
 use mouthpiece::speech::Voice;
 use mouthpiece::timeline::FrameIndex;
 use tch::{Device, Kind, Tensor};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::program;
+use crate::face_parser::install_one_that_sees_skin_only;
 use crate::kit::drawn_face::{Bearing, Person, draw};
 use crate::parity::whole_model;
 
@@ -85,6 +86,8 @@ fn request(id: &str, source: &Path) -> Request {
         side: None,
         clip: ClipOptions::default(),
         bbox_shift: 0,
+        mask: None,
+        parsing_mode: None,
         replace: false,
     }
 }
@@ -267,6 +270,49 @@ fn a_photo_becomes_a_loop_of_nine_seconds_that_begins_with_itself() {
     let refused = home.create(&Request { id: "bo".parse().unwrap(), model: "musetalk-v1.5".to_owned(), ..shown });
     assert!(refused.unwrap_err().to_string().contains("bbox-shift"));
     assert_eq!(home.names(), ["anna"]);
+}
+
+#[test]
+fn the_mask_comes_from_face_parsing_where_its_weights_are_and_the_manifest_says_so() {
+    let home = Home::new();
+    let photo = home.0.path().join("anna.png");
+    drawn_photo(&photo);
+    let still = |id: &str| Request { still: true, ..request(id, &photo) };
+    let made = |request: &Request| {
+        home.create(request).unwrap();
+        let avatar = home.store().load(&request.id).unwrap();
+        let options = avatar.manifest.prepared.as_ref().unwrap().options.clone();
+        let option = |name: &str| options[name].as_str().unwrap().to_owned();
+        ([option("mask"), option("parsing_mode")], avatar)
+    };
+    let asked = Request { mask: Some(MaskSource::Parsing), ..still("nobody") };
+    let refused = home.create(&asked).unwrap_err();
+    let weights = home.models().join("face-parse-bisent/79999_iter.pth");
+    assert!(refused.is_bad_input() && refused.to_string().contains(weights.to_str().unwrap()), "{refused}");
+
+    let (options, by_mesh) = made(&still("mesh"));
+    assert_eq!(options, ["mesh", "jaw"]);
+    install_one_that_sees_skin_only(&home.models());
+    let (options, by_parsing) = made(&Request { parsing_mode: Some(ParsingMode::Raw), ..still("parsing") });
+    assert_eq!(options, ["parsing", "raw"]);
+    // Who sees skin alone pastes the lower half of the box whole, but for the feather; the mesh spares what is no face.
+    let alpha = |avatar: &Avatar, x: usize, y: usize| avatar.mask.alpha[y * 64 + x];
+    for (x, y) in [(8, 50), (55, 50), (32, 50)] {
+        assert_eq!(alpha(&by_parsing, x, y), 255, "{x}, {y}");
+    }
+    assert_eq!((alpha(&by_parsing, 32, 20), alpha(&by_mesh, 32, 20)), (0, 0));
+    assert!(alpha(&by_mesh, 2, 60) < 10 && alpha(&by_parsing, 2, 60) > 60, "{}", alpha(&by_mesh, 2, 60));
+
+    let (options, again) = made(&Request { mask: Some(MaskSource::Mesh), ..still("again") });
+    assert_eq!(options, ["mesh", "jaw"]);
+    assert!(again.mask == by_mesh.mask);
+    // Weights that are there and damaged are told of, not passed over.
+    std::fs::write(&weights, b"no weights").unwrap();
+    let refused = home.create(&still("nobody")).unwrap_err().to_string();
+    assert!(refused.contains("79999_iter.pth") && refused.contains("--mask mesh"), "{refused}");
+    let portrait = Request { model: "portrait".to_owned(), mask: Some(MaskSource::Mesh), ..still("nobody") };
+    assert!(home.create(&portrait).unwrap_err().to_string().contains("--mask"));
+    assert_eq!(home.names(), ["again", "mesh", "parsing"]);
 }
 
 fn upstream() -> PathBuf {

@@ -110,6 +110,8 @@ fn request(arguments: Create) -> anyhow::Result<(Request, Brought)> {
             ..ClipOptions::default()
         },
         bbox_shift: arguments.bbox_shift,
+        mask: arguments.mask,
+        parsing_mode: arguments.parsing_mode,
         replace: arguments.replace,
         id,
         name,

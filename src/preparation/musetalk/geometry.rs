@@ -4,7 +4,7 @@
 //! `scripts/realtime_inference.py`.
 
 use crate::face::Mesh;
-use crate::picture::CropBox;
+use crate::picture::{CropBox, RgbPicture};
 
 /// The points of the mesh that stand for iBUG's 68, in iBUG's order: the jaw from the left ear to the right (17), the brows
 /// (10), the bridge of the nose (4) and its base (5), the eyes (12), the lips outside (12) and inside (8). It is the list that
@@ -94,5 +94,21 @@ impl Surroundings {
         };
         let place = |at: i64| i32::try_from(at).unwrap_or(i32::MIN);
         Self { x: place(middle(crop.x, crop.width)), y: place(middle(crop.y, crop.height)), side: 2 * half }
+    }
+
+    /// Its pixels, black where it is outside the frame.
+    pub fn pixels(&self, frame: &RgbPicture) -> RgbPicture {
+        let (frame_width, side) = (frame.width as usize * 3, self.side as usize * 3);
+        let mut rgb = vec![0; side * self.side as usize];
+        // Bytes of a row that are skipped here and there, where one begins left of the other.
+        let skipped = |at: i32| usize::try_from(at).unwrap_or(0) * 3;
+        let (from, to) = (skipped(self.x), skipped(self.x.saturating_neg()));
+        for (y, row) in (i64::from(self.y)..).zip(rgb.chunks_exact_mut(side.max(1))) {
+            let start = usize::try_from(y).ok().filter(|y| *y < frame.height as usize).map(|y| y * frame_width);
+            let line = start.and_then(|start| frame.rgb.get(start + from.min(frame_width)..start + frame_width));
+            let inside = row.iter_mut().skip(to);
+            inside.zip(line.unwrap_or_default()).for_each(|(to, from)| *to = *from);
+        }
+        RgbPicture { width: self.side, height: self.side, rgb }
     }
 }

@@ -1,18 +1,24 @@
 //! What is face in a frame, and which of it MuseTalk's mouth is pasted through: upstream's arithmetic on a map of classes.
 //!
-//! In here: a map drawn from the mesh where upstream's BiSeNet finds one in the pixels, and upstream's two ways from a map to
-//! a mask. Not in here: the mask's edge and its place (`mask`). Pure. After `musetalk/utils/face_parsing/__init__.py`.
+//! In here: a map found in the pixels, as upstream finds it, or drawn from the mesh where nobody fetched the network for that;
+//! and upstream's three ways from a map to a mask. Not in here: the network (`musetalk` of the library), the mask's edge and
+//! its place (`mask`). After `musetalk/utils/face_parsing/__init__.py`.
 
 use super::geometry::Surroundings;
 use crate::face::{Mesh, parts};
+use crate::lipsync::LipSyncError;
+use crate::musetalk::FaceParser;
+use crate::picture::RgbPicture;
+use crate::preparation::ParsingMode;
 
 /// Rows and columns of a map.
-pub const SIDE: usize = 512;
+pub const SIDE: usize = FaceParser::SIDE;
 /// BiSeNet's classes, those that matter here.
 const SKIN: u8 = 1;
 const NOSE: u8 = 10;
 const MOUTH: u8 = 11;
 const LIPS: [u8; 2] = [12, 13];
+const NECK: u8 = 14;
 /// The mask in a map of classes: no class.
 const OPAQUE: u8 = 255;
 /// What of the nose moves least and is not redrawn: its hull.
@@ -32,8 +38,13 @@ const FLAT: usize = 35;
 pub struct Classes(pub Vec<u8>);
 
 impl Classes {
+    /// Found in a frame's pixels.
+    pub fn found(parser: &FaceParser, frame: &RgbPicture, around: Surroundings) -> Result<Self, LipSyncError> {
+        Ok(Self(parser.classes(&around.pixels(frame))?))
+    }
+
     /// Drawn from a mesh: skin inside its outline, the nose and the lips on it.
-    pub fn of(mesh: &Mesh, around: Surroundings) -> Self {
+    pub fn drawn(mesh: &Mesh, around: Surroundings) -> Self {
         let scale = SIDE as f32 / around.side.max(1) as f32;
         let place = |at: usize| {
             let [x, y, _] = mesh.point(at);
@@ -48,9 +59,22 @@ impl Classes {
         Self(classes)
     }
 
+    /// What of the map is pasted into, in a mode of upstream's: 0 or 255.
+    pub fn shown(&self, mode: ParsingMode) -> Vec<u8> {
+        match mode {
+            ParsingMode::Jaw => self.jaw(),
+            ParsingMode::Raw => self.of(&[SKIN, MOUTH, LIPS[0], LIPS[1]]),
+            ParsingMode::Neck => self.of(&[SKIN, MOUTH, LIPS[0], LIPS[1], NECK]),
+        }
+    }
+
+    fn of(&self, shown: &[u8]) -> Vec<u8> {
+        self.0.iter().map(|class| if shown.contains(class) { OPAQUE } else { 0 }).collect()
+    }
+
     /// Upstream's mode `jaw`, of version 1.5: skin grown over the jaw and worn off at the cheeks, without the nose, and the
-    /// mouth. 0 or 255.
-    pub fn jaw(&self) -> Vec<u8> {
+    /// mouth.
+    fn jaw(&self) -> Vec<u8> {
         let skin: Vec<bool> = self.0.iter().map(|class| *class == SKIN).collect();
         let grown = grown(&skin);
         let worn = worn(&worn(&grown));
@@ -61,12 +85,6 @@ impl Classes {
             if face || *class == MOUTH || LIPS.contains(class) { OPAQUE } else { 0 }
         };
         self.0.iter().enumerate().map(opaque).collect()
-    }
-
-    /// Upstream's mode `raw`, of version 1.0: skin and mouth. 0 or 255.
-    pub fn raw(&self) -> Vec<u8> {
-        let opaque = |class: &u8| [SKIN, MOUTH].contains(class) || LIPS.contains(class);
-        self.0.iter().map(|class| if opaque(class) { OPAQUE } else { 0 }).collect()
     }
 }
 

@@ -9,7 +9,8 @@ use super::mask::{MeanMask, of_frame};
 use super::parsing::Classes;
 use crate::face::{Mesh, POINTS};
 use crate::kit::drawn_face::{Bearing, Person, draw};
-use crate::picture::{CropBox, Mask, png};
+use crate::picture::{CropBox, Mask, RgbPicture, png};
+use crate::preparation::ParsingMode;
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/musetalk").join(name)
@@ -65,6 +66,20 @@ fn a_box_stays_in_the_frame_or_is_none() {
     assert_eq!(face_box(&[[50, 60]; 68], Framing::Shifted(0), (100, 100)), None);
 }
 
+#[test]
+fn the_pixels_round_a_box_are_black_outside_the_frame() {
+    // A frame of three by two pixels that are 1 to 6, seen from one that begins left of it and above it.
+    let frame = RgbPicture { width: 3, height: 2, rgb: (1..=6).flat_map(|level| [level; 3]).collect() };
+    let levels = |x: i32, y: i32, side: u32| {
+        let rgb = Surroundings { x, y, side }.pixels(&frame).rgb;
+        rgb.chunks_exact(3).map(|pixel| pixel[0]).collect::<Vec<u8>>()
+    };
+    assert_eq!(levels(-1, -1, 4), [0, 0, 0, 0, 0, 1, 2, 3, 0, 4, 5, 6, 0, 0, 0, 0]);
+    assert_eq!(levels(1, 0, 2), [2, 3, 5, 6]);
+    assert_eq!(levels(2, 1, 2), [6, 0, 0, 0]);
+    assert_eq!(levels(7, -9, 2), [0; 4]);
+}
+
 /// A round face of 100 pixels, whose every point lies somewhere else.
 fn mesh() -> Mesh {
     let place = |at: usize| {
@@ -91,8 +106,10 @@ fn classes() -> Classes {
 }
 
 #[test]
-fn both_ways_from_classes_to_a_mask_are_upstreams_to_the_pixel() {
-    for (name, ours) in [("jaw.png", classes().jaw()), ("raw.png", classes().raw())] {
+fn all_ways_from_classes_to_a_mask_are_upstreams_to_the_pixel() {
+    for (name, mode) in [("jaw.png", ParsingMode::Jaw), ("raw.png", ParsingMode::Raw), ("neck.png", ParsingMode::Neck)]
+    {
+        let ours = classes().shown(mode);
         let theirs = png::read_mask(&fixture(name)).unwrap().alpha;
         let differ = ours.iter().zip(&theirs).filter(|(ours, theirs)| ours != theirs).count();
         assert_eq!((ours.len(), differ), (theirs.len(), 0), "{name}");
@@ -104,7 +121,7 @@ fn a_frames_mask_is_within_a_level_of_upstreams() {
     let boxes: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture("boxes.json")).unwrap()).unwrap();
     for (name, ends) in boxes.as_object().unwrap() {
         let crop = crop(serde_json::from_value(ends.clone()).unwrap());
-        let ours = of_frame(&classes().jaw(), crop, Surroundings::of(crop));
+        let ours = of_frame(&classes().shown(ParsingMode::Jaw), crop, Surroundings::of(crop));
         let theirs = png::read_mask(&fixture(&format!("mask-{name}.png"))).unwrap();
         assert_eq!((ours.width, ours.height), (theirs.width, theirs.height));
         let apart = ours.alpha.iter().zip(&theirs.alpha).map(|(ours, theirs)| ours.abs_diff(*theirs));
@@ -137,7 +154,7 @@ fn drawn(bearing: &Bearing) -> Mesh {
 fn mask(mesh: &Mesh) -> Mask {
     let crop = face_box(&points(mesh), Framing::Margin(10), (512, 512)).unwrap();
     let around = Surroundings::of(crop);
-    of_frame(&Classes::of(mesh, around).jaw(), crop, around)
+    of_frame(&Classes::drawn(mesh, around).shown(ParsingMode::Jaw), crop, around)
 }
 
 #[test]
@@ -170,7 +187,7 @@ fn a_map_drawn_from_a_mesh_has_skin_a_nose_and_a_mouth_where_they_are() {
     let mesh = drawn(&Bearing::default());
     let crop = face_box(&super::geometry::points(&mesh), Framing::Margin(10), (512, 512)).unwrap();
     let around = Surroundings::of(crop);
-    let classes = Classes::of(&mesh, around);
+    let classes = Classes::drawn(&mesh, around);
     let at = |point: usize| {
         let scale = 512.0 / around.side as f32;
         let [x, y, _] = mesh.point(point);
@@ -179,7 +196,7 @@ fn a_map_drawn_from_a_mesh_has_skin_a_nose_and_a_mouth_where_they_are() {
     };
     // The tip of the nose, the middle between the lips, a cheek, and what is no face.
     assert_eq!([at(4), at(13), at(50), classes.0[0]], [10, 11, 1, 0]);
-    let mask = of_frame(&classes.jaw(), crop, around);
+    let mask = of_frame(&classes.shown(ParsingMode::Jaw), crop, around);
     let value = |x: u32, y: u32| mask.alpha[(y * crop.width + x) as usize];
     // The mouth is pasted whole, the brow not at all.
     let [x, y, _] = mesh.point(13);
