@@ -118,6 +118,7 @@ impl AvatarMaker for AvatarMaking {
 
     fn make(
         &self,
+        source: PathBuf,
         order: AvatarOrder,
         reached: Box<dyn FnMut(Reached) + Send>,
         stop: CancellationToken,
@@ -129,7 +130,7 @@ impl AvatarMaker for AvatarMaking {
             let _abandoned = asked.clone().drop_guard();
             let (id, own) = (order.id.clone(), self.own.clone());
             let (store, models, told) = (self.store.clone(), self.models.clone(), asked.clone());
-            let work = move || make(&store, &models, &own, order, reached, &told);
+            let work = move || make(&store, &models, &own, &request(source, order), reached, &told);
             let mut working = self.tracker.spawn_blocking(move || on_thread(work));
             let ended = tokio::select! {
                 ended = &mut working => ended,
@@ -183,14 +184,13 @@ fn make(
     store: &AvatarStore,
     models: &Path,
     own: &AvatarId,
-    order: AvatarOrder,
+    request: &Request,
     mut reached: Box<dyn FnMut(Reached) + Send>,
     stop: &CancellationToken,
 ) -> Result<MadeAvatar, NotMade> {
-    let request = request(order);
     let mut progress = |Progress { stage, share }: Progress| reached(Reached { stage: stage.as_str(), share });
     let folder =
-        preparation::create(store, models, &request, &mut progress, stop).map_err(|error| not_made(&request, error))?;
+        preparation::create(store, models, request, &mut progress, stop).map_err(|error| not_made(request, error))?;
     tracing::info!(avatar = %request.id, "an avatar is made over HTTP");
     let avatar = summary(store, models, &request.id, own)
         .map_err(|error| NotMade { fault: of_avatar(&request.id, error), found: None })?;
@@ -200,11 +200,11 @@ fn make(
     Ok(MadeAvatar { avatar, found: found.ok().as_ref().and_then(png_of) })
 }
 
-fn request(order: AvatarOrder) -> Request {
+fn request(source: PathBuf, order: AvatarOrder) -> Request {
     // As on the command line: the neural voice speaks English only.
     let engine = if order.language == "en-us" { "hibari" } else { "espeak-ng" };
     Request {
-        source: order.source,
+        source,
         file_name: order.file_name,
         id: order.id,
         name: order.name,

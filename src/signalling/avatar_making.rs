@@ -33,9 +33,11 @@ pub trait AvatarMaker: Send + Sync {
     fn list(&self) -> BoxFuture<'_, Vec<AvatarSummary>>;
     /// A small picture of an avatar, as PNG.
     fn preview(&self, id: AvatarId) -> BoxFuture<'_, Result<Vec<u8>, AvatarFault>>;
-    /// Makes an avatar; told to stop, or failing, it leaves nothing. `reached` is called from a thread that works on it.
+    /// Makes an avatar of a photo or clip, which is readable meanwhile; told to stop, or failing, it leaves nothing. `reached`
+    /// is called from a thread that works on it.
     fn make(
         &self,
+        source: PathBuf,
         order: AvatarOrder,
         reached: Box<dyn FnMut(Reached) + Send>,
         stop: CancellationToken,
@@ -76,9 +78,7 @@ pub struct AvatarSummary {
 /// An avatar that is asked for.
 #[derive(Clone, Debug)]
 pub struct AvatarOrder {
-    /// The photo or clip, readable while the order is worked on.
-    pub source: PathBuf,
-    /// What it is called where it comes from.
+    /// What the photo or clip is called where it comes from.
     pub file_name: String,
     /// What programs will call it.
     pub id: AvatarId,

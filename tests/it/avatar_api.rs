@@ -81,6 +81,7 @@ impl AvatarMaker for FakeMaker {
 
     fn make(
         &self,
+        source: PathBuf,
         order: AvatarOrder,
         mut reached: Box<dyn FnMut(Reached) + Send>,
         stop: CancellationToken,
@@ -88,7 +89,7 @@ impl AvatarMaker for FakeMaker {
         Box::pin(async move {
             assert_eq!(self.at_work.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
             reached(Reached { stage: "finding the face", share: 0.5 });
-            self.content.lock().unwrap().push(std::fs::read(&order.source).unwrap());
+            self.content.lock().unwrap().push(std::fs::read(&source).unwrap());
             self.made.lock().unwrap().push(order.clone());
             if order.id.as_str() == "slow" {
                 stop.run_until_cancelled(self.release.notified()).await;

@@ -22,7 +22,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use self::jobs::{Job, JobState};
-use self::order::Wanted;
 use super::{Id, KEEP_ALIVE, Problem, as_json};
 use crate::ids::AvatarId;
 use crate::session::ErrorCode;
@@ -132,14 +131,14 @@ async fn take(
     announced: Option<u64>,
 ) -> Result<Arc<Job>, Problem> {
     check_uploads(shared)?;
-    let wanted = Wanted::of(query)?;
-    shared.options.avatars.maker.check(wanted.id.clone(), wanted.replace).await?;
-    shared.avatar_jobs.check_room(address, &wanted.id)?;
+    let order = order::read(query)?;
+    shared.options.avatars.maker.check(order.id.clone(), order.replace).await?;
+    shared.avatar_jobs.check_room(address, &order.id)?;
     let receiving = shared.avatar_jobs.uploads.receive(address, file, announced);
     let received = shared.shutdown.run_until_cancelled(receiving).await;
     let upload =
         received.ok_or_else(|| Problem::of(ErrorCode::ShuttingDown, "the server is shutting down".into()))??;
-    shared.avatar_jobs.begin(shared, address, wanted, upload)
+    shared.avatar_jobs.begin(shared, address, order, upload)
 }
 
 /// The same file once more, with what a request asks for now: in place of the avatar that was made of it, if its id is the
@@ -147,10 +146,10 @@ async fn take(
 async fn again(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
     check_uploads(&shared)?;
     let job = find(&shared, &id)?;
-    let mut wanted = Wanted::of(request.uri().query().unwrap_or_default())?;
-    wanted.replace |= job.has_made(&wanted.id);
-    shared.options.avatars.maker.check(wanted.id.clone(), wanted.replace).await?;
-    shared.avatar_jobs.again(&job, wanted)?;
+    let mut order = order::read(request.uri().query().unwrap_or_default())?;
+    order.replace |= job.has_made(&order.id);
+    shared.options.avatars.maker.check(order.id.clone(), order.replace).await?;
+    shared.avatar_jobs.again(&job, order)?;
     Ok((StatusCode::ACCEPTED, as_json(&told(&job))).into_response())
 }
 

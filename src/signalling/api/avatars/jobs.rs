@@ -12,11 +12,10 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::order::Wanted;
 use crate::ids::AvatarId;
 use crate::session::{ErrorCode, Refusal};
 use crate::signalling::avatar_making::{
-    AvatarApi, AvatarFault, AvatarFaultCode, AvatarMaker, MadeAvatar, NotMade, Reached,
+    AvatarApi, AvatarFault, AvatarFaultCode, AvatarMaker, AvatarOrder, MadeAvatar, NotMade, Reached,
 };
 use crate::signalling::listener::{Shared, spawn};
 use crate::signalling::quota::Address;
@@ -82,7 +81,7 @@ pub(in super::super::super) struct Job {
     pub(super) name: String,
     address: Address,
     upload: Upload,
-    wanted: Mutex<Wanted>,
+    order: Mutex<AvatarOrder>,
     /// The id of the avatar that it has made.
     made: Mutex<Option<AvatarId>>,
     pub(super) state: watch::Sender<JobState>,
@@ -98,7 +97,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Job {
     /// The id that it was last asked to make.
     pub(super) fn avatar_id(&self) -> AvatarId {
-        lock(&self.wanted).id.clone()
+        lock(&self.order).id.clone()
     }
 
     /// Whether the avatar of this id is its work.
@@ -174,7 +173,7 @@ impl AvatarJobs {
         &self,
         shared: &Arc<Shared>,
         address: Address,
-        wanted: Wanted,
+        order: AvatarOrder,
         upload: Upload,
     ) -> Result<Arc<Job>, super::Problem> {
         let (state, _) = watch::channel(JobState::Waiting { ahead: 0 });
@@ -182,7 +181,7 @@ impl AvatarJobs {
             name: format!("{:032x}", rand::random::<u128>()),
             address,
             upload,
-            wanted: Mutex::new(wanted),
+            order: Mutex::new(order),
             made: Mutex::default(),
             state,
             once_more: Notify::new(),
@@ -213,14 +212,14 @@ impl AvatarJobs {
     }
 
     /// Has a job that has ended do its work once more.
-    pub(super) fn again(&self, job: &Arc<Job>, wanted: Wanted) -> Result<(), super::Problem> {
+    pub(super) fn again(&self, job: &Arc<Job>, order: AvatarOrder) -> Result<(), super::Problem> {
         let jobs = lock(&self.jobs);
         if job.is_active() {
             let status = axum::http::StatusCode::CONFLICT;
             return Err(super::Problem::new(status, "job_running", "it is being made: wait for its end, or delete it"));
         }
-        check_id(&jobs, &wanted.id)?;
-        *lock(&job.wanted) = wanted;
+        check_id(&jobs, &order.id)?;
+        *lock(&job.order) = order;
         job.state.send_replace(JobState::Waiting { ahead: 0 });
         renumber(&jobs);
         job.once_more.notify_one();
@@ -257,7 +256,7 @@ impl AvatarJobs {
             let not_made = Arc::new(NotMade { fault, found: None });
             return drop(job.state.send_replace(JobState::Failed { not_made }));
         };
-        let order = lock(&job.wanted).clone().order(job.upload.path());
+        let order = lock(&job.order).clone();
         let id = order.id.clone();
         let (state, began) = (job.state.clone(), Instant::now());
         state.send_replace(JobState::Making { stage: "beginning", share: 0.0, seconds_left: None });
@@ -267,7 +266,7 @@ impl AvatarJobs {
             state.send_replace(JobState::Making { stage, share, seconds_left });
         };
         // Waited for to its end also when it is stopped: the next one must not begin beside it.
-        let made = self.maker.make(order, Box::new(reached), job.forgotten.clone()).await;
+        let made = self.maker.make(job.upload.path(), order, Box::new(reached), job.forgotten.clone()).await;
         job.state.send_replace(match made {
             Ok(made) => {
                 *lock(&job.made) = Some(id);

@@ -2,8 +2,6 @@
 //!
 //! In here: the parameters, each once and each as it must be. Not in here: the file, which is the body.
 
-use std::path::PathBuf;
-
 use form_urlencoded::parse;
 
 use super::wrong;
@@ -24,98 +22,40 @@ const SIDES: std::ops::RangeInclusive<u32> = 256..=1920;
 /// More faces are not told apart.
 const MOST_FACES: usize = 100;
 
-/// An avatar as it is asked for.
-#[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub id: AvatarId,
-    pub replace: bool,
-    name: String,
-    licence: String,
-    consent: String,
-    file_name: String,
-    language: String,
-    face: Option<usize>,
-    still: bool,
-    whole: bool,
-    mirror: bool,
-    closed: bool,
-    trim: Trim,
-    side: Option<u32>,
-}
-
-impl Wanted {
-    /// Reads a query; an error names the parameter.
-    pub(super) fn of(query: &str) -> Result<Self, Problem> {
-        let mut given: Vec<(String, String)> = Vec::new();
-        for (name, value) in parse(query.as_bytes()) {
-            if !PARAMETERS.contains(&&*name) {
-                return Err(wrong(&format!("{}: there is no such parameter", clipped(&name, 40))));
-            }
-            if given.iter().any(|(known, _)| *known == name) {
-                return Err(wrong(&format!("{name}: it is given twice")));
-            }
-            given.push((name.into_owned(), value.into_owned()));
+/// Reads a query; an error names the parameter.
+pub(super) fn read(query: &str) -> Result<AvatarOrder, Problem> {
+    let mut given: Vec<(String, String)> = Vec::new();
+    for (name, value) in parse(query.as_bytes()) {
+        if !PARAMETERS.contains(&&*name) {
+            return Err(wrong(&format!("{}: there is no such parameter", clipped(&name, 40))));
         }
-        let value = |name: &str| given.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        let id: AvatarId = value("id")
-            .ok_or_else(|| wrong("id: it is missing: what programs will call the avatar"))?
-            .parse()
-            .map_err(|error: crate::ids::InvalidAvatarId| wrong(&format!("id: {error}")))?;
-        let name = value("name").unwrap_or(id.as_str());
-        Ok(Self {
-            name: text("name", Some(name), LONGEST_NAME)?,
-            licence: text("licence", value("licence"), LONGEST_TEXT)?,
-            consent: text("consent", value("consent"), LONGEST_TEXT)?,
-            file_name: file_name(value("file").unwrap_or("upload")),
-            language: language(value("language").unwrap_or("en-us"))?,
-            face: value("face").filter(|value| !value.is_empty()).map(face).transpose()?,
-            still: flag("still", value("still"))?,
-            whole: flag("whole", value("whole"))?,
-            mirror: flag("mirror", value("mirror"))?,
-            closed: flag("closed", value("closed"))?,
-            replace: flag("replace", value("replace"))?,
-            trim: value("trim").filter(|value| !value.is_empty()).map(trim).transpose()?.unwrap_or_default(),
-            side: value("size").filter(|value| !value.is_empty()).map(side).transpose()?,
-            id,
-        })
-    }
-
-    /// Of a file that can be read at this path.
-    pub(super) fn order(self, source: PathBuf) -> AvatarOrder {
-        let Self {
-            id,
-            replace,
-            name,
-            licence,
-            consent,
-            file_name,
-            language,
-            face,
-            still,
-            whole,
-            mirror,
-            closed,
-            trim,
-            side,
-        } = self;
-        AvatarOrder {
-            source,
-            file_name,
-            id,
-            name,
-            licence,
-            consent,
-            language,
-            face,
-            still,
-            whole,
-            mirror,
-            closed,
-            trim,
-            side,
-            replace,
+        if given.iter().any(|(known, _)| *known == name) {
+            return Err(wrong(&format!("{name}: it is given twice")));
         }
+        given.push((name.into_owned(), value.into_owned()));
     }
+    let value = |name: &str| given.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let id: AvatarId = value("id")
+        .ok_or_else(|| wrong("id: it is missing: what programs will call the avatar"))?
+        .parse()
+        .map_err(|error: crate::ids::InvalidAvatarId| wrong(&format!("id: {error}")))?;
+    let name = value("name").unwrap_or(id.as_str());
+    Ok(AvatarOrder {
+        name: text("name", Some(name), LONGEST_NAME)?,
+        licence: text("licence", value("licence"), LONGEST_TEXT)?,
+        consent: text("consent", value("consent"), LONGEST_TEXT)?,
+        file_name: file_name(value("file").unwrap_or("upload")),
+        language: language(value("language").unwrap_or("en-us"))?,
+        face: value("face").filter(|value| !value.is_empty()).map(face).transpose()?,
+        still: flag("still", value("still"))?,
+        whole: flag("whole", value("whole"))?,
+        mirror: flag("mirror", value("mirror"))?,
+        closed: flag("closed", value("closed"))?,
+        replace: flag("replace", value("replace"))?,
+        trim: value("trim").filter(|value| !value.is_empty()).map(trim).transpose()?.unwrap_or_default(),
+        side: value("size").filter(|value| !value.is_empty()).map(side).transpose()?,
+        id,
+    })
 }
 
 const PARAMETERS: [&str; 14] = [
@@ -185,8 +125,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_has_a_default_and_names_of_files_lose_their_folders() {
-        let order =
-            Wanted::of(&format!("{LEAST}&file=C%3A%5Cphotos%2F..%2Fa%00nna.jpg")).unwrap().order(PathBuf::new());
+        let order = read(&format!("{LEAST}&file=C%3A%5Cphotos%2F..%2Fa%00nna.jpg")).unwrap();
         assert_eq!((order.name.as_str(), order.language.as_str(), order.face), ("anna", "en-us", None));
         assert_eq!(order.file_name, "anna.jpg");
         assert!(
@@ -210,7 +149,7 @@ mod tests {
             ("id=anna&licence=x&consent=y&nobody=1", "nobody"),
             ("id=anna&id=anna&licence=x&consent=y", "id"),
         ] {
-            let problem = Wanted::of(query).unwrap_err();
+            let problem = read(query).unwrap_err();
             assert!(problem.message.starts_with(&format!("{named}: ")), "{query}: {}", problem.message);
         }
     }
