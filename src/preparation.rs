@@ -2,8 +2,8 @@
 //!
 //! In here: [`create`]; `photo` and `clip` are its two ways, `framing` the part of a photo that is taken, `closing` shuts an
 //! open mouth, `loop_cut` where a clip is cut to go round, `musetalk` what is done where latents draw the mouth; and
-//! [`import_upstream`], which takes what upstream's own script prepared. Not in here: reading files (`media`), finding faces (`face`), measuring mouths (`portrait`), the
-//! folder (`avatar`).
+//! [`import_upstream`], which takes what upstream's own script prepared. Not in here: reading files (`media`), finding faces
+//! (`face`), measuring mouths (`portrait`), the folder (`avatar`).
 //! Runs on: whoever asks, which takes seconds to minutes.
 
 mod clip;
@@ -70,15 +70,20 @@ pub fn create(
     let (made, kept) = made.map_err(|error| error.about(&request.file_name))?;
     let manifest = manifest(request, &made)?;
     progress(Progress { stage: Stage::Writing, share: 0.97 });
-    if stop.is_cancelled() {
-        return Err(PreparationError::Stopped);
-    }
-    let folder = draft.finish(manifest, &mut |_| ())?;
+    let folder = finish(draft, manifest, stop)?;
     if let Some(kept) = kept {
         kept.forget();
     }
     progress(Progress { stage: Stage::Writing, share: 1.0 });
     Ok(folder)
+}
+
+/// Gives the avatar its place, unless told to stop; nothing of it is left then.
+fn finish(draft: Draft, manifest: Manifest, stop: &CancellationToken) -> Result<PathBuf, PreparationError> {
+    if stop.is_cancelled() {
+        return Err(PreparationError::Stopped);
+    }
+    Ok(draft.finish(manifest, &mut |_| ())?)
 }
 
 /// What both ways have in hand.

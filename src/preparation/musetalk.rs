@@ -5,7 +5,7 @@
 //! loop is cut (`clip`), which part of a photo is taken (`photo`), the networks (`musetalk` of the library).
 
 pub(super) mod geometry;
-mod latents;
+pub(super) mod latents;
 pub(super) mod mask;
 pub(super) mod parsing;
 
@@ -34,8 +34,6 @@ pub(super) const FIRST: &str = "musetalk-v1.0";
 const LOOP: u64 = 225;
 /// The same photo moves the same way each time.
 const SEED: u64 = 1;
-/// Frames of which the mask is the mean, spread over all.
-const MASKED: usize = 64;
 /// How much of the whole finding the face takes: little beside the encoder.
 const FINDING: f64 = 0.15;
 /// Where encoding ends.
@@ -215,8 +213,7 @@ fn write(
     if latents.found() > 0 {
         tracing::info!(faces = latents.found(), "a preparation that was cut off is gone on with");
     }
-    let mut mask = MeanMask::new(encoder.side());
-    let every = meshes.count.div_ceil(MASKED).max(1);
+    let mut mask = MeanMask::new(encoder.side(), meshes.count);
     for number in 0..meshes.count {
         let mesh = (meshes.of)(number)?;
         let share = number as f64 / meshes.count as f64;
@@ -230,7 +227,7 @@ fn write(
         })?;
         film.push(&picture, crop)?;
         latents.push(lanczos4(&part(&picture, crop), encoder.side(), encoder.side()))?;
-        if number.is_multiple_of(every) {
+        if mask.wants(number) {
             let around = Surroundings::of(crop);
             let classes = match &model.parser {
                 Some(parser) => Classes::found(parser, &picture, around)?,

@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::musetalk::mask::MeanMask;
-use super::musetalk::{FIRST, part};
+use super::musetalk::{FIRST, latents, part};
 use super::{Made, PreparationError, Progress, Request, Stage};
 use crate::avatar::draft::Draft;
 use crate::avatar::film::{FilmWriter, MOST_FRAMES};
 use crate::avatar::manifest::{Kind, LONGEST_SIDE, SHORTEST_SIDE};
 use crate::avatar::{AvatarError, AvatarStore, CycleKind, files};
-use crate::models::checkpoint::{integer_rows, write_safetensors};
-use crate::models::{Checkpoint, CheckpointError, DType};
+use crate::models::checkpoint::integer_rows;
+use crate::models::{Checkpoint, DType};
 use crate::musetalk::ModelConfig;
 use crate::picture::{CropBox, Mask, RgbPicture, png};
 
@@ -33,8 +33,6 @@ const LONGEST_INFO: u64 = 1 << 16;
 /// Channels, rows and columns of upstream's latents, and the side of its faces in pixels.
 const SHAPE: [u64; 3] = [8, 32, 32];
 const SIDE: u32 = 256;
-/// Frames of which the mask is the mean, spread over all.
-const MASKED: usize = 64;
 
 /// What is wrong with a file of upstream's folder.
 fn unusable(path: &Path, problem: impl std::fmt::Display) -> PreparationError {
@@ -80,10 +78,7 @@ pub fn import_upstream(
     };
     let hashed = Request { source: folder.latents_path.clone(), ..request.clone() };
     let manifest = super::manifest(&hashed, &made)?;
-    if stop.is_cancelled() {
-        return Err(PreparationError::Stopped);
-    }
-    let place = draft.finish(manifest, &mut |_| ())?;
+    let place = super::finish(draft, manifest, stop)?;
     progress(Progress { stage: Stage::Writing, share: 1.0 });
     Ok(place)
 }
@@ -182,14 +177,13 @@ impl Folder {
     fn write(
         &self,
         draft: &Draft,
-        ([channels, rows, columns], side): ([u64; 3], u32),
+        (shape, side): ([u64; 3], u32),
         reached: &mut dyn FnMut(Stage, f64) -> Result<(), PreparationError>,
     ) -> Result<Made, PreparationError> {
         let first = self.frame(0)?;
         let (width, height) = (first.width, first.height);
         let mut film = FilmWriter::create(draft.path(), width, height)?;
-        let mut mask = MeanMask::new(side);
-        let every = self.faces.len().div_ceil(MASKED).max(1);
+        let mut mask = MeanMask::new(side, self.faces.len());
         for (number, (face, around)) in self.faces.iter().zip(&self.masks).enumerate() {
             reached(Stage::Reading, 0.9 * number as f64 / self.faces.len() as f64)?;
             let picture = self.frame(number)?;
@@ -201,23 +195,19 @@ impl Folder {
             let beside = || unusable(&path, format!("has its face in {face:?}, which does not lie in it"));
             let crop = crop_of(*face, (width, height)).ok_or_else(beside)?;
             film.push(&picture, crop)?;
-            if number.is_multiple_of(every) {
+            if mask.wants(number) {
                 mask.add(&self.mask(number, crop, *around)?);
             }
         }
         let frames = film.finish()?;
-        let (mask, decode_rows) = mask.finish(i64::try_from(rows).unwrap_or(0));
+        let (mask, decode_rows) = mask.finish(i64::try_from(shape[1]).unwrap_or(0));
         if mask.bounds().is_none() {
             return Err(unusable(&self.path.join("mask"), "has masks that are all black"));
         }
         super::write_mask(draft, &mask)?;
         super::write_preview(draft, &first)?;
-        let path = draft.path().join(files::LATENTS);
-        let described = [("latents".to_owned(), vec![self.faces.len() as u64, channels, rows, columns], DType::F16)];
         let latents = (0..self.faces.len()).map(|number| self.latent(number)).collect::<Result<Vec<_>, _>>()?.concat();
-        let mut latents = Some(latents);
-        write_safetensors(&path, &described, |_| Ok::<_, CheckpointError>(latents.take().unwrap_or_default()))
-            .map_err(|error| AvatarError::file(&path, error.problem))?;
+        latents::write(&draft.path().join(files::LATENTS), self.faces.len(), shape, latents)?;
         reached(Stage::Writing, 0.95)?;
         let size = (width, height);
         Ok(Made {

@@ -87,15 +87,23 @@ impl<'a> Latents<'a> {
     /// Writes `latents.safetensors` with those of all frames, in their order.
     pub fn finish(mut self, path: &Path) -> Result<Done, Unfinished> {
         self.encode()?;
-        let [channels, rows, columns] = self.encoder.shape();
-        let described = [("latents".to_owned(), vec![self.frames.len() as u64, channels, rows, columns], DType::F16)];
         let bytes = self.frames.iter().filter_map(|key| self.known.get(key)).flatten().copied().collect::<Vec<u8>>();
-        let mut bytes = Some(bytes);
-        let written =
-            write_safetensors(path, &described, |_| Ok::<_, CheckpointError>(bytes.take().unwrap_or_default()));
-        written.map_err(|error| AvatarError::file(path, error.problem))?;
+        write(path, self.frames.len(), self.encoder.shape(), bytes)?;
         Ok(Done(self.kept))
     }
+}
+
+/// Writes `latents.safetensors`: for each frame channels, rows and columns of 16-bit floats, little-endian.
+pub fn write(
+    path: &Path,
+    frames: usize,
+    [channels, rows, columns]: [u64; 3],
+    latents: Vec<u8>,
+) -> Result<(), AvatarError> {
+    let described = [("latents".to_owned(), vec![frames as u64, channels, rows, columns], DType::F16)];
+    let mut latents = Some(latents);
+    write_safetensors(path, &described, |_| Ok::<_, CheckpointError>(latents.take().unwrap_or_default()))
+        .map_err(|error| AvatarError::file(path, error.problem))
 }
 
 /// The latents are in the avatar's folder; what was kept meanwhile is not needed once that has its place.

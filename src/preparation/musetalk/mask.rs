@@ -39,17 +39,28 @@ fn offset(crop: CropBox, around: Surroundings) -> [usize; 2] {
     [crop.x - around.x, crop.y - around.y].map(|offset| usize::try_from(offset).unwrap_or(0))
 }
 
+/// Frames of which a mask is the mean, spread over all.
+const MASKED: usize = 64;
+
 /// The mean of masks of boxes of any size, each stretched over a square.
 pub struct MeanMask {
     side: u32,
+    /// Every so many frames one is wanted.
+    every: usize,
     sums: Vec<f32>,
     count: u32,
 }
 
 impl MeanMask {
-    /// A mask of so many pixels a side.
-    pub fn new(side: u32) -> Self {
-        Self { side, sums: vec![0.0; side as usize * side as usize], count: 0 }
+    /// A mask of so many pixels a side, of so many frames.
+    pub fn new(side: u32, frames: usize) -> Self {
+        let every = frames.div_ceil(MASKED).max(1);
+        Self { side, every, sums: vec![0.0; side as usize * side as usize], count: 0 }
+    }
+
+    /// Whether this frame's mask is one of those that count: as many as tell, and not more.
+    pub fn wants(&self, frame: usize) -> bool {
+        frame.is_multiple_of(self.every)
     }
 
     /// Counts another one.

@@ -133,7 +133,7 @@ fn a_frames_mask_is_within_a_level_of_upstreams() {
 
 #[test]
 fn the_mean_of_masks_has_every_size_and_says_which_rows_are_seen() {
-    let mut mean = MeanMask::new(64);
+    let mut mean = MeanMask::new(64, 3);
     for (width, height) in [(80, 120), (81, 119), (33, 47)] {
         let alpha = (0..width * height).map(|at| if at / width >= height * 3 / 4 { 200 } else { 0 }).collect();
         mean.add(&Mask { width, height, alpha });
@@ -141,7 +141,8 @@ fn the_mean_of_masks_has_every_size_and_says_which_rows_are_seen() {
     mean.add(&Mask { width: 0, height: 0, alpha: Vec::new() });
     let (mask, rows) = mean.finish(8);
     assert_eq!((mask.width, mask.alpha[63 * 64 + 5], mask.alpha[40 * 64 + 5], rows), (64, 200, 0, [5, 8]));
-    let (none, rows) = MeanMask::new(64).finish(8);
+    assert_eq!([0, 1, 2, 3].map(|frame| MeanMask::new(64, 129).wants(frame)), [true, false, false, true]);
+    let (none, rows) = MeanMask::new(64, 3).finish(8);
     assert!(none.bounds().is_none() && rows == [0, 8]);
 }
 
@@ -167,7 +168,7 @@ fn one_mask_is_near_that_of_each_frame_of_a_head_that_turns() {
     });
     let masks = turned.map(|bearing| mask(&drawn(&bearing)));
     let stretched = |masks: &[Mask]| {
-        let mut mean = MeanMask::new(128);
+        let mut mean = MeanMask::new(128, masks.len());
         masks.iter().for_each(|mask| mean.add(mask));
         mean.finish(32).0.alpha
     };
