@@ -29,23 +29,15 @@ pub(super) fn train(run: &Run<'_>) -> Result<()> {
     let judged = Judged::new(run, &windows)?;
     let mut optimizer = nn::AdamW::default().build(&part.store, LEARNING_RATE)?;
     let mut clock = Clock::new(run.options.budget.audio);
-    let mut mean_loss = 0.0;
     while clock.progress() < 1.0 {
         let (mel, truth) = batch(run, &windows, &mut rng)?;
         let loss = parameter_loss(&guess(&part, &windows, &mel)?, &truth, run.subject.parameter_weights())?;
-        optimizer.set_lr(peak * clock.rate());
-        optimizer.zero_grad();
-        loss.f_backward()?;
-        optimizer.clip_grad_norm(1.0);
-        optimizer.step();
-        mean_loss += loss.f_double_value(&[])? / 200.0;
-        clock.step += 1;
+        clock.learn(std::slice::from_mut(&mut optimizer), &loss, peak)?;
         if clock.step.is_multiple_of(200) {
             run.log(&serde_json::json!({
-                "stage": "audio", "step": clock.step, "seconds": clock.seconds(), "loss": mean_loss,
+                "stage": "audio", "step": clock.step, "seconds": clock.seconds(), "loss": clock.take_loss(),
                 "heldout": judged.judge(&part, &windows)?,
             }));
-            mean_loss = 0.0;
         }
         if clock.checkpoint_due() {
             save_parts(&[&part.store], &path, false)?;

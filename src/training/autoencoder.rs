@@ -40,7 +40,6 @@ pub(super) fn train(run: &Run<'_>) -> Result<(Vec<f32>, Vec<f32>)> {
     ];
     let (total, side, _, _) = crops.size4()?;
     let mut clock = Clock::new(run.options.budget.autoencoder);
-    let mut mean_loss = 0.0;
     while clock.progress() < 1.0 {
         let mut patches = Vec::with_capacity(PATCHES);
         for index in 0..PATCHES {
@@ -61,24 +60,13 @@ pub(super) fn train(run: &Run<'_>) -> Result<(Vec<f32>, Vec<f32>)> {
         let noisy = latent.f_add(&latent.f_randn_like()?.f_mul_scalar(LATENT_NOISE)?)?;
         let drawn = decoder.decoder.decode(&noisy)?;
         let loss = picture_loss(&drawn, &truth)?;
-        for optimizer in &mut optimizers {
-            optimizer.set_lr(LEARNING_RATE * clock.rate());
-            optimizer.zero_grad();
-        }
-        loss.f_backward()?;
-        for optimizer in &mut optimizers {
-            optimizer.clip_grad_norm(1.0);
-            optimizer.step();
-        }
-        mean_loss += loss.f_double_value(&[])? / 100.0;
-        clock.step += 1;
+        clock.learn(&mut optimizers, &loss, LEARNING_RATE)?;
         if clock.step.is_multiple_of(100) {
             let (whole, mouth) = judge(&encoder, &decoder, &crops, &layout)?;
             run.log(&serde_json::json!({
-                "stage": "autoencoder", "step": clock.step, "seconds": clock.seconds(), "loss": mean_loss,
+                "stage": "autoencoder", "step": clock.step, "seconds": clock.seconds(), "loss": clock.take_loss(),
                 "psnr_db": whole, "mouth_psnr_db": mouth,
             }));
-            mean_loss = 0.0;
         }
         if clock.checkpoint_due() {
             save_parts(&[&encoder.store, &decoder.store], &path, false)?;

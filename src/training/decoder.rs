@@ -104,7 +104,6 @@ pub(super) fn train(run: &Run<'_>) -> Result<()> {
     let mouth = run.subject.layout().mouth;
     let mut optimizer = nn::Adam::default().build(&student.store, LEARNING_RATE)?;
     let mut clock = Clock::new(run.options.budget.decoder);
-    let mut mean_loss = 0.0;
     while clock.progress() < 1.0 {
         let chosen: Vec<i64> =
             (0..LATENTS_A_STEP).map(|_| rng.random_range(0..lessons.count().unwrap_or(1) - HELD_OUT)).collect();
@@ -112,20 +111,13 @@ pub(super) fn train(run: &Run<'_>) -> Result<()> {
         let drawn = student.decoder.decode(&latents)?;
         // The mouth once more.
         let loss = picture_loss(&drawn, &wanted)?.f_add(&picture_loss(&mouth.of(&drawn)?, &mouth.of(&wanted)?)?)?;
-        optimizer.set_lr(LEARNING_RATE * clock.rate());
-        optimizer.zero_grad();
-        loss.f_backward()?;
-        optimizer.clip_grad_norm(1.0);
-        optimizer.step();
-        mean_loss += loss.f_double_value(&[])? / 200.0;
-        clock.step += 1;
+        clock.learn(std::slice::from_mut(&mut optimizer), &loss, LEARNING_RATE)?;
         if clock.step.is_multiple_of(200) {
             let (whole, mouth) = judge(run, &student, &lessons)?;
             run.log(&serde_json::json!({
-                "stage": "decoder", "step": clock.step, "seconds": clock.seconds(), "loss": mean_loss,
+                "stage": "decoder", "step": clock.step, "seconds": clock.seconds(), "loss": clock.take_loss(),
                 "psnr_db": whole, "mouth_psnr_db": mouth,
             }));
-            mean_loss = 0.0;
         }
         if clock.checkpoint_due() {
             save_parts(&[&student.store], &path, false)?;

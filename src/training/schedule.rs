@@ -1,6 +1,10 @@
-//! When a stage's steps are done, how fast it learns until then, and when it saves.
+//! When a stage's steps are done, how fast it learns until then, a step itself, and when it saves.
 
 use std::time::{Duration, Instant};
+
+use tch::{Tensor, nn};
+
+use super::Result;
 
 /// Time between two checkpoints of a stage.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(120);
@@ -14,12 +18,14 @@ pub(super) struct Clock {
     checkpoint: Instant,
     steps: u32,
     pub step: u32,
+    /// Of the steps since the mean was last taken.
+    losses: (f64, u32),
 }
 
 impl Clock {
     pub fn new(steps: u32) -> Self {
         let now = Instant::now();
-        Self { begun: now, checkpoint: now, steps, step: 0 }
+        Self { begun: now, checkpoint: now, steps, step: 0, losses: (0.0, 0) }
     }
 
     /// 0 at the start, 1 when all steps are done.
@@ -32,6 +38,30 @@ impl Clock {
         let rise = (f64::from(self.step) + 1.0) / 60.0;
         let fall = 0.5 + 0.5 * (std::f64::consts::PI * self.progress()).cos();
         rise.min(1.0) * (0.01 + 0.99 * fall)
+    }
+
+    /// A step of all that these optimizers have: against the loss, at most at the rate `peak`, and where that is steep, no
+    /// farther than elsewhere.
+    pub fn learn(&mut self, optimizers: &mut [nn::Optimizer], loss: &Tensor, peak: f64) -> Result<()> {
+        for optimizer in &mut *optimizers {
+            optimizer.set_lr(peak * self.rate());
+            optimizer.zero_grad();
+        }
+        loss.f_backward()?;
+        for optimizer in optimizers {
+            optimizer.clip_grad_norm(1.0);
+            optimizer.step();
+        }
+        self.losses.0 += loss.f_double_value(&[])?;
+        self.losses.1 += 1;
+        self.step += 1;
+        Ok(())
+    }
+
+    /// The mean of the losses since it was last taken.
+    pub fn take_loss(&mut self) -> f64 {
+        let (sum, count) = std::mem::take(&mut self.losses);
+        sum / f64::from(count.max(1))
     }
 
     pub fn seconds(&self) -> u64 {
