@@ -57,8 +57,11 @@ fn weights(name: &str, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&numbers).view(shape)
 }
 
+/// Tensors by their names.
+type Tensors = Vec<(String, Tensor)>;
+
 /// All tensors of a checkpoint like the published one.
-fn checkpoint() -> Vec<(String, Tensor)> {
+fn checkpoint() -> Tensors {
     let list = TensorList::load(&fixture("tensors")).unwrap();
     let tensor = |(name, shape): (&str, &[u64])| {
         let shape: Vec<i64> = shape.iter().map(|size| i64::try_from(*size).unwrap()).collect();
@@ -133,7 +136,7 @@ fn a_checkpoint_of_upstreams_finds_the_classes_that_pytorch_finds() {
 fn weights_that_do_not_fit_are_refused_by_file_and_tensor() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("79999_iter.pth");
-    let refused = |change: &dyn Fn(&mut Vec<(String, Tensor)>), named: &[&str]| {
+    let refused = |change: &dyn Fn(&mut Tensors), named: &[&str]| {
         let mut tensors = checkpoint();
         change(&mut tensors);
         torch_file::write(&path, &tensors);
@@ -143,12 +146,12 @@ fn weights_that_do_not_fit_are_refused_by_file_and_tensor() {
         }
     };
     refused(&|tensors| tensors.retain(|(name, _)| name != "ffm.conv1.weight"), &["missing", "ffm.conv1.weight"]);
-    let other = |tensors: &mut Vec<(String, Tensor)>| {
+    let other = |tensors: &mut Tensors| {
         let (_, tensor) = tensors.iter_mut().find(|(name, _)| name == "conv_out.conv_out.weight").unwrap();
         *tensor = Tensor::zeros([11, 256, 1, 1], (Kind::Float, Device::Cpu));
     };
     refused(&other, &["conv_out.conv_out.weight [11, 256, 1, 1] instead of [19, 256, 1, 1]"]);
-    let broken = |tensors: &mut Vec<(String, Tensor)>| {
+    let broken = |tensors: &mut Tensors| {
         let (_, tensor) = tensors.iter_mut().find(|(name, _)| name == "cp.resnet.bn1.bias").unwrap();
         *tensor = Tensor::full([64], f64::NAN, (Kind::Float, Device::Cpu));
     };
