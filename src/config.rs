@@ -6,12 +6,15 @@ mod asr;
 mod endpoint;
 mod file;
 mod llm;
+mod outputs;
 mod tts;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+
+pub(crate) use outputs::Outputs;
 
 use crate::cli::{Home, Machine, Serve};
 use crate::dialogue;
@@ -63,6 +66,8 @@ pub struct ServeConfig {
     pub(crate) allowed_hosts: Vec<String>,
     /// Whether avatars may be made and deleted over HTTP.
     pub(crate) uploads: bool,
+    /// Ways out of sessions besides their viewers.
+    pub(crate) outputs: Outputs,
     /// Proxies in front, which say who asks.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Whether one address may have half of all connections at most, and ask for no more than its rates.
@@ -123,6 +128,7 @@ struct File {
     llm: llm::Table,
     tts: tts::Table,
     asr: asr::Table,
+    outputs: outputs::Table,
 }
 
 /// Why the server is not started: a setting by its name, and what would be right. Never shows a secret.
@@ -273,6 +279,7 @@ impl ServeConfig {
             ice,
             allowed_origins: file.allowed_origins,
             allowed_hosts,
+            outputs: file.outputs.resolve(typed.allow_outputs, typed.record_dir, is_private)?,
             uploads: typed.allow_uploads.or(file.allow_uploads).unwrap_or(is_private),
             trusted_proxies,
             limit_addresses: file.limit_addresses.unwrap_or(true),

@@ -97,6 +97,11 @@ counted_id!(
     "v"
 );
 counted_id!(
+    /// One way out of a session besides its viewers, such as a recording.
+    OutputId,
+    "o"
+);
+counted_id!(
     /// What the avatar speaks in one turn, from its first sentence to its last; what an interruption cancels.
     UtteranceId,
     "u"

@@ -3,7 +3,7 @@
 //! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`) and their bits (`bitrate`), one encode
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`), what an
 //! SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are used (`ice`), a
-//! session written to a file (`file`), clips and photos read (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
+//! session written to a file (`file`), ways out besides viewers (`output`), clips and photos read (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
 //! what connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
@@ -23,6 +23,7 @@ pub(crate) mod inventory;
 mod microphone;
 mod mp4_repair;
 mod offer;
+mod output;
 mod photo;
 mod pipeline;
 mod publisher;
@@ -50,10 +51,11 @@ pub use description::{DescriptionError, PipelineDir};
 pub(crate) use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
 pub(crate) use ice::IceConfig;
+pub(crate) use output::{LaunchCarrier, Output, OutputPlan, Place, PlaceError, check_address, check_name};
 pub use photo::read_photo;
 pub use publisher::VideoFormat;
 pub(crate) use receiver::{Received, Receiver};
-pub(crate) use resources::{ENCODE_RESOURCES, Resources, VIEWER_RESOURCES};
+pub(crate) use resources::{ENCODE_RESOURCES, OUTPUT_RESOURCES, Resources, VIEWER_RESOURCES};
 pub(crate) use viewer::Viewer;
 
 /// What a browser decodes and we encode.

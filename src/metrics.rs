@@ -95,8 +95,15 @@ const VIEWER_DROPPED: &str = "mouthpiece_viewer_dropped_total";
 /// RTP packets that viewers report as lost.
 const VIEWER_LOST: &str = "mouthpiece_viewer_packets_lost_total";
 
+/// Outputs that lost their receiver and met it again; label `kind`.
+const OUTPUT_RECONNECTS: &str = "mouthpiece_output_reconnects_total";
+/// Outputs that could not go on; label `kind`.
+const OUTPUT_FAILURES: &str = "mouthpiece_output_failures_total";
+
 // Gauges.
 
+/// Outputs now; label `kind`.
+const OUTPUTS: &str = "mouthpiece_outputs";
 /// WebSockets now.
 const CONNECTIONS: &str = "mouthpiece_connections";
 /// Sessions now.
@@ -138,6 +145,9 @@ fn describe() {
     describe_histogram!(OWN_FRAME, "Decoding or drawing one of an avatar's own frames that is not in memory");
     describe_histogram!(COMPOSE, "Pasting a mouth into a frame and converting it");
     describe_histogram!(ENCODE, "Writing one pair of a film, encoding included");
+    describe_gauge!(OUTPUTS, "Outputs now, by kind");
+    describe_counter!(OUTPUT_RECONNECTS, "Outputs that lost their receiver and met it again, by kind");
+    describe_counter!(OUTPUT_FAILURES, "Outputs that could not go on, by kind");
     describe_histogram!(FEATURES, "Mel spectrogram and audio encoder of one batch");
     describe_histogram!(TTS_FIRST, "What a sentence waited for its first sound");
     describe_counter!(
@@ -399,6 +409,26 @@ pub(crate) fn encode_started(codec: &'static str) {
 /// There is one encode of a codec less.
 pub(crate) fn encode_ended(codec: &'static str) {
     gauge!(ENCODES, "codec" => codec).decrement(1.0);
+}
+
+/// There is one output of a kind (`rtmp`, `record`) more.
+pub(crate) fn output_started(kind: &'static str) {
+    gauge!(OUTPUTS, "kind" => kind).increment(1.0);
+}
+
+/// There is one output of a kind less.
+pub(crate) fn output_ended(kind: &'static str) {
+    gauge!(OUTPUTS, "kind" => kind).decrement(1.0);
+}
+
+/// An output met its receiver again.
+pub(crate) fn output_reconnected(kind: &'static str) {
+    counter!(OUTPUT_RECONNECTS, "kind" => kind).increment(1);
+}
+
+/// An output cannot go on.
+pub(crate) fn output_failed(kind: &'static str) {
+    counter!(OUTPUT_FAILURES, "kind" => kind).increment(1);
 }
 
 /// Of one viewer, since it was told last.

@@ -9,9 +9,12 @@ mod command;
 mod notice;
 mod notice_broadcast;
 mod notice_queue;
+mod output;
 mod peer;
 mod refusal;
 mod text;
+
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -20,6 +23,7 @@ pub use command::{Command, TEXT_CHARACTERS};
 pub use notice::{CaptionWord, Notice};
 pub use notice_broadcast::NoticeBroadcast;
 pub use notice_queue::{NoticeReceiver, NoticeSender, Told, notice_queue};
+pub use output::{OutputInfo, OutputKind, OutputOrder, OutputState, Outputs};
 pub use peer::{CANDIDATE_BYTES, IceCandidate, IceServer, OFFER_BYTES, Peer, PeerEvent};
 pub use refusal::{ErrorCode, Refusal};
 pub use text::{TextTooLong, check_text_length};
@@ -48,6 +52,8 @@ pub trait Session: Send + Sync {
     fn swap_avatar(&self, id: AvatarId) -> BoxFuture<'static, Result<AvatarInfo, Refusal>>;
     /// Does what a client asks: it never waits. Refused if the queue of turns is full or there is nothing to say.
     fn submit(&self, command: Command) -> Result<(), Refusal>;
+    /// Its ways out besides its viewers. They do not keep it open.
+    fn outputs(&self) -> Arc<dyn Outputs>;
 }
 
 /// How a connection finds or opens its session.

@@ -34,6 +34,11 @@ impl Worker {
         Ok(Self { thread: Some(thread), stop })
     }
 
+    /// Asks the thread to end without waiting for it.
+    pub fn ask_to_end(&self) {
+        self.stop.cancel();
+    }
+
     /// As dropping it. True if the thread ended without a panic.
     pub fn join(mut self) -> bool {
         self.end()

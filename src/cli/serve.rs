@@ -42,6 +42,13 @@ pub struct Serve {
     /// loopback, without a proxy or another name]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub allow_uploads: Option<bool>,
+    /// Whether whoever may use the API may also start outputs: RTMP and SRT pushes, recordings, HLS [default: true where the
+    /// server listens on loopback, without a proxy or another name]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub allow_outputs: Option<bool>,
+    /// Folder that recordings and HLS go into; without it there are none
+    #[arg(long, value_name = "DIR")]
+    pub record_dir: Option<PathBuf>,
     /// OpenAI-compatible endpoint that answers what users write, such as http://127.0.0.1:8080/v1; its key is read from
     /// MOUTHPIECE_LLM_KEY or the settings file's key_file
     #[arg(long, value_name = "URL")]

@@ -59,6 +59,11 @@ impl Broadcast {
         &self.shared.codecs
     }
 
+    /// H.264 if it can be sent, which is what is neither for a browser nor WebRTC is made of.
+    pub fn h264(&self) -> Option<Codec> {
+        self.shared.codecs.iter().copied().find(|codec| *codec == Codec::H264)
+    }
+
     /// The encode of a codec, started if there is none or if it has failed. Blocks for some milliseconds then.
     pub(super) fn publisher(&self, codec: Codec) -> Result<Arc<Publisher>, MediaError> {
         let Shared { encoders, running, started, common, .. } = &*self.shared;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use crate::session::OutputKind;
+
 mod contract;
 mod error;
 mod report;
@@ -25,6 +27,11 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("viewer-h264.launch", include_str!("../../pipelines/viewer-h264.launch")),
     ("viewer-vp8.launch", include_str!("../../pipelines/viewer-vp8.launch")),
     ("render-mp4.launch", include_str!("../../pipelines/render-mp4.launch")),
+    ("output-rtmp.launch", include_str!("../../pipelines/output-rtmp.launch")),
+    ("output-srt.launch", include_str!("../../pipelines/output-srt.launch")),
+    ("output-hls.launch", include_str!("../../pipelines/output-hls.launch")),
+    ("output-record.launch", include_str!("../../pipelines/output-record.launch")),
+    ("output-v4l2.launch", include_str!("../../pipelines/output-v4l2.launch")),
 ];
 
 /// Names that the code looks up in a parsed pipeline.
@@ -40,6 +47,9 @@ pub mod names {
     pub const MICROPHONE: &str = "microphone";
     pub const HEARD: &str = "heard";
     pub const FILE: &str = "file";
+    pub const AUDIO_ENCODER: &str = "audio_encoder";
+    pub const CAPTIONS: &str = "captions";
+    pub const SINK: &str = "sink";
 }
 
 /// Where `*.launch` files are read from.
@@ -80,6 +90,13 @@ impl PipelineDir {
         Ok(files)
     }
 
+    /// That of an output of a kind, checked.
+    pub(crate) fn read_output(&self, kind: OutputKind) -> Result<Description, DescriptionError> {
+        let description = self.read(&format!("output-{}.launch", kind.as_str()))?;
+        report::check_output(&description)?;
+        Ok(description)
+    }
+
     /// One description by its file name, not parsed yet.
     pub(super) fn read(&self, file: &str) -> Result<Description, DescriptionError> {
         match self {
@@ -107,6 +124,7 @@ pub enum Kind {
     Publish,
     Viewer,
     Render,
+    Output,
 }
 
 /// What a viewer has of what a viewer description describes.
@@ -149,6 +167,7 @@ impl Description {
             Some("publish") => Kind::Publish,
             Some("viewer") => Kind::Viewer,
             Some("render") => Kind::Render,
+            Some("output") => Kind::Output,
             _ => return Err(DescriptionError::UnknownKind { file: file.to_owned() }),
         };
         Ok(Self { file: file.to_owned(), kind, text, parts: Parts::ALL })
@@ -327,8 +346,29 @@ pub fn viewer_values(video_pt: u8, video_ssrc: u32, audio_pt: u8, audio_ssrc: u3
 /// Placeholder values of a render description. The location stands inside double quotes in the text.
 pub fn render_values(width: u32, height: u32, fps: u32, location: &str) -> Vec<(&'static str, String)> {
     let mut values = publish_values(width, height, fps);
-    values.push(("location", location.replace('\\', "\\\\").replace('"', "\\\"")));
+    values.push(("location", within_quotes(location)));
     values
+}
+
+/// Where an output goes; what it does not have stays empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OutputPlaces<'a> {
+    pub url: &'a str,
+    pub path: &'a str,
+    pub folder: &'a str,
+    pub device: &'a str,
+}
+
+/// Placeholder values of an output description. All of them stand inside double quotes in the text.
+pub fn output_values(places: OutputPlaces<'_>) -> Vec<(&'static str, String)> {
+    let OutputPlaces { url, path, folder, device } = places;
+    [("url", url), ("path", path), ("folder", folder), ("device", device)]
+        .map(|(name, value)| (name, within_quotes(value)))
+        .to_vec()
+}
+
+fn within_quotes(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]

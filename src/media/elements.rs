@@ -17,13 +17,13 @@ pub fn debian_package(element: &str) -> Option<&'static str> {
     Some(match element {
         "x264enc" => "gstreamer1.0-plugins-ugly",
         "nicesrc" | "nicesink" => "gstreamer1.0-nice",
-        "vp8enc" | "vp8dec" | "vp9enc" | "rtph264pay" | "rtpvp8pay" | "rtpopuspay" | "rtpbin" | "mp4mux" | "qtmux" => {
-            "gstreamer1.0-plugins-good"
-        }
+        "vp8enc" | "vp8dec" | "vp9enc" | "rtph264pay" | "rtpvp8pay" | "rtpopuspay" | "rtpbin" | "mp4mux" | "qtmux"
+        | "flvmux" | "aacparse" | "v4l2sink" => "gstreamer1.0-plugins-good",
         "opusenc" | "opusdec" | "appsrc" | "appsink" | "videoconvert" | "audioconvert" | "audioresample"
         | "videoscale" => "gstreamer1.0-plugins-base",
         "webrtcbin" | "openh264enc" | "openh264dec" | "h264parse" | "opusparse" | "dtlsdec" | "dtlsenc" | "srtpenc"
-        | "sctpenc" | "av1enc" | "x265enc" | "cudaupload" | "cudaconvert" => "gstreamer1.0-plugins-bad",
+        | "sctpenc" | "av1enc" | "x265enc" | "cudaupload" | "cudaconvert" | "rtmp2sink" | "srtsink" | "hlssink2"
+        | "mpegtsmux" | "voaacenc" => "gstreamer1.0-plugins-bad",
         _ if element.starts_with("nv") => "gstreamer1.0-plugins-bad, with NVIDIA's driver and a GPU that has NVENC",
         _ if element.starts_with("va") && element.ends_with("enc") => {
             "gstreamer1.0-plugins-bad, with a VA-API driver and device"

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use crate::timeline::{self, FrameIndex, MediaTime, PLAYOUT_RATE, Timeline};
+use crate::timeline::{self, FrameIndex, MediaTime, PLAYOUT_RATE, Samples, Timeline};
 
 /// RFC 6184 and RFC 7741.
 const VIDEO_RTP_RATE: u32 = 90_000;
@@ -35,13 +35,27 @@ impl SessionTime {
         pipeline.set_base_time(self.base_time);
     }
 
-    fn now(&self) -> MediaTime {
+    /// How long it has run.
+    pub fn now(&self) -> MediaTime {
         MediaTime::from_nanos(gst::SystemClock::obtain().time().saturating_sub(self.base_time).nseconds())
     }
 
     /// The RTP timestamp of a pair's sound: its presentation time in the clock of Opus.
     pub fn audio_rtp_timestamp(&self, index: FrameIndex) -> Option<u32> {
         self.rtp_timestamp(index, PLAYOUT_RATE)
+    }
+
+    /// When sound of this RTP timestamp is presented, as long as that is half a day from now at most.
+    pub fn of_audio_rtp_timestamp(&self, timestamp: u32) -> MediaTime {
+        Self::at_audio_rtp_timestamp(self.now(), timestamp)
+    }
+
+    /// The same at another time than now.
+    pub(super) fn at_audio_rtp_timestamp(now: MediaTime, timestamp: u32) -> MediaTime {
+        let samples = timeline::samples_at(now, PLAYOUT_RATE).0;
+        let ahead = timestamp.wrapping_sub(u32::try_from(samples & u64::from(u32::MAX)).unwrap_or(0)).cast_signed();
+        let at = samples.saturating_add_signed(i64::from(ahead));
+        Timeline::playout(MediaTime::default()).audio_pts(Samples(at))
     }
 
     /// The RTP timestamp of a pair's picture, in the clock of every video payload.

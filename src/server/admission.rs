@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::budget::{CLIENT, OutOfResources, Reservation, ResourceBudget, SESSION};
 use crate::audience::{Audience, ViewerGuard};
 use crate::config::ServeConfig;
-use crate::media::{ENCODE_RESOURCES as ENCODE, VIEWER_RESOURCES as VIEWER};
+use crate::media::{ENCODE_RESOURCES as ENCODE, OUTPUT_RESOURCES as OUTPUT, Resources, VIEWER_RESOURCES as VIEWER};
 use crate::timeline::FPS;
 
 pub(super) struct Admission {
@@ -97,13 +97,22 @@ impl Admission {
 
     /// Lets a viewer in: always into a session that is watched already.
     pub(super) fn admit_viewer(&self, audience: &Audience, rate: Option<f64>) -> Result<ViewerSlot, Full> {
+        self.admit(VIEWER, audience, rate)
+    }
+
+    /// The same for an output, which watches as viewers do.
+    pub(super) fn admit_output(&self, audience: &Audience, rate: Option<f64>) -> Result<ViewerSlot, Full> {
+        self.admit(OUTPUT, audience, rate)
+    }
+
+    fn admit(&self, cost: Resources, audience: &Audience, rate: Option<f64>) -> Result<ViewerSlot, Full> {
         let _alone = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let most = self.most_watched(rate);
         if audience.is_empty() && self.watched.watched_sessions() >= most {
             return Err(Full::Capacity(most));
         }
         // The first one has the encode begin.
-        let reservation = self.budget.take(if audience.is_empty() { VIEWER + ENCODE } else { VIEWER })?;
+        let reservation = self.budget.take(if audience.is_empty() { cost + ENCODE } else { cost })?;
         Ok(ViewerSlot { _watching: audience.enter(), _reservation: reservation })
     }
 
@@ -124,7 +133,6 @@ impl Drop for SessionSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::Resources;
 
     fn admission() -> Admission {
         Admission {

@@ -1,13 +1,14 @@
 //! Sessions as connections see them: opened on the first viewer, shared by name, closed after the last.
 //!
 //! In here: opening, finding and building them. `core` is what the clients of one session share, `client` one client's hold
-//! on it, `viewer` one of its viewers, `casting` who performs in it, `supervisor` closes it in order once nobody holds it. Not in here: whether there may
+//! on it, `viewer` one of its viewers, `casting` who performs in it, `outputs` its ways out besides viewers, `supervisor` closes it in order once nobody holds it. Not in here: whether there may
 //! be one more (`admission`), turns (`conversation`).
 //! Runs on: the tasks of connections; one task a session is its supervisor.
 
 mod casting;
 mod client;
 mod core;
+mod outputs;
 mod supervisor;
 mod viewer;
 
@@ -23,6 +24,7 @@ use tracing::Instrument;
 use self::casting::Casting;
 use self::client::ClientSession;
 use self::core::{SessionCore, Shown};
+use self::outputs::SessionOutputs;
 use self::supervisor::Supervisor;
 use super::admission::{Admission, Full, SessionSlot};
 use super::avatar_cache::{AvatarCache, InstalledAvatars, LoadedAvatar, Reading, take_in};
@@ -175,6 +177,18 @@ impl SessionStore {
             video_clock: Arc::new(broadcast.video_clock()),
         };
         let conversation = Conversation::start(parts, &self.tracker, &ended);
+        let outputs = Arc::new(SessionOutputs {
+            session: id,
+            avatar: manifest.id.clone(),
+            settings: self.config.outputs.clone(),
+            pipelines: media::PipelineDir::find(&self.config.folders.pipelines),
+            broadcast: broadcast.clone(),
+            notices: notices.clone(),
+            audience: audience.clone(),
+            admission: Arc::clone(&self.admission),
+            devices: self.devices.clone(),
+            running: std::sync::Mutex::default(),
+        });
         let (alive, gone) = mpsc::channel(1);
         let supervisor = Supervisor {
             id,
@@ -185,10 +199,15 @@ impl SessionStore {
             media: media_queue,
             turns: conversation.turns(),
             avatars: Arc::clone(&self.casting.avatars),
+            outputs: Arc::clone(&outputs),
         };
         self.tracker.spawn(supervisor.run().instrument(span.clone()));
         crate::metrics::session_opened();
         tracing::info!(avatar = %manifest.id, "session opened");
+        if !self.config.outputs.always.is_empty() {
+            let (outputs, span) = (Arc::clone(&outputs), span.clone());
+            self.tracker.spawn_blocking(move || span.in_scope(|| outputs.begin()));
+        }
         Ok(SessionCore {
             id,
             shown: std::sync::Mutex::new(Shown { info, _loaded: loaded }),
@@ -204,6 +223,7 @@ impl SessionStore {
             admission: Arc::clone(&self.admission),
             devices: self.devices.clone(),
             ice: self.config.ice.clone(),
+            outputs,
             _slot: slot,
             _alive: alive,
         })

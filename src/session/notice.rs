@@ -2,7 +2,7 @@
 //!
 //! Not in here: to whom and how (`notice_broadcast`, `notice_queue`), and how it looks on the wire (`signalling::protocol`).
 
-use super::{AvatarInfo, ErrorCode};
+use super::{AvatarInfo, ErrorCode, OutputInfo};
 use crate::ids::{SentenceId, UtteranceId};
 use crate::latency::Stages;
 
@@ -89,6 +89,8 @@ pub enum Notice {
     },
     /// Another avatar is seen from now on; its voice and its character come with the next turn.
     Avatar(AvatarInfo),
+    /// One of the session's outputs is in another state, or there is one more or less: all that there are.
+    Outputs(Vec<OutputInfo>),
     /// Something failed, and no turn ends by it.
     Error {
         /// For programs.

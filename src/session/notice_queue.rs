@@ -94,15 +94,23 @@ impl NoticeSender {
 impl NoticeReceiver {
     /// The next notice; `None` once nobody can tell any more. May be dropped while it waits without loss.
     pub async fn recv(&mut self) -> Option<Notice> {
-        match self.told.recv().await? {
-            Some(notice) => Some(notice),
-            None => {
-                let mut counts = self.missed.lock();
-                let count = counts.gaps.pop_front().unwrap_or(0);
-                counts.goes_on &= !counts.gaps.is_empty();
-                Some(Notice::Missed { count })
-            }
-        }
+        let told = self.told.recv().await?;
+        Some(self.notice_of(told))
+    }
+
+    /// The next notice that is there already.
+    pub fn try_recv(&mut self) -> Option<Notice> {
+        let told = self.told.try_recv().ok()?;
+        Some(self.notice_of(told))
+    }
+
+    fn notice_of(&self, told: Option<Notice>) -> Notice {
+        told.unwrap_or_else(|| {
+            let mut counts = self.missed.lock();
+            let count = counts.gaps.pop_front().unwrap_or(0);
+            counts.goes_on &= !counts.gaps.is_empty();
+            Notice::Missed { count }
+        })
     }
 }
 

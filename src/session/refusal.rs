@@ -82,6 +82,12 @@ pub enum ErrorCode {
     AsrFailed,
     /// The mouth could not be drawn.
     LipSyncFailed,
+    /// Outputs may not be started over the network, or not of this kind.
+    OutputsOff,
+    /// An output whose address, name or kind cannot be used.
+    BadOutput,
+    /// There is an output, or a recording, of this name.
+    OutputExists,
     /// The server has no room for more.
     ServerFull,
     /// The server, or the session, is closing.

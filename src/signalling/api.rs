@@ -1,10 +1,11 @@
 //! The conversation for programs, over plain HTTP: open a session, have it speak or answer, hear what it tells.
 //!
 //! In here: the routes below `/api/`, reading bodies, errors as JSON. `sessions` keeps the sessions that were opened so,
-//! `openapi.json` describes it all. Not in here: pictures and sound, which viewers get over `/ws?session=ID`; limits that
+//! `outputs` has their ways out besides viewers, `openapi.json` describes it all. Not in here: pictures and sound, which viewers get over `/ws?session=ID`; limits that
 //! both ways share (`limits`). Runs on: the task of the HTTP connection.
 
 pub(super) mod avatars;
+mod outputs;
 pub(super) mod sessions;
 
 use std::convert::Infallible;
@@ -55,6 +56,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/sessions/{id}/avatar", post(swap_avatar))
         .route("/sessions/{id}/gesture", post(gesture))
         .route("/sessions/{id}/events", get(events))
+        .route("/sessions/{id}/outputs", get(outputs::list).post(outputs::start))
+        .route("/sessions/{id}/outputs/{output}", get(outputs::show).delete(outputs::stop))
         .nest("/avatars", avatars::router())
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such path: see /api/openapi.json")
@@ -83,7 +86,8 @@ impl Problem {
     fn of(code: ErrorCode, message: String) -> Self {
         let status = match code {
             ErrorCode::UnknownAvatar | ErrorCode::UnknownGesture => StatusCode::NOT_FOUND,
-            ErrorCode::SessionExists => StatusCode::CONFLICT,
+            ErrorCode::OutputsOff => StatusCode::FORBIDDEN,
+            ErrorCode::SessionExists | ErrorCode::OutputExists => StatusCode::CONFLICT,
             ErrorCode::MessageTooLong | ErrorCode::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::Busy | ErrorCode::TooManyMessages => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::ServerFull | ErrorCode::ShuttingDown | ErrorCode::AvatarUnavailable => {

@@ -17,7 +17,7 @@ use super::limits::{
 };
 use super::protocol::{ClientMessage, MAX_MESSAGE_BYTES, ServerMessage};
 use crate::ids::AvatarId;
-use crate::session::{Command, ErrorCode, IceCandidate, Notice, PeerEvent, Refusal};
+use crate::session::{Command, ErrorCode, IceCandidate, Notice, OutputOrder, PeerEvent, Refusal};
 
 /// Which of a socket's offers something belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +102,10 @@ pub enum Output {
     /// Have another avatar loaded and take over, in place of one that is still in hand.
     SwapAvatar(AvatarId),
     Submit(Turn, Command),
+    /// Start an output of the session's.
+    StartOutput(OutputOrder),
+    /// Stop the output of this id.
+    StopOutput(String),
     /// Close the socket; nothing comes after this.
     Close(CloseReason),
 }
@@ -272,6 +276,8 @@ impl ClientState {
             ClientMessage::AudioEnd {} => {
                 out.extend(self.audio.end().transpose().map(|end| submitted(Turn::Text, end)));
             }
+            ClientMessage::OutputStart(order) => out.push(Output::StartOutput(order)),
+            ClientMessage::OutputStop { output_id } => out.push(Output::StopOutput(output_id)),
             ClientMessage::Ping(fields) => out.push(Output::Send(ServerMessage::Pong(fields))),
         }
     }

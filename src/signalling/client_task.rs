@@ -19,11 +19,11 @@ use tracing::{Instrument, Span, debug, field, info, info_span};
 
 use super::client::{ClientState, CloseReason, Input, OfferNumber, Output, Turn};
 use super::handshake::JoinRequest;
-use super::protocol::{PROTOCOL_VERSION, ServerMessage};
+use super::protocol::{PROTOCOL_VERSION, ServerMessage, clipped};
 use super::socket::{Socket, SocketEvent};
 use crate::metrics;
 use crate::session::{
-    AvatarInfo, ErrorCode, NoticeReceiver, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
+    AvatarInfo, ErrorCode, Notice, NoticeReceiver, NoticeSender, Outputs, Peer, PeerEvent, Refusal, Session, Sessions,
 };
 
 /// Notices waiting for this client: a reply streams in tens of pieces a second, and a client that reads takes them in
@@ -63,6 +63,8 @@ struct Connection<S> {
     peer: Option<Opened>,
     /// The avatar that this client has asked for and does not see yet. Dropped, it is given up.
     swapping: Option<BoxFuture<'static, Result<AvatarInfo, Refusal>>>,
+    /// The output that this client has asked to start or stop, until that is done.
+    ordering: Option<BoxFuture<'static, Result<(), Refusal>>>,
     closing: Option<CloseReason>,
 }
 
@@ -116,6 +118,10 @@ async fn serve<S>(
             listens: session.listens(),
         },
     );
+    let outputs = session.outputs();
+    if outputs.allowed() {
+        send(&mut socket, &Notice::Outputs(outputs.list()).into());
+    }
     let connection = Connection {
         socket,
         signalling: ClientState::default(),
@@ -125,6 +131,7 @@ async fn serve<S>(
         arrived: None,
         peer: None,
         swapping: None,
+        ordering: None,
         closing: None,
     };
     connection.run(notices, shutdown).await;
@@ -170,14 +177,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 (offer, event) = next_event(&mut self.peer), if room => {
                     self.give(Input::PeerEvent { offer, event }).await;
                 }
-                swapped = swapped(&mut self.swapping) => self.avatar_swapped(swapped).await,
+                swapped = done(&mut self.swapping) => self.heed(swapped.map(drop)).await,
+                ordered = done(&mut self.ordering) => self.heed(ordered).await,
                 _ = ticks.tick() => self.give(Input::Tick).await,
             }
         }
         self.give(Input::Disconnected).await;
-        let Self { socket, session, swapping, closing, .. } = self;
+        let Self { socket, session, swapping, ordering, closing, .. } = self;
         // Leaving may stop pipelines, and that waits for their threads.
-        let leaving = spawn_blocking(move || drop((swapping, session)));
+        let leaving = spawn_blocking(move || drop((swapping, ordering, session)));
         if let Some(reason) = closing {
             info!(status = reason.status(), "client closed");
             socket.close(reason.status(), "see the error message before").await;
@@ -202,9 +210,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         drop_peer(self.arrived.take()).await;
     }
 
-    async fn avatar_swapped(&mut self, swapped: Result<AvatarInfo, Refusal>) {
-        // Of one that is there, all clients of the session are told.
-        if let Err(refusal) = swapped {
+    /// Of what is done, all clients of the session are told.
+    async fn heed(&mut self, outcome: Result<(), Refusal>) {
+        if let Err(refusal) = outcome {
             self.give(Input::Refused { turn: Turn::Text, id: None, refusal }).await;
         }
     }
@@ -252,6 +260,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     }
                 }
                 Output::SwapAvatar(id) => self.swapping = Some(self.session.swap_avatar(id)),
+                Output::StartOutput(order) => {
+                    let work = |of: Arc<dyn Outputs>| async move { of.start(order).await.map(drop) };
+                    outputs.extend(self.order(now, work));
+                }
+                Output::StopOutput(id) => {
+                    let work = |of: Arc<dyn Outputs>| async move {
+                        let unknown =
+                            || format!("output_stop.output_id: the session has no output {:?}", clipped(&id, 80));
+                        let is_stopped = of.stop(&id).await;
+                        is_stopped.then_some(()).ok_or_else(|| Refusal::new(ErrorCode::BadOutput, unknown()))
+                    };
+                    outputs.extend(self.order(now, work));
+                }
                 Output::Submit(turn, command) => {
                     let id = command.id().map(str::to_owned);
                     if let Err(refusal) = self.session.submit(command) {
@@ -263,6 +284,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Output::Close(reason) => self.closing = Some(reason),
             }
         }
+    }
+
+    /// Has an output started or stopped, unless the server does not allow it or another is in hand.
+    fn order<W>(&mut self, now: Duration, work: impl FnOnce(Arc<dyn Outputs>) -> W) -> Vec<Output>
+    where
+        W: Future<Output = Result<(), Refusal>> + Send + 'static,
+    {
+        let outputs = self.session.outputs();
+        let refusal = if !outputs.allowed() {
+            let message = "this server lets nobody start or stop outputs over the network: its settings may (outputs.allow = true)";
+            Refusal::new(ErrorCode::OutputsOff, message)
+        } else if self.ordering.is_some() {
+            Refusal::new(ErrorCode::Busy, "an output is being started or stopped already: wait for that")
+        } else {
+            self.ordering = Some(Box::pin(work(outputs)));
+            return Vec::new();
+        };
+        let mut more = Vec::new();
+        self.signalling.handle(now, Input::Refused { turn: Turn::Text, id: None, refusal }, &mut more);
+        more
     }
 
     /// Has the peer that is there answer, if the offer is of the same connection; else a new one is opened.
@@ -300,14 +341,12 @@ async fn opened(
     }
 }
 
-/// The outcome of the swap in hand; waits for ever while there is none.
-async fn swapped(
-    swapping: &mut Option<BoxFuture<'static, Result<AvatarInfo, Refusal>>>,
-) -> Result<AvatarInfo, Refusal> {
-    let Some(swap) = swapping else { return std::future::pending().await };
-    let swapped = swap.await;
-    *swapping = None;
-    swapped
+/// The outcome of what is in hand; waits for ever while that is nothing.
+async fn done<T>(in_hand: &mut Option<BoxFuture<'static, Result<T, Refusal>>>) -> Result<T, Refusal> {
+    let Some(work) = in_hand else { return std::future::pending().await };
+    let outcome = work.await;
+    *in_hand = None;
+    outcome
 }
 
 /// The next event of the peer; waits for ever while there is none. Events that come before the answer wait in their

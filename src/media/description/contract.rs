@@ -17,6 +17,7 @@ pub fn check(description: &Description, pipeline: &gst::Pipeline, values: &Value
         Kind::Publish => contract.publish(),
         Kind::Viewer => contract.viewer(),
         Kind::Render => contract.render(),
+        Kind::Output => contract.output(),
     }
 }
 
@@ -81,6 +82,28 @@ impl Contract<'_> {
         }
         self.video_encoder()?;
         self.element(names::FILE, "filesink")?;
+        Ok(())
+    }
+
+    /// What encoded media goes in by is set up when the output joins the session.
+    fn output(&self) -> Checked {
+        self.element(names::VIDEO, "appsrc")?;
+        self.element(names::AUDIO, "appsrc")?;
+        if self.pipeline.by_name(names::CAPTIONS).is_some() {
+            self.element(names::CAPTIONS, "appsrc")?;
+        }
+        let sink = self.named(names::SINK, "the element that everything leaves by")?;
+        if sink.sink_pads().is_empty() {
+            return Err(self.fault(
+                names::SINK,
+                format!("{} has nothing linked to it", factory_name(&sink)),
+                "link what leaves to it: by this one the program knows whether the receiver takes anything",
+            ));
+        }
+        if sink.find_property("sync").is_some() {
+            // It would wait for times at which the session is long past.
+            self.property(names::SINK, &sink, "sync", "false")?;
+        }
         Ok(())
     }
 

@@ -14,7 +14,9 @@ pub enum DescriptionError {
         reason: String,
     },
     /// Its name does not say what it is for.
-    #[error("pipeline {file}: its name must begin with publish-, viewer- or render-, which says what it is for")]
+    #[error(
+        "pipeline {file}: its name must begin with publish-, viewer-, render- or output-, which says what it is for"
+    )]
     UnknownKind {
         /// The file.
         file: String,

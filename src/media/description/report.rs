@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use super::{
-    Description, DescriptionError, Kind, Parts, PipelineDir, Values, publish_values, render_values, viewer_values,
+    Description, DescriptionError, Kind, OutputPlaces, Parts, PipelineDir, Values, output_values, publish_values,
+    render_values, viewer_values,
 };
 use crate::timeline::FPS;
 
@@ -68,6 +69,11 @@ fn report(file: String, description: Result<Description, DescriptionError>) -> C
     }
 }
 
+/// Whether an output's description can be built with places that stand in for those of an order.
+pub(super) fn check_output(description: &Description) -> Result<(), DescriptionError> {
+    description.build(&example_values(description.kind())).map(drop)
+}
+
 /// Builds a description in every way that it is used in.
 fn build_all(description: &Description) -> Result<(), DescriptionError> {
     let values = example_values(description.kind());
@@ -90,6 +96,12 @@ pub(super) fn example_values(kind: Kind) -> Box<Values<'static>> {
         Kind::Publish => publish_values(512, 512, FPS),
         Kind::Viewer => viewer_values(108, 1, 111, 2),
         Kind::Render => render_values(512, 512, FPS, "/dev/null"),
+        Kind::Output => output_values(OutputPlaces {
+            url: "srt://127.0.0.1:9000",
+            path: "/dev/null",
+            folder: "/dev",
+            device: "/dev/video0",
+        }),
     }
     .into_boxed_slice()
 }

@@ -92,10 +92,22 @@ fn each_name_that_is_missing_is_told() {
         ("viewer-h264.launch", "microphone"),
         ("viewer-vp8.launch", "heard"),
         ("render-mp4.launch", "file"),
+        ("output-rtmp.launch", "audio"),
+        ("output-record.launch", "video"),
     ] {
         let error = broken(file, &format!("name={name}"), "name=other");
         assert!(error.contains(&format!("element {name:?}: no element has this name")), "{file}: {error}");
     }
+}
+
+#[test]
+fn an_output_that_nothing_can_be_known_of_is_told() {
+    let error = broken("output-srt.launch", "name=sink", "name=other");
+    assert!(error.contains("element \"sink\": no element has this name"), "{error}");
+    let error = broken("output-record.launch", "sync=false", "sync=true");
+    assert!(error.contains("write sync=false"), "{error}");
+    let error = broken("output-record.launch", "appsrc name=captions", "identity ! identity name=captions");
+    assert!(error.contains("element \"captions\""), "{error}");
 }
 
 #[test]
@@ -203,7 +215,10 @@ fn an_unknown_placeholder_is_told_with_those_that_exist() {
 fn a_file_whose_name_does_not_say_what_it_is_for_is_refused() {
     for name in ["x264.launch", "stream-x264.launch", "pipelines/x.launch"] {
         assert!(
-            Description::new(name, String::new()).unwrap_err().to_string().contains("publish-, viewer- or render-")
+            Description::new(name, String::new())
+                .unwrap_err()
+                .to_string()
+                .contains("publish-, viewer-, render- or output-")
         );
     }
 }

@@ -11,10 +11,11 @@ use tracing::Instrument;
 
 use super::super::budget::Reservation;
 use super::core::SessionCore;
+use super::outputs::WeakOutputs;
 use super::viewer::ViewerPeer;
 use crate::conversation::ClientAudio;
 use crate::ids::{AvatarId, SessionId};
-use crate::session::{AvatarInfo, Command, IceServer, Peer, PeerEvent, Refusal, Session};
+use crate::session::{AvatarInfo, Command, IceServer, Outputs, Peer, PeerEvent, Refusal, Session};
 
 /// One client's hold on a session, its own voice, and what the client takes of the process.
 pub(super) struct ClientSession {
@@ -64,5 +65,9 @@ impl Session for ClientSession {
 
     fn submit(&self, command: Command) -> Result<(), Refusal> {
         self.core.conversation.submit(command, &self.audio)
+    }
+
+    fn outputs(&self) -> Arc<dyn Outputs> {
+        Arc::new(WeakOutputs::of(&self.core.outputs))
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::super::admission::{Admission, SessionSlot};
 use super::super::avatar_cache::LoadedAvatar;
 use super::casting::Casting;
+use super::outputs::SessionOutputs;
 use crate::audience::Audience;
 use crate::config::Ice;
 use crate::conversation::Conversation;
@@ -40,6 +41,7 @@ pub(super) struct SessionCore {
     pub(super) admission: Arc<Admission>,
     pub(super) devices: DevicePool,
     pub(super) ice: Ice,
+    pub(super) outputs: Arc<SessionOutputs>,
     pub(super) _slot: SessionSlot,
     /// Dropped with the core: tells the supervisor that nobody is left.
     pub(super) _alive: mpsc::Sender<()>,

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::avatar_cache::AvatarCache;
+use super::outputs::SessionOutputs;
 use crate::conversation::Turns;
 use crate::ids::SessionId;
 use crate::latency::Stage;
@@ -26,6 +27,7 @@ pub(super) struct Supervisor {
     pub(super) media: mpsc::Receiver<MediaEvent>,
     pub(super) turns: Turns,
     pub(super) avatars: Arc<AvatarCache>,
+    pub(super) outputs: Arc<SessionOutputs>,
 }
 
 impl Supervisor {
@@ -40,9 +42,12 @@ impl Supervisor {
         self.ended.cancel();
         // From here on no pair arrives at the pipelines.
         let sink = self.playout.remove(self.id).await;
-        let broadcast = self.broadcast;
+        let (broadcast, outputs) = (self.broadcast, self.outputs);
         // To NULL joins GStreamer's threads, which may block.
         let closed = tokio::task::spawn_blocking(move || {
+            // They write their last while there is an encode.
+            outputs.close();
+            drop(outputs);
             drop(sink);
             drop(broadcast);
         });

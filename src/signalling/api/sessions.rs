@@ -19,7 +19,7 @@ use crate::signalling::listener::{Shared, spawn};
 
 /// Sessions opened over HTTP at a time, beyond what the server admits anyway.
 const MOST: usize = 64;
-/// A session that nobody asks anything of and nobody listens to is closed after that; its viewers keep it.
+/// A session that nobody asks anything of and nobody listens to is closed after that; its viewers and its outputs keep it.
 const IDLE: Duration = Duration::from_secs(600);
 /// Notices between the session and this side, and those that a slow listener may be behind.
 const NOTICES: usize = 64;
@@ -63,6 +63,11 @@ impl ApiSession {
         Subscriber { told: self.told.subscribe(), ended: self.ended.clone() }
     }
 
+    /// Whether it is recorded or pushed somewhere just now, which nobody has to watch.
+    fn has_outputs(&self) -> bool {
+        self.session.outputs().list().iter().any(|output| !output.state.is_end())
+    }
+
     fn touch(&self) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -82,7 +87,7 @@ impl ApiSession {
                     None => return,
                 },
                 () = sleep_until(self.idle_until()) => {
-                    if self.told.receiver_count() > 0 {
+                    if self.told.receiver_count() > 0 || self.has_outputs() {
                         self.touch();
                     } else if self.idle_until() <= Instant::now() {
                         tracing::info!(session = %self.session.id(), "a session opened over HTTP is not used any more");

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{CandidateInit, clipped};
-use crate::session::ErrorCode;
+use crate::session::{ErrorCode, OutputOrder};
 
 /// A message from a client. Fields that are not listed are refused, so that a misspelt one is not lost in silence.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -64,6 +64,16 @@ pub enum ClientMessage {
     AudioStart { sample_rate: u32, id: Option<String> },
     /// `{"type":"audio_end"}`
     AudioEnd {},
+    /// `{"type":"output_start","kind":"rtmp","url":"rtmps://live.example.org/app/key"}`
+    ///
+    /// Has the session recorded (`record`), written (`hls`), pushed (`rtmp`, `srt`) or shown as a camera (`v4l2`), where the
+    /// server allows that. `url` is for kinds that are pushed, `name` for those that are written. Answered by `outputs`, which
+    /// all clients of the session are told, or by an `error`.
+    OutputStart(OutputOrder),
+    /// `{"type":"output_stop","output_id":"o-1"}`
+    ///
+    /// Answered by `outputs` when what it wrote is whole, or by an `error`.
+    OutputStop { output_id: String },
     /// `{"type":"ping","sent_at":1234}`
     ///
     /// Any fields; `pong` has the same.
@@ -93,7 +103,7 @@ impl ProtocolError {
 
 impl ClientMessage {
     /// Every `type` a client may send.
-    pub const TYPES: [&str; 12] = [
+    pub const TYPES: [&str; 14] = [
         "webrtc_offer",
         "webrtc_ice_candidate",
         "text",
@@ -105,6 +115,8 @@ impl ClientMessage {
         "push_to_talk",
         "audio_start",
         "audio_end",
+        "output_start",
+        "output_stop",
         "ping",
     ];
 
@@ -148,6 +160,8 @@ impl ClientMessage {
             Self::PushToTalk { .. } => "push_to_talk",
             Self::AudioStart { .. } => "audio_start",
             Self::AudioEnd {} => "audio_end",
+            Self::OutputStart(_) => "output_start",
+            Self::OutputStop { .. } => "output_stop",
             Self::Ping(_) => "ping",
         }
     }

@@ -89,6 +89,10 @@ pub enum ServerMessage {
     /// Another avatar is seen from now on, which somebody asked for. Its pictures may be of another size; the connections go on.
     /// The next turn is in its voice.
     Avatar(Avatar),
+    /// `{"type":"outputs","outputs":[{"id":"o-1","kind":"record","target":"talk.mp4","state":"live","message":null,"frames":250,"dropped":0,"reconnects":0}]}`
+    ///
+    /// The session's outputs, whenever one of them is in another state; only where clients may start and stop them.
+    Outputs { outputs: Vec<Value> },
     /// `{"type":"error","code":"text_too_long","message":"the content of ...","fatal":false}`
     ///
     /// After `fatal` the server closes the socket. With `utterance_id` it is the end of that turn, and `spoken_ms` and
@@ -172,6 +176,7 @@ impl ServerMessage {
             Self::Stats { .. } => "stats",
             Self::SpeechEnded { .. } => "speech_ended",
             Self::Avatar(_) => "avatar",
+            Self::Outputs { .. } => "outputs",
             Self::Error { .. } => "error",
             Self::Missed { .. } => "missed",
             Self::Pong(_) => "pong",
@@ -208,6 +213,9 @@ impl From<Notice> for ServerMessage {
                 retry_after_s: code.retry_after().map(|after| after.as_secs()),
             },
             Notice::Avatar(avatar) => Self::Avatar(avatar.into()),
+            Notice::Outputs(outputs) => Self::Outputs {
+                outputs: outputs.iter().filter_map(|output| serde_json::to_value(output).ok()).collect(),
+            },
             Notice::Error { code, message, fatal } => Self::of_error(code, message, fatal),
             Notice::Missed { count } => Self::Missed { count },
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::address_quota::{AddressQuota, Operation, SessionHold};
 use crate::ids::{AvatarId, SessionId};
 use crate::session::{
-    AvatarInfo, Command, ErrorCode, IceServer, NoticeSender, Peer, PeerEvent, Refusal, Session, Sessions,
+    AvatarInfo, Command, ErrorCode, IceServer, NoticeSender, Outputs, Peer, PeerEvent, Refusal, Session, Sessions,
 };
 use crate::signalling::limits::{Taken, TokenBucket};
 
@@ -118,5 +118,9 @@ impl Session for LimitedSession {
             }
         }
         self.session.submit(command)
+    }
+
+    fn outputs(&self) -> Arc<dyn Outputs> {
+        self.session.outputs()
     }
 }

@@ -1,6 +1,8 @@
 //! The conversation over HTTP.
 
-use mouthpiece::session::{Command, Notice, Told};
+use std::sync::atomic::Ordering;
+
+use mouthpiece::session::{Command, Notice, Outputs, Told};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -261,5 +263,65 @@ async fn the_description_names_every_path_that_is_served() {
             assert!(allowed.contains(method.as_str()), "{method} {path}: {allowed}");
         }
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_starts_outputs_sees_how_they_are_and_stops_them() {
+    let server = TestServer::start().await;
+    let id = ask(&server, Method::POST, "/sessions", "").await.body["session_id"].as_str().unwrap().to_owned();
+    let path = format!("/sessions/{id}/outputs");
+    let record = r#"{"kind":"record","name":"talk"}"#;
+    ask(&server, Method::POST, &path, record).await.is_error(403, "outputs_off", "outputs.allow");
+    assert_eq!(ask(&server, Method::GET, &path, "").await.body, json!({"allowed": false, "outputs": []}));
+
+    server.ledger.outputs.allowed.store(true, Ordering::SeqCst);
+    let started = ask(&server, Method::POST, &path, record).await;
+    let output = started.body["id"].as_str().unwrap().to_owned();
+    let expected = json!({"id": output, "kind": "record", "target": "talk", "state": "live", "message": null, "frames": 25,
+        "dropped": 0, "reconnects": 0});
+    assert_eq!((started.status, &started.body), (201, &expected));
+    let own = format!("{path}/{output}");
+    assert_eq!(started.headers["location"], format!("/api{own}"));
+    assert_eq!(ask(&server, Method::GET, &own, "").await.body, expected);
+    assert_eq!(ask(&server, Method::GET, &path, "").await.body, json!({"allowed": true, "outputs": [expected]}));
+    assert_eq!(ask(&server, Method::DELETE, &own, "").await.status, 204);
+    ask(&server, Method::DELETE, &own, "").await.is_error(404, "unknown_output", &output);
+    ask(&server, Method::GET, &own, "").await.is_error(404, "unknown_output", &output);
+
+    let refused = r#"{"kind":"rtmp","url":"rtmp://refused/a/b"}"#;
+    ask(&server, Method::POST, &path, refused).await.is_error(422, "bad_output", "url");
+    for (body, says) in [
+        ("{}", "kind"),
+        (r#"{"kind":"fax"}"#, "kind"),
+        (r#"{"kind":"rtmp","location":"x"}"#, "location"),
+        (r#"{"kind":"srt","url":7}"#, "url"),
+    ] {
+        ask(&server, Method::POST, &path, body).await.is_error(422, "bad_message", says);
+    }
+    ask(&server, Method::POST, "/sessions/nobody/outputs", record).await.is_error(404, "unknown_session", "nobody");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_is_told_of_outputs_and_has_them_start_and_stop_where_the_server_allows_it() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    client.says(json!({"type": "output_start", "kind": "record"})).await;
+    client.next_error("outputs_off").await;
+    server.ledger.outputs.allowed.store(true, Ordering::SeqCst);
+    let mut client = server.client().await;
+    assert_eq!(client.next().await, json!({"type": "outputs", "outputs": []}));
+    client.says(json!({"type": "output_start", "kind": "rtmp", "url": "rtmp://refused/a/b"})).await;
+    client.next_error("bad_output").await;
+    client.says(json!({"type": "output_start", "kind": "record", "name": "talk"})).await;
+    let told = client.next_of("outputs").await;
+    let id = told["outputs"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((&told["outputs"][0]["kind"], &told["outputs"][0]["state"]), (&json!("record"), &json!("live")));
+    client.says(json!({"type": "output_stop", "output_id": "o-0"})).await;
+    client.next_error("bad_output").await;
+    client.says(json!({"type": "output_stop", "output_id": id})).await;
+    assert_eq!(client.next_of("outputs").await, json!({"type": "outputs", "outputs": []}));
+    assert!(server.ledger.outputs.list().is_empty());
     server.stop().await;
 }

@@ -1,15 +1,15 @@
 //! A server whose sessions speak at once and in silence, and a client for it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
-use mouthpiece::ids::{AvatarId, SessionId, UtteranceId, ViewerId};
+use mouthpiece::ids::{AvatarId, OutputId, SessionId, UtteranceId, ViewerId};
 use mouthpiece::session::{
-    AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, Peer, PeerEvent, Refusal, Session,
-    Sessions,
+    AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, OutputInfo, OutputOrder,
+    OutputState, Outputs, Peer, PeerEvent, Refusal, Session, Sessions,
 };
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
 use mouthpiece::signalling::quota::ConnectionLimits;
@@ -32,6 +32,8 @@ pub struct Ledger {
     pub offers: AtomicUsize,
     pub sessions: AtomicUsize,
     pub peers: AtomicUsize,
+    /// Of all sessions.
+    pub outputs: Arc<FakeOutputs>,
     /// The way to every client that is there.
     pub notices: Mutex<Vec<NoticeSender>>,
     /// The way from every peer that was opened.
@@ -145,6 +147,10 @@ impl Session for FakeSession {
         })
     }
 
+    fn outputs(&self) -> Arc<dyn Outputs> {
+        Arc::clone(&self.ledger.outputs) as _
+    }
+
     fn submit(&self, command: Command) -> Result<(), Refusal> {
         self.ledger.commands.lock().unwrap().push(command.clone());
         if let Command::Speak { text, id } | Command::Text { text, id } = command {
@@ -162,6 +168,60 @@ impl Session for FakeSession {
             }
         }
         Ok(())
+    }
+}
+
+/// Outputs that are live at once and send nothing.
+#[derive(Default)]
+pub struct FakeOutputs {
+    /// Whether whoever uses the API may start some.
+    pub allowed: AtomicBool,
+    pub running: Mutex<Vec<OutputInfo>>,
+    /// The way to every client.
+    clients: Mutex<Vec<NoticeSender>>,
+}
+
+impl FakeOutputs {
+    fn tell(&self) {
+        for client in &*self.clients.lock().unwrap() {
+            client.tell(Notice::Outputs(self.list()));
+        }
+    }
+}
+
+impl Outputs for FakeOutputs {
+    fn allowed(&self) -> bool {
+        self.allowed.load(Ordering::SeqCst)
+    }
+
+    /// One to "rtmp://refused/a/b" is refused.
+    fn start(&self, order: OutputOrder) -> BoxFuture<'static, Result<OutputInfo, Refusal>> {
+        let is_refused = order.url.as_deref() == Some("rtmp://refused/a/b");
+        let (id, target, message) = (OutputId::next(), order.name.unwrap_or_default(), None);
+        let (state, frames, dropped, reconnects) = (OutputState::Live, 25, 0, 0);
+        let output = OutputInfo { id, kind: order.kind, target, state, message, frames, dropped, reconnects };
+        if !is_refused {
+            self.running.lock().unwrap().push(output.clone());
+            self.tell();
+        }
+        let refusal = Refusal::new(ErrorCode::BadOutput, "url: it is refused");
+        Box::pin(async move { if is_refused { Err(refusal) } else { Ok(output) } })
+    }
+
+    fn list(&self) -> Vec<OutputInfo> {
+        self.running.lock().unwrap().clone()
+    }
+
+    fn stop(&self, id: &str) -> BoxFuture<'static, bool> {
+        let mut running = self.running.lock().unwrap();
+        let before = running.len();
+        running.retain(|output| output.id.to_string() != id);
+        let was_there = running.len() < before;
+        drop(running);
+        if was_there {
+            self.tell();
+        }
+        Box::pin(async move { was_there })
     }
 }
 
