@@ -120,6 +120,8 @@ struct File {
     allowed_hosts: Vec<String>,
     trusted_proxies: Vec<String>,
     allow_uploads: Option<bool>,
+    allow_outputs: Option<bool>,
+    record_dir: Option<PathBuf>,
     limit_addresses: Option<bool>,
     max_threads: Option<usize>,
     max_sessions: Option<usize>,
@@ -279,7 +281,10 @@ impl ServeConfig {
             ice,
             allowed_origins: file.allowed_origins,
             allowed_hosts,
-            outputs: file.outputs.resolve(typed.allow_outputs, typed.record_dir, is_private)?,
+            outputs: file.outputs.resolve(
+                typed.allow_outputs.or(file.allow_outputs).unwrap_or(is_private),
+                typed.record_dir.or(file.record_dir),
+            )?,
             uploads: typed.allow_uploads.or(file.allow_uploads).unwrap_or(is_private),
             trusted_proxies,
             limit_addresses: file.limit_addresses.unwrap_or(true),
@@ -449,6 +454,16 @@ mod tests {
         assert!(!uploads("allow_uploads = false", typed()));
         assert!(uploads("listen = \"0.0.0.0:1\"\nallow_uploads = true", typed()));
         assert!(uploads("allow_uploads = false", Serve { allow_uploads: Some(true), ..typed() }));
+        let outputs = |text: &str, typed| {
+            std::fs::write(&path, text).unwrap();
+            ServeConfig::resolve(&home, Serve { config: Some(path.clone()), ..typed }).unwrap().outputs.allowed
+        };
+        assert!(outputs("", typed()) && !outputs("listen = \"0.0.0.0:1\"", typed()));
+        assert!(
+            !outputs("allow_outputs = false", typed())
+                && outputs("listen = \"0.0.0.0:1\"\nallow_outputs = true", typed())
+        );
+        assert!(!outputs("allow_outputs = true", Serve { allow_outputs: Some(false), ..typed() }));
     }
 
     #[test]

@@ -50,6 +50,7 @@
 //! | a recogniser | implement [`hearing::asr::Transcribe`] | [`hearing::Listeners`] |
 //! | another transport than our WebSocket | call [`session::Sessions`] and hand its clients' words on as [`session::Command`] | [`server`] |
 //! | another way out for pictures and sound | implement [`playout::PairSink`], or write a description into `pipelines/` | [`server`], [`media`] |
+//! | a way out of the same encode as viewers see | write `pipelines/output-<kind>.launch`, or implement `media::output::Carrier` where no description can be it | `session::OutputKind`, `server::sessions::outputs` |
 //! | a setting | a line in `cli::serve` and one in [`config`], which has its default | `settings.toml`; `tests/it/documents.rs` fails without |
 //! | a figure to watch | a function in [`metrics`] | whoever calls it |
 //!

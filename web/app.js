@@ -1,13 +1,14 @@
 /**
  * The page: the avatar, the conversation, the state of the connection and live figures.
  *
- * In here: everything visible but the microphone's button (`voice.js`). Not in here: sockets and WebRTC (`client.js`). What people and servers write reaches the
+ * In here: everything visible but the microphone's button (`voice.js`) and the panel of outputs (`outputs.js`). Not in here: sockets and WebRTC (`client.js`). What people and servers write reaches the
  * page as text only, never as HTML.
  *
  * `window.mouthpiece` is the live client, for tests and for whoever looks from the console.
  */
 
 import { AvatarWebRTCClient } from "./client.js";
+import { outputPanel } from "./outputs.js";
 import { voiceInput } from "./voice.js";
 
 /** Fewest milliseconds between two looks at the figures. */
@@ -36,6 +37,9 @@ const PROBLEMS = {
   avatar_unavailable: "The avatar cannot be loaded just now.",
   unknown_gesture: "The avatar does not know that gesture.",
   bad_session_name: "The session in this page's address has a name that is not allowed.",
+  outputs_off: "The server does not do that here.",
+  bad_output: "That cannot be recorded or pushed there.",
+  output_exists: "There is a recording of that name already.",
   llm_failed: "The avatar has no answer: its language model failed.",
   llm_rate_limited: "The avatar's language model is asked too much just now. Wait a moment.",
   speech_failed: "The avatar lost its voice.",
@@ -508,6 +512,8 @@ function fitKeyboard() {
   scrollDown();
 }
 window.visualViewport?.addEventListener("resize", fitKeyboard);
+
+outputPanel(client);
 
 const page = new URLSearchParams(location.search);
 const address = new URL("ws", location.href);

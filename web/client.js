@@ -379,6 +379,25 @@ export class AvatarWebRTCClient extends EventTarget {
     return this.#send({ type: "gesture", name });
   }
 
+  /**
+   * Has the session recorded, pushed or written besides its viewers, where the server allows that: it then says `outputs`
+   * when the socket opens, and again whenever one is in another state.
+   * @param {"record"|"rtmp"|"srt"|"hls"|"v4l2"} kind
+   * @param {{url?: string, name?: string}} [where] `url` to push to, `name` of what is written
+   * @returns {boolean} whether it was sent
+   */
+  startOutput(kind, { url, name } = {}) {
+    return this.#send({ type: "output_start", kind, url, name });
+  }
+
+  /**
+   * @param {string} id of an output, as `outputs` says it
+   * @returns {boolean} whether it was sent
+   */
+  stopOutput(id) {
+    return this.#send({ type: "output_stop", output_id: id });
+  }
+
   /** Whether the microphone is switched on. */
   get microphone() {
     return this.#microphone.on;

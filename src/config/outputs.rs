@@ -25,8 +25,6 @@ pub(crate) struct Outputs {
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Table {
-    allow: Option<bool>,
-    record_dir: Option<PathBuf>,
     camera: Option<String>,
     record: bool,
     hls: bool,
@@ -34,13 +32,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn resolve(
-        self,
-        allow: Option<bool>,
-        record_dir: Option<PathBuf>,
-        is_private: bool,
-    ) -> Result<Outputs, ConfigError> {
-        let folder = record_dir.or(self.record_dir);
+    pub(super) fn resolve(self, allowed: bool, folder: Option<PathBuf>) -> Result<Outputs, ConfigError> {
         let entry = |field, given: String, wanted| ConfigError::Entry { field, given, wanted };
         // They end up between quotes in descriptions; '%' counts segments there.
         let is_plain = |text: &str| !text.contains(['%', '"', '\\']) && !text.contains(char::is_control);
@@ -48,7 +40,7 @@ impl Table {
             .as_ref()
             .and_then(|folder| folder.to_str().is_none_or(|text| !is_plain(text)).then(|| folder.display().to_string()))
         {
-            return Err(entry("outputs.record_dir", given, "a path of UTF-8 without '%', '\"' and '\\'"));
+            return Err(entry("record_dir", given, "a path of UTF-8 without '%', '\"' and '\\'"));
         }
         if let Some(given) = self.camera.clone().filter(|camera| !camera.starts_with("/dev/video") || !is_plain(camera))
         {
@@ -58,18 +50,14 @@ impl Table {
         let mut always = Vec::new();
         for (_, field, kind) in kinds.into_iter().filter(|(is_wanted, ..)| *is_wanted) {
             if folder.is_none() {
-                return Err(entry(
-                    field,
-                    "true".to_owned(),
-                    "possible without outputs.record_dir, the folder to write into",
-                ));
+                return Err(entry(field, "true".to_owned(), "possible without record_dir, the folder to write into"));
             }
             always.push(OutputOrder { kind, url: None, name: None });
         }
         if let Some(file) = &self.push_file {
             always.extend(pushes(file)?);
         }
-        Ok(Outputs { allowed: allow.or(self.allow).unwrap_or(is_private), folder, camera: self.camera, always })
+        Ok(Outputs { allowed, folder, camera: self.camera, always })
     }
 }
 
@@ -94,47 +82,34 @@ fn pushes(file: &PathBuf) -> Result<Vec<OutputOrder>, ConfigError> {
 mod tests {
     use super::*;
 
-    fn resolve(table: Table, is_private: bool) -> Result<Outputs, ConfigError> {
-        table.resolve(None, None, is_private)
-    }
-
-    #[test]
-    fn outputs_are_off_where_others_may_come_unless_the_settings_allow_them() {
-        assert!(resolve(Table::default(), true).unwrap().allowed);
-        assert!(!resolve(Table::default(), false).unwrap().allowed);
-        assert!(resolve(Table { allow: Some(true), ..Table::default() }, false).unwrap().allowed);
-        assert!(!Table { allow: Some(true), ..Table::default() }.resolve(Some(false), None, true).unwrap().allowed);
+    fn resolve(table: Table, folder: Option<&str>) -> Result<Outputs, ConfigError> {
+        table.resolve(true, folder.map(PathBuf::from))
     }
 
     #[test]
     fn what_every_session_begins_with_is_checked_before_there_is_one() {
-        let error = resolve(Table { record: true, ..Table::default() }, true).unwrap_err().to_string();
-        assert!(error.contains("outputs.record_dir"), "{error}");
+        let error = resolve(Table { record: true, ..Table::default() }, None).unwrap_err().to_string();
+        assert!(error.contains("record_dir"), "{error}");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pushes");
         std::fs::write(&file, "# The studio's.\nrtmps://live.example.org/app/sk-secret\n\nsrt://10.0.0.1:9000\n")
             .unwrap();
-        let table = || Table {
-            record: true,
-            record_dir: Some(folder.path().to_owned()),
-            push_file: Some(file.clone()),
-            ..Table::default()
-        };
-        let kinds: Vec<OutputKind> = resolve(table(), true).unwrap().always.iter().map(|order| order.kind).collect();
+        let table = || Table { record: true, push_file: Some(file.clone()), ..Table::default() };
+        let kinds: Vec<OutputKind> =
+            resolve(table(), Some("/films")).unwrap().always.iter().map(|order| order.kind).collect();
         assert_eq!(kinds, [OutputKind::Record, OutputKind::Rtmp, OutputKind::Srt]);
         std::fs::write(&file, "rtmps://live.example.org/app/sk-secret\nhttp://sk-secret\n").unwrap();
-        let error = resolve(table(), true).unwrap_err().to_string();
+        let error = resolve(table(), Some("/films")).unwrap_err().to_string();
         assert!(error.contains("line 2: url: its scheme") && !error.contains("sk-secret"), "{error}");
     }
 
     #[test]
     fn a_folder_or_a_camera_that_a_description_would_misread_is_refused() {
         for folder in ["/a%d", "/a\"b", "/a\\b", "/a\nb"] {
-            let table = Table { record_dir: Some(folder.into()), ..Table::default() };
-            assert!(resolve(table, true).is_err(), "{folder:?}");
+            assert!(resolve(Table::default(), Some(folder)).is_err(), "{folder:?}");
         }
         for camera in ["video10", "/etc/passwd", "/dev/video0\" ! filesink"] {
-            assert!(resolve(Table { camera: Some(camera.into()), ..Table::default() }, true).is_err(), "{camera}");
+            assert!(resolve(Table { camera: Some(camera.into()), ..Table::default() }, None).is_err(), "{camera}");
         }
     }
 }

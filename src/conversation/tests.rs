@@ -258,6 +258,7 @@ fn utterance_of(notice: &Notice) -> Option<UtteranceId> {
         Notice::Transcript { .. }
         | Notice::Stats { .. }
         | Notice::Avatar(_)
+        | Notice::Outputs(_)
         | Notice::Error { .. }
         | Notice::Missed { .. } => None,
     }

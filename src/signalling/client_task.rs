@@ -293,7 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     {
         let outputs = self.session.outputs();
         let refusal = if !outputs.allowed() {
-            let message = "this server lets nobody start or stop outputs over the network: its settings may (outputs.allow = true)";
+            let message = "this server lets nobody start or stop outputs over the network: its settings may (allow_outputs = true)";
             Refusal::new(ErrorCode::OutputsOff, message)
         } else if self.ordering.is_some() {
             Refusal::new(ErrorCode::Busy, "an output is being started or stopped already: wait for that")

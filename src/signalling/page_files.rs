@@ -11,7 +11,7 @@ use axum::routing::get;
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page's files by path.
-const FILES: [(&str, &str, &str); 17] = [
+const FILES: [(&str, &str, &str); 18] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
     ("/avatars", "text/html; charset=utf-8", include_str!("../../web/avatars.html")),
     ("/avatars.css", "text/css; charset=utf-8", include_str!("../../web/avatars.css")),
@@ -28,6 +28,7 @@ const FILES: [(&str, &str, &str); 17] = [
     ("/client/screen.js", JAVASCRIPT, include_str!("../../web/client/screen.js")),
     ("/client/socket.js", JAVASCRIPT, include_str!("../../web/client/socket.js")),
     ("/voice.js", JAVASCRIPT, include_str!("../../web/voice.js")),
+    ("/outputs.js", JAVASCRIPT, include_str!("../../web/outputs.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
 ];
 

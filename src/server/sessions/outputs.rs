@@ -163,8 +163,7 @@ impl SessionOutputs {
             let device = self.settings.camera.clone().ok_or_else(|| off("no camera", "outputs.camera"))?;
             return Ok(Place::Device(device));
         }
-        let folder =
-            self.settings.folder.clone().ok_or_else(|| off("no folder to write into", "outputs.record_dir"))?;
+        let folder = self.settings.folder.clone().ok_or_else(|| off("no folder to write into", "record_dir"))?;
         let name = order.name.clone().unwrap_or_else(|| self.name());
         check_name(&name).map_err(refused)?;
         Ok(match kind {

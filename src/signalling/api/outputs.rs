@@ -66,7 +66,7 @@ fn allowed(outputs: Arc<dyn Outputs>) -> Result<Arc<dyn Outputs>, Problem> {
         return Ok(outputs);
     }
     let message =
-        "this server lets nobody start or stop outputs over the network: its settings may (outputs.allow = true)";
+        "this server lets nobody start or stop outputs over the network: its settings may (allow_outputs = true)";
     Err(Refusal::new(ErrorCode::OutputsOff, message).into())
 }
 

@@ -272,7 +272,7 @@ async fn a_program_starts_outputs_sees_how_they_are_and_stops_them() {
     let id = ask(&server, Method::POST, "/sessions", "").await.body["session_id"].as_str().unwrap().to_owned();
     let path = format!("/sessions/{id}/outputs");
     let record = r#"{"kind":"record","name":"talk"}"#;
-    ask(&server, Method::POST, &path, record).await.is_error(403, "outputs_off", "outputs.allow");
+    ask(&server, Method::POST, &path, record).await.is_error(403, "outputs_off", "allow_outputs");
     assert_eq!(ask(&server, Method::GET, &path, "").await.body, json!({"allowed": false, "outputs": []}));
 
     server.ledger.outputs.allowed.store(true, Ordering::SeqCst);
