@@ -191,6 +191,7 @@ impl Running {
     fn run(mut self, stop: &CancellationToken) {
         let mut was_ever_live = false;
         while !stop.is_cancelled() {
+            let began = Instant::now();
             let (carried, was_live) = self.attempt(stop);
             if was_live && std::mem::replace(&mut was_ever_live, true) {
                 self.status.lock().reconnects += 1;
@@ -198,7 +199,8 @@ impl Running {
             }
             match carried {
                 Carried::Stopped => break,
-                Carried::Changed => {}
+                // An encode that fails as soon as it is begun must not be begun without end.
+                Carried::Changed => rest(stop, REST.saturating_sub(began.elapsed())),
                 Carried::Lost { reason } => {
                     self.status.set(OutputState::Retrying, Some(reason));
                     rest(stop, REST);
@@ -216,7 +218,6 @@ impl Running {
     fn attempt(&mut self, stop: &CancellationToken) -> (Carried, bool) {
         let publisher = match self.broadcast.publisher(self.codec) {
             Ok(publisher) => publisher,
-            // It would start without end where its encode fails at once; a rest between is enough.
             Err(MediaError::SessionEnds) => return (Carried::Stopped, false),
             Err(error) => return (Carried::Lost { reason: error.to_string() }, false),
         };

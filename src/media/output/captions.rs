@@ -123,6 +123,7 @@ mod tests {
     }
 
     fn captions() -> (NoticeSender, Captions, SessionTime) {
+        crate::media::init().unwrap();
         let (told, notices) = notice_queue(16);
         (told, Captions::new(notices), SessionTime::start())
     }

@@ -286,8 +286,8 @@ impl Connection {
     }
 }
 
-/// The caption track of a pipeline. A muxer goes on only as far as it knows each track, so there is no time without a word
-/// on it: cues, and gaps between.
+/// The caption track of a pipeline. A muxer goes on only as far as it knows each track, so there is no time without a text
+/// on it, be that an empty one. (GStreamer 1.22's mp4mux takes gap events for a reason to wait for no other track.)
 struct CaptionTrack {
     source: gst_app::AppSrc,
     /// Up to when it is known.
@@ -296,6 +296,7 @@ struct CaptionTrack {
 
 impl CaptionTrack {
     fn new(source: gst_app::AppSrc) -> Self {
+        source.set_caps(Some(&gst::Caps::builder("text/x-raw").field("format", "utf8").build()));
         source.set_format(gst::Format::Time);
         source.set_is_live(false);
         source.set_block(false);
@@ -306,25 +307,28 @@ impl CaptionTrack {
     }
 
     fn write(&mut self, captions: &mut Captions, began: MediaTime, until: MediaTime) {
-        let mut at = *self.until.get_or_insert(began);
+        let mut at = self.until.unwrap_or(began);
         while let Some(cue) = captions.next(until) {
             let (from, to) = (cue.from.max(at), cue.to);
             // It is over, or was before the recording began.
             if to <= from {
                 continue;
             }
-            self.gap(at, from);
+            self.text("", at, from);
             self.text(&cue.text, from, to);
-            at = to;
+            // What comes after a text has to be there for the muxer to go on beyond the beginning of it.
+            at = MediaTime::from_nanos(to.nanos().saturating_add(u64::try_from(LOOK.as_nanos()).unwrap_or(0)));
+            self.text("", to, at);
         }
-        if at < until {
-            self.gap(at, until);
-            at = until;
-        }
-        self.until = Some(at);
+        self.text("", at, until);
+        self.until = Some(at.max(until));
     }
 
+    /// Nothing where there is no time for it.
     fn text(&self, text: &str, from: MediaTime, to: MediaTime) {
+        if from >= to {
+            return;
+        }
         let mut buffer = gst::Buffer::from_slice(text.to_owned().into_bytes());
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(gst::ClockTime::from_nseconds(from.nanos()));
@@ -332,13 +336,6 @@ impl CaptionTrack {
         }
         // It refuses only when it has stopped.
         let _ = self.source.push_buffer(buffer);
-    }
-
-    fn gap(&self, from: MediaTime, to: MediaTime) {
-        if from < to {
-            let at = gst::ClockTime::from_nseconds(from.nanos());
-            self.source.send_event(gst::event::Gap::builder(at).duration(span(from, to)).build());
-        }
     }
 }
 

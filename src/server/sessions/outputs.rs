@@ -137,8 +137,10 @@ impl SessionOutputs {
         }
         match running.outputs.iter().position(|output| output.info().state.is_end()) {
             Some(ended) => {
-                // Its thread has ended, so that nothing is waited for.
-                drop(running.outputs.remove(ended));
+                let ended = running.outputs.remove(ended);
+                // Its thread may be about to tell of its end, for which it needs the list.
+                drop(running);
+                drop(ended);
                 Ok(())
             }
             None => Err(Refusal::new(ErrorCode::ServerFull, format!("{MOST} outputs of the session run: stop one"))),
