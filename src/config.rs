@@ -8,6 +8,7 @@ mod file;
 mod llm;
 mod outputs;
 mod tts;
+mod whep;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::musetalk::device::{DeviceChoices, DeviceError};
 use crate::session::IceServer;
 use crate::signalling::host::is_name;
 use crate::signalling::quota::address::network;
+use crate::signalling::whep::WhepOptions;
 
 const DEFAULT_AVATAR: &str = "demo";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -87,6 +89,8 @@ pub struct ServeConfig {
     pub tts: Option<crate::speech::tts::service::Settings>,
     /// The speech recogniser; without one nobody listens to microphones.
     pub asr: Option<crate::hearing::asr::Settings>,
+    /// Viewers by WHEP.
+    pub(crate) whep: WhepOptions,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
     pub(crate) mark_speech: bool,
 }
@@ -131,6 +135,7 @@ struct File {
     tts: tts::Table,
     asr: asr::Table,
     outputs: outputs::Table,
+    whep: whep::Table,
 }
 
 /// Why the server is not started: a setting by its name, and what would be right. Never shows a secret.
@@ -300,6 +305,7 @@ impl ServeConfig {
                 key: std::env::var(tts::KEY_VARIABLE).ok(),
             })?,
             asr: file.asr.resolve(typed.asr_url, typed.asr_model, std::env::var(asr::KEY_VARIABLE).ok())?,
+            whep: file.whep.resolve(std::env::var(whep::TOKEN_VARIABLE).ok())?,
             mark_speech: typed.mark_speech,
         })
     }

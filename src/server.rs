@@ -107,6 +107,7 @@ pub(crate) async fn serve(
             limits: UploadLimits::default(),
             folder: config.folders.avatars.clone(),
         },
+        whep: config.whep.clone(),
         readiness,
         shutdown_grace: GRACE / 2,
     };

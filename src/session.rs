@@ -66,6 +66,15 @@ pub trait Sessions: Send + Sync {
         name: Option<String>,
         notices: NoticeSender,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>>;
+    /// A hold on a session that is open already, for somebody who only watches: whose microphone nobody hears, whatever is
+    /// offered. `None` if none of this name is open. Without `avatar` it is the one with the server's own, else the only
+    /// one of this name.
+    fn watch(
+        &self,
+        avatar: Option<AvatarId>,
+        name: String,
+        notices: NoticeSender,
+    ) -> BoxFuture<'_, Result<Option<Box<dyn Session>>, Refusal>>;
     /// Why no new session can be opened just now, for `/readyz`; `None` if one can.
     fn full(&self) -> Option<String>;
 }

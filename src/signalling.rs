@@ -1,7 +1,7 @@
 //! All WebSocket and HTTP: the wire protocol, what one client may do next, sockets and the page.
 //!
 //! In here: how a client's words come in and a session's go out. `listener` accepts, `http_connection` serves HTTP,
-//! `client_task` one WebSocket; `client` decides, without a socket or a clock, by `protocol` and `limits`; `quota` is what
+//! `client_task` one WebSocket, `whep` viewers of other players; `client` decides, without a socket or a clock, by `protocol` and `limits`; `quota` is what
 //! one address may take. Not in here: what the words mean (`session`), media, speech.
 
 mod api;
@@ -20,3 +20,4 @@ mod protocol;
 pub mod quota;
 pub mod socket;
 pub mod uploads;
+pub mod whep;

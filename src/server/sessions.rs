@@ -142,6 +142,20 @@ impl SessionStore {
         Ok(core)
     }
 
+    /// A session of this name that is open; without an avatar, that with the server's own, else the only one.
+    async fn find(&self, avatar: Option<AvatarId>, name: String) -> Option<Arc<SessionCore>> {
+        let named = self.named.lock().await;
+        let open = |avatar: AvatarId| named.get(&(avatar, name.clone())).and_then(Weak::upgrade);
+        if let Some(avatar) = avatar {
+            return open(avatar);
+        }
+        open(self.config.avatar.clone()).or_else(|| {
+            let mut of_this_name = named.iter().filter(|((_, other), _)| *other == name);
+            let found = of_this_name.by_ref().find_map(|(_, session)| session.upgrade())?;
+            of_this_name.all(|(_, session)| session.strong_count() == 0).then_some(found)
+        })
+    }
+
     /// Builds a session and its supervisor.
     async fn start(&self, loaded: Arc<LoadedAvatar>, slot: SessionSlot) -> anyhow::Result<SessionCore> {
         let id = SessionId::next();
@@ -242,6 +256,20 @@ impl Sessions for SessionStore {
             let core = self.open_or_join(avatar, name).await?;
             core.notices.add(notices);
             Ok(Box::new(ClientSession::new(core, reservation)) as Box<dyn Session>)
+        })
+    }
+
+    fn watch(
+        &self,
+        avatar: Option<AvatarId>,
+        name: String,
+        notices: NoticeSender,
+    ) -> BoxFuture<'_, Result<Option<Box<dyn Session>>, Refusal>> {
+        Box::pin(async move {
+            let Some(core) = self.find(avatar, name).await else { return Ok(None) };
+            let reservation = self.admission.admit_client().map_err(is_full)?;
+            core.notices.add(notices);
+            Ok(Some(Box::new(ClientSession::who_watches(core, reservation)) as Box<dyn Session>))
         })
     }
 

@@ -69,9 +69,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .layer(from_fn_with_state(shared, for_allowed_pages))
 }
 
-/// What went wrong, as every error of this API looks.
+/// What went wrong, as every error of this API and of WHEP looks.
 #[derive(Debug)]
-struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     code: String,
     message: String,
@@ -79,11 +79,21 @@ struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         Self { status, code: code.to_owned(), message: message.into(), retry_after_s: None }
     }
 
-    fn of(code: ErrorCode, message: String) -> Self {
+    /// With when it may be worth another try.
+    pub(super) fn retry_after(self, after: Duration) -> Self {
+        Self { retry_after_s: Some(after.as_secs()), ..self }
+    }
+
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn of(code: ErrorCode, message: String) -> Self {
         let status = match code {
             ErrorCode::UnknownAvatar | ErrorCode::UnknownGesture => StatusCode::NOT_FOUND,
             ErrorCode::OutputsOff => StatusCode::FORBIDDEN,
@@ -132,9 +142,13 @@ async fn for_allowed_pages(State(shared): State<Arc<Shared>>, request: Request, 
     if is_origin_allowed(request.headers(), &shared.options.allowed_origins) {
         return next.run(request).await;
     }
+    foreign_origin().into_response()
+}
+
+pub(super) fn foreign_origin() -> Problem {
     let message =
         "pages of another origin may not use the server: allow the origin in the configuration (allowed_origins)";
-    Problem::new(StatusCode::FORBIDDEN, "foreign_origin", message).into_response()
+    Problem::new(StatusCode::FORBIDDEN, "foreign_origin", message)
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -108,7 +108,7 @@ async fn answer(
     let address = Address::of(client_of(peer, request.headers(), &shared.quota.proxies));
     let quota = shared.quota.address_quota(address);
     let path = request.uri().path();
-    let is_api = path.starts_with("/api/");
+    let is_api = path.starts_with("/api/") || path.starts_with("/whep/");
     let operation = if is_health(path) { Operation::Health } else { Operation::Request };
     let response = if kind == ConnectionKind::Overflow && operation != Operation::Health && path != "/metrics" {
         metrics::connection_refused();

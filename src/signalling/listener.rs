@@ -1,4 +1,5 @@
-//! The one port: the page, health, metrics and the API (`api`) over HTTP, and WebSockets at `/ws`.
+//! The one port: the page, health, metrics and the API (`api`) over HTTP, WebSockets at `/ws`, WHEP
+//! (`whep`).
 //!
 //! In here: accepting, routes, the upgrade, shutdown. Not in here: what one address may take (`quota`), one HTTP connection
 //! (`http_connection`), the page's files (`page_files`), what browsers may do (`browser_policy`), what is said on a WebSocket
@@ -39,7 +40,9 @@ use super::host::Hosts;
 use super::http_connection::Requester;
 use super::limits::{Taken, TokenBucket};
 use super::quota::{ConnectionLimits, ConnectionQuota, ThrottledStream};
-use super::{api, browser_policy, client_task, http_connection, page_files, socket};
+use super::whep::WhepOptions;
+use super::whep::viewers::WhepViewers;
+use super::{api, browser_policy, client_task, http_connection, page_files, socket, whep};
 use crate::metrics;
 use crate::session::{ErrorCode, Sessions};
 
@@ -71,6 +74,8 @@ pub struct ListenerOptions {
     pub limits_addresses: bool,
     /// Avatars that are listed, made and deleted over HTTP.
     pub avatars: AvatarApi,
+    /// Viewers by WHEP.
+    pub whep: WhepOptions,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
     /// Renders the metrics as Prometheus text.
@@ -101,6 +106,8 @@ pub(super) struct Shared {
     pub sessions: Arc<dyn Sessions>,
     /// Those opened over HTTP.
     pub api: ApiSessions,
+    /// Viewers that came by WHEP.
+    pub whep: WhepViewers,
     pub avatar_jobs: AvatarJobs,
     pub options: ListenerOptions,
     pub quota: Arc<ConnectionQuota>,
@@ -128,6 +135,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         sessions,
         api: ApiSessions::default(),
+        whep: WhepViewers::default(),
         avatar_jobs: AvatarJobs::new(&options.avatars, options.limits_addresses),
         quota: Arc::new(quota),
         hosts: Hosts::new(&options.allowed_hosts, &options.allowed_origins),
@@ -214,6 +222,8 @@ fn router(shared: Arc<Shared>) -> Router {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")], "only GET is served\n").into_response()
         })
         .layer(browser_policy::cors(&shared.options.allowed_origins))
+        // Behind that layer: other origins may do other things there.
+        .merge(whep::router(Arc::clone(&shared)))
         .layer(from_fn_with_state(Arc::clone(&shared), browser_policy::for_own_host))
         .layer(from_fn_with_state(Arc::clone(&shared), browser_policy::with_security_headers))
         .with_state(shared)

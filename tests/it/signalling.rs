@@ -6,6 +6,7 @@ pub(crate) mod fakes;
 mod http;
 mod logs;
 mod slow_clients;
+mod whep;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

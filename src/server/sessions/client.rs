@@ -21,12 +21,19 @@ use crate::session::{AvatarInfo, Command, IceServer, Outputs, Peer, PeerEvent, R
 pub(super) struct ClientSession {
     core: Arc<SessionCore>,
     audio: ClientAudio,
+    /// Whether its microphone is heard, where anybody listens.
+    may_speak: bool,
     _reservation: Reservation,
 }
 
 impl ClientSession {
     pub(super) fn new(core: Arc<SessionCore>, reservation: Reservation) -> Self {
-        Self { core, audio: ClientAudio::default(), _reservation: reservation }
+        Self { core, audio: ClientAudio::default(), may_speak: true, _reservation: reservation }
+    }
+
+    /// Of a client that only watches.
+    pub(super) fn who_watches(core: Arc<SessionCore>, reservation: Reservation) -> Self {
+        Self { may_speak: false, ..Self::new(core, reservation) }
     }
 }
 
@@ -44,7 +51,7 @@ impl Session for ClientSession {
     }
 
     fn listens(&self) -> bool {
-        self.core.listeners.is_some()
+        self.may_speak && self.core.listeners.is_some()
     }
 
     fn open_peer(
@@ -53,7 +60,7 @@ impl Session for ClientSession {
         events: mpsc::Sender<PeerEvent>,
     ) -> BoxFuture<'_, Result<Box<dyn Peer>, Refusal>> {
         Box::pin(async move {
-            let viewer = ViewerPeer::open(&self.core, offer, events).await?;
+            let viewer = ViewerPeer::open(&self.core, offer, events, self.listens()).await?;
             Ok(Box::new(viewer) as Box<dyn Peer>)
         })
     }

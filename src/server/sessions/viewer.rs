@@ -24,14 +24,15 @@ pub(super) struct ViewerPeer {
 }
 
 impl ViewerPeer {
-    /// Takes a slot for it, answers its offer, and has its microphone listened to where anybody listens.
+    /// Takes a slot for it, answers its offer, and has its microphone listened to if that is wanted and anybody listens.
     pub(super) async fn open(
         core: &Arc<SessionCore>,
         offer: String,
         events: mpsc::Sender<PeerEvent>,
+        listens: bool,
     ) -> Result<Self, Refusal> {
         let slot = core.admission.admit_viewer(&core.audience, core.devices.frames_per_second()).map_err(is_full)?;
-        let listener = core.listeners.as_ref().map(|listeners| {
+        let listener = core.listeners.as_ref().filter(|_| listens).map(|listeners| {
             let (listener, listening) = listeners.listen(core.reference.clone(), Arc::new(WeakSession::of(core)));
             core.tracker.spawn(listening.in_current_span());
             listener

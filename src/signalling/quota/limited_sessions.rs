@@ -36,6 +36,30 @@ fn too_many(what: &str, wait: &str) -> String {
     format!("too many {what}: this one is ignored, wait {wait} and send fewer")
 }
 
+impl LimitedSessions {
+    fn may_join(&self) -> Result<(), Refusal> {
+        if self.quota.take(Operation::Join) {
+            return Ok(());
+        }
+        let message = too_many("sessions are opened or joined from this address", "a second");
+        Err(Refusal { code: ErrorCode::TooManyMessages, message })
+    }
+
+    fn full_house(&self) -> Refusal {
+        let most = self.quota.most_sessions;
+        let message = format!("this address holds {most} sessions, which is all that one may have: close some");
+        Refusal { code: ErrorCode::ServerFull, message }
+    }
+
+    fn limited(&self, session: Box<dyn Session>) -> Result<Box<dyn Session>, Refusal> {
+        let session: Arc<dyn Session> = Arc::from(session);
+        let hold = self.quota.hold(session.id()).ok_or_else(|| self.full_house())?;
+        let turns = Mutex::new(TokenBucket::new(30.0, 5.0));
+        let quota = Arc::clone(&self.quota);
+        Ok(Box::new(LimitedSession { session, quota, turns, began: Instant::now(), _hold: hold }))
+    }
+}
+
 impl Sessions for LimitedSessions {
     fn join(
         &self,
@@ -44,25 +68,24 @@ impl Sessions for LimitedSessions {
         notices: NoticeSender,
     ) -> BoxFuture<'_, Result<Box<dyn Session>, Refusal>> {
         Box::pin(async move {
-            if !self.quota.take(Operation::Join) {
-                let message = too_many("sessions are opened or joined from this address", "a second");
-                return Err(Refusal { code: ErrorCode::TooManyMessages, message });
-            }
-            let full = || {
-                let most = self.quota.most_sessions;
-                let message = format!("this address holds {most} sessions, which is all that one may have: close some");
-                Refusal { code: ErrorCode::ServerFull, message }
-            };
+            self.may_join()?;
             // One without a name is a new one, so it is not even opened.
             if name.is_none() && !self.quota.has_room() {
-                return Err(full());
+                return Err(self.full_house());
             }
-            let session: Arc<dyn Session> = Arc::from(self.sessions.join(avatar, name, notices).await?);
-            let hold = self.quota.hold(session.id()).ok_or_else(full)?;
-            let turns = Mutex::new(TokenBucket::new(30.0, 5.0));
-            let quota = Arc::clone(&self.quota);
-            Ok(Box::new(LimitedSession { session, quota, turns, began: Instant::now(), _hold: hold })
-                as Box<dyn Session>)
+            self.limited(self.sessions.join(avatar, name, notices).await?)
+        })
+    }
+
+    fn watch(
+        &self,
+        avatar: Option<AvatarId>,
+        name: String,
+        notices: NoticeSender,
+    ) -> BoxFuture<'_, Result<Option<Box<dyn Session>>, Refusal>> {
+        Box::pin(async move {
+            self.may_join()?;
+            self.sessions.watch(avatar, name, notices).await?.map(|session| self.limited(session)).transpose()
         })
     }
 

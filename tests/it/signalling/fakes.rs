@@ -13,6 +13,7 @@ use mouthpiece::session::{
 };
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
 use mouthpiece::signalling::quota::ConnectionLimits;
+use mouthpiece::signalling::whep::WhepOptions;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -82,6 +83,20 @@ impl Sessions for FakeSessions {
         })
     }
 
+    /// Open are those that somebody has joined by their name, for ever.
+    fn watch(
+        &self,
+        avatar: Option<AvatarId>,
+        name: String,
+        notices: NoticeSender,
+    ) -> BoxFuture<'_, Result<Option<Box<dyn Session>>, Refusal>> {
+        Box::pin(async move {
+            let key = (avatar.clone(), Some(name.clone()));
+            let is_open = self.0.joined.lock().unwrap().contains(&key);
+            if is_open { self.join(avatar, Some(name), notices).await.map(Some) } else { Ok(None) }
+        })
+    }
+
     fn full(&self) -> Option<String> {
         self.0.full.lock().unwrap().clone()
     }
@@ -108,7 +123,8 @@ impl Session for FakeSession {
         vec![IceServer { urls: vec!["stun:stun.example.org".to_owned()], username: None, credential: None }]
     }
 
-    /// Answers an offer `X` with `answer to X`; one with `never` in it is not answered, one without `m=` refused.
+    /// Answers an offer `X` with `answer to X`; one with `never` in it is not answered, one without `m=` refused. One with
+    /// `gathers` in it is told after that when there are no more candidates.
     fn open_peer(
         &self,
         offer: String,
@@ -119,12 +135,18 @@ impl Session for FakeSession {
             if offer.contains("never") {
                 return std::future::pending().await;
             }
+            if offer.contains("malformed") {
+                return Err(Refusal { code: ErrorCode::BadSdp, message: "the SDP was cut off".to_owned() });
+            }
             if !offer.contains("m=") {
                 let message = "the offer has no m= line: add recvonly transceivers".to_owned();
                 return Err(Refusal { code: ErrorCode::OfferWithoutMedia, message });
             }
             // Before the answer, as a real peer gathers; it must not reach the client before the answer does.
             events.try_send(PeerEvent::Candidate(Some(candidate(7)))).unwrap();
+            if offer.contains("gathers") {
+                events.try_send(PeerEvent::Candidate(None)).unwrap();
+            }
             self.ledger.events.lock().unwrap().push(events);
             self.ledger.peers.fetch_add(1, Ordering::SeqCst);
             let answer = format!("answer to {offer}");
@@ -304,6 +326,7 @@ impl TestServer {
             // Every test comes from one address.
             limits_addresses: false,
             avatars: crate::avatar_api::api(),
+            whep: WhepOptions::default(),
             readiness: receiver,
             metrics: Arc::new(|| "# the metrics\n".to_owned()),
             // Most tests stop the server while a client is there that no longer reads.
