@@ -6,6 +6,7 @@
 //! Runs on: whichever task asks; dropping the response closes the connection.
 
 mod address;
+pub(crate) mod whip;
 pub(crate) mod words;
 
 use std::sync::atomic::{AtomicBool, Ordering};

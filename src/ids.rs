@@ -102,6 +102,11 @@ counted_id!(
     "o"
 );
 counted_id!(
+    /// A session's way to a media server.
+    PushId,
+    "p"
+);
+counted_id!(
     /// What the avatar speaks in one turn, from its first sentence to its last; what an interruption cancels.
     UtteranceId,
     "u"

@@ -1,7 +1,7 @@
 //! Everything that leaves over GStreamer: publish pipelines, viewers, files; and clips, which come in. The only home of the gstreamer crates.
 //!
 //! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`) and their bits (`bitrate`), one encode
-//! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`), what an
+//! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`), a session pushed to a media server (`whip`), what an
 //! SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are used (`ice`), a
 //! session written to a file (`file`), ways out besides viewers (`output`), clips and photos read (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
 //! what connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
@@ -34,6 +34,7 @@ mod session_time;
 #[cfg(test)]
 mod testing;
 mod viewer;
+pub(crate) mod whip;
 
 use std::time::Instant;
 

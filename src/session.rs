@@ -11,6 +11,7 @@ mod notice_broadcast;
 mod notice_queue;
 mod output;
 mod peer;
+mod push;
 mod refusal;
 mod text;
 
@@ -25,6 +26,7 @@ pub use notice_broadcast::NoticeBroadcast;
 pub use notice_queue::{NoticeReceiver, NoticeSender, Told, notice_queue};
 pub use output::{OutputInfo, OutputKind, OutputOrder, OutputState, Outputs};
 pub use peer::{CANDIDATE_BYTES, IceCandidate, IceServer, OFFER_BYTES, Peer, PeerEvent};
+pub use push::{PushInfo, PushOrder, PushState, Pushes};
 pub use refusal::{ErrorCode, Refusal};
 pub use text::{TextTooLong, check_text_length};
 
@@ -50,6 +52,8 @@ pub trait Session: Send + Sync {
     /// on. Resolves when it is seen, and all clients have been told. Refused if there is none of this id or it cannot be
     /// loaded; dropped before it is loaded, nothing changes.
     fn swap_avatar(&self, id: AvatarId) -> BoxFuture<'static, Result<AvatarInfo, Refusal>>;
+    /// Its ways to media servers. Who holds these does not hold the session.
+    fn pushes(&self) -> Arc<dyn Pushes>;
     /// Does what a client asks: it never waits. Refused if the queue of turns is full or there is nothing to say.
     fn submit(&self, command: Command) -> Result<(), Refusal>;
     /// Its ways out besides its viewers. They do not keep it open.

@@ -105,20 +105,32 @@ pub enum UnusableCandidate {
 pub struct CandidateFilter {
     private: bool,
     loopback: bool,
+    /// Whether ports of services are fine, as a media server's may be where only those are open.
+    services: bool,
     taken: Mutex<Vec<SocketAddr>>,
 }
 
 impl CandidateFilter {
     pub fn new(config: &IceConfig) -> Self {
         let on_loopback = config.local_addresses.iter().any(IpAddr::is_loopback);
-        Self { private: config.private, loopback: config.loopback || on_loopback, taken: Mutex::default() }
+        Self {
+            private: config.private,
+            loopback: config.loopback || on_loopback,
+            services: false,
+            taken: Mutex::default(),
+        }
+    }
+
+    /// Of a media server that whoever runs this one has named.
+    pub fn of_server(config: &IceConfig) -> Self {
+        Self { services: true, ..Self::new(config) }
     }
 
     /// The line as libnice is given it. `None` for one that was taken before.
     pub fn admit(&self, line: &str) -> Result<Option<String>, UnusableCandidate> {
         let candidate = Candidate::parse(line)?;
         self.check_address(candidate.at.ip())?;
-        if candidate.at.port() < FIRST_PORT {
+        if candidate.at.port() < FIRST_PORT && !(self.services && candidate.at.port() > 0) {
             return Err(UnusableCandidate::Port);
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

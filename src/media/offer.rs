@@ -11,6 +11,7 @@ use crate::session::{ErrorCode, Refusal};
 
 pub mod answer;
 mod canonical;
+pub mod own;
 mod payload_types;
 mod transport;
 

@@ -14,7 +14,7 @@ use gstreamer_webrtc as gst_webrtc;
 
 use super::MediaError;
 use super::pipeline::{OwnedPipeline, Teardown};
-use super::viewer::reports::{Inbox, reports};
+use super::viewer::reports::{GATHERING_TIME, Inbox, reports};
 use super::viewer::{negotiation_failed, only_udp, promise};
 use crate::session::Refusal;
 
@@ -88,7 +88,7 @@ impl Receiver {
             .ok_or_else(|| negotiation_failed("webrtcbin made no offer"))?;
         promise(|promise| self.webrtc.emit_by_name::<()>("set-local-description", &[&offer, &promise])).await?;
         let mut text = offer.sdp().as_text().map_err(|error| negotiation_failed(error.to_string()))?;
-        let (candidates, complete) = self.inbox.gather().await;
+        let (candidates, complete) = self.inbox.gather(GATHERING_TIME).await;
         // The first m-line speaks for the bundle, and attributes of a last line may follow its others.
         let mut lines: Vec<String> = candidates.into_iter().map(|line| format!("a={line}")).collect();
         lines.extend(complete.then(|| "a=end-of-candidates".to_owned()));

@@ -183,6 +183,13 @@ impl Browser {
         self.peer.offer().await
     }
 
+    /// Its answer to an offer, with a candidate of its own in it.
+    pub async fn answer(&mut self, offer: &str) -> String {
+        let answer = self.peer.answer(offer).await;
+        let (_, candidate) = self.candidates.recv().await.unwrap();
+        format!("{answer}a={candidate}\r\n")
+    }
+
     /// Takes the answer and nothing else from the viewer: no candidate has to trickle from us.
     pub async fn connect(&mut self, viewer: &Viewer) {
         self.peer.take_answer(viewer.answer()).await;

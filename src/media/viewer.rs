@@ -22,11 +22,12 @@ use crate::ids::ViewerId;
 use crate::session::{ErrorCode, IceCandidate, Peer, PeerEvent, Refusal};
 
 mod connection;
+pub(super) mod push;
 pub(super) mod reports;
 
 use connection::Connection;
 pub(super) use connection::only_udp;
-use reports::{Inbox, reports};
+use reports::{GATHERING_TIME, Inbox, reports};
 
 /// webrtcbin answers a promise in milliseconds, or in a second while it makes the process's first certificate.
 const PROMISE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,7 +114,7 @@ impl Viewer {
         let (m_line, codec) = (plan.transport.m_line, plan.codec);
         candidates.add_all(&plan.candidates, &connection);
         let mut negotiated = Negotiated::check(plan, &made)?;
-        let (found, complete) = inbox.gather().await;
+        let (found, complete) = inbox.gather(GATHERING_TIME).await;
         negotiated.gathered(found, complete);
         let answer = negotiated.answer();
         let encode_failure = connection.publisher.failure.clone();

@@ -105,6 +105,25 @@ impl Peer {
         .await;
     }
 
+    /// Its answer to an offer, which is its local description by then.
+    pub async fn answer(&self, offer: &str) -> String {
+        let offer = gst_sdp::SDPMessage::parse_buffer(offer.as_bytes()).unwrap();
+        let offer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Offer, offer);
+        self.ask("set-remote-description", |promise| {
+            self.webrtc.emit_by_name::<()>("set-remote-description", &[&offer, &promise]);
+        })
+        .await;
+        let reply = self.ask("create-answer", |promise| {
+            self.webrtc.emit_by_name::<()>("create-answer", &[&None::<gst::Structure>, &promise]);
+        });
+        let answer = reply.await.unwrap().get::<gst_webrtc::WebRTCSessionDescription>("answer").unwrap();
+        self.ask("set-local-description", |promise| {
+            self.webrtc.emit_by_name::<()>("set-local-description", &[&answer, &promise]);
+        })
+        .await;
+        answer.sdp().as_text().unwrap()
+    }
+
     async fn ask(&self, what: &str, action: impl FnOnce(gst::Promise)) -> Option<gst::Structure> {
         let (sender, reply) = oneshot::channel();
         action(gst::Promise::with_change_func(move |reply| {

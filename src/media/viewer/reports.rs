@@ -21,7 +21,7 @@ use crate::media::pipeline::BusReport;
 use crate::session::{IceCandidate, PeerEvent};
 
 /// How long the answer waits for our host candidates; they are there in a few milliseconds, those from STUN trickle.
-const GATHERING_TIME: Duration = Duration::from_millis(150);
+pub const GATHERING_TIME: Duration = Duration::from_millis(150);
 /// ICE may find another path after a network change; then the viewer goes on.
 pub const RECONNECT_TIME: Duration = Duration::from_secs(6);
 /// Candidates waiting to be sent; a machine with many addresses has a few dozen, and one lost of so many is no loss.
@@ -101,10 +101,10 @@ impl Reports {
 }
 
 impl Inbox {
-    /// Candidates found in a short time, to be put into a description for clients that take none later, and whether they
+    /// Candidates found in this time, to be put into a description for clients that take none later, and whether they
     /// are all.
-    pub async fn gather(&mut self) -> (Vec<String>, bool) {
-        let complete = tokio::time::timeout(GATHERING_TIME, until_true(&mut self.gathered)).await;
+    pub async fn gather(&mut self, time: Duration) -> (Vec<String>, bool) {
+        let complete = tokio::time::timeout(time, until_true(&mut self.gathered)).await;
         let complete = matches!(complete, Ok(Ok(())));
         let mut found = Vec::new();
         while let Ok(candidate) = self.candidates.try_recv() {
