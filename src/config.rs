@@ -9,6 +9,7 @@ mod llm;
 mod outputs;
 mod tts;
 mod whep;
+mod whip;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,8 @@ pub struct ServeConfig {
     pub asr: Option<crate::hearing::asr::Settings>,
     /// Viewers by WHEP.
     pub(crate) whep: WhepOptions,
+    /// Sessions that are pushed to media servers.
+    pub(crate) whip: whip::Whip,
     /// Frames with a fresh mouth carry a mark; for measuring what viewers see.
     pub(crate) mark_speech: bool,
 }
@@ -136,6 +139,7 @@ struct File {
     asr: asr::Table,
     outputs: outputs::Table,
     whep: whep::Table,
+    whip: whip::Table,
 }
 
 /// Why the server is not started: a setting by its name, and what would be right. Never shows a secret.
@@ -306,6 +310,7 @@ impl ServeConfig {
             })?,
             asr: file.asr.resolve(typed.asr_url, typed.asr_model, std::env::var(asr::KEY_VARIABLE).ok())?,
             whep: file.whep.resolve(std::env::var(whep::TOKEN_VARIABLE).ok())?,
+            whip: file.whip.resolve(std::env::var(whip::TOKEN_VARIABLE).ok(), is_private)?,
             mark_speech: typed.mark_speech,
         })
     }

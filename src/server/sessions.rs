@@ -1,7 +1,8 @@
 //! Sessions as connections see them: opened on the first viewer, shared by name, closed after the last.
 //!
 //! In here: opening, finding and building them. `core` is what the clients of one session share, `client` one client's hold
-//! on it, `viewer` one of its viewers, `casting` who performs in it, `outputs` its ways out besides viewers, `supervisor` closes it in order once nobody holds it. Not in here: whether there may
+//! on it, `viewer` one of its viewers, `casting` who performs in it, `outputs` its ways out besides viewers, `pushes` those to
+//! media servers, `supervisor` closes it in order once nobody holds it. Not in here: whether there may
 //! be one more (`admission`), turns (`conversation`).
 //! Runs on: the tasks of connections; one task a session is its supervisor.
 
@@ -9,6 +10,7 @@ mod casting;
 mod client;
 mod core;
 mod outputs;
+mod pushes;
 mod supervisor;
 mod viewer;
 
@@ -25,6 +27,7 @@ use self::casting::Casting;
 use self::client::ClientSession;
 use self::core::{SessionCore, Shown};
 use self::outputs::SessionOutputs;
+use self::pushes::SessionPushes;
 use self::supervisor::Supervisor;
 use super::admission::{Admission, Full, SessionSlot};
 use super::avatar_cache::{AvatarCache, InstalledAvatars, LoadedAvatar, Reading, take_in};
@@ -40,7 +43,7 @@ use crate::ids::{AvatarId, SessionId};
 use crate::lipsync::device_pool::DevicePool;
 use crate::media::{self, Broadcast, Encoders};
 use crate::playout::Playout;
-use crate::session::{ErrorCode, Notice, NoticeBroadcast, NoticeSender, Refusal, Session, Sessions};
+use crate::session::{ErrorCode, Notice, NoticeBroadcast, NoticeSender, Pushes, Refusal, Session, Sessions};
 use crate::speech::tts::{OnMissing, Voices};
 
 /// Events of one session's playout waiting to be told: three an utterance, and utterances last seconds.
@@ -136,10 +139,21 @@ impl SessionStore {
         let slot = self.admission.admit_session(self.devices.frames_per_second()).map_err(is_full)?;
         let core = Arc::new(self.start(loaded, slot).await.map_err(|error| no_session(&error))?);
         if let Some(key) = key {
+            self.push_always(&key.1, &core);
             named.insert(key, Arc::downgrade(&core));
         }
         drop(named);
         Ok(core)
+    }
+
+    /// Begins the push that the settings want of a session of this name. Without it the session goes on all the same.
+    fn push_always(&self, name: &str, core: &SessionCore) {
+        let wanted = self.config.whip.always.as_ref().filter(|(session, _)| session == name);
+        if let Some((_, order)) = wanted
+            && let Err(refusal) = core.pushes.start(order.clone())
+        {
+            tracing::error!(reason = %refusal, "the session is not pushed");
+        }
     }
 
     /// A session of this name that is open; without an avatar, that with the server's own, else the only one.
@@ -203,6 +217,17 @@ impl SessionStore {
             devices: self.devices.clone(),
             running: std::sync::Mutex::default(),
         });
+        let pushes = Arc::new(SessionPushes {
+            broadcast: broadcast.clone(),
+            audience: audience.clone(),
+            admission: Arc::clone(&self.admission),
+            devices: self.devices.clone(),
+            ice: self.config.ice.for_webrtcbin(),
+            tracker: self.tracker.clone(),
+            ended: ended.clone(),
+            allowed: self.config.whip.allowed,
+            running: std::sync::Mutex::default(),
+        });
         let (alive, gone) = mpsc::channel(1);
         let supervisor = Supervisor {
             id,
@@ -238,6 +263,7 @@ impl SessionStore {
             devices: self.devices.clone(),
             ice: self.config.ice.clone(),
             outputs,
+            pushes,
             _slot: slot,
             _alive: alive,
         })

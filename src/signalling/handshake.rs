@@ -34,6 +34,11 @@ impl JoinRequest {
         Ok(request)
     }
 
+    /// Whether a session may have this name.
+    pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
+        session_name(name).map(drop)
+    }
+
     /// Reads the query of the URL. Neither name needs escaping, so anything escaped is a wrong name.
     pub(super) fn from_query(query: &str) -> Result<Self, Refusal> {
         let mut request = Self::default();

@@ -142,8 +142,7 @@ async fn endpoint(Path(session): Path<String>) -> Result<Response, Problem> {
 }
 
 fn check_name(session: &str) -> Result<(), Problem> {
-    JoinRequest::new(None, Some(session))
-        .map(drop)
+    JoinRequest::check_name(session)
         .map_err(|Refusal { code, message }| Problem::new(StatusCode::NOT_FOUND, &code.to_string(), message))
 }
 

@@ -15,7 +15,7 @@ use super::outputs::WeakOutputs;
 use super::viewer::ViewerPeer;
 use crate::conversation::ClientAudio;
 use crate::ids::{AvatarId, SessionId};
-use crate::session::{AvatarInfo, Command, IceServer, Outputs, Peer, PeerEvent, Refusal, Session};
+use crate::session::{AvatarInfo, Command, IceServer, Outputs, Peer, PeerEvent, Pushes, Refusal, Session};
 
 /// One client's hold on a session, its own voice, and what the client takes of the process.
 pub(super) struct ClientSession {
@@ -68,6 +68,10 @@ impl Session for ClientSession {
     fn swap_avatar(&self, id: AvatarId) -> BoxFuture<'static, Result<AvatarInfo, Refusal>> {
         let (casting, core) = (Arc::clone(&self.core.casting), Arc::downgrade(&self.core));
         Box::pin(casting.swap(core, id).in_current_span())
+    }
+
+    fn pushes(&self) -> Arc<dyn Pushes> {
+        Arc::clone(&self.core.pushes) as _
     }
 
     fn submit(&self, command: Command) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ use super::super::admission::{Admission, SessionSlot};
 use super::super::avatar_cache::LoadedAvatar;
 use super::casting::Casting;
 use super::outputs::SessionOutputs;
+use super::pushes::SessionPushes;
 use crate::audience::Audience;
 use crate::config::Ice;
 use crate::conversation::Conversation;
@@ -42,6 +43,7 @@ pub(super) struct SessionCore {
     pub(super) devices: DevicePool,
     pub(super) ice: Ice,
     pub(super) outputs: Arc<SessionOutputs>,
+    pub(super) pushes: Arc<SessionPushes>,
     pub(super) _slot: SessionSlot,
     /// Dropped with the core: tells the supervisor that nobody is left.
     pub(super) _alive: mpsc::Sender<()>,

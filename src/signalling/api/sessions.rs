@@ -19,7 +19,8 @@ use crate::signalling::listener::{Shared, spawn};
 
 /// Sessions opened over HTTP at a time, beyond what the server admits anyway.
 const MOST: usize = 64;
-/// A session that nobody asks anything of and nobody listens to is closed after that; its viewers and its outputs keep it.
+/// A session that nobody asks anything of, nobody listens to and no media server gets is closed after that; its viewers and its
+/// outputs keep it.
 const IDLE: Duration = Duration::from_secs(600);
 /// Notices between the session and this side, and those that a slow listener may be behind.
 const NOTICES: usize = 64;
@@ -87,7 +88,8 @@ impl ApiSession {
                     None => return,
                 },
                 () = sleep_until(self.idle_until()) => {
-                    if self.told.receiver_count() > 0 || self.has_outputs() {
+                    let is_pushed = || !self.session.pushes().list().is_empty();
+                    if self.told.receiver_count() > 0 || self.has_outputs() || is_pushed() {
                         self.touch();
                     } else if self.idle_until() <= Instant::now() {
                         tracing::info!(session = %self.session.id(), "a session opened over HTTP is not used any more");

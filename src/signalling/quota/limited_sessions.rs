@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use super::address_quota::{AddressQuota, Operation, SessionHold};
 use crate::ids::{AvatarId, SessionId};
 use crate::session::{
-    AvatarInfo, Command, ErrorCode, IceServer, NoticeSender, Outputs, Peer, PeerEvent, Refusal, Session, Sessions,
+    AvatarInfo, Command, ErrorCode, IceServer, NoticeSender, Outputs, Peer, PeerEvent, Pushes, Refusal, Session,
+    Sessions,
 };
 use crate::signalling::limits::{Taken, TokenBucket};
 
@@ -130,6 +131,10 @@ impl Session for LimitedSession {
         }
         let message = too_many("avatars are asked for from this address", "a second");
         Box::pin(async { Err(Refusal { code: ErrorCode::TooManyMessages, message }) })
+    }
+
+    fn pushes(&self) -> Arc<dyn Pushes> {
+        self.session.pushes()
     }
 
     fn submit(&self, command: Command) -> Result<(), Refusal> {

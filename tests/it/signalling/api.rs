@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use mouthpiece::session::{Command, Notice, Outputs, Told};
+use mouthpiece::session::{Command, Notice, Outputs, PushOrder, Told};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -255,9 +255,11 @@ async fn the_description_names_every_path_that_is_served() {
     assert_eq!(described.status, 200);
     ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
     for (path, methods) in described.body["paths"].as_object().unwrap() {
-        let path = path.strip_prefix("/api").unwrap().replace("{id}", "mine");
+        let path = path.replace("{id}", "mine").replace("{session}", "mine");
         // A method that no path has tells which it has.
-        let refused = ask(&server, Method::PATCH, &path, "").await;
+        let refused = reqwest::Client::builder().no_proxy().build().unwrap();
+        let refused = refused.put(format!("http://{}{path}", server.address)).send().await.unwrap();
+        let refused = answer(refused).await;
         let allowed = refused.headers["allow"].to_str().unwrap().to_lowercase();
         for method in methods.as_object().unwrap().keys() {
             assert!(allowed.contains(method.as_str()), "{method} {path}: {allowed}");
@@ -323,5 +325,39 @@ async fn a_page_is_told_of_outputs_and_has_them_start_and_stop_where_the_server_
     client.says(json!({"type": "output_stop", "output_id": id})).await;
     assert_eq!(client.next_of("outputs").await, json!({"type": "outputs", "outputs": []}));
     assert!(server.ledger.outputs.list().is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_is_pushed_to_media_servers_told_of_and_stopped() {
+    let server = TestServer::start().await;
+    ask(&server, Method::POST, "/sessions", r#"{"session":"mine"}"#).await;
+    let path = "/sessions/mine/whip";
+    assert_eq!(ask(&server, Method::GET, path, "").await.body, json!({"allowed": true, "pushes": []}));
+    let begun = ask(&server, Method::POST, path, r#"{"url":"https://sfu.example/secret","token":" t "}"#).await;
+    assert_eq!(begun.status, 201);
+    let place = begun.headers["location"].to_str().unwrap().strip_prefix("/api").unwrap().to_owned();
+    assert_eq!(ask(&server, Method::GET, &place, "").await.body, begun.body);
+    let (target, state) = (&begun.body["target"], &begun.body["state"]);
+    assert_eq!((target, state), (&json!("https://sfu.example"), &json!("connecting")));
+    let token = Some(mouthpiece::endpoint::Key::new("t"));
+    let order = PushOrder { url: "https://sfu.example/secret".to_owned(), token };
+    assert_eq!(server.ledger.pushes.lock().unwrap()[0].1, order);
+    for (body, code, says) in [
+        (r#"{"url":"rtmp://h"}"#, "bad_message", "url"),
+        (r#"{}"#, "bad_message", "url"),
+        (r#"{"url":"https://h","token":"a b"}"#, "bad_message", "token"),
+        (r#"{"url":"https://h","name":"x"}"#, "bad_message", "name"),
+    ] {
+        ask(&server, Method::POST, path, body).await.is_error(422, code, says);
+    }
+    assert_eq!(ask(&server, Method::DELETE, &place, "").await.status, 204);
+    for method in [Method::DELETE, Method::GET] {
+        ask(&server, method, &place, "").await.is_error(404, "unknown_push", "no push");
+    }
+    ask(&server, Method::POST, "/sessions/other/whip", "{}").await.is_error(404, "unknown_session", "other");
+    // The fake allows nobody then.
+    *server.ledger.full.lock().unwrap() = Some("full".to_owned());
+    ask(&server, Method::POST, path, r#"{"url":"https://h"}"#).await.is_error(403, "pushes_off", "allow = true");
     server.stop().await;
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
-use mouthpiece::ids::{AvatarId, OutputId, SessionId, UtteranceId, ViewerId};
+use mouthpiece::ids::{AvatarId, OutputId, PushId, SessionId, UtteranceId, ViewerId};
 use mouthpiece::session::{
     AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, OutputInfo, OutputOrder,
-    OutputState, Outputs, Peer, PeerEvent, Refusal, Session, Sessions,
+    OutputState, Outputs, Peer, PeerEvent, PushInfo, PushOrder, PushState, Pushes, Refusal, Session, Sessions,
 };
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
 use mouthpiece::signalling::quota::ConnectionLimits;
@@ -30,6 +30,7 @@ pub struct Ledger {
     pub joined: Mutex<Vec<(Option<AvatarId>, Option<String>)>>,
     pub commands: Mutex<Vec<Command>>,
     pub candidates: Mutex<Vec<IceCandidate>>,
+    pub pushes: Mutex<Vec<(PushInfo, PushOrder)>>,
     pub offers: AtomicUsize,
     pub sessions: AtomicUsize,
     pub peers: AtomicUsize,
@@ -52,6 +53,8 @@ struct FakeSession {
     notices: NoticeSender,
     ledger: Arc<Ledger>,
 }
+
+struct FakePushes(Arc<Ledger>);
 
 struct FakePeer {
     id: ViewerId,
@@ -173,6 +176,10 @@ impl Session for FakeSession {
         Arc::clone(&self.ledger.outputs) as _
     }
 
+    fn pushes(&self) -> Arc<dyn Pushes> {
+        Arc::new(FakePushes(Arc::clone(&self.ledger)))
+    }
+
     fn submit(&self, command: Command) -> Result<(), Refusal> {
         self.ledger.commands.lock().unwrap().push(command.clone());
         if let Command::Speak { text, id } | Command::Text { text, id } = command {
@@ -244,6 +251,35 @@ impl Outputs for FakeOutputs {
             self.tell();
         }
         Box::pin(async move { was_there })
+    }
+}
+
+impl Pushes for FakePushes {
+    fn allowed(&self) -> bool {
+        self.0.full.lock().unwrap().is_none()
+    }
+
+    /// To `https://` only.
+    fn start(&self, order: PushOrder) -> Result<PushInfo, Refusal> {
+        if !order.url.starts_with("https://") {
+            return Err(Refusal::new(ErrorCode::BadMessage, "url: not of the web"));
+        }
+        let target = "https://sfu.example".to_owned();
+        let info = PushInfo { id: PushId::next(), target, state: PushState::Connecting, message: None, reconnects: 0 };
+        self.0.pushes.lock().unwrap().push((info.clone(), order));
+        Ok(info)
+    }
+
+    fn list(&self) -> Vec<PushInfo> {
+        self.0.pushes.lock().unwrap().iter().map(|(info, _)| info.clone()).collect()
+    }
+
+    fn stop(&self, id: &str) -> BoxFuture<'static, bool> {
+        let mut pushes = self.0.pushes.lock().unwrap();
+        let before = pushes.len();
+        pushes.retain(|(info, _)| info.id.to_string() != id);
+        let is_less = pushes.len() < before;
+        Box::pin(async move { is_less })
     }
 }
 
