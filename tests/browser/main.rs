@@ -39,3 +39,4 @@ mod swap;
 mod tall_avatar;
 #[path = "../support/watchdog.rs"]
 mod watchdog;
+mod whep;

@@ -48,10 +48,19 @@ impl Server {
         Self::start_at(Path::new(env!("CARGO_MANIFEST_DIR")), arguments).await
     }
 
+    /// The same with lines of settings besides the usual ones, for what has no argument.
+    pub async fn start_with_settings(lines: &str) -> Self {
+        Self::start_set(Path::new(env!("CARGO_MANIFEST_DIR")), lines, &[]).await
+    }
+
     /// The same with another home.
     pub async fn start_at(home: &Path, arguments: &[&str]) -> Self {
+        Self::start_set(home, "", arguments).await
+    }
+
+    async fn start_set(home: &Path, lines: &str, arguments: &[&str]) -> Self {
         let settings = NamedTempFile::new().unwrap();
-        std::fs::write(settings.path(), WHATEVER_IT_DRAWS).unwrap();
+        std::fs::write(settings.path(), format!("{WHATEVER_IT_DRAWS}{lines}")).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_mouthpiece"))
             .arg("--home")
             .arg(home)
