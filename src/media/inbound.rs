@@ -7,10 +7,12 @@
 //! encrypted, and after it by what the reports say.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+
+use super::packets::{Kept, keep};
 
 /// A microphone has one source, and another one if it is begun anew.
 const MOST_VOICES: usize = 2;
@@ -19,14 +21,23 @@ const MOST_REPORTERS: usize = 16;
 /// No payload type: they have seven bits.
 const NONE: u8 = 0x80;
 
+/// Takes each RTCP packet of a peer that says how ours arrive.
+pub type Reporter = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 /// The guard of one peer.
-#[derive(Debug)]
 pub struct Inbound {
     /// The payload type of the microphone, if it is open.
     voice: AtomicU8,
     /// Packets that were not let in.
     refused: AtomicU64,
     sources: Mutex<Sources>,
+    reporter: OnceLock<Reporter>,
+}
+
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Inbound").field("voice", &self.voice).field("refused", &self.refused).finish()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +48,12 @@ struct Sources {
 
 impl Inbound {
     pub fn new(microphone: Option<u8>) -> Arc<Self> {
-        let inbound = Self { voice: AtomicU8::new(NONE), refused: AtomicU64::new(0), sources: Mutex::default() };
+        let inbound = Self {
+            voice: AtomicU8::new(NONE),
+            refused: AtomicU64::new(0),
+            sources: Mutex::default(),
+            reporter: OnceLock::new(),
+        };
         inbound.open(microphone);
         Arc::new(inbound)
     }
@@ -45,6 +61,11 @@ impl Inbound {
     /// Lets this payload type in, or nothing.
     pub fn open(&self, microphone: Option<u8>) {
         self.voice.store(microphone.unwrap_or(NONE), Ordering::Relaxed);
+    }
+
+    /// Who is told of reports; the first one that says so.
+    pub fn report_to(&self, reporter: Reporter) {
+        let _ = self.reporter.set(reporter);
     }
 
     /// Watches every `srtpdec` that webrtcbin makes within a pipeline.
@@ -101,7 +122,7 @@ impl Inbound {
         }
     }
 
-    /// What of a compound RTCP packet is of use: how well our packets arrive, what is asked for again, and when the voice
+    /// What of a compound RTCP packet is of use to rtpbin: how well our packets arrive, what is asked for again, and when the voice
     /// was sent. The rest ends here: goodbyes (the connection's own end tells), descriptions, extensions, what is cut off.
     fn reports(&self, packet: &[u8]) -> Kept {
         let mut kept = Vec::new();
@@ -111,6 +132,9 @@ impl Inbound {
             let Some((report, others)) = rest.split_at_checked(length) else { break };
             if first >> 6 != 2 {
                 break;
+            }
+            if let Some(reporter) = self.reporter.get() {
+                reporter(report);
             }
             if self.is_of_use(*first & 0x1f, *kind, report) && first & 0x20 == 0 {
                 kept.extend_from_slice(report);
@@ -156,44 +180,6 @@ fn room(sources: &mut Vec<u32>, source: u32, most: usize) -> bool {
         sources.push(source);
     }
     has_room
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Kept {
-    Whole,
-    Part(Vec<u8>),
-    Nothing,
-}
-
-/// Lets through a pad what `judge` keeps of each packet.
-fn keep(pad: &gst::Pad, judge: impl Fn(&[u8]) -> Kept + Send + Sync + 'static) {
-    let kept = move |buffer: gst::Buffer| -> Option<gst::Buffer> {
-        let judged = buffer.map_readable().map_or(Kept::Nothing, |packet| judge(&packet));
-        match judged {
-            Kept::Whole => Some(buffer),
-            Kept::Nothing => None,
-            Kept::Part(part) => {
-                let mut shorter = gst::Buffer::from_slice(part);
-                let flags = gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::META;
-                // Only of what describes the packet; that cannot fail without memory to copy.
-                let _ = buffer.copy_into(shorter.make_mut(), flags, ..);
-                Some(shorter)
-            }
-        }
-    };
-    pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, info| {
-        let left = match info.data.take() {
-            Some(gst::PadProbeData::Buffer(buffer)) => kept(buffer).map(gst::PadProbeData::Buffer),
-            Some(gst::PadProbeData::BufferList(list)) => {
-                let mut left = gst::BufferList::new_sized(list.len());
-                list.iter_owned().filter_map(&kept).for_each(|packet| left.make_mut().add(packet));
-                (!left.is_empty()).then_some(gst::PadProbeData::BufferList(left))
-            }
-            other => other,
-        };
-        info.data = left;
-        if info.data.is_some() { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
-    });
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! and `transport` read parts of it. In `canonical` the offer that webrtcbin is given, in `answer` what is made of its answer. Not in here: reading SDP (`sdp`), GStreamer.
 
 use super::Codec;
+use super::congestion::feedback::TRANSPORT_EXTENSION;
 use super::sdp::{Direction, Media, Sdp, is_token};
 use crate::session::{ErrorCode, Refusal};
 
@@ -47,8 +48,10 @@ pub struct Track {
     pub m_line: usize,
     pub payload_type: u8,
     /// Of retransmissions.
-    rtx: Option<u8>,
+    pub rtx: Option<u8>,
     feedback: Vec<&'static str>,
+    /// The number of the header extension by which the client reports when each packet came, if it does.
+    pub transport_extension: Option<u8>,
     /// The profile that H.264 is offered with, which the answer has to name again (RFC 6184).
     profile: Option<String>,
 }
@@ -189,6 +192,9 @@ impl<'a> Offer<'a> {
             payload_type,
             rtx: rtx.filter(|_| media.has_feedback(payload_type, "nack")),
             feedback: feedback.into_iter().filter(|kind| media.has_feedback(payload_type, kind)).collect(),
+            transport_extension: media
+                .extension(TRANSPORT_EXTENSION)
+                .filter(|_| media.has_feedback(payload_type, "transport-cc")),
             profile: media
                 .parameter(payload_type, "profile-level-id")
                 .filter(|_| codec == Codec::H264)

@@ -201,6 +201,15 @@ impl<'a> Media<'a> {
         pairs.filter(|(found, _)| found.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
     }
 
+    /// The number of a header extension of this name, of those that have one byte (RFC 8285).
+    pub fn extension(&self, name: &str) -> Option<u8> {
+        self.all("extmap").find_map(|value| {
+            let (number, rest) = value.split_once(' ')?;
+            let number: u8 = until_slash(number).parse().ok()?;
+            ((1..=14).contains(&number) && rest.split(' ').next() == Some(name)).then_some(number)
+        })
+    }
+
     /// Whether this kind of feedback is offered for a payload type, or for all.
     pub fn has_feedback(&self, payload_type: u8, kind: &str) -> bool {
         self.all("rtcp-fb")

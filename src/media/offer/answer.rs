@@ -8,6 +8,7 @@ use std::fmt::Write;
 use super::canonical::{Purpose, h264_parameters};
 use super::{Line, Plan, Track, refuse};
 use crate::media::Codec;
+use crate::media::congestion::feedback::TRANSPORT_EXTENSION;
 use crate::media::sdp::{Direction, Sdp};
 use crate::session::{ErrorCode, Refusal};
 
@@ -199,10 +200,19 @@ impl Negotiated {
         for text in section.iter().filter(is_ours) {
             let _ = write!(sdp, "{text}\r\n");
         }
+        if let Some(number) = track.transport_extension.filter(|number| self.stamps() == Some(*number)) {
+            // webrtcbin knows nothing of it: packets get their numbers after it, and it does not see the reports.
+            let _ = write!(sdp, "a=extmap:{number} {TRANSPORT_EXTENSION}\r\na=rtcp-fb:{payload_type} transport-cc\r\n");
+        }
         if names_profile {
             // webrtcbin leaves out the profile, and without one browsers take the answer for another codec than theirs.
             let _ = write!(sdp, "{parameters}{}\r\n", h264_parameters(track.profile.as_deref()));
         }
+    }
+
+    /// The header extension that the video's packets have in this connection.
+    fn stamps(&self) -> Option<u8> {
+        self.plan.video.as_ref().and_then(|track| track.transport_extension)
     }
 
     fn write_candidates(&self, sdp: &mut String) {

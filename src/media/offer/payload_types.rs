@@ -15,7 +15,7 @@ pub(super) fn means_another(media: &Media<'_>, payload_type: u8, codec: &str) ->
 
 pub(super) fn opus(m_line: usize, media: &Media<'_>) -> Option<Track> {
     let payload_type = media.mapped_to("opus/48000/2").next()?;
-    Some(Track { m_line, payload_type, rtx: None, feedback: Vec::new(), profile: None })
+    Some(Track { m_line, payload_type, rtx: None, feedback: Vec::new(), transport_extension: None, profile: None })
 }
 
 pub(super) fn video_payload_type(media: &Media<'_>, codec: Codec) -> Option<u8> {

@@ -1,0 +1,177 @@
+//! How much the network to one viewer carries, judged by what its receiver says of the packets that it was sent.
+//!
+//! In here: a controller after Google's (draft-ietf-rmcat-gcc), which knows neither clocks nor sockets: it is told when
+//! what was sent and what the reports say, and tells a rate. `feedback` reads the reports, `history` remembers packets,
+//! `delay` finds queues that grow, `rate` decides. Not in here: the packets themselves (`viewer::transport`), what is done
+//! with the rate (`rungs`).
+//! Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+mod delay;
+pub mod feedback;
+mod history;
+mod rate;
+
+use delay::{DelayDetector, Usage};
+use feedback::TransportFeedback;
+use history::History;
+use rate::{RateControl, Signals};
+
+/// What arrives in such a time is what the path carries.
+const ACKNOWLEDGED_WINDOW: Duration = Duration::from_millis(400);
+/// Packets that are counted for the share that is lost.
+const LOSS_WINDOW: Duration = Duration::from_millis(1500);
+/// Of fewer packets one that is lost says nothing.
+const LOSS_PACKETS: u32 = 20;
+/// Above this a queue is full of ours, however slowly it grows.
+const LONG_QUEUE: Duration = Duration::from_millis(120);
+
+/// The controller of one viewer. Times are since any one moment, never running backwards.
+#[derive(Debug)]
+pub struct Congestion {
+    history: History,
+    delay: DelayDetector,
+    rate: RateControl,
+    /// Bytes that arrived, by the receiver's clock.
+    acknowledged: VecDeque<(i64, u32)>,
+    /// Lost packets and all, by when they were reported.
+    losses: VecDeque<(Duration, u32, u32)>,
+    /// The last of the receiver's 24-bit times, made continuous.
+    reference: Option<i64>,
+    /// Reports of this kind are better than those of RTCP's own.
+    has_transport_feedback: bool,
+}
+
+/// What is known of the path.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Bits a second that video may take, retransmissions included.
+    pub rate: u32,
+    /// Of the packets sent lately, from 0 to 1.
+    pub loss: f64,
+}
+
+impl Congestion {
+    /// `most`: bits a second that are ever of use, which the estimate begins with.
+    pub fn new(most: u32) -> Self {
+        Self {
+            history: History::default(),
+            delay: DelayDetector::default(),
+            rate: RateControl::new(f64::from(most)),
+            acknowledged: VecDeque::new(),
+            losses: VecDeque::new(),
+            reference: None,
+            has_transport_feedback: false,
+        }
+    }
+
+    /// A packet leaves; the number is what its header extension says.
+    pub fn sent(&mut self, now: Duration, bytes: usize) -> u16 {
+        self.history.sent(now, u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
+    /// The rate that is sent by now: the estimate grows no further than a little above what it is tried with.
+    pub fn given(&mut self, rate: u32) {
+        self.rate.given(f64::from(rate));
+    }
+
+    /// Of other pictures, more or less may be of use.
+    pub fn limit(&mut self, most: u32) {
+        self.rate.limit(f64::from(most));
+    }
+
+    /// A transport-wide report arrived.
+    pub fn transport_feedback(&mut self, now: Duration, report: &TransportFeedback) {
+        self.has_transport_feedback = true;
+        let reference = feedback::unwrap(report.reference, self.reference);
+        self.reference = Some(reference);
+        let (mut lost, mut all) = (0, 0);
+        let mut at = reference * feedback::REFERENCE_MICROSECONDS;
+        for (number, delta) in report.packets() {
+            if let Some(delta) = delta {
+                at += delta;
+            }
+            let Some(packet) = self.history.reported(number, delta.is_some()) else { continue };
+            if packet.is_news {
+                all += 1;
+            }
+            match (delta, packet.was_lost) {
+                (None, false) => lost += 1,
+                (Some(_), _) => {
+                    self.acknowledged.push_back((at, packet.bytes));
+                    self.delay.arrived(packet.sent, at);
+                }
+                (None, true) => {}
+            }
+        }
+        self.count(now, lost, all);
+        let newest = self.acknowledged.iter().map(|(at, _)| *at).max().unwrap_or(0);
+        let window = i64::try_from(ACKNOWLEDGED_WINDOW.as_micros()).unwrap_or(i64::MAX);
+        self.acknowledged.retain(|(at, _)| newest - at <= window);
+        self.decide(now);
+    }
+
+    /// A receiver's own RTCP report: `lost` of 256 packets since the one before. Of use where there is nothing better.
+    pub fn receiver_report(&mut self, now: Duration, lost: u8) {
+        if !self.has_transport_feedback {
+            // As of a window that is large enough to count.
+            self.losses.clear();
+            self.count(now, u32::from(lost), 256);
+            self.decide(now);
+        }
+    }
+
+    /// What is thought of the path now.
+    pub fn estimate(&self) -> Estimate {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the limits of a u32")]
+        let rate = self.rate.rate() as u32;
+        Estimate { rate, loss: self.loss().unwrap_or(0.0) }
+    }
+
+    /// Nothing was reported for a long time of what was sent: likely nothing arrives, in one of the directions.
+    pub fn is_unheard(&self, now: Duration) -> bool {
+        self.has_transport_feedback && self.history.unreported_since().is_some_and(|at| now.saturating_sub(at) > SILENCE)
+    }
+
+    /// What to do then.
+    pub fn unheard(&mut self, now: Duration) {
+        self.rate.decide(now, &Signals { usage: Usage::Over, loss: None, acknowledged: 0.0, sent: 1.0, is_full: true });
+    }
+
+    fn count(&mut self, now: Duration, lost: u32, all: u32) {
+        self.losses.push_back((now, lost, all));
+        while self.losses.front().is_some_and(|(at, ..)| now.saturating_sub(*at) > LOSS_WINDOW) {
+            self.losses.pop_front();
+        }
+    }
+
+    fn loss(&self) -> Option<f64> {
+        let all: u32 = self.losses.iter().map(|(_, _, all)| all).sum();
+        let lost: u32 = self.losses.iter().map(|(_, lost, _)| lost).sum();
+        (all >= LOSS_PACKETS).then(|| f64::from(lost) / f64::from(all))
+    }
+
+    fn decide(&mut self, now: Duration) {
+        let bytes: u32 = self.acknowledged.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let per_second = |bytes: u32| f64::from(bytes) * 8.0 / ACKNOWLEDGED_WINDOW.as_secs_f64();
+        let signals = Signals {
+            usage: self.delay.usage(),
+            loss: self.loss(),
+            acknowledged: per_second(bytes),
+            sent: per_second(self.history.bytes_since(now.saturating_sub(ACKNOWLEDGED_WINDOW))),
+            is_full: self.delay.queue() > LONG_QUEUE,
+        };
+        if self.rate.decide(now, &signals) {
+            // What was lost until now is answered for.
+            self.losses.clear();
+        }
+    }
+}
+
+/// Receivers report several times a second.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+#[cfg(test)]
+mod tests;
