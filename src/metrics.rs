@@ -47,6 +47,10 @@ pub(crate) const INTERRUPT: &str = "mouthpiece_interrupt_to_idle_seconds";
 const TRANSCRIBED: &str = "mouthpiece_transcript_seconds";
 /// Round trip to a viewer, as its RTCP reports tell.
 const VIEWER_ROUND_TRIP: &str = "mouthpiece_viewer_round_trip_seconds";
+/// What a viewer's picture has, in bits a second; label `rung`.
+const VIEWER_RATE: &str = "mouthpiece_viewer_rate_bits";
+/// Share of a viewer's packets that were lost lately.
+const VIEWER_LOSS: &str = "mouthpiece_viewer_loss_ratio";
 
 // Counters.
 
@@ -94,6 +98,8 @@ const VIEWER_PUSHED: &str = "mouthpiece_viewer_pushed_total";
 const VIEWER_DROPPED: &str = "mouthpiece_viewer_dropped_total";
 /// RTP packets that viewers report as lost.
 const VIEWER_LOST: &str = "mouthpiece_viewer_packets_lost_total";
+/// Changes of a viewer from one rung of the picture to another; labels `from` and `to`.
+const VIEWER_MOVES: &str = "mouthpiece_viewer_rung_changes_total";
 
 /// Outputs that lost their receiver and met it again; label `kind`.
 const OUTPUT_RECONNECTS: &str = "mouthpiece_output_reconnects_total";
@@ -108,11 +114,18 @@ const OUTPUTS: &str = "mouthpiece_outputs";
 const CONNECTIONS: &str = "mouthpiece_connections";
 /// Sessions now.
 const SESSIONS: &str = "mouthpiece_sessions";
+/// Viewers now; label `rung`.
+const VIEWERS: &str = "mouthpiece_viewers";
 /// Publish pipelines now; label `codec`.
 const ENCODES: &str = "mouthpiece_encodes";
 
 /// Batches that are still to be drawn for nobody until every size is warmed up, of all devices.
 pub(crate) const WARM_UPS: &str = "mouthpiece_warm_up_batches";
+
+/// Bits a second, for what viewers' networks carry.
+const RATE_BUCKETS: &[f64] = &[1e5, 2e5, 4e5, 6e5, 8e5, 1e6, 1.5e6, 2e6, 4e6, 8e6, 12e6];
+/// From 0 to 1, for what is lost.
+const SHARE_BUCKETS: &[f64] = &[0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 
 /// How often what was recorded is put into its buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -136,6 +149,8 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     for name in [TRANSCRIBED, TTS_FIRST, TURN_STAGE, INTERRUPT, ENCODE_BEGAN] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), WAIT_BUCKETS)?;
     }
+    builder = builder.set_buckets_for_metric(Matcher::Full(VIEWER_RATE.to_owned()), RATE_BUCKETS)?;
+    builder = builder.set_buckets_for_metric(Matcher::Full(VIEWER_LOSS.to_owned()), SHARE_BUCKETS)?;
     let handle = builder.install_recorder()?;
     describe();
     Ok(handle)
@@ -210,6 +225,10 @@ fn describe() {
         "Those that a viewer's pipeline lost because it did not take them in time, or before its first key frame"
     );
     describe_counter!(VIEWER_LOST, "RTP packets that viewers report as lost, all viewers together, sampled every 10 s");
+    describe_histogram!(VIEWER_RATE, "Bits a second that a viewer's picture has, by rung, sampled every 10 s");
+    describe_histogram!(VIEWER_LOSS, "Share of a viewer's packets that were lost lately, sampled every 10 s");
+    describe_counter!(VIEWER_MOVES, "Changes of a viewer from one rung of the picture to another");
+    describe_gauge!(VIEWERS, "Viewers by the rung of the picture that they get");
     describe_histogram!(VIEWER_ROUND_TRIP, "Round trip to a viewer as its RTCP reports tell, sampled every 10 s");
     describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
     describe_gauge!(WARM_UPS, "Batches that are still to be drawn once so that nobody waits for the first of a size");
@@ -436,6 +455,29 @@ pub(crate) fn viewer_sent(pushed: u64, dropped: u64, lost: u64) {
     counter!(VIEWER_PUSHED).increment(pushed);
     counter!(VIEWER_DROPPED).increment(dropped);
     counter!(VIEWER_LOST).increment(lost);
+}
+
+/// A viewer came, to this rung.
+pub(crate) fn viewer_came(rung: &'static str) {
+    gauge!(VIEWERS, "rung" => rung).increment(1.0);
+}
+
+/// And left, from this one.
+pub(crate) fn viewer_left(rung: &'static str) {
+    gauge!(VIEWERS, "rung" => rung).decrement(1.0);
+}
+
+/// A viewer's network carries more, or less.
+pub(crate) fn viewer_moved(from: &'static str, to: &'static str) {
+    counter!(VIEWER_MOVES, "from" => from, "to" => to).increment(1);
+    viewer_left(from);
+    viewer_came(to);
+}
+
+/// What the network to a viewer carries: bits a second and the share that is lost.
+pub(crate) fn viewer_network(rate: u32, loss: f64, rung: &'static str) {
+    histogram!(VIEWER_RATE, "rung" => rung).record(f64::from(rate));
+    histogram!(VIEWER_LOSS).record(loss);
 }
 
 /// The round trip to a viewer takes so long.

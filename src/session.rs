@@ -25,7 +25,7 @@ pub use notice::{CaptionWord, Notice};
 pub use notice_broadcast::NoticeBroadcast;
 pub use notice_queue::{NoticeReceiver, NoticeSender, Told, notice_queue};
 pub use output::{OutputInfo, OutputKind, OutputOrder, OutputState, Outputs};
-pub use peer::{CANDIDATE_BYTES, IceCandidate, IceServer, OFFER_BYTES, Peer, PeerEvent};
+pub use peer::{CANDIDATE_BYTES, IceCandidate, IceServer, NetworkFigures, OFFER_BYTES, Peer, PeerEvent};
 pub use push::{PushInfo, PushOrder, PushState, Pushes};
 pub use refusal::{ErrorCode, Refusal};
 pub use text::{TextTooLong, check_text_length};

@@ -428,6 +428,8 @@ const FIGURES = [
   ["First frame", (s) => milliseconds(s.time_to_first_frame_ms)],
   ["Mouths left out", (s) => `${Math.round(s.mouths_left_out * 100)} %`],
   ["Freezes, lost", (s) => `${s.freezes}, ${s.packets_lost}`],
+  ["Network", (s) => s.network === null ? "–"
+    : `${s.network.rung}, ${s.network.rate_kbps} kbit/s, ${(s.network.lost * 100).toFixed(1)} % lost`],
   ["Video", (s) => (s.width === null ? "–" : `${s.codec ?? ""} ${s.width}×${s.height}`)],
 ];
 let figuresTimer = null;

@@ -111,6 +111,8 @@ export class AvatarWebRTCClient extends EventTarget {
   #signallingRoundTrip = null;
   /** Share of the mouths of the last sentence that there was no time to draw. */
   #mouthsLeftOut = 0;
+  /** What the server says of the network to this viewer: `{rate_kbps, lost, round_trip_ms, rung}`. */
+  #network = null;
   #wake = () => {
     if (this.#retryTimer !== null && globalThis.document?.visibilityState !== "hidden") this.#openSocket();
   };
@@ -297,7 +299,10 @@ export class AvatarWebRTCClient extends EventTarget {
         this.#captions.take(message);
         break;
       case "stats":
-        this.#mouthsLeftOut = message.mouths > 0 ? message.mouths_left_out / message.mouths : 0;
+        if (message.mouths !== undefined) {
+          this.#mouthsLeftOut = message.mouths > 0 ? message.mouths_left_out / message.mouths : 0;
+        }
+        if (message.network) this.#network = message.network;
         break;
       case "missed":
         // What was being said may have ended since.
@@ -467,7 +472,8 @@ export class AvatarWebRTCClient extends EventTarget {
    * Figures of the connection. Rates are taken since the last call a second or more ago; what is not known is null.
    *
    * @returns {Promise<{
-   *   state: string, mouths_left_out: number, fps: number|null, bitrate_kbps: number|null, round_trip_ms: number|null,
+   *   state: string, mouths_left_out: number,
+   *   network: {rate_kbps: number, lost: number, round_trip_ms: (number|undefined), rung: string}|null, fps: number|null, bitrate_kbps: number|null, round_trip_ms: number|null,
    *   signalling_round_trip_ms: number|null, jitter_buffer_ms: number|null, audio_jitter_buffer_ms: number|null,
    *   av_skew_ms: number|null, frames_decoded: number, frames_dropped: number, key_frames: number, freezes: number,
    *   freeze_ms: number, packets_received: number, packets_lost: number, audio_packets_lost: number,
@@ -475,7 +481,8 @@ export class AvatarWebRTCClient extends EventTarget {
    *   audio_codec: string|null, audio_energy: number, audio_level: number|null, bytes_received: number,
    *   local_candidate: string|null, remote_candidate: string|null, time_to_answer_ms: number|null,
    *   time_to_connected_ms: number|null, time_to_first_frame_ms: number|null, load_to_first_frame_ms: number|null
-   * }>} `mouths_left_out` is the share of the last sentence's mouths that the server had no time to draw, 0 to 1;
+   * }>} `mouths_left_out` is the share of the last sentence's mouths that the server had no time to draw, 0 to 1; `network`
+   *   is what the server gives this viewer by its network: the picture's rate, the share of packets lost, the rung;
    *   `av_skew_ms` is positive when the voice is late; the times run from the offer, `load_to_first_frame_ms` from
    *   `connect`
    */
@@ -485,6 +492,7 @@ export class AvatarWebRTCClient extends EventTarget {
       state: this.#state,
       signalling_round_trip_ms: this.#signallingRoundTrip,
       mouths_left_out: this.#mouthsLeftOut,
+      network: this.#network,
       ...figures,
     };
   }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::pipeline::Teardown;
 use super::publisher::{Common, CurrentFormat, Publisher, PublisherSink};
+use super::rungs::Rung;
 use super::session_time::SessionTime;
 use super::{Codec, Encoders, MediaError, MediaEvent, VideoFormat};
 use crate::playout::{Pair, PairSink};
@@ -66,10 +67,17 @@ impl Broadcast {
 
     /// The encode of a codec, started if there is none or if it has failed. Blocks for some milliseconds then.
     pub(super) fn publisher(&self, codec: Codec) -> Result<Arc<Publisher>, MediaError> {
+        self.rung(codec, Rung::Full)
+    }
+
+    /// The same of a rung that the codec's description has.
+    pub(super) fn rung(&self, codec: Codec, rung: Rung) -> Result<Arc<Publisher>, MediaError> {
         let Shared { encoders, running, started, common, .. } = &*self.shared;
         // Held while one starts, so that two viewers who come at once share it.
         let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-        let usable = |publisher: &Arc<Publisher>| publisher.codec == codec && !publisher.has_failed();
+        let usable = |publisher: &Arc<Publisher>| {
+            (publisher.codec, publisher.rung) == (codec, rung) && !publisher.has_failed()
+        };
         if let Some(publisher) = running.iter().filter_map(Weak::upgrade).find(usable) {
             return Ok(publisher);
         }
@@ -77,10 +85,10 @@ impl Broadcast {
             .iter()
             .find(|selected| selected.codec == codec)
             .ok_or_else(|| MediaError::NoEncoder { refusals: vec![format!("none makes {}", codec.encoding_name())] })?;
-        let (publisher, sink) = Publisher::start(selected, common)?;
+        let (publisher, sink) = Publisher::start(selected, rung, common)?;
         // Nobody takes it if the session is ending.
         started.try_send(sink).map_err(|_| MediaError::SessionEnds)?;
-        tracing::info!(encoder = %selected.encoder, codec = codec.encoding_name(), "an encode for the session");
+        tracing::info!(encoder = %selected.encoder, codec = codec.encoding_name(), rung = rung.as_str(), "an encode for the session");
         running.retain(|publisher| publisher.strong_count() > 0);
         running.push(Arc::downgrade(&publisher));
         Ok(publisher)

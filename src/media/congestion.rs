@@ -38,6 +38,8 @@ pub struct Congestion {
     acknowledged: VecDeque<(i64, u32)>,
     /// Lost packets and all, by when they were reported.
     losses: VecDeque<(Duration, u32, u32)>,
+    /// From the newest packet of a report to the report, by when that came.
+    round_trips: VecDeque<(Duration, Duration)>,
     /// The last of the receiver's 24-bit times, made continuous.
     reference: Option<i64>,
     /// Reports of this kind are better than those of RTCP's own.
@@ -51,6 +53,8 @@ pub struct Estimate {
     pub rate: u32,
     /// Of the packets sent lately, from 0 to 1.
     pub loss: f64,
+    /// There and back, the least of the last seconds, if the receiver reports times.
+    pub round_trip: Option<Duration>,
 }
 
 impl Congestion {
@@ -62,6 +66,7 @@ impl Congestion {
             rate: RateControl::new(f64::from(most)),
             acknowledged: VecDeque::new(),
             losses: VecDeque::new(),
+            round_trips: VecDeque::new(),
             reference: None,
             has_transport_feedback: false,
         }
@@ -87,7 +92,7 @@ impl Congestion {
         self.has_transport_feedback = true;
         let reference = feedback::unwrap(report.reference, self.reference);
         self.reference = Some(reference);
-        let (mut lost, mut all) = (0, 0);
+        let (mut lost, mut all, mut last) = (0, 0, None);
         let mut at = reference * feedback::REFERENCE_MICROSECONDS;
         for (number, delta) in report.packets() {
             if let Some(delta) = delta {
@@ -102,11 +107,16 @@ impl Congestion {
                 (Some(_), _) => {
                     self.acknowledged.push_back((at, packet.bytes));
                     self.delay.arrived(packet.sent, at);
+                    last = last.max(Some(packet.sent));
                 }
                 (None, true) => {}
             }
         }
         self.count(now, lost, all);
+        if let Some(sent) = last {
+            self.round_trips.push_back((now, now.saturating_sub(sent)));
+            self.round_trips.retain(|(at, _)| now.saturating_sub(*at) <= ROUND_TRIP_WINDOW);
+        }
         let newest = self.acknowledged.iter().map(|(at, _)| *at).max().unwrap_or(0);
         let window = i64::try_from(ACKNOWLEDGED_WINDOW.as_micros()).unwrap_or(i64::MAX);
         self.acknowledged.retain(|(at, _)| newest - at <= window);
@@ -127,7 +137,8 @@ impl Congestion {
     pub fn estimate(&self) -> Estimate {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the limits of a u32")]
         let rate = self.rate.rate() as u32;
-        Estimate { rate, loss: self.loss().unwrap_or(0.0) }
+        let round_trip = self.round_trips.iter().map(|(_, time)| *time).min();
+        Estimate { rate, loss: self.loss().unwrap_or(0.0), round_trip }
     }
 
     /// Nothing was reported for a long time of what was sent: likely nothing arrives, in one of the directions.
@@ -170,6 +181,8 @@ impl Congestion {
     }
 }
 
+/// A receiver keeps some packets for a while before it reports them, and others not.
+const ROUND_TRIP_WINDOW: Duration = Duration::from_secs(3);
 /// Receivers report several times a second.
 const SILENCE: Duration = Duration::from_millis(1500);
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use super::rungs::Rung;
 use crate::session::OutputKind;
 
 mod contract;
@@ -40,6 +41,7 @@ pub mod names {
     pub const AUDIO: &str = "audio";
     pub const VIDEO_ENCODER: &str = "video_encoder";
     pub const VIDEO_OUT: &str = "video_out";
+    pub const VIDEO_SIZE: &str = "video_size";
     pub const AUDIO_OUT: &str = "audio_out";
     pub const AUDIO_PAY: &str = "audio_pay";
     pub const VIDEO_PAY: &str = "video_pay";
@@ -146,6 +148,8 @@ pub struct Description {
     kind: Kind,
     text: String,
     parts: Parts,
+    /// Which encode of the picture it is, of a publish description.
+    rung: Rung,
 }
 
 /// Values for the placeholders of a description, `{width}` and the like.
@@ -170,7 +174,7 @@ impl Description {
             Some("output") => Kind::Output,
             _ => return Err(DescriptionError::UnknownKind { file: file.to_owned() }),
         };
-        Ok(Self { file: file.to_owned(), kind, text, parts: Parts::ALL })
+        Ok(Self { file: file.to_owned(), kind, text, parts: Parts::ALL, rung: Rung::Full })
     }
 
     pub fn file(&self) -> &str {
@@ -193,14 +197,40 @@ impl Description {
         let is_absent = |line: &&str| {
             without_comment(line).split_whitespace().any(|word| absent.iter().any(|mark| is_word(word, mark)))
         };
+        let text = self.keep(|paragraph| !paragraph.iter().any(is_absent));
+        Self { text, parts, ..self.clone() }
+    }
+
+    /// The rungs that a publish description has: the first, and those that have a `video_out` of their own name.
+    pub(super) fn rungs(&self) -> Vec<Rung> {
+        let has = |rung: &Rung| self.text.lines().any(|line| names_rung(line, *rung));
+        Rung::ALL.into_iter().filter(|rung| *rung == Rung::Full || has(rung)).collect()
+    }
+
+    /// One rung alone: for a further one its paragraph, for the first all that are of no other. Lines keep their numbers.
+    pub(super) fn rung(&self, rung: Rung) -> Self {
+        let others: Vec<Rung> = Rung::ALL.into_iter().filter(|other| *other != Rung::Full).collect();
+        let is_kept = |paragraph: &[&str]| match rung {
+            Rung::Full => !paragraph.iter().any(|line| others.iter().any(|other| names_rung(line, *other))),
+            _ => paragraph.iter().any(|line| names_rung(line, rung)),
+        };
+        Self { rung, text: self.keep(is_kept), ..self.clone() }
+    }
+
+    /// Its name for an element of a rung: `video_out_low`.
+    pub(super) fn name(&self, name: &str) -> String {
+        format!("{name}{}", self.rung.suffix())
+    }
+
+    /// Paragraphs are lines between empty ones.
+    fn keep(&self, is_kept: impl Fn(&[&str]) -> bool) -> String {
         let lines: Vec<&str> = self.text.lines().collect();
         let paragraphs = lines.chunk_by(|line, next| !line.trim().is_empty() && !next.trim().is_empty());
         let kept = paragraphs.flat_map(|paragraph| {
-            let is_dropped = paragraph.iter().any(is_absent);
-            paragraph.iter().map(move |line| if is_dropped { "" } else { *line })
+            let is_kept = is_kept(paragraph);
+            paragraph.iter().map(move |line| if is_kept { *line } else { "" })
         });
-        let text = kept.collect::<Vec<_>>().join("\n");
-        Self { file: self.file.clone(), kind: self.kind, text, parts }
+        kept.collect::<Vec<_>>().join("\n")
     }
 
     /// The properties that are one of these placeholders and nothing else, each with its placeholder.
@@ -216,8 +246,10 @@ impl Description {
 
     /// Parses the text with its placeholders filled in and checks the contract of its kind.
     pub fn build(&self, values: &Values<'_>) -> Result<gst::Pipeline, DescriptionError> {
-        let pipeline = self.parse(values)?;
-        contract::check(self, &pipeline, values)?;
+        // The further rungs of a publish description are pipelines of their own.
+        let own = if self.kind == Kind::Publish { self.rung(self.rung) } else { self.clone() };
+        let pipeline = own.parse(values)?;
+        contract::check(&own, &pipeline, values)?;
         Ok(pipeline)
     }
 
@@ -316,6 +348,12 @@ fn without_comment(line: &str) -> &str {
     line
 }
 
+/// Whether a line has the picture's way out of a further rung.
+fn names_rung(line: &str, rung: Rung) -> bool {
+    let name = format!("name={}{}", names::VIDEO_OUT, rung.suffix());
+    without_comment(line).split_whitespace().any(|word| word == name)
+}
+
 /// Whether a word of a description holds a placeholder, or is a name.
 fn is_word(word: &str, mark: &str) -> bool {
     if mark.starts_with('{') { word.contains(mark) } else { word == mark }
@@ -326,11 +364,20 @@ fn quoted(message: &str) -> Option<&str> {
     message.split('"').nth(1)
 }
 
-/// Placeholder values of a publish description.
-pub fn publish_values(width: u32, height: u32, fps: u32) -> Vec<(&'static str, String)> {
+/// Placeholder values of a publish description, of a rung of it.
+pub fn publish_values(width: u32, height: u32, fps: u32, rung: Rung) -> Vec<(&'static str, String)> {
     let mut values = vec![("width", width.to_string()), ("height", height.to_string()), ("fps", fps.to_string())];
-    values.extend(super::bitrate::values(width, height));
+    values.extend(super::bitrate::values(super::bitrate::bitrate(width, height, rung)));
+    if rung != Rung::Full {
+        values.push(("half_width", half(width).to_string()));
+        values.push(("half_height", half(height).to_string()));
+    }
     values
+}
+
+/// Half a length in pixels, even as I420 asks for.
+pub(super) fn half(length: u32) -> u32 {
+    (length / 4 * 2).max(16)
 }
 
 /// Placeholder values of a viewer description.
@@ -345,7 +392,7 @@ pub fn viewer_values(video_pt: u8, video_ssrc: u32, audio_pt: u8, audio_ssrc: u3
 
 /// Placeholder values of a render description. The location stands inside double quotes in the text.
 pub fn render_values(width: u32, height: u32, fps: u32, location: &str) -> Vec<(&'static str, String)> {
-    let mut values = publish_values(width, height, fps);
+    let mut values = publish_values(width, height, fps, Rung::Full);
     values.push(("location", within_quotes(location)));
     values
 }

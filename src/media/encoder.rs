@@ -13,6 +13,7 @@ use super::buffers::{audio_buffers, video_buffer};
 use super::description::{codec_of, names, publish_values};
 use super::pipeline::{OwnedPipeline, Teardown};
 use super::publisher::{app_sink, app_source};
+use super::rungs::{Ladder, Rung};
 use super::{Codec, Description, DescriptionError, MediaError, PipelineDir, elements};
 use crate::picture::I420Frame;
 use crate::timeline::{FPS, FrameIndex, MediaTime, Timeline};
@@ -84,6 +85,12 @@ pub struct Refusal {
     pub reason: String,
 }
 
+impl Selected {
+    pub(super) fn ladder(&self) -> Ladder {
+        Ladder(self.publish.rungs())
+    }
+}
+
 impl Encoders {
     /// Finds working encoders. One that is asked for by name is the only one or is an error, never replaced by another.
     pub fn select(choice: &EncoderChoice, directory: &PipelineDir) -> Result<Self, MediaError> {
@@ -143,6 +150,9 @@ impl Encoders {
 /// Reads and checks an encoder's descriptions.
 fn find(name: &str, directory: &PipelineDir) -> Result<Selected, MediaError> {
     let publish = directory.read(&format!("publish-{name}.launch"))?;
+    for rung in publish.rungs() {
+        publish.rung(rung).build(&publish_values(TRIAL_SIZE, TRIAL_SIZE, FPS, rung))?;
+    }
     let encoder = publish.build(&trial_values())?.by_name(names::VIDEO_ENCODER);
     let codec = encoder.as_ref().and_then(codec_of).ok_or_else(|| MediaError::Start {
         file: publish.file().to_owned(),
@@ -153,7 +163,7 @@ fn find(name: &str, directory: &PipelineDir) -> Result<Selected, MediaError> {
 }
 
 fn trial_values() -> Vec<(&'static str, String)> {
-    publish_values(TRIAL_SIZE, TRIAL_SIZE, FPS)
+    publish_values(TRIAL_SIZE, TRIAL_SIZE, FPS, Rung::Full)
 }
 
 /// Runs an encoder until one picture and one packet of sound came out.

@@ -7,6 +7,7 @@
 //! GStreamer's threads. Dropping a `Publisher` does not wait: its pipeline ends on a teardown thread, which whoever
 //! holds the `Teardown` joins.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,13 +20,14 @@ use gstreamer_utils::StreamProducer;
 use gstreamer_video as gst_video;
 use tokio::sync::{mpsc, watch};
 
-use super::bitrate::follow_size;
+use super::bitrate::{EncoderRate, bitrate};
 use super::buffers::{audio_buffers, video_buffer};
-use super::description::{names, publish_values};
+use super::description::{half, names, publish_values};
 use super::pipeline::{BusReport, OwnedPipeline, Teardown};
+use super::rungs::{Ladder, Rung};
 use super::session_time::SessionTime;
 use super::{Codec, Description, MediaError, MediaEvent, Selected};
-use crate::ids::UtteranceId;
+use crate::ids::{UtteranceId, ViewerId};
 use crate::picture::I420Frame;
 use crate::playout::Pair;
 use crate::timeline::{FPS, MediaTime};
@@ -82,10 +84,18 @@ pub(super) struct Common {
 #[derive(Debug)]
 pub struct Publisher {
     pub(super) video: StreamProducer,
-    pub(super) audio: StreamProducer,
+    /// The first rung has the sound, for viewers of all.
+    pub(super) audio: Option<StreamProducer>,
     pub(super) viewer: Description,
     pub(super) codec: Codec,
-    pub(super) viewers: AtomicUsize,
+    pub(super) rung: Rung,
+    /// Those that its description has.
+    pub(super) ladder: Ladder,
+    pub(super) audience: Arc<Audience>,
+    format: CurrentFormat,
+    rate: Arc<EncoderRate>,
+    /// What each of its viewers takes, in bits a second.
+    demands: Mutex<HashMap<ViewerId, u32>>,
     pub(super) time: SessionTime,
     pub(super) teardown: Teardown,
     /// Why the pipeline stopped by itself, once it has.
@@ -94,6 +104,22 @@ pub struct Publisher {
     counters: Arc<Counters>,
     /// Only to be dropped: it ends the pipeline. Declared after the producers, so that they let go of the appsinks first.
     _pipeline: OwnedPipeline,
+}
+
+/// Who holds an encode.
+#[derive(Debug, Default)]
+pub(super) struct Audience {
+    pub viewers: AtomicUsize,
+    /// Those of them that watch another rung, and hold the first for its sound.
+    pub away: AtomicUsize,
+}
+
+impl Audience {
+    /// Nobody would see its pictures.
+    fn is_away(&self) -> bool {
+        let away = self.away.load(Ordering::Relaxed);
+        away > 0 && away >= self.viewers.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -125,11 +151,17 @@ pub(super) struct PublisherCounters {
 
 impl Publisher {
     /// Starts a pipeline. Takes a few milliseconds; no frame is encoded before the first push.
-    pub(super) fn start(selected: &Selected, common: &Common) -> Result<(Arc<Self>, PublisherSink), MediaError> {
-        let Common { format, events, time, teardown } = common.clone();
-        let format = format.get();
+    pub(super) fn start(
+        selected: &Selected,
+        rung: Rung,
+        common: &Common,
+    ) -> Result<(Arc<Self>, PublisherSink), MediaError> {
+        let Common { format: current, events, time, teardown } = common.clone();
+        let format = current.get();
         let codec = selected.codec;
-        let built = selected.publish.build(&publish_values(format.width, format.height, FPS))?;
+        let description = selected.publish.rung(rung);
+        let name = |name: &str| description.name(name);
+        let built = description.build(&publish_values(format.width, format.height, FPS, rung))?;
         let pipeline = OwnedPipeline::new(built, teardown.clone());
         let counters = Arc::new(Counters::default());
         let (failed, failure) = watch::channel(None);
@@ -144,26 +176,40 @@ impl Publisher {
         time.set(pipeline.gst());
         // Nothing here waits for anything but its presentation time, so no sink may add what an encoder claims to need.
         pipeline.gst().set_latency(gst::ClockTime::ZERO);
-        let encoder = element(&pipeline, names::VIDEO_ENCODER)?;
+        let encoder = element(&pipeline, &name(names::VIDEO_ENCODER))?;
         limit_key_frames(&encoder, &counters);
-        follow_size(&encoder, &selected.publish);
-        let video_out = app_sink(&pipeline, names::VIDEO_OUT)?;
+        let video_source = app_source(&pipeline, &name(names::VIDEO))?;
+        let size = (format.width, format.height);
+        let rate = EncoderRate::follow(&encoder, video_source.upcast_ref(), &description, size, rung);
+        let video_out = app_sink(&pipeline, &name(names::VIDEO_OUT))?;
         let (marks, marked) = blocking::sync_channel(MARKS);
-        watch_encoded(&video_out, &counters, marked, events.clone());
+        watch_encoded(&video_out, &counters, marked, events.clone(), rung);
         let video = produce(&video_out);
-        let audio = produce(&app_sink(&pipeline, names::AUDIO_OUT)?);
-        let sources = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
+        let (audio, audio_source) = match rung {
+            Rung::Full => {
+                let out = app_sink(&pipeline, names::AUDIO_OUT)?;
+                (Some(produce(&out)), Some(app_source(&pipeline, names::AUDIO)?))
+            }
+            _ => (None, None),
+        };
+        let scaled = pipeline.gst().by_name(&name(names::VIDEO_SIZE));
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| MediaError::Start {
             file: selected.publish.file().to_owned(),
             reason: error.to_string(),
         })?;
         crate::metrics::encode_started(codec.as_str());
+        let audience = Arc::new(Audience::default());
         let publisher = Arc::new(Self {
             video,
             audio,
             viewer: selected.viewer.clone(),
             codec,
-            viewers: AtomicUsize::new(0),
+            rung,
+            ladder: selected.ladder(),
+            audience: Arc::clone(&audience),
+            format: current,
+            rate,
+            demands: Mutex::default(),
             time: time.clone(),
             teardown,
             failure,
@@ -171,12 +217,13 @@ impl Publisher {
             counters: Arc::clone(&counters),
             _pipeline: pipeline,
         });
-        let (video, audio) = sources;
         let holder = Arc::downgrade(&publisher);
         let sink = PublisherSink {
-            video,
-            audio,
+            video: video_source,
+            audio: audio_source,
+            scaled,
             publisher: holder,
+            audience,
             counters,
             format,
             time,
@@ -191,9 +238,26 @@ impl Publisher {
         self.failure.borrow().is_some()
     }
 
+    /// Bits a second of the full picture as it is now.
+    pub(super) fn full_rate(&self) -> u32 {
+        let VideoFormat { width, height } = self.format.get();
+        bitrate(width, height, Rung::Full)
+    }
+
+    /// What a viewer takes of this rung, or that it watches it no more. The encoder has what the least of them takes, so
+    /// that one who is alone is followed, and rungs keep that from costing others much.
+    pub(super) fn demand(&self, viewer: ViewerId, bits: Option<u32>) {
+        let mut demands = self.demands.lock().unwrap_or_else(PoisonError::into_inner);
+        match bits {
+            Some(bits) => demands.insert(viewer, bits),
+            None => demands.remove(&viewer),
+        };
+        self.rate.want(demands.values().copied().min().unwrap_or(u32::MAX));
+    }
+
     #[cfg(test)]
     pub(super) fn viewer_count(&self) -> usize {
-        self.viewers.load(Ordering::Relaxed)
+        self.audience.viewers.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]
@@ -234,9 +298,12 @@ impl Drop for Publisher {
 #[derive(Debug)]
 pub(super) struct PublisherSink {
     video: gst_app::AppSrc,
-    audio: gst_app::AppSrc,
+    audio: Option<gst_app::AppSrc>,
+    /// Of a rung with smaller pictures: where their size is written.
+    scaled: Option<gst::Element>,
     /// Only counted: a reference that this thread holds might turn out to be the last and end the pipeline here.
     publisher: Weak<Publisher>,
+    audience: Arc<Audience>,
     counters: Arc<Counters>,
     format: VideoFormat,
     time: SessionTime,
@@ -299,13 +366,16 @@ impl PublisherSink {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
+        for buffer in self.audio.iter().flat_map(|_| audio_buffers(pair.audio.as_deref(), at, &timeline)) {
+            // It refuses only while the pipeline stops, and then its end is reported on the bus.
+            let _ = self.audio.as_ref().map(|audio| audio.push_buffer(buffer));
+        }
+        if self.audience.is_away() {
+            return;
+        }
         // appsrc drops the oldest silently when it is full.
         if self.video.current_level_buffers() >= self.video.max_buffers() {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        for buffer in audio_buffers(pair.audio.as_deref(), at, &timeline) {
-            // It refuses only while the pipeline stops, and then its end is reported on the bus.
-            let _ = self.audio.push_buffer(buffer);
         }
         // An utterance may pause between its sentences; it begins only once.
         let begun = pair.utterance.filter(|utterance| self.utterance != Some(*utterance));
@@ -340,6 +410,13 @@ impl PublisherSink {
             structure.set("height", down);
         }
         self.video.set_caps(Some(&caps));
+        if let (Some(scaled), Ok(across), Ok(down)) =
+            (&self.scaled, i32::try_from(half(width)), i32::try_from(half(height)))
+        {
+            let caps = gst::Caps::builder("video/x-raw").field("width", across).field("height", down);
+            let caps = caps.field("pixel-aspect-ratio", gst::Fraction::new(1, 1)).build();
+            scaled.set_property("caps", caps);
+        }
     }
 }
 
@@ -378,6 +455,7 @@ fn watch_encoded(
     counters: &Arc<Counters>,
     marks: blocking::Receiver<Mark>,
     events: mpsc::Sender<MediaEvent>,
+    rung: Rung,
 ) {
     let Some(pad) = sink.static_pad("sink") else { return };
     let counters = Arc::clone(counters);
@@ -385,6 +463,10 @@ fn watch_encoded(
     // Only this pad's streaming thread takes the lock.
     let state = Mutex::new(Output { marks, awaited: None, last: None });
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        if let Some(buffer) = info.buffer_mut() {
+            // By this the gate of each viewer knows it from those of other rungs.
+            buffer.make_mut().set_offset_end(mark_of(rung));
+        }
         if let Some(buffer) = info.buffer() {
             counters.encoded.fetch_add(1, Ordering::Relaxed);
             counters.encoded_bytes.fetch_add(buffer.size() as u64, Ordering::Relaxed);
@@ -417,6 +499,11 @@ pub(super) fn running_time(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<Me
     Some(MediaTime::from_nanos(time.nseconds()))
 }
 
+/// What stands in `offset_end` of each encoded picture of a rung.
+pub(super) fn mark_of(rung: Rung) -> u64 {
+    rung as u64
+}
+
 /// Makes an appsink the source of viewers, keeping the `sync` that the description gave it.
 fn produce(sink: &gst_app::AppSink) -> StreamProducer {
     let sync = sink.property::<bool>("sync");
@@ -425,18 +512,18 @@ fn produce(sink: &gst_app::AppSink) -> StreamProducer {
     producer
 }
 
-fn element(pipeline: &OwnedPipeline, name: &'static str) -> Result<gst::Element, MediaError> {
+fn element(pipeline: &OwnedPipeline, name: &str) -> Result<gst::Element, MediaError> {
     pipeline.gst().by_name(name).ok_or_else(|| MediaError::Start {
         file: pipeline.gst().name().to_string(),
         reason: format!("no element is named {name}"),
     })
 }
 
-pub(super) fn app_source(pipeline: &OwnedPipeline, name: &'static str) -> Result<gst_app::AppSrc, MediaError> {
+pub(super) fn app_source(pipeline: &OwnedPipeline, name: &str) -> Result<gst_app::AppSrc, MediaError> {
     element(pipeline, name)?.downcast().map_err(|_| wrong_kind(name, "appsrc"))
 }
 
-pub(super) fn app_sink(pipeline: &OwnedPipeline, name: &'static str) -> Result<gst_app::AppSink, MediaError> {
+pub(super) fn app_sink(pipeline: &OwnedPipeline, name: &str) -> Result<gst_app::AppSink, MediaError> {
     element(pipeline, name)?.downcast().map_err(|_| wrong_kind(name, "appsink"))
 }
 

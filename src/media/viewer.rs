@@ -21,9 +21,12 @@ use crate::hearing::MicrophoneChunk;
 use crate::ids::ViewerId;
 use crate::session::{ErrorCode, IceCandidate, Peer, PeerEvent, Refusal};
 
+mod adaptation;
 mod connection;
+mod gate;
 pub(super) mod push;
 pub(super) mod reports;
+mod transport;
 
 use connection::Connection;
 pub(super) use connection::only_udp;
@@ -100,7 +103,7 @@ impl Viewer {
             let _entered = span.enter();
             let publisher = broadcast.publisher(build_plan.codec)?;
             let (reports, inbox) = reports();
-            Ok((Connection::build(publisher, &build_plan, &ice, reports, microphone)?, inbox))
+            Ok((Connection::build((id, broadcast), publisher, &build_plan, &ice, reports, microphone)?, inbox))
         });
         let (connection, mut inbox) =
             built.await.map_err(|error| negotiation_failed(error.to_string()))?.map_err(|error| {

@@ -31,11 +31,37 @@ pub enum PeerEvent {
     Candidate(Option<IceCandidate>),
     /// Media can flow.
     Connected,
+    /// What the network to the peer carries by now, told when it changed.
+    Network(NetworkFigures),
     /// ICE or DTLS failed or the peer went away; the viewer is to be dropped.
     Closed {
         /// What happened, for the log.
         reason: String,
     },
+}
+
+/// What the network to a viewer carries, as its receiver reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkFigures {
+    /// Thousand bits a second that its picture has.
+    pub rate_kbps: u32,
+    /// Of a thousand packets sent lately, how many were lost.
+    pub lost_permille: u32,
+    /// There and back, in milliseconds, if it reports when packets come.
+    pub round_trip_ms: Option<u32>,
+    /// Which encode of the picture it gets: `full`, `middle` or `low`.
+    pub rung: &'static str,
+}
+
+impl NetworkFigures {
+    /// Whether somebody who was told `before` should be told these.
+    pub fn are_news_to(&self, before: &Self) -> bool {
+        let differs = |now: u32, before: u32, least: u32| now.abs_diff(before) > least.max(before / 10);
+        self.rung != before.rung
+            || differs(self.rate_kbps, before.rate_kbps, 10)
+            || differs(self.lost_permille, before.lost_permille, 10)
+            || differs(self.round_trip_ms.unwrap_or(0), before.round_trip_ms.unwrap_or(0), 20)
+    }
 }
 
 /// One WebRTC peer as a connection sees it. Dropping it closes the peer and frees what it held.

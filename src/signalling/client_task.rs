@@ -223,6 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             peer.span.in_scope(|| match event {
                 PeerEvent::Candidate(_) => debug!("local candidate"),
                 PeerEvent::Connected => info!("peer connected"),
+                PeerEvent::Network(figures) => debug!(?figures, "the network to the peer"),
                 PeerEvent::Closed { reason } => info!(reason, "peer closed"),
             });
         }

@@ -31,6 +31,7 @@ mod limits;
 mod llm;
 mod llm_replies;
 mod models;
+mod narrow_network;
 mod network;
 mod parity;
 mod peer;

@@ -10,3 +10,4 @@ pub mod avatar;
 pub mod drawn_face;
 pub mod network;
 pub mod peer;
+pub mod relay;

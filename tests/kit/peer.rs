@@ -60,6 +60,15 @@ impl Peer {
         self.webrtc.emit_by_name::<gst_webrtc::WebRTCRTPTransceiver>("add-transceiver", &[&direction, &caps]);
     }
 
+    /// The same, and asks for lost packets again.
+    pub fn receives_again(&self, caps: &str) {
+        let caps: gst::Caps = caps.parse().unwrap();
+        let direction = gst_webrtc::WebRTCRTPTransceiverDirection::Recvonly;
+        let transceiver: gst_webrtc::WebRTCRTPTransceiver =
+            self.webrtc.emit_by_name("add-transceiver", &[&direction, &caps]);
+        transceiver.set_property("do-nack", true);
+    }
+
     pub fn source(&self, name: &str) -> gst_app::AppSrc {
         self.pipeline.by_name(name).unwrap().downcast().unwrap()
     }

@@ -8,6 +8,7 @@ use gstreamer::prelude::*;
 
 use super::{Description, DescriptionError, Kind, Values, names};
 use crate::media::Codec;
+use crate::media::rungs::Rung;
 
 type Checked = Result<(), DescriptionError>;
 
@@ -39,9 +40,14 @@ struct Contract<'a> {
 
 impl Contract<'_> {
     fn publish(&self) -> Checked {
-        self.raw_source(names::VIDEO, &self.video_caps())?;
-        self.raw_source(names::AUDIO, AUDIO_CAPS)?;
-        for name in [names::VIDEO, names::AUDIO] {
+        let name = |name: &str| self.description.name(name);
+        let is_first = self.description.rung == Rung::Full;
+        let (video, audio) = (name(names::VIDEO), names::AUDIO.to_owned());
+        self.raw_source(&video, &self.video_caps())?;
+        if is_first {
+            self.raw_source(&audio, AUDIO_CAPS)?;
+        }
+        for name in [&video, &audio].into_iter().take(if is_first { 2 } else { 1 }) {
             let source = self.element(name, "appsrc")?;
             self.property(name, &source, "is-live", "true")?;
             // One stalled encoder would otherwise stop playout for every session.
@@ -60,13 +66,15 @@ impl Contract<'_> {
         let encoder = self.video_encoder()?;
         if codec_of(&encoder).is_none() {
             return Err(self.fault(
-                names::VIDEO_ENCODER,
+                &name(names::VIDEO_ENCODER),
                 format!("{} makes neither H.264 nor VP8", factory_name(&encoder)),
                 "browsers are served with one of these two: use an encoder for them",
             ));
         }
-        self.element(names::VIDEO_OUT, "appsink")?;
-        self.element(names::AUDIO_OUT, "appsink")?;
+        self.element(&name(names::VIDEO_OUT), "appsink")?;
+        if is_first {
+            self.element(names::AUDIO_OUT, "appsink")?;
+        }
         Ok(())
     }
 
@@ -206,12 +214,13 @@ impl Contract<'_> {
     }
 
     fn video_encoder(&self) -> Result<gst::Element, DescriptionError> {
-        let element = self.named(names::VIDEO_ENCODER, "a video encoder")?;
+        let name = self.description.name(names::VIDEO_ENCODER);
+        let element = self.named(&name, "a video encoder")?;
         let class = element.factory().and_then(|factory| factory.metadata("klass").map(|class| class.to_string()));
         if class.is_some_and(|class| class.contains("Encoder") && class.contains("Video")) {
             Ok(element)
         } else {
-            Err(self.wrong_kind(names::VIDEO_ENCODER, &element, "a video encoder"))
+            Err(self.wrong_kind(&name, &element, "a video encoder"))
         }
     }
 

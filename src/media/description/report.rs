@@ -8,6 +8,7 @@ use super::{
     Description, DescriptionError, Kind, OutputPlaces, Parts, PipelineDir, Values, output_values, publish_values,
     render_values, viewer_values,
 };
+use crate::media::rungs::Rung;
 use crate::timeline::FPS;
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -78,6 +79,9 @@ pub(super) fn check_output(description: &Description) -> Result<(), DescriptionE
 fn build_all(description: &Description) -> Result<(), DescriptionError> {
     let values = example_values(description.kind());
     description.build(&values)?;
+    for rung in description.rungs().into_iter().filter(|rung| description.kind() == Kind::Publish && *rung != Rung::Full) {
+        description.rung(rung).build(&publish_values(512, 512, FPS, rung))?;
+    }
     if description.kind() == Kind::Viewer {
         for parts in [
             Parts { video: false, ..Parts::ALL },
@@ -93,7 +97,7 @@ fn build_all(description: &Description) -> Result<(), DescriptionError> {
 /// Values that stand in for an avatar's size and a viewer's offer.
 pub(super) fn example_values(kind: Kind) -> Box<Values<'static>> {
     match kind {
-        Kind::Publish => publish_values(512, 512, FPS),
+        Kind::Publish => publish_values(512, 512, FPS, Rung::Full),
         Kind::Viewer => viewer_values(108, 1, 111, 2),
         Kind::Render => render_values(512, 512, FPS, "/dev/null"),
         Kind::Output => output_values(OutputPlaces {

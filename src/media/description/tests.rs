@@ -42,7 +42,7 @@ fn an_edited_file_is_used_without_a_new_build() {
     std::fs::write(directory.path().join("publish-vp8enc.launch"), edited).unwrap();
     crate::media::init().unwrap();
     let description = PipelineDir::find(directory.path()).read("publish-vp8enc.launch").unwrap();
-    let pipeline = description.build(&publish_values(640, 480, 25)).unwrap();
+    let pipeline = description.build(&publish_values(640, 480, 25, Rung::Full)).unwrap();
     assert_eq!(pipeline.by_name(names::VIDEO_ENCODER).unwrap().property::<i32>("target-bitrate"), 700_000);
 }
 

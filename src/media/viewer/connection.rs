@@ -4,7 +4,7 @@
 //! Not in here: what is negotiated (`offer`), what webrtcbin reports (`reports`).
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -13,15 +13,20 @@ use gstreamer_utils::{ConsumptionLink, StreamProducer};
 use gstreamer_webrtc as gst_webrtc;
 use tokio::sync::mpsc;
 
+use super::adaptation::Adaptation;
+use super::gate::Gate;
 use super::reports::Reports;
+use super::transport::Transport;
 use super::{ViewerStats, negotiation_failed, promise};
 use crate::hearing::MicrophoneChunk;
+use crate::ids::ViewerId;
 use crate::media::description::{Parts, names, viewer_values};
 use crate::media::inbound::Inbound;
 use crate::media::offer::Plan;
 use crate::media::pipeline::OwnedPipeline;
 use crate::media::publisher::{Publisher, app_source};
-use crate::media::{IceConfig, MediaError, microphone};
+use crate::media::rungs::Rung;
+use crate::media::{Broadcast, IceConfig, MediaError, microphone};
 use crate::session::{ErrorCode, Refusal};
 
 /// Encoded frames and Opus packets, 320 ms of each, that may wait in front of a viewer that does not send: then it drops
@@ -34,8 +39,14 @@ pub(super) struct Connection {
     stream: Mutex<Stream>,
     /// What the metrics were told last.
     sampled: Mutex<ViewerStats>,
+    pub id: ViewerId,
+    /// Of which further rungs are had.
+    pub broadcast: Broadcast,
     pub webrtc: gst::Element,
     pub inbound: Arc<Inbound>,
+    pub transport: Arc<Transport>,
+    pub gate: Arc<Gate>,
+    pub(super) adaptation: Mutex<Adaptation>,
     /// Only to be dropped: it ends the pipeline.
     pub _pipeline: OwnedPipeline,
     pub publisher: Arc<Publisher>,
@@ -59,6 +70,8 @@ struct Feed {
     is_wanted: bool,
     /// Present while it flows.
     link: Option<ConsumptionLink>,
+    /// Of another rung, besides it while that is waited for.
+    next: Option<ConsumptionLink>,
     /// Of links that are no more.
     pushed: u64,
     dropped: u64,
@@ -68,19 +81,14 @@ impl Feed {
     fn new(source: gstreamer_app::AppSrc, most: u64) -> Self {
         // Live and leaky before it starts; joining does the same again.
         StreamProducer::configure_consumer(&source);
-        Self { source, most, is_wanted: true, link: None, pushed: 0, dropped: 0 }
+        Self { source, most, is_wanted: true, link: None, next: None, pushed: 0, dropped: 0 }
     }
 
     /// Starts or stops it; says whether it has started.
     fn flow(&mut self, producer: &StreamProducer, is_joined: bool) -> bool {
         match (is_joined && self.is_wanted, self.link.take()) {
             (true, None) => {
-                match producer.add_consumer(&self.source) {
-                    Ok(link) => self.link = Some(link),
-                    Err(error) => tracing::error!(%error, "a viewer joined the stream twice"),
-                }
-                self.source.set_max_buffers(self.most);
-                self.source.set_max_time(gst::ClockTime::ZERO);
+                self.link = self.link_to(producer);
                 true
             }
             (true, flowing) => {
@@ -88,10 +96,25 @@ impl Feed {
                 false
             }
             (false, link) => {
-                self.pushed += link.as_ref().map_or(0, ConsumptionLink::pushed);
-                self.dropped += link.as_ref().map_or(0, ConsumptionLink::dropped);
+                let next = self.next.take();
+                self.ended(link);
+                self.ended(next);
                 false
             }
+        }
+    }
+
+    fn link_to(&self, producer: &StreamProducer) -> Option<ConsumptionLink> {
+        let link = producer.add_consumer(&self.source);
+        self.source.set_max_buffers(self.most);
+        self.source.set_max_time(gst::ClockTime::ZERO);
+        link.inspect_err(|error| tracing::error!(%error, "a viewer joined the stream twice")).ok()
+    }
+
+    fn ended(&mut self, link: Option<ConsumptionLink>) {
+        if let Some(link) = link {
+            self.pushed += link.pushed();
+            self.dropped += link.dropped();
         }
     }
 
@@ -104,6 +127,7 @@ impl Feed {
 impl Connection {
     /// Blocks for some milliseconds.
     pub fn build(
+        (id, broadcast): (ViewerId, Broadcast),
         publisher: Arc<Publisher>,
         plan: &Plan,
         ice: &IceConfig,
@@ -141,14 +165,34 @@ impl Connection {
         retransmit_video(&webrtc);
         reports.connect(&webrtc);
         let inbound = Inbound::new(plan.microphone.as_ref().map(|track| track.payload_type));
+        let full = publisher.full_rate();
+        let transport = Transport::new(plan.video.as_ref(), video_ssrc, full);
+        transport.watch(pipeline.gst(), &inbound);
         inbound.guard(pipeline.gst());
+        let gate = Arc::new(Gate::default());
+        if let Some(video) = &video {
+            gate.guard(video.source.upcast_ref());
+        }
         microphone::connect(pipeline.gst(), &webrtc, heard);
         pipeline.watch(move |report| reports.bus(report));
         publisher.time.set(pipeline.gst());
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
-        publisher.viewers.fetch_add(1, Ordering::Relaxed);
-        let stream = Mutex::new(Stream { is_joined: false, video, audio });
-        Ok(Self { stream, sampled: Mutex::default(), webrtc, inbound, _pipeline: pipeline, publisher })
+        publisher.audience.viewers.fetch_add(1, Ordering::Relaxed);
+        crate::metrics::viewer_came(Rung::Full.as_str());
+        let adaptation = Mutex::new(Adaptation::new(publisher.ladder.clone(), full));
+        Ok(Self {
+            stream: Mutex::new(Stream { is_joined: false, video, audio }),
+            sampled: Mutex::default(),
+            id,
+            broadcast,
+            webrtc,
+            inbound,
+            transport,
+            gate,
+            adaptation,
+            _pipeline: pipeline,
+            publisher,
+        })
     }
 
     /// webrtcbin's answer to an offer of ours.
@@ -193,21 +237,52 @@ impl Connection {
     }
 
     fn flow(&self, change: impl FnOnce(&mut Stream)) {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let publisher = Arc::clone(self.adaptation().publisher(&self.publisher));
+        let mut stream = self.stream();
         change(&mut stream);
         let Stream { is_joined, video, audio } = &mut *stream;
-        if let Some(audio) = audio {
-            audio.flow(&self.publisher.audio, *is_joined);
+        if let (Some(audio), Some(producer)) = (audio, &self.publisher.audio) {
+            audio.flow(producer, *is_joined);
         }
-        let video_begins = video.as_mut().is_some_and(|video| video.flow(&self.publisher.video, *is_joined));
+        let video_begins = video.as_mut().is_some_and(|video| video.flow(&publisher.video, *is_joined));
         drop(stream);
         if video_begins {
-            self.publisher.request_key_frame();
+            publisher.request_key_frame();
         }
     }
 
+    /// Gives the viewer the pictures of another rung as well; whether anything comes to it just now.
+    pub(super) fn add_video(&self, publisher: &Publisher) -> bool {
+        let mut stream = self.stream();
+        let Some(video) = stream.video.as_mut().filter(|video| video.link.is_some()) else { return false };
+        video.next = video.link_to(&publisher.video);
+        true
+    }
+
+    /// The other rung is the only one from now on.
+    pub(super) fn take_video(&self) {
+        if let Some(video) = &mut self.stream().video
+            && let Some(next) = video.next.take()
+        {
+            let before = video.link.replace(next);
+            video.ended(before);
+        }
+    }
+
+    /// The other rung is not waited for any more.
+    pub(super) fn drop_video(&self) {
+        if let Some(video) = &mut self.stream().video {
+            let next = video.next.take();
+            video.ended(next);
+        }
+    }
+
+    fn stream(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn counters(&self) -> ViewerStats {
-        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = self.stream();
         let counts = [&stream.video, &stream.audio].map(|feed| feed.as_ref().map_or((0, 0), Feed::counts));
         drop(stream);
         let [video, audio] = counts;
@@ -242,6 +317,9 @@ impl Connection {
                 crate::metrics::viewer_round_trip(std::time::Duration::from_secs_f64(ms.max(0.0) / 1000.0));
             }
             self.count(stats);
+            let estimate = self.transport.estimate();
+            let (rate, rung) = self.adaptation().sampled();
+            crate::metrics::viewer_network(rate, estimate.loss, rung);
         }
     }
 
@@ -254,7 +332,7 @@ impl Connection {
 
     #[cfg(test)]
     pub fn video_source(&self) -> gstreamer_app::AppSrc {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner).video.as_ref().unwrap().source.clone()
+        self.stream().video.as_ref().unwrap().source.clone()
     }
 }
 
@@ -263,7 +341,8 @@ impl Drop for Connection {
         // Without the reports of a pipeline that may be gone.
         let packets_lost = self.sampled.lock().unwrap_or_else(PoisonError::into_inner).packets_lost;
         self.count(ViewerStats { packets_lost, ..self.counters() });
-        self.publisher.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.end_adaptation();
+        self.publisher.audience.viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -18,7 +18,7 @@ use super::connection::Connection;
 use crate::ids::ViewerId;
 use crate::media::encryption_check::describe;
 use crate::media::pipeline::BusReport;
-use crate::session::{IceCandidate, PeerEvent};
+use crate::session::{IceCandidate, NetworkFigures, PeerEvent};
 
 /// How long the answer waits for our host candidates; they are there in a few milliseconds, those from STUN trickle.
 pub const GATHERING_TIME: Duration = Duration::from_millis(150);
@@ -28,6 +28,9 @@ pub const RECONNECT_TIME: Duration = Duration::from_secs(6);
 const CANDIDATES: usize = 64;
 /// How often a viewer's counts and RTCP reports go into the metrics.
 const SAMPLED: Duration = Duration::from_secs(10);
+/// How often what its network carries is looked at, and how often it may be told.
+const LOOKED_AT: Duration = Duration::from_millis(100);
+const TOLD: Duration = Duration::from_secs(2);
 
 /// What webrtcbin's and the bus's callbacks hold.
 #[derive(Clone, Debug)]
@@ -137,6 +140,9 @@ impl Inbox {
         let (mut told_gathered, mut told_connected) = (false, false);
         let mut samples = tokio::time::interval_at(Instant::now() + SAMPLED, SAMPLED);
         samples.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = tokio::time::interval_at(Instant::now() + LOOKED_AT, LOOKED_AT);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut told_network, mut may_tell) = (None::<NetworkFigures>, Instant::now() + TOLD);
         let reason = loop {
             let at = lost.unwrap_or_else(|| Instant::now() + RECONNECT_TIME);
             tokio::select! {
@@ -191,6 +197,20 @@ impl Inbox {
                 _ = samples.tick(), if told_connected => {
                     if let Some(connection) = connection.upgrade() {
                         connection.sample().await;
+                    }
+                }
+                _ = looks.tick(), if told_connected && lost.is_none() => {
+                    let Some(connection) = connection.upgrade() else { return };
+                    connection.adapt();
+                    let now = Instant::now();
+                    if now >= may_tell {
+                        let figures = connection.figures();
+                        if told_network.as_ref().is_none_or(|before| figures.are_news_to(before)) {
+                            // One that finds no room is followed by others.
+                            let _ = events.try_send(PeerEvent::Network(figures.clone()));
+                            told_network = Some(figures);
+                        }
+                        may_tell = now + TOLD;
                     }
                 }
                 () = tokio::time::sleep_until(at), if lost.is_some() => break "the connection was lost".to_owned(),

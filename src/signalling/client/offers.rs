@@ -111,6 +111,7 @@ impl ClientState {
                 out.push(Output::Send(ServerMessage::WebrtcIceCandidate { candidate }));
             }
             PeerEvent::Connected => self.peer = PeerState::Connected,
+            PeerEvent::Network(figures) => out.push(Output::Send(ServerMessage::of_network(&figures))),
             PeerEvent::Closed { reason } => {
                 self.no_peer(out);
                 // With an offer in hand the client is on its way already.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{Avatar, CandidateInit, Role};
 use crate::ids::SentenceId;
 use crate::latency::Stages;
-use crate::session::{CaptionWord, ErrorCode, IceServer, Notice};
+use crate::session::{CaptionWord, ErrorCode, IceServer, NetworkFigures, Notice};
 
 /// A message to a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,19 @@ pub enum ServerMessage {
     /// There was no time to draw all mouths of a sentence: so many of so many frames held the mouth before, while the sound
     /// went on. Told of each sentence of which that is so, when the last of it is drawn, and of the first one of which it is
     /// not any more.
-    Stats { mouths: u64, mouths_left_out: u64 },
+    ///
+    /// `{"type":"stats","network":{"rate_kbps":440,"lost":0.012,"round_trip_ms":48,"rung":"middle"}}`
+    ///
+    /// What the network to this viewer carries, told when it changed and every two seconds at most: what its picture has, the
+    /// share of packets that were lost, the round trip if its receiver reports times, and the rung of the picture.
+    Stats {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mouths: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mouths_left_out: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<Network>,
+    },
     /// `{"type":"speech_ended","utterance_id":"u-1","interrupted":false,"spoken_ms":1240,"text_spoken":"It is noon."}`
     ///
     /// The end of a turn, with what was heard of it.
@@ -122,7 +134,30 @@ pub enum ServerMessage {
     Pong(Map<String, Value>),
 }
 
+/// What the network to a viewer carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    pub rate_kbps: u32,
+    /// From 0 to 1.
+    pub lost: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<u32>,
+    /// `full`, `middle` or `low`.
+    pub rung: String,
+}
+
 impl ServerMessage {
+    /// What a peer tells of its network.
+    pub fn of_network(figures: &NetworkFigures) -> Self {
+        let network = Network {
+            rate_kbps: figures.rate_kbps,
+            lost: f64::from(figures.lost_permille) / 1000.0,
+            round_trip_ms: figures.round_trip_ms,
+            rung: figures.rung.to_owned(),
+        };
+        Self::Stats { mouths: None, mouths_left_out: None, network: Some(network) }
+    }
+
     /// An error after which the socket stays open.
     pub fn error(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::of_error(code, message.into(), false)
@@ -198,7 +233,9 @@ impl From<Notice> for ServerMessage {
             Notice::Latency { utterance, rtp_timestamp, stages } => {
                 Self::Latency { utterance_id: utterance.to_string(), rtp_timestamp, stages }
             }
-            Notice::Stats { mouths, mouths_left_out } => Self::Stats { mouths, mouths_left_out },
+            Notice::Stats { mouths, mouths_left_out } => {
+                Self::Stats { mouths: Some(mouths), mouths_left_out: Some(mouths_left_out), network: None }
+            }
             Notice::SpeechEnded { utterance, id, interrupted, spoken_ms, text_spoken } => {
                 Self::SpeechEnded { utterance_id: utterance.to_string(), interrupted, spoken_ms, text_spoken, id }
             }
@@ -334,6 +371,11 @@ mod tests {
         assert_json(
             Notice::Stats { mouths: 60, mouths_left_out: 24 },
             r#"{"type":"stats","mouths":60,"mouths_left_out":24}"#,
+        );
+        let figures = NetworkFigures { rate_kbps: 440, lost_permille: 12, round_trip_ms: Some(48), rung: "middle" };
+        assert_json(
+            ServerMessage::of_network(&figures),
+            r#"{"type":"stats","network":{"rate_kbps":440,"lost":0.012,"round_trip_ms":48,"rung":"middle"}}"#,
         );
         assert_json(Notice::Missed { count: 12 }, r#"{"type":"missed","count":12}"#);
         let full = ServerMessage::error(ErrorCode::ServerFull, "m");
