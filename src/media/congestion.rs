@@ -143,7 +143,7 @@ impl Congestion {
 
     /// Nothing was reported for a long time of what was sent: likely nothing arrives, in one of the directions.
     pub fn is_unheard(&self, now: Duration) -> bool {
-        self.has_transport_feedback && self.history.unreported_since().is_some_and(|at| now.saturating_sub(at) > SILENCE)
+        self.has_transport_feedback && self.history.unreported_since(now).is_some_and(|at| now.saturating_sub(at) > SILENCE)
     }
 
     /// What to do then.

@@ -27,8 +27,8 @@ impl Add for Resources {
 /// thread, libnice's, and the one that receives. Threads: those three, one for each of video, sound, retransmission, RTCP,
 /// DTLS and decryption, and two for a microphone.
 pub(crate) const VIEWER_RESOURCES: Resources = Resources { descriptors: 4 + MOST_LOCAL, threads: 11 };
-/// One encode of a session.
-pub(crate) const ENCODE_RESOURCES: Resources = Resources { descriptors: 2, threads: 4 };
+/// One encode of a session, with both further rungs of its picture.
+pub(crate) const ENCODE_RESOURCES: Resources = Resources { descriptors: 4, threads: 8 };
 /// One output: a socket or a file with what wakes who waits for it; its own thread, those of two sources, a muxer, a
 /// connection, and of a decoder where it has one.
 pub(crate) const OUTPUT_RESOURCES: Resources = Resources { descriptors: 8, threads: 10 };

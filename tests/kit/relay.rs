@@ -4,8 +4,8 @@
 //! test machines have no `netem`, and this needs no rights. Not in here: anything of WebRTC but the line of a candidate.
 //! Runs on: one thread, which ends with the relay.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -132,7 +132,7 @@ impl Path {
 
 fn carry(socket: &UdpSocket, path: &Path, server: &OnceLock<SocketAddr>, ended: &AtomicBool) {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
-    let mut flying = BinaryHeap::new();
+    let mut flying = BinaryHeap::<Reverse<(Instant, u64, SocketAddr, Vec<u8>)>>::new();
     let (mut free, mut peer, mut number) = (Instant::now(), None, 0u64);
     let mut packet = [0; 2048];
     while !ended.load(Ordering::Relaxed) {
@@ -140,10 +140,7 @@ fn carry(socket: &UdpSocket, path: &Path, server: &OnceLock<SocketAddr>, ended: 
         while let Some(Reverse((at, ..))) = flying.peek()
             && *at <= now
         {
-            let Some(Reverse((_, _, to, bytes))): Option<Reverse<(Instant, u64, SocketAddr, Vec<u8>)>> = flying.pop()
-            else {
-                break;
-            };
+            let Some(Reverse((_, _, to, bytes))) = flying.pop() else { break };
             let _ = socket.send_to(&bytes, to);
         }
         let next = flying.peek().map_or(Duration::from_millis(20), |Reverse((at, ..))| at.saturating_duration_since(now));

@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Some ten seconds of the largest pictures; what is reported later is of no use.
 const MOST: usize = 8192;
 
+/// Frames come every 40 ms; after such a time nothing is sent at all, and nothing reported.
+const PAUSE: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Default)]
 pub struct History {
     /// Without gaps.
@@ -75,9 +78,14 @@ impl History {
         lately.fold(0, |sum, packet| sum.saturating_add(packet.bytes))
     }
 
-    /// When the first packet was sent since which nothing was reported.
-    pub fn unreported_since(&self) -> Option<Duration> {
-        let silent = self.packets.iter().rev().take_while(|packet| packet.fate == Fate::Unknown);
+    /// When the first packet was sent since which nothing was reported, of those that left without a pause until `now`.
+    pub fn unreported_since(&self, now: Duration) -> Option<Duration> {
+        let mut later = now;
+        let silent = self.packets.iter().rev().take_while(|packet| {
+            let goes_on = later.saturating_sub(packet.at) < PAUSE;
+            later = packet.at;
+            goes_on && packet.fate == Fate::Unknown
+        });
         silent.last().map(|packet| packet.at)
     }
 }
@@ -103,8 +111,13 @@ mod tests {
         assert_eq!(history.reported(last.wrapping_add(1), true), None, "it was not sent yet");
         assert_eq!(history.reported(numbers[60_000], true), None, "it is forgotten");
         assert_eq!(history.bytes_since(Duration::from_millis(69_990)), 1000);
-        assert_eq!(history.unreported_since(), None);
-        history.sent(Duration::from_millis(70_000), 1);
-        assert_eq!(history.unreported_since(), Some(Duration::from_millis(70_000)));
+        let at = Duration::from_millis;
+        assert_eq!(history.unreported_since(at(70_000)), None);
+        history.sent(at(70_000), 1);
+        history.sent(at(70_400), 1);
+        assert_eq!(history.unreported_since(at(70_500)), Some(at(70_000)));
+        assert_eq!(history.unreported_since(at(71_000)), None, "nothing is sent any more");
+        history.sent(at(90_000), 1);
+        assert_eq!(history.unreported_since(at(90_000)), Some(at(90_000)), "after a pause it begins anew");
     }
 }

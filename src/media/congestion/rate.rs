@@ -70,6 +70,9 @@ impl RateControl {
     }
 
     pub fn limit(&mut self, most: f64) {
+        if (most - self.most).abs() < 1.0 {
+            return;
+        }
         // Where nothing was ever full, what is of use now is as likely as what was of use before.
         if self.capacity.is_none() {
             self.rate = most * BEYOND_MOST;

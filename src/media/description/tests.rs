@@ -294,3 +294,30 @@ fn a_location_with_quotes_stays_one_value() {
     let pipeline = description.build(&render_values(512, 512, 25, path)).unwrap();
     assert_eq!(pipeline.by_name(names::FILE).unwrap().property::<String>("location"), path);
 }
+
+#[test]
+fn each_rung_is_a_pipeline_of_its_own_and_the_first_is_without_the_others() {
+    crate::media::init().unwrap();
+    for file in ["publish-x264enc.launch", "publish-openh264enc.launch", "publish-vp8enc.launch"] {
+        let description = Description::new(file, shipped(file)).unwrap();
+        assert_eq!(description.rungs(), Rung::ALL);
+        for (rung, elements, kbps) in [(Rung::Full, 2, 1500), (Rung::Middle, 1, 600), (Rung::Low, 1, 240)] {
+            let of = description.rung(rung);
+            let pipeline = of.build(&publish_values(512, 512, 25, rung)).unwrap();
+            let sources = pipeline.iterate_elements().into_iter().flatten().filter(|element| element.is::<gstreamer_app::AppSrc>());
+            assert_eq!(sources.count(), elements, "{file} {rung:?}");
+            let encoder = pipeline.by_name(&of.name(names::VIDEO_ENCODER)).unwrap();
+            let (property, placeholder) = of.properties_of(&["bitrate", "bitrate_kbps"])[0].clone();
+            let bits = encoder.property_value(&property).serialize().unwrap().parse::<u32>().unwrap();
+            assert_eq!(bits, if placeholder == "bitrate" { kbps * 1000 } else { kbps }, "{file} {rung:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fault_in_a_further_rung_is_told_as_any_other() {
+    let text = shipped("publish-x264enc.launch").replace("name=video_encoder_low", "name=video_encoder");
+    let description = Description::new("publish-x264enc.launch", text).unwrap();
+    let error = description.rung(Rung::Low).build(&publish_values(512, 512, 25, Rung::Low)).unwrap_err().to_string();
+    assert!(error.contains("video_encoder_low"), "{error}");
+}

@@ -259,7 +259,8 @@ impl Connection {
         true
     }
 
-    /// The other rung is the only one from now on.
+    /// The other rung is the only one from now on. Letting go of the first link has gstreamer-utils forget the callback by
+    /// which the second counts what its viewer drops; from then on a slow viewer's losses show in its reports alone.
     pub(super) fn take_video(&self) {
         if let Some(video) = &mut self.stream().video
             && let Some(next) = video.next.take()
