@@ -75,9 +75,8 @@ impl Broadcast {
         let Shared { encoders, running, started, common, .. } = &*self.shared;
         // Held while one starts, so that two viewers who come at once share it.
         let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-        let usable = |publisher: &Arc<Publisher>| {
-            (publisher.codec, publisher.rung) == (codec, rung) && !publisher.has_failed()
-        };
+        let usable =
+            |publisher: &Arc<Publisher>| (publisher.codec, publisher.rung) == (codec, rung) && !publisher.has_failed();
         if let Some(publisher) = running.iter().filter_map(Weak::upgrade).find(usable) {
             return Ok(publisher);
         }

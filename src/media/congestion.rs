@@ -23,6 +23,7 @@ use rate::{RateControl, Signals};
 const ACKNOWLEDGED_WINDOW: Duration = Duration::from_millis(400);
 /// Packets that are counted for the share that is lost.
 const LOSS_WINDOW: Duration = Duration::from_millis(1500);
+const BETWEEN_COUNTS: Duration = Duration::from_millis(20);
 /// Of fewer packets one that is lost says nothing.
 const LOSS_PACKETS: u32 = 20;
 /// Above this a queue is full of ours, however slowly it grows.
@@ -143,7 +144,8 @@ impl Congestion {
 
     /// Nothing was reported for a long time of what was sent: likely nothing arrives, in one of the directions.
     pub fn is_unheard(&self, now: Duration) -> bool {
-        self.has_transport_feedback && self.history.unreported_since(now).is_some_and(|at| now.saturating_sub(at) > SILENCE)
+        self.has_transport_feedback
+            && self.history.unreported_since(now).is_some_and(|at| now.saturating_sub(at) > SILENCE)
     }
 
     /// What to do then.
@@ -152,15 +154,23 @@ impl Congestion {
     }
 
     fn count(&mut self, now: Duration, lost: u32, all: u32) {
-        self.losses.push_back((now, lost, all));
+        match self.losses.back_mut() {
+            // However often a peer reports, there is little to count.
+            Some((at, of_lost, of_all)) if now.saturating_sub(*at) < BETWEEN_COUNTS => {
+                *of_lost = of_lost.saturating_add(lost);
+                *of_all = of_all.saturating_add(all);
+            }
+            _ => self.losses.push_back((now, lost, all)),
+        }
         while self.losses.front().is_some_and(|(at, ..)| now.saturating_sub(*at) > LOSS_WINDOW) {
             self.losses.pop_front();
         }
     }
 
     fn loss(&self) -> Option<f64> {
-        let all: u32 = self.losses.iter().map(|(_, _, all)| all).sum();
-        let lost: u32 = self.losses.iter().map(|(_, lost, _)| lost).sum();
+        let (lost, all) = self.losses.iter().fold((0u32, 0u32), |(lost, all), (_, of_lost, of_all)| {
+            (lost.saturating_add(*of_lost), all.saturating_add(*of_all))
+        });
         (all >= LOSS_PACKETS).then(|| f64::from(lost) / f64::from(all))
     }
 

@@ -27,9 +27,11 @@ mod hearing;
 #[allow(dead_code)]
 mod kit {
     pub mod drawn_face;
+    pub mod relay;
 }
 mod latency;
 mod leaving;
+mod narrow;
 mod offers;
 mod page;
 mod playing;

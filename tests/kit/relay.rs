@@ -58,11 +58,8 @@ impl Relay {
         let server = SocketAddr::new(words[4].parse().unwrap(), words[5].parse().unwrap());
         let relay = Self::start(server.ip(), path);
         relay.server.set(server).unwrap();
-        let mut once = Some(format!(
-            "a=candidate:1 1 UDP 2113937151 {} {} typ host",
-            relay.address.ip(),
-            relay.address.port()
-        ));
+        let mut once =
+            Some(format!("a=candidate:1 1 UDP 2113937151 {} {} typ host", relay.address.ip(), relay.address.port()));
         let lines = answer.lines().filter_map(|line| match line.starts_with("a=candidate:") {
             true => once.take(),
             false => Some(line.to_owned()),
@@ -143,7 +140,8 @@ fn carry(socket: &UdpSocket, path: &Path, server: &OnceLock<SocketAddr>, ended: 
             let Some(Reverse((_, _, to, bytes))) = flying.pop() else { break };
             let _ = socket.send_to(&bytes, to);
         }
-        let next = flying.peek().map_or(Duration::from_millis(20), |Reverse((at, ..))| at.saturating_duration_since(now));
+        let next =
+            flying.peek().map_or(Duration::from_millis(20), |Reverse((at, ..))| at.saturating_duration_since(now));
         socket.set_read_timeout(Some(next.clamp(Duration::from_micros(500), Duration::from_millis(20)))).unwrap();
         let Ok((length, from)) = socket.recv_from(&mut packet) else { continue };
         let Some(server) = server.get().copied() else { continue };

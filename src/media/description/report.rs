@@ -79,7 +79,9 @@ pub(super) fn check_output(description: &Description) -> Result<(), DescriptionE
 fn build_all(description: &Description) -> Result<(), DescriptionError> {
     let values = example_values(description.kind());
     description.build(&values)?;
-    for rung in description.rungs().into_iter().filter(|rung| description.kind() == Kind::Publish && *rung != Rung::Full) {
+    for rung in
+        description.rungs().into_iter().filter(|rung| description.kind() == Kind::Publish && *rung != Rung::Full)
+    {
         description.rung(rung).build(&publish_values(512, 512, FPS, rung))?;
     }
     if description.kind() == Kind::Viewer {

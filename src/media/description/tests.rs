@@ -304,7 +304,11 @@ fn each_rung_is_a_pipeline_of_its_own_and_the_first_is_without_the_others() {
         for (rung, elements, kbps) in [(Rung::Full, 2, 1500), (Rung::Middle, 1, 600), (Rung::Low, 1, 240)] {
             let of = description.rung(rung);
             let pipeline = of.build(&publish_values(512, 512, 25, rung)).unwrap();
-            let sources = pipeline.iterate_elements().into_iter().flatten().filter(|element| element.is::<gstreamer_app::AppSrc>());
+            let sources = pipeline
+                .iterate_elements()
+                .into_iter()
+                .flatten()
+                .filter(|element| element.is::<gstreamer_app::AppSrc>());
             assert_eq!(sources.count(), elements, "{file} {rung:?}");
             let encoder = pipeline.by_name(&of.name(names::VIDEO_ENCODER)).unwrap();
             let (property, placeholder) = of.properties_of(&["bitrate", "bitrate_kbps"])[0].clone();

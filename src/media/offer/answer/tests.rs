@@ -76,10 +76,18 @@ fn an_answer_has_the_lines_of_its_offer_in_their_order() {
 fn whoever_reports_when_packets_come_is_asked_to_by_the_number_that_it_offers() {
     let extension = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
     let answer = negotiate(CHROMIUM, false).answer();
-    assert_eq!(answer.matches(&format!("a=extmap:4 {extension}\r\na=rtcp-fb:108 transport-cc\r\n")).count(), 1, "{answer}");
+    assert_eq!(
+        answer.matches(&format!("a=extmap:4 {extension}\r\na=rtcp-fb:108 transport-cc\r\n")).count(),
+        1,
+        "{answer}"
+    );
     assert_eq!(answer.matches("transport-cc").count(), 1, "of the video alone: {answer}");
     assert!(answer.contains("a=rtcp-fb:108 nack\r\n") && answer.contains("a=fmtp:109 apt=108\r\n"), "{answer}");
-    for without in [CHROMIUM.replace(extension, "urn:x"), CHROMIUM.replace("transport-cc", "goog-remb"), CHROMIUM.replace("extmap:4 ", "extmap:15 ")] {
+    for without in [
+        CHROMIUM.replace(extension, "urn:x"),
+        CHROMIUM.replace("transport-cc", "goog-remb"),
+        CHROMIUM.replace("extmap:4 ", "extmap:15 "),
+    ] {
         let answer = negotiate(&without, false).answer();
         assert!(!answer.contains("transport-cc") && !answer.contains("a=extmap"), "{answer}");
     }
