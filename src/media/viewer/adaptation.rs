@@ -66,6 +66,9 @@ impl Connection {
                 self.settle(&mut state, next);
             } else if next.has_failed() {
                 self.abandon(&mut state);
+            } else if !self.has_further_video() {
+                // It left, or paused the picture, and came back.
+                self.enter(&mut state, next);
             } else {
                 // The encoder may have made one just before, and then makes none for a while.
                 next.request_key_frame();
@@ -136,7 +139,7 @@ impl Connection {
     }
 
     fn settle(&self, state: &mut Adaptation, next: Arc<Publisher>) {
-        self.take_video();
+        self.take_video(&next);
         let before = Arc::clone(state.publisher(&self.publisher));
         tracing::debug!(viewer = %self.id, rung = next.rung.as_str(), from = before.rung.as_str(), "another rung");
         crate::metrics::viewer_moved(before.rung.as_str(), next.rung.as_str());

@@ -261,18 +261,26 @@ impl Connection {
 
     /// The other rung is the only one from now on. Letting go of the first link has gstreamer-utils forget the callback by
     /// which the second counts what its viewer drops; from then on a slow viewer's losses show in its reports alone.
-    pub(super) fn take_video(&self) {
-        if let Some(video) = &mut self.stream().video
-            && let Some(next) = video.next.take()
+    pub(super) fn take_video(&self, publisher: &Publisher) {
+        let mut stream = self.stream();
+        if let Some(video) = &mut stream.video
+            && let Some(before) = video.link.take()
         {
-            let before = video.link.replace(next);
-            video.ended(before);
+            video.ended(Some(before));
+            // It may have left and come back meanwhile.
+            video.link = video.next.take().or_else(|| video.link_to(&publisher.video));
         }
+    }
+
+    /// Whether another rung comes besides.
+    pub(super) fn has_further_video(&self) -> bool {
+        self.stream().video.as_ref().is_some_and(|video| video.next.is_some())
     }
 
     /// The other rung is not waited for any more.
     pub(super) fn drop_video(&self) {
-        if let Some(video) = &mut self.stream().video {
+        let mut stream = self.stream();
+        if let Some(video) = &mut stream.video {
             let next = video.next.take();
             video.ended(next);
         }

@@ -365,3 +365,63 @@ async fn whoever_waits_for_the_end_of_a_connection_is_told_why() {
     reports.state.send_replace(State::Connected);
     assert_eq!(inbox.ended().await, "/p/webrtc: gone");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_goes_down_the_rungs_and_up_again_and_never_stops_to_see() {
+    let stage = Stage::open(&["x264enc"]);
+    stage.format.send_replace(VideoFormat { width: 512, height: 512 });
+    let (mut browser, viewer, mut told) = watch(&stage, "H264").await;
+    until_connected(&mut told).await;
+    let (mut other, _other_viewer, mut other_told) = watch(&stage, "H264").await;
+    until_connected(&mut other_told).await;
+    let (gate, transport) = (&viewer.connection.gate, &viewer.connection.transport);
+    browser.decoded("video", 10).await;
+    assert_eq!(stage.broadcast.running().len(), 1, "one encode while nobody needs another");
+
+    transport.suppose(200, 40);
+    while !gate.is_at(Rung::Low) {
+        browser.decoded("video", 1).await;
+    }
+    let small = VideoFormat { width: 256, height: 256 };
+    while tokio::time::timeout(PATIENCE, browser.formats.recv()).await.unwrap().unwrap() != small {}
+    browser.decoded("video", 10).await;
+    browser.decoded("audio", 10).await;
+    other.decoded("video", 10).await;
+    assert_eq!(stage.broadcast.running().len(), 2, "its own, and the first, which somebody watches");
+    let key_frames = stage.own().counters().key_frames;
+
+    transport.suppose(0, 100);
+    while !gate.is_at(Rung::Full) {
+        browser.decoded("video", 1).await;
+    }
+    let large = VideoFormat { width: 512, height: 512 };
+    while tokio::time::timeout(PATIENCE, browser.formats.recv()).await.unwrap().unwrap() != large {}
+    while stage.broadcast.running().len() > 1 {
+        browser.decoded("video", 1).await;
+    }
+    browser.decoded("video", 10).await;
+    assert!(stage.own().counters().key_frames - key_frames <= 3, "its return costs the other little");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rung_that_nobody_sees_is_not_encoded_though_its_sound_goes_on() {
+    let stage = Stage::open(&["x264enc"]);
+    stage.format.send_replace(VideoFormat { width: 512, height: 512 });
+    let (mut browser, viewer, mut told) = watch(&stage, "H264").await;
+    until_connected(&mut told).await;
+    let gate = &viewer.connection.gate;
+    viewer.connection.transport.suppose(200, 40);
+    while !gate.is_at(Rung::Low) || stage.own().audience.away.load(Ordering::Relaxed) == 0 {
+        browser.decoded("video", 1).await;
+    }
+    browser.decoded("video", 5).await;
+    let before = stage.own().counters().encoded;
+    browser.decoded("video", 25).await;
+    browser.decoded("audio", 25).await;
+    assert_eq!(stage.own().counters().encoded, before);
+    drop(viewer);
+    while told.recv().await.is_some() {}
+    let teardown = stage.broadcast.teardown();
+    tokio::task::spawn_blocking(move || teardown.wait()).await.unwrap();
+    assert_eq!(stage.broadcast.running(), []);
+}

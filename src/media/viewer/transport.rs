@@ -84,6 +84,15 @@ impl Transport {
         self.started.elapsed()
     }
 
+    /// As if so many reports had come, a quarter of a second apart, each of so many of 256 packets lost.
+    #[cfg(test)]
+    pub fn suppose(&self, lost: u8, reports: u32) {
+        let now = self.now();
+        for number in 0..reports {
+            self.control().receiver_report(now + Duration::from_millis(250) * number, lost);
+        }
+    }
+
     fn control(&self) -> MutexGuard<'_, Congestion> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
