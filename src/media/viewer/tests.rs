@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use super::connection::WAITING_FRAMES;
 use super::reports::RECONNECT_TIME;
 use super::*;
-use crate::media::Codec;
 use crate::media::pipeline::BusReport;
+use crate::media::rungs::Rung;
 use crate::media::testing::sdp::{APPLICATION, CHROMIUM, FIREFOX, Parts, high_only};
 use crate::media::testing::{Browser, FORMAT, PATIENCE, Stage, encoders, join, loopback, pair, until_connected, watch};
+use crate::media::{Codec, VideoFormat};
 use crate::playout::PairSink;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
