@@ -235,11 +235,13 @@ impl Running {
 /// Waits, unless the output is to end.
 fn rest(stop: &CancellationToken, time: Duration) {
     let until = Instant::now() + time;
+    // Nothing comes through it; a wait on it is over in time.
+    let (_open, nothing) = std::sync::mpsc::sync_channel::<()>(0);
     while !stop.is_cancelled() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        std::thread::sleep(left.min(LOOK));
+        let _ = nothing.recv_timeout(left.min(LOOK));
     }
 }
