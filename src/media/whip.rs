@@ -157,7 +157,7 @@ impl Attempt<'_> {
             failed("the session has no encode just now; the server's log says why".to_owned())
         })?;
         let (sender, events) = mpsc::channel(PEER_EVENTS);
-        let push = Push::open(publisher, sender, self.ice.clone()).await;
+        let push = Push::open(self.broadcast.clone(), publisher, sender, self.ice.clone()).await;
         let push = push.map_err(|Refusal { message, .. }| failed(message))?;
         let published = self.endpoint.publish(push.offer()).await.map_err(|error| {
             let reason = format!("{} {error}", self.endpoint.shown());
@@ -194,7 +194,7 @@ async fn connect(push: &Push, published: &Published, events: &mut mpsc::Receiver
         loop {
             match events.recv().await {
                 Some(PeerEvent::Connected) => return Ok(()),
-                Some(PeerEvent::Candidate(_)) => {}
+                Some(PeerEvent::Candidate(_) | PeerEvent::Network(_)) => {}
                 Some(PeerEvent::Closed { reason }) => return Err(Ended::Lost(reason)),
                 None => return Err(Ended::Lost("its pipeline has ended".to_owned())),
             }
@@ -210,7 +210,7 @@ async fn over(events: &mut mpsc::Receiver<PeerEvent>) -> String {
     loop {
         match events.recv().await {
             Some(PeerEvent::Closed { reason }) => return reason,
-            Some(PeerEvent::Connected | PeerEvent::Candidate(_)) => {}
+            Some(PeerEvent::Connected | PeerEvent::Candidate(_) | PeerEvent::Network(_)) => {}
             None => return "its pipeline has ended".to_owned(),
         }
     }

@@ -26,8 +26,16 @@ const STREAM: &str = "mouthpiece";
 impl Plan {
     /// What our own pipeline is built by where it publishes with this codec.
     pub fn published(codec: Codec) -> Self {
-        let track =
-            |m_line, payload_type| Some(Track { m_line, payload_type, rtx: None, feedback: Vec::new(), profile: None });
+        let track = |m_line, payload_type| {
+            Some(Track {
+                m_line,
+                payload_type,
+                rtx: None,
+                feedback: Vec::new(),
+                transport_extension: None,
+                profile: None,
+            })
+        };
         let transport = Transport {
             m_line: 0,
             origin: String::new(),
@@ -170,7 +178,14 @@ impl OwnOffer {
                 media.payload_types.contains(rtx)
                     && media.parameter(*rtx, "apt").is_some_and(|apt| apt.parse() == Ok(*payload_type))
             });
-            tracks.push(Track { m_line, payload_type: *payload_type, rtx, feedback: Vec::new(), profile: None });
+            tracks.push(Track {
+                m_line,
+                payload_type: *payload_type,
+                rtx,
+                feedback: Vec::new(),
+                transport_extension: None,
+                profile: None,
+            });
         }
         let transport = answer.transport(&tracks.iter().collect::<Vec<_>>(), &[0, 1], |_| true)?;
         let setup = match transport.setup {

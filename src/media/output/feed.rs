@@ -15,7 +15,7 @@ use gstreamer_utils::{ConsumptionLink, StreamProducer};
 
 use crate::media::description::names;
 use crate::media::pipeline::OwnedPipeline;
-use crate::media::publisher::{Publisher, app_source, running_time};
+use crate::media::publisher::{Audience, Publisher, app_source, running_time};
 use crate::media::{MediaError, VideoFormat};
 use crate::timeline::{FRAME_DURATION, MediaTime};
 
@@ -34,6 +34,7 @@ const DELAYS: &[(&str, i64)] = &[("voaacenc", 1600), ("avenc_aac", 1024)];
 
 /// Both tracks of the session as an output takes them.
 pub(super) struct Feed {
+    _seat: Seat,
     video: Track,
     audio: Track,
     /// Whether the receiver is there.
@@ -43,6 +44,22 @@ pub(super) struct Feed {
     /// Pictures that were left out since it was too slow.
     left_out: u64,
     watched: Arc<Watched>,
+}
+
+/// A place among those who see the first rung, whichever the session's viewers are on.
+struct Seat(Arc<Audience>);
+
+impl Seat {
+    fn take(audience: &Arc<Audience>) -> Self {
+        audience.viewers.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(audience))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Track {
@@ -76,9 +93,21 @@ impl Feed {
             take_delay_off(&encoder);
         }
         let [video, audio] = sources;
+        let with_sound = publisher.audio.as_ref().ok_or_else(|| MediaError::Start {
+            file: publisher.viewer.file().to_owned(),
+            reason: "the encode has no sound".to_owned(),
+        })?;
         let video = Track::join(&publisher.video, video, WAITING_FRAMES)?;
-        let audio = Track::join(&publisher.audio, audio, WAITING_PACKETS)?;
-        Ok(Self { video, audio, is_open: false, behind_since: None, left_out: 0, watched })
+        let audio = Track::join(with_sound, audio, WAITING_PACKETS)?;
+        Ok(Self {
+            _seat: Seat::take(&publisher.audience),
+            video,
+            audio,
+            is_open: false,
+            behind_since: None,
+            left_out: 0,
+            watched,
+        })
     }
 
     /// Lets it flow, from the next key frame on, which it asks for.

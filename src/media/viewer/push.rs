@@ -21,7 +21,7 @@ use crate::media::ice::CandidateFilter;
 use crate::media::offer::Plan;
 use crate::media::offer::own::OwnOffer;
 use crate::media::publisher::Publisher;
-use crate::media::{IceConfig, MediaError};
+use crate::media::{Broadcast, IceConfig, MediaError};
 use crate::session::{PeerEvent, Refusal};
 
 /// How long the offer waits for the last of our candidates: none follows it.
@@ -41,6 +41,7 @@ pub(crate) struct Push {
 impl Push {
     /// Of an encode, by these servers. `events` is told of the connection.
     pub(in crate::media) async fn open(
+        broadcast: Broadcast,
         publisher: Arc<Publisher>,
         events: mpsc::Sender<PeerEvent>,
         ice: IceConfig,
@@ -53,7 +54,7 @@ impl Push {
         let built = tokio::task::spawn_blocking(move || -> Result<(Connection, Inbox), MediaError> {
             let _entered = span.enter();
             let (reports, inbox) = reports();
-            Ok((Connection::build(publisher, &plan, &ice, reports, None)?, inbox))
+            Ok((Connection::build((id, broadcast), publisher, &plan, &ice, reports, None)?, inbox))
         });
         let (connection, mut inbox) =
             built.await.map_err(|error| negotiation_failed(error.to_string()))?.map_err(|error| {

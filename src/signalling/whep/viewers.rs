@@ -195,7 +195,7 @@ async fn whole_answer(answer: &str, events: &mut mpsc::Receiver<PeerEvent>) -> S
                 break;
             }
             // A peer without an answer is no connection yet, and one that has closed closes its channel.
-            PeerEvent::Connected | PeerEvent::Closed { .. } => {}
+            PeerEvent::Connected | PeerEvent::Network(_) | PeerEvent::Closed { .. } => {}
         }
     }
     with_candidates(answer, usize::try_from(m_line).unwrap_or(0), &candidates, has_all)
@@ -208,7 +208,7 @@ async fn over(events: &mut mpsc::Receiver<PeerEvent>, notices: &mut NoticeReceiv
         tokio::select! {
             event = events.recv() => match event {
                 Some(PeerEvent::Connected) => is_connected = true,
-                Some(PeerEvent::Candidate(_)) => {}
+                Some(PeerEvent::Candidate(_) | PeerEvent::Network(_)) => {}
                 Some(PeerEvent::Closed { reason }) => return reason,
                 None => return "its pipeline has ended".to_owned(),
             },
