@@ -461,7 +461,11 @@ function toggleFigures(shown) {
   figuresTimer = setInterval(showFigures, FIGURES_INTERVAL_MS);
 }
 
-element("figures-toggle").addEventListener("click", () => toggleFigures(element("figures").hidden));
+element("figures-toggle").addEventListener("click", () => {
+  const shown = element("figures").hidden;
+  if (shown) closeOutputs();
+  toggleFigures(shown);
+});
 
 // ---- The last answer --------------------------------------------------------------------------------------------------
 
@@ -515,7 +519,8 @@ function fitKeyboard() {
 }
 window.visualViewport?.addEventListener("resize", fitKeyboard);
 
-outputPanel(client);
+// Both panels have the same corner.
+const closeOutputs = outputPanel(client, () => toggleFigures(false));
 
 const page = new URLSearchParams(location.search);
 const address = new URL("ws", location.href);

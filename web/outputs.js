@@ -44,8 +44,8 @@ function row(client, output) {
   return item;
 }
 
-/** Has the panel follow a client. */
-export function outputPanel(client) {
+/** Has the panel follow a client. `opened` is called when it opens; the answer closes it. */
+export function outputPanel(client, opened) {
   const [panel, toggle, form, kind, place, list] = ["outputs", "outputs-toggle", "output-form", "output-kind", "output-place", "output-list"].map(element);
   const problem = element("output-problem");
   for (const [value, { label }] of Object.entries(KINDS)) kind.append(new Option(label, value));
@@ -63,6 +63,7 @@ export function outputPanel(client) {
   function show(shown) {
     panel.hidden = !shown;
     toggle.setAttribute("aria-expanded", String(shown));
+    if (shown) opened();
   }
 
   kind.addEventListener("change", ask);
@@ -84,4 +85,5 @@ export function outputPanel(client) {
     if (["bad_output", "output_exists", "outputs_off"].includes(detail.code)) problem.textContent = detail.message;
   });
   ask();
+  return () => show(false);
 }
