@@ -77,7 +77,7 @@ fn resolve_text(text: &str) -> Result<ServeConfig, ConfigError> {
 fn known_keys(table: &str) -> BTreeSet<String> {
     let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
     let error = resolve_text(&format!("{header}nobody = 1\n")).unwrap_err().to_string();
-    let (_, listed) = error.split_once("expected one of ").unwrap_or_else(|| panic!("no names in {error:?}"));
+    let (_, listed) = error.split_once(", expected ").unwrap_or_else(|| panic!("no names in {error:?}"));
     listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 

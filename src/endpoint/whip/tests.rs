@@ -1,3 +1,5 @@
+//! Against a server that answers as it is told.
+
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -129,18 +129,26 @@ impl OwnOffer {
             let payload_type = section.payload_type;
             section.write_m_line(&mut sdp, section.rtx);
             let _ = write!(sdp, "a=mid:{}\r\na=sendonly\r\na=msid:{STREAM} {}\r\n", section.mid, section.kind);
-            let parameters = format!("a=fmtp:{payload_type} ");
-            let names_profile = section.kind == "video" && self.codec == Codec::H264;
-            for line in section.lines.iter().filter(|line| is_said(line)) {
-                if !(names_profile && line.starts_with(&parameters)) {
-                    let _ = write!(sdp, "{line}\r\n");
-                }
+            let is_h264 = section.kind == "video" && self.codec == Codec::H264;
+            let is_ours = |line: &str| {
+                let of = payload_type_of(line) == Some(payload_type);
+                of && (section.kind == "audio" || is_h264 && line.starts_with("a=fmtp:"))
+            };
+            for line in section.lines.iter().filter(|line| is_said(line) && !is_ours(line)) {
+                let _ = write!(sdp, "{line}\r\n");
                 if line == "a=rtcp-mux" {
                     sdp.push_str("a=rtcp-mux-only\r\n");
                 }
             }
-            if names_profile {
-                let _ = write!(sdp, "{parameters}{}\r\n", h264_parameters(Some(PROFILE)));
+            if is_h264 {
+                let _ = write!(sdp, "a=fmtp:{payload_type} {}\r\n", h264_parameters(Some(PROFILE)));
+            }
+            if section.kind == "audio" {
+                // RFC 7587, 7: two channels, whatever there is in them. webrtcbin says none, and Janus takes no such thing.
+                let _ = write!(
+                    sdp,
+                    "a=rtpmap:{payload_type} opus/48000/2\r\na=fmtp:{payload_type} minptime=10;useinbandfec=1\r\n"
+                );
             }
             // The first line speaks for the bundle.
             for candidate in candidates.iter().filter(|line| number == 0 && !line.contains("tcptype")) {
@@ -240,6 +248,10 @@ fn is_said(line: &&String) -> bool {
     let name = text.split(':').next().unwrap_or(text);
     match name {
         "mid" | "msid" | "sendrecv" | "sendonly" | "recvonly" | "inactive" | "candidate" | "end-of-candidates" => false,
+        // All lines have a port, and the one is said beside a=rtcp-mux.
+        "bundle-only" | "rtcp-mux-only" => false,
+        // Its packets would have to be numbered (a=extmap).
+        "rtcp-fb" => !text.ends_with(" transport-cc"),
         "ssrc" => text.contains(" cname:"),
         _ => true,
     }

@@ -1,3 +1,5 @@
+//! An offer as webrtcbin makes it, answers as media servers give them and as nobody should.
+
 use super::*;
 
 /// As webrtcbin 1.22 makes one, shortened.
@@ -10,7 +12,8 @@ fn made() -> String {
          m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n{transport}a=rtpmap:96 H264/90000\r\na=rtcp-fb:96 nack\r\n\
          a=rtcp-fb:96 nack pli\r\na=rtcp-fb:96 ccm fir\r\na=fmtp:96 packetization-mode=1\r\na=rtpmap:97 rtx/90000\r\n\
          a=fmtp:97 apt=96\r\na=ssrc:1 msid:user x\r\na=ssrc:1 cname:user\r\na=mid:video0\r\n{fingerprint}\
-         m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n{transport}a=rtpmap:111 OPUS/48000/2\r\na=mid:audio1\r\n{fingerprint}"
+         m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n{transport}a=bundle-only\r\na=rtpmap:111 OPUS/48000\r\n\
+         a=rtcp-fb:111 transport-cc\r\na=mid:audio1\r\n{fingerprint}a=rtcp-mux-only\r\n"
     )
 }
 
@@ -43,6 +46,10 @@ fn the_offer_travels_as_the_rfc_wants_it() {
     assert_eq!(text.matches("a=candidate:").count(), 1, "{text}");
     assert_eq!(text.matches("a=end-of-candidates\r\n").count(), 1, "{text}");
     assert!(text.contains("a=fmtp:96 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n"));
+    assert!(text.contains("a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n"), "{text}");
+    for left_out in ["OPUS/48000", "bundle-only", "transport-cc"] {
+        assert!(!text.contains(left_out), "{left_out}: {text}");
+    }
     assert!(!text.contains("msid:user") && text.contains("a=ssrc:1 cname:user\r\n"), "{text}");
     let parsed = Sdp::parse(&text).unwrap();
     assert_eq!((parsed.media.len(), parsed.missing_mid(), parsed.repeated_mid()), (2, None, None));

@@ -1,3 +1,5 @@
+//! Waiting for candidates, for a connection and for the end, in a time of the tests' own.
+
 use super::*;
 use crate::session::IceCandidate;
 
