@@ -30,6 +30,8 @@ pub struct Inbound {
     voice: AtomicU8,
     /// Packets that were not let in.
     refused: AtomicU64,
+    /// Packets of RTCP that came, whatever they said: they are signs of life.
+    reports: AtomicU64,
     sources: Mutex<Sources>,
     reporter: OnceLock<Reporter>,
 }
@@ -51,6 +53,7 @@ impl Inbound {
         let inbound = Self {
             voice: AtomicU8::new(NONE),
             refused: AtomicU64::new(0),
+            reports: AtomicU64::new(0),
             sources: Mutex::default(),
             reporter: OnceLock::new(),
         };
@@ -99,6 +102,11 @@ impl Inbound {
         Kept::Nothing
     }
 
+    /// How many packets of RTCP the peer has sent so far.
+    pub fn reported(&self) -> u64 {
+        self.reports.load(Ordering::Relaxed)
+    }
+
     #[cfg(test)]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -125,6 +133,7 @@ impl Inbound {
     /// What of a compound RTCP packet is of use to rtpbin: how well our packets arrive, what is asked for again, and when the voice
     /// was sent. The rest ends here: goodbyes (the connection's own end tells), descriptions, extensions, what is cut off.
     fn reports(&self, packet: &[u8]) -> Kept {
+        self.reports.fetch_add(1, Ordering::Relaxed);
         let mut kept = Vec::new();
         let mut rest = packet;
         while let [first, kind, high, low, ..] = rest {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::viewer::push::Push;
@@ -17,6 +17,11 @@ use crate::session::{ErrorCode, PeerEvent, Refusal};
 
 /// From the answer to a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
+/// Whoever receives reports at least every 7.5 s (RFC 3550, 6.2). webrtcbin 1.22 does not notice that a media server is gone
+/// which could not say so.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How often its silence is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// Before the next attempt after a connection that was lost: a media server that comes back is met within two seconds.
 const REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_millis(1500);
@@ -134,7 +139,7 @@ impl Attempt<'_> {
             Some(Ok(())) => {
                 tracing::info!(target = %self.endpoint.shown(), "a session is pushed");
                 live();
-                match self.stop.run_until_cancelled(over(&mut events)).await {
+                match self.stop.run_until_cancelled(over(&mut events, || push.reported())).await {
                     Some(reason) => Ended::Lost(reason),
                     None => Ended::Stopped,
                 }
@@ -205,13 +210,28 @@ async fn connect(push: &Push, published: &Published, events: &mut mpsc::Receiver
     })
 }
 
-/// Waits until the connection is over, and says why.
-async fn over(events: &mut mpsc::Receiver<PeerEvent>) -> String {
+/// Waits until the connection is over, and says why. `reported` counts the media server's reports.
+async fn over(events: &mut mpsc::Receiver<PeerEvent>, reported: impl Fn() -> u64) -> String {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut heard, mut since) = (reported(), Instant::now());
     loop {
-        match events.recv().await {
-            Some(PeerEvent::Closed { reason }) => return reason,
-            Some(PeerEvent::Connected | PeerEvent::Candidate(_) | PeerEvent::Network(_)) => {}
-            None => return "its pipeline has ended".to_owned(),
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(PeerEvent::Closed { reason }) => return reason,
+                Some(PeerEvent::Connected | PeerEvent::Candidate(_) | PeerEvent::Network(_)) => {}
+                None => return "its pipeline has ended".to_owned(),
+            },
+            _ = looks.tick() => {
+                let now = reported();
+                if std::mem::replace(&mut heard, now) != now {
+                    since = Instant::now();
+                }
+                // One that has never reported may be one that does not.
+                if heard > 0 && since.elapsed() >= SILENCE {
+                    return format!("the media server has reported nothing for {} s", SILENCE.as_secs());
+                }
+            }
         }
     }
 }

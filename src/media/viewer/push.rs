@@ -95,6 +95,11 @@ impl Push {
         }
         Ok(())
     }
+
+    /// How many reports on what it receives the media server has sent so far.
+    pub(crate) fn reported(&self) -> u64 {
+        self.connection.inbound.reported()
+    }
 }
 
 impl Drop for Push {

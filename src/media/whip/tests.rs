@@ -9,8 +9,8 @@ use super::*;
 use crate::endpoint::Key;
 use crate::media::testing::{Browser, PATIENCE, Stage, loopback};
 
-/// What the server says to an offer that it does not take.
-type Judge = fn(&str) -> Option<&'static str>;
+/// What the server says to an offer that it does not take; it is told how many requests came before.
+type Judge = fn(&str, usize) -> Option<&'static str>;
 
 /// A media server; ends with the test.
 struct Server {
@@ -58,10 +58,11 @@ async fn serve(mut stream: TcpStream, asked: &Mutex<Vec<String>>, judge: Judge, 
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
     let offer = String::from_utf8(body).unwrap();
+    let before = asked.lock().unwrap().len();
     asked.lock().unwrap().push(head.clone());
     let (status, answer) = if head.starts_with("delete") {
         ("200 OK", String::new())
-    } else if let Some(status) = judge(&offer) {
+    } else if let Some(status) = judge(&offer, before) {
         (status, "not this one".to_owned())
     } else {
         let mut browser = Browser::receiving("", false, false);
@@ -101,30 +102,41 @@ impl Pushed {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_is_seen_and_heard_at_the_media_server_met_again_and_deleted_in_the_end() {
+async fn a_session_is_seen_and_heard_at_a_media_server_that_was_not_there_at_first_and_deleted_in_the_end() {
     let stage = Stage::open(&["x264enc"]);
-    let mut server = Server::start(|_| None).await;
+    let mut server = Server::start(|_, before| (before == 0).then_some("503 Service Unavailable")).await;
     let mut pushed = push(&stage, &server);
+    assert!(matches!(pushed.next().await, PushEvent::Retrying { .. }));
     let mut peer = server.peer().await;
     assert_eq!(pushed.next().await, PushEvent::Live);
     peer.decoded("video", 10).await;
     peer.decoded("audio", 10).await;
-    drop(peer);
-    assert!(matches!(pushed.next().await, PushEvent::Retrying { .. }));
-    let mut peer = server.peer().await;
-    assert_eq!(pushed.next().await, PushEvent::Live);
-    peer.decoded("video", 5).await;
     pushed.stop.cancel();
     pushed.task.await.unwrap();
-    let expected = ["post /whip http/1.1", "delete /session/1 http/1.1"];
-    assert_eq!(server.asked(), [expected, expected].concat());
+    let post = "post /whip http/1.1";
+    assert_eq!(server.asked(), [post, post, "delete /session/1 http/1.1"]);
     assert!(server.asked.lock().unwrap().iter().all(|head| head.contains("authorization: bearer secret")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_media_server_that_stops_reporting_is_gone_and_one_that_never_has_may_be_there() {
+    let (events, mut inbox) = mpsc::channel(4);
+    let never = over(&mut inbox, || 0);
+    assert!(timeout(SILENCE * 10, never).await.is_err());
+    let began = Instant::now();
+    // A report every five seconds, for a minute.
+    let reported = || began.elapsed().as_secs().min(60) / 5 + 1;
+    let reason = over(&mut inbox, reported).await;
+    assert!(reason.contains("reported nothing"), "{reason}");
+    assert_eq!(began.elapsed(), Duration::from_secs(60) + SILENCE);
+    events.try_send(PeerEvent::Closed { reason: "gone".to_owned() }).unwrap();
+    assert_eq!(over(&mut inbox, || 1).await, "gone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_codec_is_offered_where_the_first_is_not_taken() {
     let stage = Stage::open(&["x264enc", "vp8enc"]);
-    let mut server = Server::start(|offer| offer.contains("H264").then_some("422 Unprocessable Content")).await;
+    let mut server = Server::start(|offer, _| offer.contains("H264").then_some("422 Unprocessable Content")).await;
     let mut pushed = push(&stage, &server);
     let PushEvent::Retrying { reason } = pushed.next().await else { panic!("H.264 was taken") };
     assert!(reason.contains("422") && reason.contains("not this one"), "{reason}");
@@ -139,9 +151,9 @@ async fn another_codec_is_offered_where_the_first_is_not_taken() {
 async fn a_push_that_nothing_helps_fails_and_one_that_something_may_help_goes_on() {
     let stage = Stage::open(&["x264enc"]);
     for (judge, says) in [
-        ((|_| Some("401 Unauthorized")) as Judge, "401"),
-        (|_| Some("415 Unsupported Media Type"), "415"),
-        (|_| Some("400 Bad Request"), "400"),
+        ((|_, _| Some("401 Unauthorized")) as Judge, "401"),
+        (|_, _| Some("415 Unsupported Media Type"), "415"),
+        (|_, _| Some("400 Bad Request"), "400"),
     ] {
         let server = Server::start(judge).await;
         let mut pushed = push(&stage, &server);
@@ -150,7 +162,7 @@ async fn a_push_that_nothing_helps_fails_and_one_that_something_may_help_goes_on
         pushed.task.await.unwrap();
         assert_eq!(server.asked().len(), 1);
     }
-    let server = Server::start(|_| Some("503 Service Unavailable")).await;
+    let server = Server::start(|_, _| Some("503 Service Unavailable")).await;
     let mut pushed = push(&stage, &server);
     for _ in 0..2 {
         assert!(matches!(pushed.next().await, PushEvent::Retrying { .. }));
