@@ -17,11 +17,13 @@ use crate::session::{ErrorCode, PeerEvent, Refusal};
 
 /// From the answer to a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
-/// Whoever receives reports at least every 7.5 s (RFC 3550, 6.2). webrtcbin 1.22 does not notice that a media server is gone
-/// which could not say so.
-const SILENCE: Duration = Duration::from_secs(15);
+/// Whoever receives reports at least every 7.5 s (RFC 3550, 6.2), and media servers every second. webrtcbin 1.22 does not
+/// notice that one is gone which could not say so; so it is when it is silent for four times as long as ever before.
+const SILENCE: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(15)];
+/// Reports after which it is known how often they come.
+const KNOWN: u32 = 4;
 /// How often its silence is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 /// Before the next attempt after a connection that was lost: a media server that comes back is met within two seconds.
 const REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_millis(1500);
@@ -215,6 +217,7 @@ async fn over(events: &mut mpsc::Receiver<PeerEvent>, reported: impl Fn() -> u64
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut heard, mut since) = (reported(), Instant::now());
+    let (mut longest, mut times) = (Duration::ZERO, 0);
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -225,11 +228,14 @@ async fn over(events: &mut mpsc::Receiver<PeerEvent>, reported: impl Fn() -> u64
             _ = looks.tick() => {
                 let now = reported();
                 if std::mem::replace(&mut heard, now) != now {
-                    since = Instant::now();
+                    longest = longest.max(since.elapsed());
+                    (since, times) = (Instant::now(), times + 1);
                 }
+                let [least, most] = SILENCE;
+                let patience = if times < KNOWN { most } else { (longest * 4).clamp(least, most) };
                 // One that has never reported may be one that does not.
-                if heard > 0 && since.elapsed() >= SILENCE {
-                    return format!("the media server has reported nothing for {} s", SILENCE.as_secs());
+                if heard > 0 && since.elapsed() >= patience {
+                    return format!("the media server has reported nothing for {} s", patience.as_secs());
                 }
             }
         }

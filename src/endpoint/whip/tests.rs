@@ -20,10 +20,12 @@ async fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = Vec::new();
             // The offer is the end of a POST, an empty line that of a DELETE.
-            while !request.ends_with(OFFER.as_bytes())
-                && !(request.starts_with(b"DELETE") && request.ends_with(b"\r\n\r\n"))
-            {
+            loop {
                 request.push(stream.read_u8().await.unwrap());
+                let is_deletion = request.starts_with(b"DELETE") && request.ends_with(b"\r\n\r\n");
+                if is_deletion || request.ends_with(OFFER.as_bytes()) {
+                    break;
+                }
             }
             heard.lock().unwrap().push(String::from_utf8(request).unwrap());
             let answer = answer.replace("BASE", &base);

@@ -68,7 +68,9 @@ async fn an_offer_is_answered_with_all_that_a_player_needs() {
     server.stop().await;
 }
 
-/// `application/sdp` may carry parameters, and what the player is called does not matter.
+/// Method, path, headers and body of a request, and the status that it gets.
+type Case<'a> = (Method, &'a str, Vec<(&'a str, &'a str)>, &'a str, u16);
+
 #[tokio::test]
 async fn every_refused_request_has_the_status_of_the_draft_and_says_why() {
     let server = open().await;
@@ -77,7 +79,7 @@ async fn every_refused_request_has_the_status_of_the_draft_and_says_why() {
     let long = format!("{OFFER}{}", "a=x\r\n".repeat(20_000));
     let restart = "a=ice-ufrag:ysXw\r\na=ice-pwd:another\r\n";
     let here = "/whep/room";
-    let cases: Vec<(Method, &str, Vec<(&str, &str)>, &str, u16)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (Method::POST, here, vec![], OFFER, 415),
         (Method::POST, here, vec![("content-type", "text/plain")], OFFER, 415),
         (Method::POST, here, vec![SDP], &long, 413),
