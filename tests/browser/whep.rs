@@ -77,7 +77,7 @@ async fn a_page_of_another_origin_sees_and_hears_the_avatar_by_plain_fetch() {
     let player = chromium.page(&format!("{origin}/")).await;
     let told = player.evaluate(&format!("{PLAYER}('{}')", server.url("whep/room"))).await;
     assert_eq!(told, serde_json::json!([true, 204]));
-    let (spoken, ()) = tokio::join!(
+    let (spoken, _) = tokio::join!(
         speaker.speak_to_the_end("People believe what they can see, and they hear what they want to hear."),
         player.wait_for(RECEIVED)
     );
