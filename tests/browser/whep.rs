@@ -11,7 +11,7 @@ const PLAYER: &str = "(async (endpoint) => {
   const peer = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
   const stream = new MediaStream();
   const video = document.body.appendChild(document.createElement('video'));
-  Object.assign(video, {autoplay: true, muted: true, srcObject: stream});
+  Object.assign(video, {autoplay: true, muted: false, srcObject: stream});
   peer.ontrack = (event) => stream.addTrack(event.track);
   for (const kind of ['audio', 'video']) peer.addTransceiver(kind, {direction: 'recvonly'});
   const candidates = [];
