@@ -18,8 +18,8 @@ pub(crate) use link::IceLink;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// From an offer to its answer: a server may gather candidates for seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
-/// For the end of a session, which nobody waits for longer.
-const DELETE_TIME: Duration = Duration::from_secs(2);
+/// For the end of a session: less than this server takes to end (`server`).
+const DELETE_TIME: Duration = Duration::from_secs(1);
 /// Servers that pass a request on to another one.
 const REDIRECTS: usize = 5;
 /// Longest answer, as of offers.
