@@ -21,11 +21,15 @@ use rate::{RateControl, Signals};
 
 /// What arrives in such a time is what the path carries.
 const ACKNOWLEDGED_WINDOW: Duration = Duration::from_millis(400);
+/// While a queue is long, in such a time.
+const PACE_WINDOW: Duration = Duration::from_millis(150);
+const LEAST_PACE_MICROSECONDS: u32 = 40_000;
 /// Packets that are counted for the share that is lost.
 const LOSS_WINDOW: Duration = Duration::from_millis(1500);
 const BETWEEN_COUNTS: Duration = Duration::from_millis(20);
 /// Of fewer packets one that is lost says nothing.
 const LOSS_PACKETS: u32 = 20;
+const HEAVY_LOSS: f64 = 0.15;
 /// Above this a queue is full of ours, however slowly it grows.
 const LONG_QUEUE: Duration = Duration::from_millis(120);
 
@@ -56,6 +60,8 @@ pub struct Estimate {
     pub loss: f64,
     /// There and back, the least of the last seconds, if the receiver reports times.
     pub round_trip: Option<Duration>,
+    /// Packets stand in a long queue, or many are lost: what is sent now comes late.
+    pub is_congested: bool,
 }
 
 impl Congestion {
@@ -139,7 +145,9 @@ impl Congestion {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the limits of a u32")]
         let rate = self.rate.rate() as u32;
         let round_trip = self.round_trips.iter().map(|(_, time)| *time).min();
-        Estimate { rate, loss: self.loss().unwrap_or(0.0), round_trip }
+        let loss = self.loss().unwrap_or(0.0);
+        let is_congested = self.delay.queue() > LONG_QUEUE || loss > HEAVY_LOSS;
+        Estimate { rate, loss, round_trip, is_congested }
     }
 
     /// Nothing was reported for a long time of what was sent: likely nothing arrives, in one of the directions.
@@ -151,6 +159,19 @@ impl Congestion {
     /// What to do then.
     pub fn unheard(&mut self, now: Duration) {
         self.rate.decide(now, &Signals { usage: Usage::Over, loss: None, acknowledged: 0.0, sent: 1.0, is_full: true });
+    }
+
+    /// Bits a second at which the last packets arrived.
+    fn pace(&self) -> Option<f64> {
+        let newest = self.acknowledged.iter().map(|(at, _)| *at).max()?;
+        let window = i64::try_from(PACE_WINDOW.as_micros()).unwrap_or(i64::MAX);
+        let lately = self.acknowledged.iter().filter(|(at, _)| newest - at <= window);
+        let (oldest, bytes, first) = lately.fold((newest, 0u32, 0u32), |(oldest, sum, first), (at, bytes)| {
+            let sum = sum.saturating_add(*bytes);
+            if *at < oldest { (*at, sum, *bytes) } else { (oldest, sum, first) }
+        });
+        let span = u32::try_from(newest - oldest).ok().filter(|span| *span >= LEAST_PACE_MICROSECONDS)?;
+        Some(f64::from(bytes - first.min(bytes)) * 8e6 / f64::from(span))
     }
 
     fn count(&mut self, now: Duration, lost: u32, all: u32) {
@@ -175,14 +196,17 @@ impl Congestion {
     }
 
     fn decide(&mut self, now: Duration) {
+        let is_full = self.delay.queue() > LONG_QUEUE;
         let bytes: u32 = self.acknowledged.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes));
         let per_second = |bytes: u32| f64::from(bytes) * 8.0 / ACKNOWLEDGED_WINDOW.as_secs_f64();
+        // Out of a queue packets come one after the other as fast as the path carries them, so few of them tell.
+        let lately = if is_full { self.pace() } else { None };
         let signals = Signals {
             usage: self.delay.usage(),
             loss: self.loss(),
-            acknowledged: per_second(bytes),
+            acknowledged: lately.unwrap_or_else(|| per_second(bytes)),
             sent: per_second(self.history.bytes_since(now.saturating_sub(ACKNOWLEDGED_WINDOW))),
-            is_full: self.delay.queue() > LONG_QUEUE,
+            is_full,
         };
         if self.rate.decide(now, &signals) {
             // What was lost until now is answered for.

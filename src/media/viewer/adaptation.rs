@@ -77,7 +77,14 @@ impl Connection {
             tracing::warn!(viewer = %self.id, rung = state.rung().as_str(), "a rung's encode failed; the first is sent");
             state.ladder = Ladder(vec![Rung::Full]);
             self.enter(&mut state, Arc::clone(&self.publisher));
+        } else if !state.is_starting && choice.rung == state.rung() && !self.gate.is_at(state.rung()) {
+            // What was left out of it may have been asked for too early.
+            self.goes_on(&state);
         } else if choice.rung != state.rung() && !state.is_starting {
+            if choice.rung > state.rung() && estimate.is_congested {
+                self.gate.want(choice.rung);
+                self.gate.hush();
+            }
             self.go(&mut state, choice.rung);
         }
         let (least, most) = state.ladder.range(state.rung(), full);
@@ -116,6 +123,7 @@ impl Connection {
                 Err(error) => {
                     tracing::error!(%error, rung = rung.as_str(), "no further rung; viewers get the first at fewer bits");
                     state.ladder = Ladder(vec![Rung::Full]);
+                    connection.goes_on(&state);
                 }
             }
         });
@@ -158,8 +166,14 @@ impl Connection {
             next.demand(self.id, None);
         }
         state.ladder = Ladder(vec![Rung::Full]);
-        self.gate.want(state.rung());
         self.drop_video();
+        self.goes_on(state);
+    }
+
+    /// What came before comes again, from its next key frame on if something of it was left out.
+    fn goes_on(&self, state: &Adaptation) {
+        self.gate.want(state.rung());
+        state.publisher(&self.publisher).request_key_frame();
     }
 
     /// Takes nothing of any encode any more.

@@ -17,6 +17,9 @@ use crate::media::rungs::Rung;
 /// By so much a key frame comes after the picture of the same moment on the other rung.
 const NUDGE: gst::ClockTime = gst::ClockTime::from_mseconds(1);
 
+/// The mark of no rung.
+const NOTHING: u64 = u64::MAX;
+
 #[derive(Debug, Default)]
 pub struct Gate {
     wanted: AtomicU64,
@@ -50,6 +53,11 @@ impl Gate {
     /// The next key frame of this rung begins it.
     pub fn want(&self, rung: Rung) {
         self.wanted.store(mark_of(rung), Ordering::Relaxed);
+    }
+
+    /// Nothing comes until what is wanted begins: it would only make a full queue on the path longer.
+    pub fn hush(&self) {
+        self.passing.store(NOTHING, Ordering::Relaxed);
     }
 
     /// It is what comes from the very next picture on, since nothing comes just now.
@@ -90,5 +98,9 @@ mod tests {
         assert!(gate.passes(low, true) && gate.is_at(Rung::Low));
         assert!(!gate.passes(full, true) && !gate.passes(full, false), "what comes late of the one before");
         assert!(gate.passes(low, false));
+        gate.want(Rung::Full);
+        gate.hush();
+        assert!(!gate.passes(low, false) && !gate.passes(low, true) && !gate.passes(full, false));
+        assert!(gate.passes(full, true) && gate.passes(full, false));
     }
 }
