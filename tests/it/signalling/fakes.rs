@@ -82,6 +82,7 @@ impl Sessions for FakeSessions {
             ledger.joined.lock().unwrap().push((avatar, name));
             ledger.sessions.fetch_add(1, Ordering::SeqCst);
             ledger.notices.lock().unwrap().push(notices.clone());
+            ledger.outputs.clients.lock().unwrap().push(notices.clone());
             Ok(Box::new(FakeSession { id: SessionId::next(), notices, ledger }) as Box<dyn Session>)
         })
     }
