@@ -104,8 +104,8 @@ impl Climber {
         let fits = |rung: &Rung| usable >= ladder.range(*rung, full).0;
         let since = now.saturating_sub(self.moved);
         if !fits(&self.rung) || !ladder.0.contains(&self.rung) {
-            let below = ladder.0.iter().copied().filter(|rung| *rung > self.rung);
-            let lower = below.clone().find(fits).or_else(|| below.last());
+            let mut below = ladder.0.iter().copied().filter(|rung| *rung > self.rung);
+            let lower = below.clone().find(fits).or_else(|| below.next_back());
             if let Some(lower) = lower {
                 if self.climbed.take().is_some_and(|climbed| now.saturating_sub(climbed) < LASTING) {
                     self.wait = (2 * self.wait).min(LONGEST_WAIT);

@@ -10,6 +10,9 @@ const MOST: u32 = 1_500_000;
 const FRAME: Duration = Duration::from_millis(40);
 const PACKET: u32 = 1200;
 
+/// A packet's number, and when it arrives if it does.
+type Packet = (u16, Option<Duration>);
+
 /// A path with a queue, and a receiver that reports every 100 ms.
 struct Path {
     /// Bits a second.
@@ -31,10 +34,10 @@ struct Simulation {
     free: Duration,
     random: ChaCha8Rng,
     /// Number and when it arrives, in the order sent.
-    flying: Vec<(u16, Option<Duration>)>,
+    flying: Vec<Packet>,
     /// Number, when it arrived, or nothing: what the next report says.
-    unreported: Vec<(u16, Option<Duration>)>,
-    reports: Vec<(Duration, Vec<(u16, Option<Duration>)>)>,
+    unreported: Vec<Packet>,
+    reports: Vec<(Duration, Vec<Packet>)>,
     /// When each frame arrived whole.
     frames: Vec<Duration>,
 }
@@ -117,7 +120,7 @@ impl Simulation {
 }
 
 /// What a receiver would write, read back.
-fn report(packets: &[(u16, Option<Duration>)]) -> TransportFeedback {
+fn report(packets: &[Packet]) -> TransportFeedback {
     let first = packets.iter().find_map(|(_, at)| *at).unwrap_or_default();
     let reference = (first.as_micros() / 64_000) as u32;
     let mut before = i64::from(reference) * 64_000;
