@@ -217,7 +217,8 @@ fn watch([video, audio]: &[gst_app::AppSrc; 2], watched: &Arc<Watched>, one_size
             }
         }
         if seen.has_changed.load(Ordering::Relaxed) {
-            return gst::PadProbeReturn::Drop;
+            // Not `Drop`, after which GStreamer 1.22 frees it a second time, as a null pointer, and warns.
+            return gst::PadProbeReturn::Handled;
         }
         if let Some(buffer) = info.buffer()
             && seen.first.load(Ordering::Relaxed) == NEVER
@@ -232,7 +233,7 @@ fn watch([video, audio]: &[gst_app::AppSrc; 2], watched: &Arc<Watched>, one_size
         let time = info.buffer().and_then(|buffer| running_time(pad, buffer)).map_or(0, MediaTime::nanos);
         // Before any picture, everything is too early.
         if time < seen.first.load(Ordering::Relaxed) || seen.has_changed.load(Ordering::Relaxed) {
-            return gst::PadProbeReturn::Drop;
+            return gst::PadProbeReturn::Handled;
         }
         gst::PadProbeReturn::Ok
     });
