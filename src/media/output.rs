@@ -161,12 +161,19 @@ impl Status {
 struct Counts<'a> {
     status: &'a Status,
     before: (u64, u64),
+    kind: OutputKind,
     was_live: bool,
+    /// Whether the receiver was lost before, and is not there again yet.
+    is_lost: &'a mut bool,
 }
 
 impl Progress for Counts<'_> {
     fn live(&mut self) {
         self.was_live = true;
+        if std::mem::take(self.is_lost) {
+            self.status.lock().reconnects += 1;
+            crate::metrics::output_reconnected(self.kind.as_str());
+        }
         self.status.set(OutputState::Live, None);
     }
 
@@ -189,19 +196,16 @@ struct Running {
 
 impl Running {
     fn run(mut self, stop: &CancellationToken) {
-        let mut was_ever_live = false;
+        let mut is_lost = false;
         while !stop.is_cancelled() {
             let began = Instant::now();
-            let (carried, was_live) = self.attempt(stop);
-            if was_live && std::mem::replace(&mut was_ever_live, true) {
-                self.status.lock().reconnects += 1;
-                crate::metrics::output_reconnected(self.kind.as_str());
-            }
+            let (carried, was_live) = self.attempt(stop, &mut is_lost);
             match carried {
                 Carried::Stopped => break,
                 // An encode that fails as soon as it is begun must not be begun without end.
                 Carried::Changed => rest(stop, REST.saturating_sub(began.elapsed())),
                 Carried::Lost { reason } => {
+                    is_lost |= was_live;
                     self.status.set(OutputState::Retrying, Some(reason));
                     rest(stop, REST);
                 }
@@ -215,7 +219,7 @@ impl Running {
     }
 
     /// Also says whether the receiver took anything.
-    fn attempt(&mut self, stop: &CancellationToken) -> (Carried, bool) {
+    fn attempt(&mut self, stop: &CancellationToken, is_lost: &mut bool) -> (Carried, bool) {
         let publisher = match self.broadcast.publisher(self.codec) {
             Ok(publisher) => publisher,
             Err(MediaError::SessionEnds) => return (Carried::Stopped, false),
@@ -225,7 +229,8 @@ impl Running {
             let told = self.status.lock();
             (told.frames, told.dropped)
         };
-        let mut counts = Counts { status: &self.status, before: (frames, dropped), was_live: false };
+        let before = (frames, dropped);
+        let mut counts = Counts { status: &self.status, before, kind: self.kind, was_live: false, is_lost };
         let attempt = Attempt { publisher: &publisher, stop, captions: &mut self.captions, progress: &mut counts };
         let carried = self.carrier.carry(attempt);
         (carried, counts.was_live)
