@@ -235,7 +235,7 @@ async fn pictures_of_another_size_begin_another_part_of_a_recording() {
     let stage = Stage::open(&["x264enc"]);
     let folder = tempfile::tempdir().unwrap();
     let (output, _told) = start(&stage, OutputKind::Record, film(folder.path(), "talk"));
-    let info = until(&output, "it is live", |info| info.state == OutputState::Live).await;
+    let info = until(&output, "a fragment is written", |info| info.frames > 40).await;
     stage.format.send(VideoFormat { width: 160, height: 96 }).unwrap();
     let second = folder.path().join("talk-2.mp4");
     until(&output, "it goes on", |now| second.exists() && now.frames > info.frames + 50).await;
