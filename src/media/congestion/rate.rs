@@ -31,6 +31,9 @@ const BEYOND_MOST: f64 = 1.3;
 /// After a cut the queue empties first.
 const HOLD: Duration = Duration::from_millis(500);
 
+/// One report lets the rate grow for so long at most: those of RTCP itself come every second or less often.
+const LONGEST_GROWTH: Duration = Duration::from_secs(1);
+
 /// What reports tell, all rates in bits a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Signals {
@@ -101,7 +104,7 @@ impl RateControl {
         }
         let holds = signals.usage == Usage::Under || since_cut.is_some_and(|since| since < HOLD);
         if !holds && loss <= LOSS_THAT_HOLDS {
-            self.grow(elapsed.min(Duration::from_millis(250)), loss);
+            self.grow(elapsed.min(LONGEST_GROWTH), loss);
         }
         false
     }

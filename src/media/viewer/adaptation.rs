@@ -55,12 +55,14 @@ impl Connection {
     /// Looks at the reports and follows them.
     pub fn adapt(self: &Arc<Self>) {
         let (full, now) = (self.publisher.full_rate(), self.transport.now());
+        // Before the estimate is looked at: larger pictures are no reason to go down.
+        self.transport.limit(full);
         let estimate = self.transport.estimate();
         let mut state = self.adaptation();
         let state_ref = &mut *state;
         let choice = state_ref.climber.choose(now, &state_ref.ladder, estimate.rate, full);
         state.rate = choice.rate;
-        self.transport.given(choice.rate, full);
+        self.transport.given(choice.rate);
         if let Some(next) = state.next.clone() {
             if self.gate.is_at(next.rung) {
                 self.settle(&mut state, next);
@@ -90,7 +92,8 @@ impl Connection {
         let (least, most) = state.ladder.range(state.rung(), full);
         let publisher = Arc::clone(state.publisher(&self.publisher));
         drop(state);
-        publisher.demand(self.id, Some(choice.rate.clamp(least, most.max(least))));
+        // Who takes all that there is takes all of the next avatar's pictures, too, until something is known against it.
+        publisher.demand(self.id, (choice.rate < most).then(|| choice.rate.max(least)));
     }
 
     pub fn figures(&self) -> NetworkFigures {

@@ -67,7 +67,8 @@ async fn a_microphone_that_nobody_listens_to_disturbs_nothing() {
     let (mut browser, _viewer, mut told) = join(&stage, Browser::with_microphone("VP8"), None).await;
     until_connected(&mut told).await;
     browser.decoded("video", 50).await;
-    assert!(told.try_recv().is_err_and(|error| error == mpsc::error::TryRecvError::Empty));
+    let rest = std::iter::from_fn(|| Some(told.try_recv())).find(|told| !matches!(told, Ok(PeerEvent::Network(_))));
+    assert!(matches!(rest, Some(Err(mpsc::error::TryRecvError::Empty))), "{rest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -391,8 +392,8 @@ async fn a_viewer_goes_down_the_rungs_and_up_again_and_never_stops_to_see() {
     assert_eq!(stage.broadcast.running().len(), 2, "its own, and the first, which somebody watches");
     let key_frames = stage.own().counters().key_frames;
 
-    transport.suppose(0, 100);
     while !gate.is_at(Rung::Full) {
+        transport.suppose(0, 4);
         browser.decoded("video", 1).await;
     }
     let large = VideoFormat { width: 512, height: 512 };

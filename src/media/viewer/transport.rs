@@ -6,6 +6,8 @@
 //! packet until one comes. Not in here: what is thought of the reports (`congestion`), what is done then (`adaptation`).
 //! Runs on: GStreamer's threads, in pad probes, holding the lock for microseconds.
 
+#[cfg(test)]
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,9 @@ pub struct Transport {
     video_ssrc: u32,
     /// Payload types that get a number, and the extension's own; absent if the viewer does not report.
     stamped: Option<(u8, Option<u8>, u8)>,
+    /// Milliseconds that are supposed to have passed besides.
+    #[cfg(test)]
+    skipped: AtomicU64,
 }
 
 impl Transport {
@@ -36,7 +41,14 @@ impl Transport {
     pub fn new(video: Option<&Track>, video_ssrc: u32, most: u32) -> Arc<Self> {
         let stamped = video.and_then(|track| Some((track.payload_type, track.rtx, track.transport_extension?)));
         let control = Mutex::new(Congestion::new(most));
-        Arc::new(Self { started: Instant::now(), control, video_ssrc, stamped })
+        Arc::new(Self {
+            started: Instant::now(),
+            control,
+            video_ssrc,
+            stamped,
+            #[cfg(test)]
+            skipped: AtomicU64::new(0),
+        })
     }
 
     /// Numbers what leaves a pipeline, and reads what its guard lets in.
@@ -68,11 +80,15 @@ impl Transport {
         self.control().estimate()
     }
 
-    /// The video that is sent by now has so many bits a second; of other pictures `most` may be of use.
-    pub fn given(&self, rate: u32, most: u32) {
+    /// Of the pictures that there are now so many bits a second may be of use.
+    pub fn limit(&self, most: u32) {
+        self.control().limit(most);
+    }
+
+    /// The video that is sent by now has so many bits a second.
+    pub fn given(&self, rate: u32) {
         let now = self.now();
         let mut control = self.control();
-        control.limit(most);
         control.given(rate);
         if control.is_unheard(now) {
             control.unheard(now);
@@ -81,15 +97,19 @@ impl Transport {
 
     /// On the clock that everything here is told by.
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        #[cfg(test)]
+        let skipped = Duration::from_millis(self.skipped.load(Ordering::Relaxed));
+        #[cfg(not(test))]
+        let skipped = Duration::ZERO;
+        self.started.elapsed() + skipped
     }
 
     /// As if so many reports had come, a quarter of a second apart, each of so many of 256 packets lost.
     #[cfg(test)]
     pub fn suppose(&self, lost: u8, reports: u32) {
-        let now = self.now();
-        for number in 0..reports {
-            self.control().receiver_report(now + Duration::from_millis(250) * number, lost);
+        for _ in 0..reports {
+            self.skipped.fetch_add(250, Ordering::Relaxed);
+            self.control().receiver_report(self.now(), lost);
         }
     }
 
@@ -162,6 +182,7 @@ mod tests {
         let packet = |payload_type: u8| [0x80, payload_type, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 5];
         let of = |stamped| Transport {
             started: Instant::now(),
+            skipped: AtomicU64::new(0),
             control: Mutex::new(Congestion::new(1_000_000)),
             video_ssrc: 3,
             stamped,
