@@ -5,13 +5,14 @@
 mod asr;
 mod endpoint;
 mod file;
+mod ice;
 mod llm;
 mod outputs;
 mod tts;
 mod whep;
 mod whip;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -21,15 +22,17 @@ pub(crate) use outputs::Outputs;
 use crate::cli::{Home, Machine, Serve};
 use crate::dialogue;
 use crate::ids::{AvatarId, InvalidAvatarId};
-use crate::media::{EncoderChoice, IceConfig};
+use crate::media::EncoderChoice;
 use crate::musetalk::device::{DeviceChoices, DeviceError};
-use crate::session::IceServer;
 use crate::signalling::host::is_name;
 use crate::signalling::quota::address::network;
 use crate::signalling::whep::WhepOptions;
+pub(crate) use ice::Ice;
 
 const DEFAULT_AVATAR: &str = "demo";
-const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+/// Of the page, unless the settings say otherwise.
+pub(crate) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Sessions at a time unless the settings say otherwise; each holds an encoder.
 const DEFAULT_MAX_SESSIONS: usize = 16;
 /// Share of the frames that a device draws that may be promised; the rest is for what else the machine does.
@@ -63,6 +66,8 @@ pub struct ServeConfig {
     pub(crate) encoder: EncoderChoice,
     /// How peers reach each other.
     pub(crate) ice: Ice,
+    /// The one UDP and TCP port that all viewers come by; without it each has one of its own.
+    pub(crate) media_port: Option<u16>,
     /// Origins other than the server's own whose pages may open the WebSocket.
     pub(crate) allowed_origins: Vec<String>,
     /// Names that the server answers to besides its addresses and `localhost`.
@@ -98,19 +103,6 @@ pub struct ServeConfig {
     pub(crate) mark_speech: bool,
 }
 
-/// Servers that help peers to reach each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ice {
-    /// `stun:host:port`
-    pub(crate) stun: Option<String>,
-    /// `turn:user:password@host:port`
-    pub(crate) turn: Option<String>,
-    /// Whether viewers' candidates with private addresses are not used.
-    pub(crate) without_private: bool,
-    /// Whether those with loopback addresses are: all viewers are on this machine.
-    pub(crate) on_loopback: bool,
-}
-
 /// The settings file, all of it optional.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -123,6 +115,12 @@ struct File {
     turn: Option<String>,
     ice_private: Option<bool>,
     turn_file: Option<PathBuf>,
+    turn_urls: Vec<String>,
+    turn_secret: Option<String>,
+    turn_secret_file: Option<PathBuf>,
+    relay_only: Option<bool>,
+    media_port: Option<u16>,
+    external_addresses: Vec<IpAddr>,
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     trusted_proxies: Vec<String>,
@@ -193,9 +191,11 @@ pub enum ConfigError {
         /// What would be right.
         wanted: &'static str,
     },
-    /// The file with the TURN server cannot be read.
-    #[error("turn_file {path}: {problem}")]
+    /// The file with the TURN server, or with its secret, cannot be read.
+    #[error("{field} {path}: {problem}")]
     TurnFile {
+        /// The setting, as the file names it.
+        field: &'static str,
         /// The file.
         path: String,
         /// What is wrong with it.
@@ -260,12 +260,17 @@ impl ServeConfig {
         if max_sessions == 0 {
             return Err(ConfigError::NoSessions);
         }
+        let in_file = |path: &Path| line_in("turn_file", path, "turn:user:password@host:port");
         let turn = match (typed.turn, typed.turn_file) {
             (Some(turn), _) => Some(turn),
-            (None, Some(path)) => Some(turn_in(&path)?),
+            (None, Some(path)) => Some(in_file(&path)?),
             (None, None) => {
-                file.turn.map_or_else(|| file.turn_file.as_deref().map(turn_in).transpose(), |turn| Ok(Some(turn)))?
+                file.turn.map_or_else(|| file.turn_file.as_deref().map(in_file).transpose(), |turn| Ok(Some(turn)))?
             }
+        };
+        let turn_secret = match (std::env::var(ice::SECRET_VARIABLE).ok().or(file.turn_secret), file.turn_secret_file) {
+            (None, Some(path)) => Some(line_in("turn_secret_file", &path, "static-auth-secret of the TURN server")?),
+            (secret, _) => secret,
         };
         let share = |field, given: Option<f64>, default| match given.unwrap_or(default) {
             given if given > 0.0 && given <= 1.0 => Ok(given),
@@ -275,7 +280,14 @@ impl ServeConfig {
         let ice = Ice {
             without_private: !typed.ice_private.or(file.ice_private).unwrap_or(true),
             on_loopback: listen.ip().is_loopback(),
-            ..Ice::new(typed.stun.or(file.stun), turn)?
+            external: external([typed.external_addresses, file.external_addresses].concat())?,
+            ..Ice::new(
+                typed.stun.or(file.stun),
+                turn,
+                [typed.turn_urls, file.turn_urls].concat(),
+                turn_secret,
+                typed.relay_only.or(file.relay_only).unwrap_or(false),
+            )?
         };
         let allowed_hosts = names([typed.allowed_hosts, file.allowed_hosts].concat())?;
         let trusted_proxies = networks(file.trusted_proxies)?;
@@ -288,6 +300,7 @@ impl ServeConfig {
             device,
             encoder,
             ice,
+            media_port: typed.media_port.or(file.media_port),
             allowed_origins: file.allowed_origins,
             allowed_hosts,
             outputs: file.outputs.resolve(
@@ -324,13 +337,26 @@ impl File {
     }
 }
 
-fn turn_in(path: &Path) -> Result<String, ConfigError> {
-    let error = |problem: String| ConfigError::TurnFile { path: path.display().to_string(), problem };
+/// The one line of a file that holds a secret.
+fn line_in(field: &'static str, path: &Path, wanted: &'static str) -> Result<String, ConfigError> {
+    let error = |problem: String| ConfigError::TurnFile { field, path: path.display().to_string(), problem };
     let text = std::fs::read_to_string(path).map_err(|problem| error(problem.to_string()))?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     match (lines.next(), lines.next()) {
-        (Some(turn), None) => Ok(turn.to_owned()),
-        _ => Err(error("holds not one line: turn:user:password@host:port".to_owned())),
+        (Some(line), None) => Ok(line.to_owned()),
+        _ => Err(error(format!("holds not one line: {wanted}"))),
+    }
+}
+
+/// Addresses that viewers may be told.
+fn external(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, ConfigError> {
+    match addresses.iter().find(|address| address.is_unspecified() || address.is_multicast()) {
+        Some(given) => Err(ConfigError::Entry {
+            field: "external_addresses",
+            given: given.to_string(),
+            wanted: "an address that viewers can send to, such as 203.0.113.7",
+        }),
+        None => Ok(addresses),
     }
 }
 
@@ -349,64 +375,6 @@ fn networks(entries: Vec<String>) -> Result<Vec<IpNet>, ConfigError> {
     let wanted = "an address or a network such as 10.0.0.0/8";
     let parse = |given: String| network(&given).ok_or(ConfigError::Entry { field: "trusted_proxies", given, wanted });
     entries.into_iter().map(parse).collect()
-}
-
-impl Ice {
-    fn new(stun: Option<String>, turn: Option<String>) -> Result<Self, ConfigError> {
-        let hidden = || "(not shown, it may hold a password)".to_owned();
-        if let Some(url) = stun.as_deref().filter(|url| address_of(url, "stun:").is_none()) {
-            let given = if url.contains('@') { hidden() } else { url.to_owned() };
-            return Err(ConfigError::Ice { field: "stun", given, example: "stun:host:port" });
-        }
-        let ice = Self { stun, turn, ..Self::default() };
-        if ice.turn.is_some() && ice.turn_parts().is_none() {
-            let given = hidden();
-            return Err(ConfigError::Ice { field: "turn", given, example: "turn:user:password@host:port" });
-        }
-        Ok(ice)
-    }
-
-    /// User, password and `host:port`.
-    fn turn_parts(&self) -> Option<(&str, &str, &str)> {
-        let (credentials, _) = self.turn.as_deref()?.strip_prefix("turn:")?.rsplit_once('@')?;
-        let (user, password) = credentials.split_once(':')?;
-        let address = address_of(self.turn.as_deref()?, "turn:")?;
-        (!user.is_empty() && !password.is_empty()).then_some((user, password, address))
-    }
-
-    /// The same for webrtcbin, which wants `stun://` and `turn://`.
-    pub(crate) fn for_webrtcbin(&self) -> IceConfig {
-        let with_slashes = |url: &String| {
-            let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
-            format!("{scheme}://{}", rest.trim_start_matches('/'))
-        };
-        IceConfig {
-            stun: self.stun.as_ref().map(with_slashes),
-            turn: self.turn.as_ref().map(with_slashes),
-            private: !self.without_private,
-            loopback: self.on_loopback,
-            local_addresses: Vec::new(),
-        }
-    }
-
-    /// What the page gives its RTCPeerConnection.
-    pub(crate) fn servers(&self) -> Vec<IceServer> {
-        let stun = self.stun.iter().map(|url| IceServer { urls: vec![url.clone()], username: None, credential: None });
-        let turn = self.turn_parts().map(|(user, password, address)| IceServer {
-            urls: vec![format!("turn:{address}")],
-            username: Some(user.to_owned()),
-            credential: Some(password.to_owned()),
-        });
-        stun.chain(turn).collect()
-    }
-}
-
-/// The `host:port` of a STUN or TURN URL.
-fn address_of<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
-    let address = url.strip_prefix(scheme)?.trim_start_matches("//");
-    let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
-    let (host, port) = address.rsplit_once(':')?;
-    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(address)
 }
 
 #[cfg(test)]
@@ -493,6 +461,11 @@ mod tests {
             ("allowed_hosts = [\"a b\"]", "a b"),
             ("trusted_proxies = [\"10.0.0.0/40\"]", "10.0.0.0/40"),
             ("turn_file = \"/nowhere\"", "/nowhere"),
+            ("turn_secret_file = \"/nowhere\"", "turn_secret_file"),
+            ("relay_only = true", "relay_only"),
+            ("turn_urls = [\"turn:h:1\"]", "turn_secret"),
+            ("external_addresses = [\"0.0.0.0\"]", "external_addresses"),
+            ("media_port = 70000", "media_port"),
             ("[llm]\nurl = \"http://h/v1\"", "llm_model"),
             ("[llm]\nkey = \"sk-1\"", "key"),
         ] {
@@ -520,16 +493,6 @@ mod tests {
         std::fs::write(&secret, "turn:u:secret@h:1\nturn:u:secret@h:2\n").unwrap();
         let error = ServeConfig::resolve(&home, Serve { turn_file: Some(secret), ..typed() }).unwrap_err().to_string();
         assert!(error.contains("turn_file") && !error.contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn a_turn_password_goes_to_the_page_and_never_into_an_error() {
-        let ice = Ice::new(None, Some("turn:u:secret@turn.example.org:3478".into())).unwrap();
-        let servers = ice.servers();
-        assert_eq!(servers[0].urls, ["turn:turn.example.org:3478"]);
-        assert_eq!(servers[0].credential.as_deref(), Some("secret"));
-        let error = Ice::new(None, Some("turn:u:secret@turn.example.org".into())).unwrap_err();
-        assert!(!error.to_string().contains("secret"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`) and their bits (`bitrate`), one encode
 //! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`), a session pushed to a media server (`whip`), what an
-//! SDP offer allows (`offer`), what a connected peer may send (`inbound`) and which of its candidates are used (`ice`), a
+//! SDP offer allows (`offer`), one port for all viewers (`one_port`), what a connected peer may send (`inbound`) and which of its candidates are used (`ice`), a
 //! session written to a file (`file`), ways out besides viewers (`output`), clips and photos read (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
 //! what connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
@@ -24,6 +24,7 @@ pub(crate) mod inventory;
 mod microphone;
 mod mp4_repair;
 mod offer;
+pub(crate) mod one_port;
 mod output;
 mod packets;
 mod photo;
@@ -34,6 +35,7 @@ mod resources;
 mod rungs;
 mod sdp;
 mod session_time;
+pub(crate) mod stun;
 #[cfg(test)]
 mod testing;
 mod viewer;
@@ -54,7 +56,7 @@ pub(crate) use description::{CheckStatus, Description, check, list};
 pub use description::{DescriptionError, PipelineDir};
 pub(crate) use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
-pub(crate) use ice::IceConfig;
+pub(crate) use ice::{IceConfig, Reach, reach};
 pub(crate) use output::{LaunchCarrier, Output, OutputPlan, Place, PlaceError, check_address, check_name};
 pub use photo::read_photo;
 pub use publisher::VideoFormat;
@@ -144,6 +146,9 @@ pub enum MediaError {
         /// GStreamer's own words.
         reason: String,
     },
+    /// No client would come to a viewer.
+    #[error("no client comes to this viewer: {0}")]
+    Unreached(String),
     /// It takes no further encode.
     #[error("the session ends: it takes no further encode")]
     SessionEnds,

@@ -100,6 +100,8 @@ const VIEWER_DROPPED: &str = "mouthpiece_viewer_dropped_total";
 const VIEWER_LOST: &str = "mouthpiece_viewer_packets_lost_total";
 /// Changes of a viewer from one rung of the picture to another; labels `from` and `to`.
 const VIEWER_MOVES: &str = "mouthpiece_viewer_rung_changes_total";
+/// Packets to the one port that were no viewer's; label `reason`.
+const STRANGERS: &str = "mouthpiece_media_port_dropped_total";
 
 /// Outputs that lost their receiver and met it again; label `kind`.
 const OUTPUT_RECONNECTS: &str = "mouthpiece_output_reconnects_total";
@@ -228,6 +230,7 @@ fn describe() {
     describe_histogram!(VIEWER_RATE, "Bits a second that a viewer's picture has, by rung, sampled every 10 s");
     describe_histogram!(VIEWER_LOSS, "Share of a viewer's packets that were lost lately, sampled every 10 s");
     describe_counter!(VIEWER_MOVES, "Changes of a viewer from one rung of the picture to another");
+    describe_counter!(STRANGERS, "Packets to media_port that were no viewer's: odd, unknown, unsigned, too_many");
     describe_gauge!(VIEWERS, "Viewers by the rung of the picture that they get");
     describe_histogram!(VIEWER_ROUND_TRIP, "Round trip to a viewer as its RTCP reports tell, sampled every 10 s");
     describe_gauge!(ENCODES, "Publish pipelines now, by codec: h264, vp8");
@@ -478,6 +481,11 @@ pub(crate) fn viewer_moved(from: &'static str, to: &'static str) {
 pub(crate) fn viewer_network(rate: u32, loss: f64, rung: &'static str) {
     histogram!(VIEWER_RATE, "rung" => rung).record(f64::from(rate));
     histogram!(VIEWER_LOSS).record(loss);
+}
+
+/// A packet to the one port was no viewer's.
+pub(crate) fn stranger_dropped(reason: &'static str) {
+    counter!(STRANGERS, "reason" => reason).increment(1);
 }
 
 /// The round trip to a viewer takes so long.

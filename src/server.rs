@@ -33,6 +33,7 @@ use crate::dialogue::Dialogues;
 use crate::hearing::Listeners;
 use crate::hearing::asr::Recogniser;
 use crate::media;
+use crate::media::one_port::{OnePort, PENDING_RESOURCES};
 use crate::signalling::avatar_making::AvatarApi;
 use crate::signalling::listener::{self, ListenerOptions, Readiness};
 use crate::signalling::uploads::UploadLimits;
@@ -64,6 +65,13 @@ pub(crate) async fn serve(
     let stop = CancellationToken::new();
     let (ready, readiness) = watch::channel(Readiness::NotReady { reason: "starting".into() });
     let manifest = AvatarStore::new(&config.folders.avatars).manifest(&config.avatar)?;
+    let (one_port, one_port_tasks) = match config.media_port {
+        Some(port) => {
+            let (port, tasks) = OnePort::open(port).await?;
+            (Some(port), Some(tasks))
+        }
+        None => (None, None),
+    };
     let choice = config.encoder.clone();
     let pipelines = config.folders.pipelines.clone();
     // Beside each other: reading the avatar, trying encoders by running them, and loading the network.
@@ -88,10 +96,13 @@ pub(crate) async fn serve(
     let (budget, connections) = ResourceBudget::new(limits, config.max_sessions, web_sockets)?;
     let (web_sockets, requests) = (connections.web_sockets, connections.requests);
     tracing::info!(viewers = budget.viewers(), web_sockets, requests, "room");
-    let admission = Admission::new(&config, Arc::new(budget));
+    let budget = Arc::new(budget);
+    let _strangers = one_port.as_ref().map(|_| budget.take(PENDING_RESOURCES)).transpose()?;
+    let admission = Admission::new(&config, budget);
     let services = Services { dialogues, voices: voices.clone(), listeners };
     let store =
-        SessionStore::new(config.clone(), &workers, services, admission, encoders, tracker.clone(), stop.clone());
+        SessionStore::new(config.clone(), &workers, services, admission, encoders, tracker.clone(), stop.clone())
+            .reached_by(one_port);
     store.preload(reading).await?;
     let making = Arc::new(AvatarMaking::new(&config, store.avatars()));
     let options = ListenerOptions {
@@ -144,6 +155,9 @@ pub(crate) async fn serve(
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
         tracing::warn!(left = tracker.len(), "some sessions did not end in time");
         anyhow::bail!("sessions did not end within {GRACE:?}");
+    }
+    if let Some(tasks) = one_port_tasks {
+        tasks.stop().await;
     }
     voices.stop().await;
     workers.stop().await?;

@@ -40,6 +40,10 @@ pub trait Session: Send + Sync {
     fn avatar(&self) -> AvatarInfo;
     /// STUN and TURN servers for the page's RTCPeerConnection, as its `iceServers` member.
     fn ice_servers(&self) -> Vec<IceServer>;
+    /// Whether the page may connect by TURN only, as its `iceTransportPolicy` "relay" has it.
+    fn relay_only(&self) -> bool {
+        false
+    }
     /// Whether what a microphone in an offer hears is listened to.
     fn listens(&self) -> bool;
     /// Answers an offer that may hold anything at all; refused before webrtcbin sees it if it cannot be served.

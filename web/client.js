@@ -61,7 +61,7 @@ const AUDIO_BUFFERED_BYTES = 256 * 1024;
 /**
  * @typedef {object} ClientOptions
  * @property {RTCIceServer[]} [iceServers] used until the server names its own in `session`
- * @property {RTCIceTransportPolicy} [iceTransportPolicy] "relay" to force TURN
+ * @property {RTCIceTransportPolicy} [iceTransportPolicy] "relay" to force TURN, which the server may do too
  * @property {number|null} [jitterBufferTargetMs] least delay the browser may buffer; 0, the default, is as little as the
  *   network allows, null leaves it to the browser
  * @property {number} [retryMinMs] first wait before reconnecting, 300 by default; doubles with each attempt
@@ -90,6 +90,7 @@ export class AvatarWebRTCClient extends EventTarget {
   #state = "idle";
   #url = null;
   #iceServers;
+  #iceTransportPolicy;
   #session = null;
   #speaking = new Set();
   #captions = new Captions();
@@ -130,6 +131,7 @@ export class AvatarWebRTCClient extends EventTarget {
     this.peerConnection = null;
     this.#options = { jitterBufferTargetMs: 0, retryMinMs: 300, retryMaxMs: 10_000, ...options };
     this.#iceServers = this.#options.iceServers ?? [];
+    this.#iceTransportPolicy = this.#options.iceTransportPolicy ?? "all";
   }
 
   /**
@@ -211,7 +213,8 @@ export class AvatarWebRTCClient extends EventTarget {
     }
     this.peerConnection = peer;
     await this.#microphone.attach(peer);
-    peer.setConfiguration({ ...peer.getConfiguration(), iceServers: this.#iceServers });
+    const [iceServers, iceTransportPolicy] = [this.#iceServers, this.#iceTransportPolicy];
+    peer.setConfiguration({ ...peer.getConfiguration(), iceServers, iceTransportPolicy });
     this.#timing = { offered: performance.now(), started: this.#timing.started };
     this.#expectAnswer();
     // Sent before gathering starts, so no candidate can overtake it.
@@ -273,6 +276,7 @@ export class AvatarWebRTCClient extends EventTarget {
       case "session":
         this.#session = message;
         if (message.ice_servers?.length) this.#iceServers = message.ice_servers;
+        if (message.ice_transport_policy === "relay") this.#iceTransportPolicy = "relay";
         break;
       case "avatar":
         this.#avatarIs(message);
@@ -502,7 +506,7 @@ export class AvatarWebRTCClient extends EventTarget {
   /** Makes the peer connection and its offer ahead of the socket: both take long in a page that has just started. */
   #prepare() {
     this.#prepared ??= offeringPeer(
-      { iceTransportPolicy: this.#options.iceTransportPolicy ?? "all", iceServers: this.#iceServers },
+      { iceTransportPolicy: this.#iceTransportPolicy, iceServers: this.#iceServers },
       {
         onStream: (peer, stream) => peer === this.peerConnection && this.#show(peer, stream),
         onCandidate: (peer, candidate) =>

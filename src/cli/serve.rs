@@ -1,6 +1,6 @@
 //! Arguments of `mouthpiece serve`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -28,6 +28,20 @@ pub struct Serve {
     /// better in the environment or in a file
     #[arg(long, env = TURN_VARIABLE, hide_env_values = true, value_name = "URL", conflicts_with = "turn_file")]
     pub turn: Option<String>,
+    /// TURN URL given to browsers, such as turns:turn.example.org:5349; once for each. Without one they are given that of
+    /// --turn
+    #[arg(long = "turn-url", value_name = "URL")]
+    pub turn_urls: Vec<String>,
+    /// Whether browsers connect by TURN only [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub relay_only: Option<bool>,
+    /// UDP and TCP port that all viewers come by [default: a UDP port for each viewer]
+    #[arg(long, value_name = "PORT")]
+    pub media_port: Option<u16>,
+    /// Address that viewers are told instead of the machine's own, where those are behind an address translator, as a
+    /// container's and many a cloud's are; once for each
+    #[arg(long = "external-address", value_name = "ADDRESS")]
+    pub external_addresses: Vec<IpAddr>,
     /// Whether viewers' ICE candidates with private addresses are used, which viewers in a network of your own have; turn
     /// it off on a public server beside machines that strangers must not send packets to [default: true]
     #[arg(long, value_name = "BOOL")]

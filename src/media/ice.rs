@@ -2,7 +2,7 @@
 //!
 //! In here: one filter for candidates that trickle and those within an offer: it reads a line, decides, and writes it anew,
 //! so that nothing of a client's own spelling reaches libnice. Not in here: where candidates come from (`viewer`,
-//! `offer`), our own candidates (`viewer::reports`).
+//! `offer`), our own candidates (`told`, `one_port`).
 //!
 //! Each candidate makes the server send a few packets to an address of the client's choice: that is how ICE works, and
 //! why the filter is narrow. A browser is still reached without any of its candidates if it can reach the server: the pair
@@ -11,7 +11,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
+use super::one_port::OnePort;
 use crate::session::CANDIDATE_BYTES;
+
+pub mod told;
 
 /// Candidates of one peer. A machine with two networks, both protocols, a STUN and a TURN server has a dozen.
 const MOST: usize = 16;
@@ -31,6 +34,10 @@ pub struct IceConfig {
     pub turn: Option<String>,
     /// Gather on these addresses only; empty means all but loopback.
     pub local_addresses: Vec<IpAddr>,
+    /// What clients are told instead of the machine's own addresses, where those are behind an address translator.
+    pub external: Vec<IpAddr>,
+    /// Clients come by this port, and libnice is on loopback behind it, without STUN and TURN of its own.
+    pub one_port: Option<OnePort>,
     /// Whether candidates with private addresses are taken, as every viewer within a network of one's own has them.
     pub private: bool,
     /// Whether those with loopback addresses are, which only a server that serves this machine alone may take.
@@ -41,6 +48,19 @@ impl IceConfig {
     /// Where a viewer's sockets are: a few of the addresses that this machine has. Each costs a descriptor a viewer, and on
     /// a host of containers every bridge has one of its own wire, on which no viewer is.
     pub fn gathered_on(&self) -> Vec<IpAddr> {
+        match self.one_port {
+            Some(_) => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            None => self.own_addresses(),
+        }
+    }
+
+    /// Where clients are told that the server is, at the one port.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        if self.external.is_empty() { self.own_addresses() } else { self.external.clone() }
+    }
+
+    /// Those that the machine has, as far as viewers may use them.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
         if !self.local_addresses.is_empty() {
             return self.local_addresses.clone();
         }
@@ -75,7 +95,15 @@ fn choose(addresses: Vec<IpAddr>, loopback: bool) -> Vec<IpAddr> {
 
 impl Default for IceConfig {
     fn default() -> Self {
-        Self { stun: None, turn: None, local_addresses: Vec::new(), private: true, loopback: false }
+        Self {
+            stun: None,
+            turn: None,
+            local_addresses: Vec::new(),
+            external: Vec::new(),
+            one_port: None,
+            private: true,
+            loopback: false,
+        }
     }
 }
 
@@ -103,6 +131,8 @@ pub enum UnusableCandidate {
 /// The filter of one peer.
 #[derive(Debug)]
 pub struct CandidateFilter {
+    /// Behind the one port libnice reaches nobody: clients' checks come to it.
+    is_behind_port: bool,
     private: bool,
     loopback: bool,
     /// Whether ports of services are fine, as a media server's may be where only those are open.
@@ -117,6 +147,7 @@ impl CandidateFilter {
             private: config.private,
             loopback: config.loopback || on_loopback,
             services: false,
+            is_behind_port: config.one_port.is_some(),
             taken: Mutex::default(),
         }
     }
@@ -126,8 +157,11 @@ impl CandidateFilter {
         Self { services: true, ..Self::new(config) }
     }
 
-    /// The line as libnice is given it. `None` for one that was taken before.
+    /// The line as libnice is given it. `None` for one that was taken before, or that nothing is sent to.
     pub fn admit(&self, line: &str) -> Result<Option<String>, UnusableCandidate> {
+        if self.is_behind_port {
+            return Ok(None);
+        }
         let candidate = Candidate::parse(line)?;
         self.check_address(candidate.at.ip())?;
         if candidate.at.port() < FIRST_PORT && !(self.services && candidate.at.port() > 0) {
@@ -161,8 +195,9 @@ impl CandidateFilter {
     }
 }
 
+/// Who may have an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
+pub enum Reach {
     Public,
     /// Of a network of one's own, or a provider's (RFC 1918, 4193, 6598).
     Private,
@@ -172,7 +207,7 @@ enum Reach {
     Never,
 }
 
-fn reach(address: IpAddr) -> Reach {
+pub fn reach(address: IpAddr) -> Reach {
     match address {
         IpAddr::V4(address) => reach_v4(address),
         IpAddr::V6(address) => reach_v6(address),

@@ -23,7 +23,8 @@ impl Add for Resources {
     }
 }
 
-/// One viewer, on a machine with many addresses: a socket for each that is gathered on, and what wakes webrtcbin's own
+/// One viewer, on a machine with many addresses: a socket for each that is gathered on, or one on loopback and its connections
+/// by the one port, and what wakes webrtcbin's own
 /// thread, libnice's, and the one that receives. Threads: those three, one for each of video, sound, retransmission, RTCP,
 /// DTLS and decryption, and two for a microphone.
 pub(crate) const VIEWER_RESOURCES: Resources = Resources { descriptors: 4 + MOST_LOCAL, threads: 11 };

@@ -104,6 +104,14 @@ impl Browser {
         Self::sending(codec, "")
     }
 
+    /// One that may connect over TCP as well.
+    pub fn over_tcp(codec: &str) -> Self {
+        let browser = Self::new(codec);
+        let agent = browser.peer.webrtc().property::<gst::glib::Object>("ice-agent");
+        agent.property::<gst::glib::Object>("agent").set_property("ice-tcp", true);
+        browser
+    }
+
     /// One that offers to receive this much.
     pub fn receiving(codec: &str, video: bool, audio: bool) -> Self {
         Self::build(codec, "", video, audio)
@@ -192,7 +200,12 @@ impl Browser {
 
     /// Takes the answer and nothing else from the viewer: no candidate has to trickle from us.
     pub async fn connect(&mut self, viewer: &Viewer) {
-        self.peer.take_answer(viewer.answer()).await;
+        self.connect_with(viewer, viewer.answer()).await;
+    }
+
+    /// The same with an answer that was changed on its way.
+    pub async fn connect_with(&mut self, viewer: &Viewer, answer: &str) {
+        self.peer.take_answer(answer).await;
         // webrtcbin offers candidates when they are found; the viewer gets them as a browser would send them.
         while let Ok((m_line, candidate)) = self.candidates.try_recv() {
             viewer.add_candidate(&IceCandidate {

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::ice::CandidateFilter;
 use super::offer::answer::Negotiated;
 use super::offer::{self, Plan};
+use super::one_port::Entry;
 use super::{Broadcast, Codec, IceConfig, MediaError};
 use crate::hearing::MicrophoneChunk;
 use crate::ids::ViewerId;
@@ -27,10 +28,12 @@ mod gate;
 pub(super) mod push;
 pub(super) mod reports;
 mod transport;
+mod way;
 
 use connection::Connection;
 pub(super) use connection::only_udp;
-use reports::{GATHERING_TIME, Inbox, reports};
+use reports::{Inbox, reports};
+use way::Way;
 
 /// webrtcbin answers a promise in milliseconds, or in a second while it makes the process's first certificate.
 const PROMISE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,6 +50,8 @@ pub struct Viewer {
     version: AtomicU64,
     candidates: Candidates,
     connection: Arc<Connection>,
+    /// Behind the one port, if clients come by that.
+    _entry: Option<Entry>,
     pump: tokio::task::JoinHandle<()>,
 }
 
@@ -96,7 +101,7 @@ impl Viewer {
         let listens = microphone.is_some();
         let plan = offer::plan(&offer, broadcast.codecs(), listens)?;
         let candidates = Candidates::new(&plan, &ice);
-        let build_plan = plan.clone();
+        let (build_plan, reached) = (plan.clone(), ice.clone());
         // Building loads elements and starts threads, and the first viewer of a codec its encode.
         let span = tracing::Span::current();
         let built = tokio::task::spawn_blocking(move || -> Result<(Connection, Inbox), MediaError> {
@@ -117,14 +122,15 @@ impl Viewer {
         let (m_line, codec) = (plan.transport.m_line, plan.codec);
         candidates.add_all(&plan.candidates, &connection);
         let mut negotiated = Negotiated::check(plan, &made)?;
-        let (found, complete) = inbox.gather(GATHERING_TIME).await;
-        negotiated.gathered(found, complete);
+        let way = Way::find(&reached, &negotiated, &mut inbox).await?;
+        negotiated.gathered(way.candidates, way.complete);
         let answer = negotiated.answer();
         let encode_failure = connection.publisher.failure.clone();
         let m_line = u32::try_from(m_line).unwrap_or(0);
         let pump = tokio::spawn(inbox.run(id, m_line, Arc::downgrade(&connection), encode_failure, events));
         let version = AtomicU64::new(1);
-        Ok(Self { id, answer, negotiated, codec, listens, version, candidates, connection, pump })
+        let _entry = way.entry;
+        Ok(Self { id, answer, negotiated, codec, listens, version, candidates, connection, _entry, pump })
     }
 
     /// Reads the RTCP reports; `None` once the peer is gone.
@@ -258,3 +264,6 @@ mod tests;
 
 #[cfg(test)]
 mod hostile_peers;
+
+#[cfg(test)]
+mod one_port_tests;

@@ -41,6 +41,7 @@ use crate::dialogue::Dialogues;
 use crate::hearing::{Listeners, ReferenceTap};
 use crate::ids::{AvatarId, SessionId};
 use crate::lipsync::device_pool::DevicePool;
+use crate::media::one_port::OnePort;
 use crate::media::{self, Broadcast, Encoders};
 use crate::playout::Playout;
 use crate::session::{ErrorCode, Notice, NoticeBroadcast, NoticeSender, Pushes, Refusal, Session, Sessions};
@@ -68,6 +69,7 @@ pub(super) struct SessionStore {
     composer: Composer,
     playout: Playout,
     encoders: Arc<Encoders>,
+    one_port: Option<OnePort>,
     tracker: TaskTracker,
     stop: CancellationToken,
     /// Those that can be joined.
@@ -98,10 +100,16 @@ impl SessionStore {
             config,
             playout: workers.playout.clone(),
             encoders,
+            one_port: None,
             tracker,
             stop,
             named: Mutex::default(),
         }
+    }
+
+    /// Viewers come by this port.
+    pub(super) fn reached_by(self, one_port: Option<OnePort>) -> Self {
+        Self { one_port, ..self }
     }
 
     /// Takes in the avatar that the server was launched with, and its voice, so that a fault shows at once.
@@ -262,6 +270,7 @@ impl SessionStore {
             admission: Arc::clone(&self.admission),
             devices: self.devices.clone(),
             ice: self.config.ice.clone(),
+            one_port: self.one_port.clone(),
             outputs,
             pushes,
             _slot: slot,

@@ -115,6 +115,7 @@ async fn serve<S>(
             protocol: PROTOCOL_VERSION,
             avatar: session.avatar().into(),
             ice_servers: session.ice_servers(),
+            ice_transport_policy: session.relay_only().then(|| "relay".to_owned()),
             listens: session.listens(),
         },
     );

@@ -13,6 +13,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gstreamer_video", &["media"]),
     ("gstreamer_webrtc", &["media"]),
     ("if_addrs", &["media"]),
+    ("quinn_udp", &["media/one_port"]),
+    ("socket2", &["media/one_port"]),
     ("tch", &["musetalk", "portrait", "lipsync.rs", "training", "training.rs", "bin/demo-model"]),
     ("image", &["media"]),
     ("moxcms", &["media"]),

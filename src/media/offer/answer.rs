@@ -69,6 +69,15 @@ impl Negotiated {
         self.complete = complete;
     }
 
+    /// What the client's ICE checks are named and signed with: the USERNAME, which is our fragment and the client's, and our
+    /// password.
+    pub fn checks(&self) -> Option<(String, String)> {
+        let (_, section) = self.sections.first()?;
+        let value = |name: &str| section.iter().find_map(|text| text.strip_prefix(name)).map(str::trim_end);
+        let (ufrag, password) = (value("a=ice-ufrag:")?, value("a=ice-pwd:")?);
+        Some((format!("{ufrag}:{}", self.plan.transport.ufrag), password.to_owned()))
+    }
+
     /// The answer to the offer that was negotiated.
     pub fn answer(&self) -> String {
         self.write(&self.plan, 1)

@@ -149,10 +149,11 @@ impl Connection {
         };
         let video = feed(parts.video, names::VIDEO, WAITING_FRAMES)?;
         let audio = feed(parts.audio, names::AUDIO, WAITING_PACKETS)?;
-        if let Some(stun) = &ice.stun {
+        let asks_servers = ice.one_port.is_none();
+        if let Some(stun) = ice.stun.as_ref().filter(|_| asks_servers) {
             webrtc.set_property("stun-server", stun);
         }
-        if let Some(turn) = &ice.turn
+        if let Some(turn) = ice.turn.as_ref().filter(|_| asks_servers)
             && !webrtc.emit_by_name::<bool>("add-turn-server", &[turn])
         {
             return Err(failed("webrtcbin does not accept the TURN server's address".to_owned()));

@@ -4,6 +4,7 @@
 //! the stream when the connection stands. Not in here: the pipeline.
 //! Runs on: callbacks on GStreamer's threads, which never wait; the task on tokio.
 
+use std::net::SocketAddr;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use crate::ids::ViewerId;
 use crate::media::encryption_check::describe;
+use crate::media::ice::told::Told;
 use crate::media::pipeline::BusReport;
 use crate::session::{IceCandidate, NetworkFigures, PeerEvent};
 
@@ -44,6 +46,8 @@ pub struct Reports {
 /// The other ends.
 #[derive(Debug)]
 pub struct Inbox {
+    /// What of the candidates is passed on.
+    pub(super) told: Told,
     candidates: mpsc::Receiver<String>,
     state: watch::Receiver<State>,
     gathered: watch::Receiver<bool>,
@@ -57,7 +61,13 @@ pub fn reports() -> (Reports, Inbox) {
     let (failure, failure_inbox) = watch::channel(None);
     (
         Reports { candidates, state, gathered, failure },
-        Inbox { candidates: candidate_inbox, state: state_inbox, gathered: gathered_inbox, failure: failure_inbox },
+        Inbox {
+            told: Told::All,
+            candidates: candidate_inbox,
+            state: state_inbox,
+            gathered: gathered_inbox,
+            failure: failure_inbox,
+        },
     )
 }
 
@@ -111,9 +121,24 @@ impl Inbox {
         let complete = matches!(complete, Ok(Ok(())));
         let mut found = Vec::new();
         while let Ok(candidate) = self.candidates.try_recv() {
-            found.push(candidate);
+            found.extend(self.told.lines(candidate));
         }
         (found, complete)
+    }
+
+    /// Waits for libnice's socket on loopback; `None` if it will have none.
+    pub(super) async fn on_loopback(&mut self) -> Option<SocketAddr> {
+        loop {
+            let candidate = self.candidates.recv().await?;
+            let mut words = candidate.split(' ').skip(2);
+            let (transport, _, address, port) = (words.next(), words.next(), words.next(), words.next());
+            let at = address
+                .zip(port)
+                .and_then(|(address, port)| Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?)));
+            if let Some(at) = at.filter(|at| at.ip().is_loopback() && transport == Some("UDP")) {
+                return Some(at);
+            }
+        }
     }
 
     /// Waits until the connection is over, and says why.
@@ -148,14 +173,16 @@ impl Inbox {
             tokio::select! {
                 biased;
                 Some(candidate) = self.candidates.recv() => {
-                    let candidate = IceCandidate {
-                        candidate,
-                        sdp_mid: None,
-                        sdp_m_line_index: Some(m_line),
-                        username_fragment: None,
-                    };
-                    if events.send(PeerEvent::Candidate(Some(candidate))).await.is_err() {
-                        return;
+                    for candidate in self.told.lines(candidate) {
+                        let candidate = IceCandidate {
+                            candidate,
+                            sdp_mid: None,
+                            sdp_m_line_index: Some(m_line),
+                            username_fragment: None,
+                        };
+                        if events.send(PeerEvent::Candidate(Some(candidate))).await.is_err() {
+                            return;
+                        }
                     }
                 }
                 Ok(()) = until_true(&mut self.gathered), if !told_gathered => {

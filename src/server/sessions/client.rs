@@ -50,6 +50,10 @@ impl Session for ClientSession {
         self.core.ice.servers()
     }
 
+    fn relay_only(&self) -> bool {
+        self.core.ice.relay_only
+    }
+
     fn listens(&self) -> bool {
         self.may_speak && self.core.listeners.is_some()
     }

@@ -21,6 +21,7 @@ use crate::ids::SessionId;
 use crate::latency::{Stage, TurnTimes};
 use crate::lipsync::device_pool::DevicePool;
 use crate::media::Broadcast;
+use crate::media::one_port::OnePort;
 use crate::session::{AvatarInfo, Notice, NoticeBroadcast, Refusal};
 
 /// One session. The supervisor holds none of it, so it goes with the last client.
@@ -42,6 +43,7 @@ pub(super) struct SessionCore {
     pub(super) admission: Arc<Admission>,
     pub(super) devices: DevicePool,
     pub(super) ice: Ice,
+    pub(super) one_port: Option<OnePort>,
     pub(super) outputs: Arc<SessionOutputs>,
     pub(super) pushes: Arc<SessionPushes>,
     pub(super) _slot: SessionSlot,

@@ -12,7 +12,7 @@ use super::core::{SessionCore, WeakSession};
 use super::is_full;
 use crate::hearing::Listener;
 use crate::ids::ViewerId;
-use crate::media::Viewer;
+use crate::media::{IceConfig, Viewer};
 use crate::session::{IceCandidate, Peer, PeerEvent, Refusal};
 
 /// A viewer that was let in.
@@ -38,7 +38,8 @@ impl ViewerPeer {
             listener
         });
         let (microphone, button) = listener.map(|Listener { microphone, button }| (microphone, button)).unzip();
-        let viewer = core.broadcast.open_viewer(offer, events, &core.ice.for_webrtcbin(), microphone).await?;
+        let ice = IceConfig { one_port: core.one_port.clone(), ..core.ice.for_webrtcbin() };
+        let viewer = core.broadcast.open_viewer(offer, events, &ice, microphone).await?;
         Ok(Self { viewer, button, _slot: slot })
     }
 }

@@ -16,9 +16,18 @@ use crate::session::{CaptionWord, ErrorCode, IceServer, NetworkFigures, Notice};
 pub enum ServerMessage {
     /// `{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25,"gestures":["nod"]},"ice_servers":[{"urls":["stun:stun.example.org"]}],"listens":true}`
     ///
-    /// Always the first message. `ice_servers` is what the page gives to RTCPeerConnection. If it `listens`, the offer may
+    /// Always the first message. `ice_servers` and, if it is there, `ice_transport_policy` (`"relay"`: by TURN only) are what
+    /// the page gives to RTCPeerConnection. If it `listens`, the offer may
     /// have a microphone in its audio m-line (`sendrecv`); otherwise what comes there is thrown away.
-    Session { session_id: String, protocol: u32, avatar: Avatar, ice_servers: Vec<IceServer>, listens: bool },
+    Session {
+        session_id: String,
+        protocol: u32,
+        avatar: Avatar,
+        ice_servers: Vec<IceServer>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ice_transport_policy: Option<String>,
+        listens: bool,
+    },
     /// `{"type":"webrtc_answer","sdp":"v=0\r\n..."}`
     ///
     /// Holds the server's host candidates already.
@@ -288,9 +297,10 @@ mod tests {
                 protocol: PROTOCOL_VERSION,
                 avatar: anna().into(),
                 ice_servers: vec![IceServer { urls: vec!["stun:h".to_owned()], username: None, credential: None }],
+                ice_transport_policy: Some("relay".to_owned()),
                 listens: true,
             },
-            r#"{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25,"gestures":["nod"]},"ice_servers":[{"urls":["stun:h"]}],"listens":true}"#,
+            r#"{"type":"session","session_id":"s-1","protocol":1,"avatar":{"id":"anna","name":"Anna","width":512,"height":512,"fps":25,"gestures":["nod"]},"ice_servers":[{"urls":["stun:h"]}],"ice_transport_policy":"relay","listens":true}"#,
         );
         assert_json(
             Notice::Transcript { content: "Hi".to_owned(), is_final: false },

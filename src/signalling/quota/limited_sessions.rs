@@ -108,6 +108,10 @@ impl Session for LimitedSession {
         self.session.ice_servers()
     }
 
+    fn relay_only(&self) -> bool {
+        self.session.relay_only()
+    }
+
     fn listens(&self) -> bool {
         self.session.listens()
     }
