@@ -136,9 +136,15 @@ pub(crate) enum Pipelines {
 pub(crate) struct Doctor {
     #[arg(long, value_name = "ID", default_value = "demo")]
     pub(crate) avatar: String,
-    /// Port that `serve` would use
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    pub(crate) listen: SocketAddr,
+    /// Port that `serve` would use [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Also say what a viewer outside will meet: addresses, ports, and whether STUN and TURN servers answer
+    #[arg(long)]
+    pub(crate) network: bool,
+    /// Settings file (TOML) that `serve` would use, for --network
+    #[arg(long, value_name = "FILE", requires = "network")]
+    pub(crate) config: Option<PathBuf>,
     #[arg(long)]
     pub(crate) json: bool,
 }

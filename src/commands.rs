@@ -86,7 +86,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => models::run(&home, command).await,
         Command::Pipelines(command) => list::pipelines(&home, command),
         Command::Bench(command) => bench::run(&home, command).await,
-        Command::Doctor(arguments) => list::doctor(&home, arguments),
+        Command::Doctor(arguments) => list::doctor(&home, arguments).await,
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! In here: the checks, each of which tries the real thing (loads the model, runs an encoder, binds the port), and
 //! the report. Not in here: arguments and exit codes (`commands`). Runs on: the caller's thread; it blocks for some
-//! seconds.
+//! seconds. `network` runs on tokio, before.
 
 mod face_parsing;
 mod machine;
+pub(crate) mod network;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -35,6 +36,8 @@ pub(crate) struct DoctorInput {
     pub(crate) avatar: AvatarId,
     /// The port that is tried.
     pub(crate) listen: SocketAddr,
+    /// What was found of the network, if that was looked at.
+    pub(crate) network: Vec<Check>,
 }
 
 /// What was found, in the order in which it was looked at. As JSON with `doctor --json`.
@@ -135,6 +138,7 @@ pub(crate) fn run(input: &DoctorInput) -> Report {
     checks.extend(face_parsing::check(&input.folders.models));
     checks.push(limits());
     checks.push(port(input.listen));
+    checks.extend(input.network.iter().cloned());
     Report::new(checks)
 }
 
@@ -471,7 +475,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = |name: &str| folder.path().join(name);
         let folders = Folders { models: home("models"), avatars: home("models/avatars"), pipelines: home("pipelines") };
-        let input = DoctorInput { folders, avatar: "demo".parse().unwrap(), listen: "127.0.0.1:0".parse().unwrap() };
+        let input = DoctorInput {
+            folders,
+            avatar: "demo".parse().unwrap(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            network: Vec::new(),
+        };
         let report = run(&input);
         assert!(!report.is_healthy());
         let avatar = report.checks.iter().find(|check| check.name == "avatar").unwrap();

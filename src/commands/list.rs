@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{BadInput, print, print_json};
-use crate::cli::{Doctor, Home, Pipelines};
-use crate::config::Folders;
+use crate::cli::{Doctor, Home, Pipelines, Serve};
+use crate::config::{DEFAULT_LISTEN, Folders, ServeConfig};
 use crate::doctor::{self, DoctorInput};
 use crate::media::{self, CheckStatus};
 
@@ -43,9 +43,16 @@ pub(super) fn pipelines(home: &Home, command: Pipelines) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn doctor(home: &Home, arguments: Doctor) -> anyhow::Result<ExitCode> {
+pub(super) async fn doctor(home: &Home, arguments: Doctor) -> anyhow::Result<ExitCode> {
     let folders = Folders::find(home)?;
-    let input = DoctorInput { folders, avatar: arguments.avatar.parse()?, listen: arguments.listen };
+    let network = if arguments.network {
+        let serve = Serve { config: arguments.config, listen: arguments.listen, ..Serve::default() };
+        doctor::network::checks(&ServeConfig::resolve(home, serve)?).await
+    } else {
+        Vec::new()
+    };
+    let listen = arguments.listen.unwrap_or(DEFAULT_LISTEN);
+    let input = DoctorInput { folders, avatar: arguments.avatar.parse()?, listen, network };
     let report = doctor::run(&input);
     if arguments.json {
         print_json(&report)?;
