@@ -120,7 +120,7 @@ struct File {
     turn_secret_file: Option<PathBuf>,
     relay_only: Option<bool>,
     media_port: Option<u16>,
-    external_addresses: Vec<IpAddr>,
+    external_address: Vec<IpAddr>,
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     trusted_proxies: Vec<String>,
@@ -280,7 +280,7 @@ impl ServeConfig {
         let ice = Ice {
             without_private: !typed.ice_private.or(file.ice_private).unwrap_or(true),
             on_loopback: listen.ip().is_loopback(),
-            external: external([typed.external_addresses, file.external_addresses].concat())?,
+            external: external([typed.external_address, file.external_address].concat())?,
             ..Ice::new(
                 typed.stun.or(file.stun),
                 turn,
@@ -352,7 +352,7 @@ fn line_in(field: &'static str, path: &Path, wanted: &'static str) -> Result<Str
 fn external(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, ConfigError> {
     match addresses.iter().find(|address| address.is_unspecified() || address.is_multicast()) {
         Some(given) => Err(ConfigError::Entry {
-            field: "external_addresses",
+            field: "external_address",
             given: given.to_string(),
             wanted: "an address that viewers can send to, such as 203.0.113.7",
         }),
@@ -464,7 +464,7 @@ mod tests {
             ("turn_secret_file = \"/nowhere\"", "turn_secret_file"),
             ("relay_only = true", "relay_only"),
             ("turn_urls = [\"turn:h:1\"]", "turn_secret"),
-            ("external_addresses = [\"0.0.0.0\"]", "external_addresses"),
+            ("external_address = [\"0.0.0.0\"]", "external_address"),
             ("media_port = 70000", "media_port"),
             ("[llm]\nurl = \"http://h/v1\"", "llm_model"),
             ("[llm]\nkey = \"sk-1\"", "key"),

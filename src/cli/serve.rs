@@ -41,7 +41,7 @@ pub struct Serve {
     /// Address that viewers are told instead of the machine's own, where those are behind an address translator, as a
     /// container's and many a cloud's are; once for each
     #[arg(long = "external-address", value_name = "ADDRESS")]
-    pub external_addresses: Vec<IpAddr>,
+    pub external_address: Vec<IpAddr>,
     /// Whether viewers' ICE candidates with private addresses are used, which viewers in a network of your own have; turn
     /// it off on a public server beside machines that strangers must not send packets to [default: true]
     #[arg(long, value_name = "BOOL")]

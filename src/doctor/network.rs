@@ -73,7 +73,7 @@ fn addresses(own: &[IpAddr], external: &[IpAddr]) -> Check {
         false => Check::note(
             NAME,
             format!("{found}: viewers outside of this network do not reach it"),
-            "none needed for viewers within; else external_addresses = [the public address] and media_port, and let the router \
+            "none needed for viewers within; else external_address = [the public address] and media_port, and let the router \
              or the cloud pass that port on, UDP and TCP; or a TURN server",
         ),
     }
@@ -145,7 +145,7 @@ fn seen_from_outside(seen: SocketAddr, local: u16, own: &[IpAddr], external: &[I
         false => format!(", and its port {local} is {}", seen.port()),
     };
     let fix = format!(
-        "external_addresses = [\"{address}\"] and media_port, and have the address translator pass that port on to this machine"
+        "external_address = [\"{address}\"] and media_port, and have the address translator pass that port on to this machine"
     );
     Check::note(NAME, format!("outside this machine is {address}{port}: an address translator is in front"), fix)
 }
@@ -208,7 +208,7 @@ mod tests {
     fn addresses_are_judged_by_who_reaches_them() {
         says(&addresses(&at(&["8.8.8.8", "2a00::1"]), &[]), Status::Ok, "8.8.8.8 (public), 2a00::1 (public)", "");
         let within = addresses(&at(&["10.0.0.5"]), &[]);
-        says(&within, Status::Note, "10.0.0.5 (private); no public IPv6", "external_addresses");
+        says(&within, Status::Note, "10.0.0.5 (private); no public IPv6", "external_address");
         let told = addresses(&at(&["10.0.0.5"]), &at(&["8.8.8.8"]));
         says(&told, Status::Ok, "told 8.8.8.8 (public) in the place of 10.0.0.5 (private)", "");
         says(&addresses(&at(&["10.0.0.5"]), &at(&["192.168.1.2"])), Status::Note, "192.168.1.2", "not public");
@@ -224,8 +224,8 @@ mod tests {
         };
         says(&seen(&["8.8.8.8"], &[], 8443), Status::Ok, "its own", "");
         says(&seen(&["10.0.0.5"], &["8.8.8.8"], 8443), Status::Ok, "told", "");
-        says(&seen(&["10.0.0.5"], &[], 8443), Status::Note, "translator", "external_addresses = [\"8.8.8.8\"]");
-        says(&seen(&["10.0.0.5"], &[], 8444), Status::Note, "port 8444 is 8443", "external_addresses");
+        says(&seen(&["10.0.0.5"], &[], 8443), Status::Note, "translator", "external_address = [\"8.8.8.8\"]");
+        says(&seen(&["10.0.0.5"], &[], 8444), Status::Note, "port 8444 is 8443", "external_address");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ mod framing;
 mod tcp;
 mod udp;
 
-use std::fmt::Write;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,6 +49,13 @@ pub(crate) struct PortTaken {
 #[derive(Clone, Debug)]
 pub(crate) struct OnePort(Arc<Shared>);
 
+/// Without the viewers, whose passwords are among them.
+impl fmt::Debug for Shared {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "port {}", self.port)
+    }
+}
+
 impl PartialEq for OnePort {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -57,7 +64,6 @@ impl PartialEq for OnePort {
 
 impl Eq for OnePort {}
 
-#[derive(Debug)]
 struct Shared {
     port: u16,
     demux: Mutex<Demux>,

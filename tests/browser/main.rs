@@ -33,6 +33,7 @@ mod latency;
 mod leaving;
 mod narrow;
 mod offers;
+mod one_port;
 mod page;
 mod playing;
 mod server;

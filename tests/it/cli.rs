@@ -210,6 +210,30 @@ fn doctor_finds_nothing_missing_where_the_tests_run() {
 }
 
 #[test]
+fn doctor_tells_of_the_network_what_the_settings_make_of_it_and_no_secret() {
+    let settings = tempfile::NamedTempFile::new().unwrap();
+    // Nobody answers at these addresses of documentation, or at a port that nothing listens on.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "media_port = 0\nexternal_address = [\"8.8.8.8\"]\nturn_urls = [\"turn:{closed}?transport=tcp\"]\n\
+         turn_secret = \"my-secret\"\n"
+    );
+    std::fs::write(settings.path(), text).unwrap();
+    let output = run(&["doctor", "--json", "--network", "--config", settings.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "a TURN server that is not there is a fault");
+    let report = stdout_json(&output);
+    let check = |name: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {report}")).clone()
+    };
+    assert!(check("addresses")["found"].as_str().unwrap().contains("told 8.8.8.8 (public)"), "{report}");
+    assert_eq!(check("media port")["status"], "ok", "{report}");
+    assert_eq!(check("stun")["status"], "note", "{report}");
+    assert_eq!(check("turn")["status"], "fault", "{report}");
+    assert!(!report.to_string().contains("my-secret"), "{report}");
+}
+
+#[test]
 fn doctor_names_a_missing_model_and_its_fix() {
     let home = home();
     std::fs::remove_file(home.path().join("models/demo/model.safetensors")).unwrap();

@@ -72,7 +72,8 @@ impl Connections {
     }
 
     fn is_a_viewer_s(&self, number: u64) {
-        if let Some(connection) = self.open().get_mut(&number) {
+        let mut open = self.open();
+        if let Some(connection) = open.get_mut(&number) {
             connection.is_pending = false;
         }
     }
@@ -83,7 +84,8 @@ impl Connections {
 
     /// Ends one; its task does the rest.
     pub fn close(&self, number: u64) {
-        if let Some(connection) = self.open().get(&number) {
+        let open = self.open();
+        if let Some(connection) = open.get(&number) {
             connection.stop.cancel();
         }
     }
