@@ -1,3 +1,5 @@
+//! The one port with sockets in the place of browsers and libnices.
+
 use std::net::Ipv4Addr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

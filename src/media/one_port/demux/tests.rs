@@ -1,3 +1,5 @@
+//! Whose packets are whose, step by step and by chance.
+
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
