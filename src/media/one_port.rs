@@ -174,7 +174,7 @@ impl Shared {
 
     /// Takes a packet from outside to its viewer's libnice; says whether its source is a viewer's.
     fn take_in(&self, source: Source, packet: &[u8]) -> bool {
-        let verdict = self.demux().from_outside(source, packet, std::time::Instant::now());
+        let verdict = self.demux().inward(source, packet, std::time::Instant::now());
         match verdict {
             demux::Verdict::Forward { socket, to, evicted } => {
                 if let Some(evicted) = evicted {
@@ -197,7 +197,7 @@ impl Shared {
 
     /// Takes a packet of libnice's to where the viewer's came from.
     async fn take_out(&self, socket: usize, from: SocketAddr, packet: &[u8]) {
-        let source = self.demux().from_inside(socket, from);
+        let source = self.demux().outward(socket, from);
         match source {
             Some(Source::Udp { remote, local }) => self.outside.send(packet, remote, local).await,
             Some(Source::Tcp(number)) => self.connections.send(number, packet),

@@ -126,7 +126,7 @@ impl Demux {
         }
     }
 
-    pub fn from_outside(&mut self, source: Source, packet: &[u8], now: Instant) -> Verdict {
+    pub fn inward(&mut self, source: Source, packet: &[u8], now: Instant) -> Verdict {
         if !is_of_webrtc(packet) {
             return Verdict::Drop(Stranger::Odd);
         }
@@ -163,7 +163,7 @@ impl Demux {
     }
 
     /// Where a packet goes that libnice sent to one of the loopback sockets; `None` if it is not from a viewer's.
-    pub fn from_inside(&self, socket: usize, from: SocketAddr) -> Option<Source> {
+    pub fn outward(&self, socket: usize, from: SocketAddr) -> Option<Source> {
         let viewer = self.viewers.get(self.by_inner.get(&from.port())?)?;
         let path = viewer.sources.iter().find(|path| path.socket == socket)?;
         (viewer.inner == from).then_some(path.source)

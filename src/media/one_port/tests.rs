@@ -55,6 +55,28 @@ async fn two_viewers_by_one_port_get_their_own_packets_and_answer_whence_they_ca
 }
 
 #[tokio::test]
+async fn viewers_come_over_ipv6_where_the_machine_has_it() {
+    let (port, tasks) = OnePort::open(0).await.unwrap();
+    if let Ok(browser) = UdpSocket::bind("[::1]:0").await {
+        assert!(port.has_ipv6());
+        let (inner, _entry) = libnice(&port, "a:x").await;
+        browser.connect(("::1", port.0.port)).await.unwrap();
+        browser.send(&check("a:x", "password")).await.unwrap();
+        let (_, from) = receive(&inner).await;
+        inner.send_to(b"\x80 picture", from).await.unwrap();
+        assert_eq!(receive(&browser).await.0, b"\x80 picture");
+        let mut connection = TcpStream::connect(("::1", port.0.port)).await.unwrap();
+        connection.write_all(&framed(&check("a:x", "password")).unwrap()).await.unwrap();
+        let (_, from) = receive(&inner).await;
+        inner.send_to(b"\x80 sound", from).await.unwrap();
+        assert_eq!(read_packet(&mut connection).await, b"\x80 sound");
+    } else {
+        assert!(port.candidates(&["2001:db8::1".parse().unwrap()]).is_empty(), "this machine has no IPv6");
+    }
+    tasks.stop().await;
+}
+
+#[tokio::test]
 async fn a_viewer_by_tcp_has_the_same_packets_behind_their_lengths_until_it_leaves() {
     let (port, tasks) = OnePort::open(0).await.unwrap();
     let (inner, entry) = libnice(&port, "a:x").await;
