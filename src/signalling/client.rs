@@ -82,6 +82,10 @@ pub enum Turn {
 
 /// What is to be done about it, in order.
 #[derive(Debug, PartialEq)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "an output of the session is another thing than what this machine puts out"
+)]
 pub enum Output {
     Send(ServerMessage),
     /// Drop the peer, if there is one.
