@@ -1,7 +1,5 @@
 //! Browsers that come by the server's one media port: over UDP, and over TCP where no UDP gets through.
 
-use std::time::Instant;
-
 use super::chromium::{Chromium, Page};
 use super::server::Server;
 
@@ -59,23 +57,5 @@ async fn two_browsers_come_by_one_port_the_one_without_udp_over_tcp() {
     by_udp.close().await;
     by_tcp.sees(50).await;
     by_tcp.close().await;
-    server.stop().await;
-}
-
-/// Chromium's own way to use no UDP at all, as an administrator sets it.
-const NO_UDP: &str = "--force-webrtc-ip-handling-policy=disable_non_proxied_udp";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_browser_that_may_not_use_udp_sees_the_page_over_tcp() {
-    let chromium = Chromium::launch_with(&["--autoplay-policy=no-user-gesture-required", NO_UDP]).await;
-    let server = Server::start_with(&["--media-port", "0"]).await;
-    let began = Instant::now();
-    let page = chromium.page(&server.url("")).await;
-    page.wait_until_live().await;
-    eprintln!("live over TCP {:?} after the page was asked for", began.elapsed());
-    page.sees(50).await;
-    let path = page.evaluate(PATH).await;
-    assert_eq!(path[0], "tcp", "{path}");
-    page.close().await;
     server.stop().await;
 }
