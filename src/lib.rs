@@ -8,7 +8,7 @@
 //! | 2 | [`conversation`], [`dialogue`] | tokio | the model's reply as it is written, shown and cut into sentences, the first one after its first clause | 8 turns, more are refused as busy; 64 sentences ahead of the voice, then the model waits |
 //! | 3 | [`speech`] | tokio; threads "hibari" and espeak-ng's processes | a sentence becomes its spoken form, its runs go to voices of their languages and become a stream of PCM that step 4 polls, the next one is made meanwhile | phrases of at most twelve seconds, of each session in turn; 8 processes at once; two minutes of sound a sentence |
 //! | 4 | [`animation`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen, 40 MB at most |
-//! | 5 | [`lipsync::engine`] | thread "engine" | mel, audio encoder, UNet, decoder; earliest deadline first over all sessions, the same share of mouths to each if there is no time for all | 512 batches; senders wait |
+//! | 5 | [`lipsync::engine`] | threads "engine", one for each GPU, or else each core | mel, audio encoder, UNet, decoder; earliest deadline first over all sessions, the same share of mouths to each if there is no time for all | 512 batches; senders wait |
 //! | 6 | [`compose`] | threads "compose" | the mouth is pasted into the avatar's own frame, in I420; threads "frames" decode or draw those that are not in memory ([`avatar::OwnFrames`]) | 64 pastes a thread; senders wait |
 //! | 7 | [`playout`] | thread "playout" | every 40 ms one pair of a frame and its sound leaves for each session | nothing waits any more |
 //! | 8 | [`media`] | GStreamer | encoded once for each session and codec in use, sent to each viewer through its own pipeline | a slow viewer skips to the next key frame |

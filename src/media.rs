@@ -1,10 +1,12 @@
 //! Everything that leaves over GStreamer: publish pipelines, viewers, files; and clips, which come in. The only home of the gstreamer crates.
 //!
-//! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`) and their bits (`bitrate`), one encode
-//! (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one webrtcbin per viewer (`viewer`), a session pushed to a media server (`whip`), what an
-//! SDP offer allows (`offer`), one port for all viewers (`one_port`), what a connected peer may send (`inbound`) and which of its candidates are used (`ice`), a
-//! session written to a file (`file`), ways out besides viewers (`output`), clips and photos read (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of
-//! what connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
+//! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`) and their
+//! bits (`bitrate`), one encode (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one
+//! webrtcbin per viewer (`viewer`), a session pushed to a media server (`whip`), what an SDP offer allows (`offer`),
+//! one port for all viewers (`one_port`), what a connected peer may send (`inbound`) and which of its candidates are
+//! used (`ice`), a session written to a file (`file`), ways out besides viewers (`output`), clips and photos read
+//! (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of what
+//! connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
 //! GStreamer's own threads run closures of ours that hold a sender or an atomic and nothing else.
 

@@ -1,8 +1,9 @@
 //! All WebSocket and HTTP: the wire protocol, what one client may do next, sockets and the page.
 //!
 //! In here: how a client's words come in and a session's go out. `listener` accepts, `http_connection` serves HTTP,
-//! `client_task` one WebSocket, `whep` viewers of other players; `client` decides, without a socket or a clock, by `protocol` and `limits`; `quota` is what
-//! one address may take. Not in here: what the words mean (`session`), media, speech.
+//! `client_task` one WebSocket, `whep` viewers of other players; `client` decides, without a socket or a clock, by
+//! `protocol` and `limits`; `quota` is what one address may take. Not in here: what the words mean (`session`),
+//! media, speech.
 
 mod api;
 mod audio_turns;

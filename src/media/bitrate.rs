@@ -1,7 +1,8 @@
 //! How many bits a second an encoder is given for pictures of a size.
 //!
-//! In here: the rule, and passing it on to a running encoder when the size or what its viewers take changes. Not in here: the names of an encoder's
-//! properties, which its description has (`description`). Runs on: whoever asks; a change of size, on the encoder's own thread.
+//! In here: the rule, and passing it on to a running encoder when the size or what its viewers take changes. Not in
+//! here: the names of an encoder's properties, which its description has (`description`). Runs on: whoever asks; a
+//! change of size, on the encoder's own thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -130,8 +130,9 @@ impl Inbound {
         }
     }
 
-    /// What of a compound RTCP packet is of use to rtpbin: how well our packets arrive, what is asked for again, and when the voice
-    /// was sent. The rest ends here: goodbyes (the connection's own end tells), descriptions, extensions, what is cut off.
+    /// What of a compound RTCP packet is of use to rtpbin: how well our packets arrive, what is asked for again, and
+    /// when the voice was sent. The rest ends here: goodbyes (the connection's own end tells), descriptions,
+    /// extensions, what is cut off.
     fn reports(&self, packet: &[u8]) -> Kept {
         self.reports.fetch_add(1, Ordering::Relaxed);
         let mut kept = Vec::new();

@@ -367,9 +367,11 @@ impl PublisherSink {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        for buffer in self.audio.iter().flat_map(|_| audio_buffers(pair.audio.as_deref(), at, &timeline)) {
-            // It refuses only while the pipeline stops, and then its end is reported on the bus.
-            let _ = self.audio.as_ref().map(|audio| audio.push_buffer(buffer));
+        if let Some(audio) = &self.audio {
+            for buffer in audio_buffers(pair.audio.as_deref(), at, &timeline) {
+                // It refuses only while the pipeline stops, and then its end is reported on the bus.
+                let _ = audio.push_buffer(buffer);
+            }
         }
         if self.audience.is_away() {
             return;

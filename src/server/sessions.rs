@@ -1,9 +1,9 @@
 //! Sessions as connections see them: opened on the first viewer, shared by name, closed after the last.
 //!
-//! In here: opening, finding and building them. `core` is what the clients of one session share, `client` one client's hold
-//! on it, `viewer` one of its viewers, `casting` who performs in it, `outputs` its ways out besides viewers, `pushes` those to
-//! media servers, `supervisor` closes it in order once nobody holds it. Not in here: whether there may
-//! be one more (`admission`), turns (`conversation`).
+//! In here: opening, finding and building them. `core` is what the clients of one session share, `client` one
+//! client's hold on it, `viewer` one of its viewers, `casting` who performs in it, `outputs` its ways out besides
+//! viewers, `pushes` those to media servers, `supervisor` closes it in order once nobody holds it. Not in here:
+//! whether there may be one more (`admission`), turns (`conversation`).
 //! Runs on: the tasks of connections; one task a session is its supervisor.
 
 mod casting;

@@ -64,8 +64,9 @@ pub(crate) fn load_network(folder: &Path, on: DeviceChoice, threads: i32) -> Res
 }
 
 impl Workers {
-    /// Loads a model on each device, on all of them together, and starts the threads. Other models are loaded when their first
-    /// avatar is. Named several times, the CPU has an engine for each, the first of which alone has large models. Of devices that nobody named, one that does not work is left out while there is another.
+    /// Loads a model on each device, on all of them together, and starts the threads. Other models are loaded when
+    /// their first avatar is. Named several times, the CPU has an engine for each, the first of which alone has large
+    /// models. Of devices that nobody named, one that does not work is left out while there is another.
     pub(crate) async fn start(folders: &Folders, model: &str, devices: &DeviceChoices) -> anyhow::Result<Self> {
         let spawn = |(at, choice): (usize, DeviceChoice)| {
             let (models, first) = (folders.models.clone(), model.to_owned());
