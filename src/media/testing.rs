@@ -1,5 +1,7 @@
 //! For the tests of this module: a session's output without the session, and a webrtcbin that takes a browser's part.
 
+pub mod held;
+pub mod mutation;
 pub mod sdp;
 
 use std::net::{IpAddr, Ipv4Addr};

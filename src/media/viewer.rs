@@ -263,6 +263,12 @@ pub(super) async fn promise(action: impl FnOnce(gst::Promise)) -> Result<Option<
 mod tests;
 
 #[cfg(test)]
+mod coming_and_going;
+
+#[cfg(test)]
+mod hostile_offers;
+
+#[cfg(test)]
 mod hostile_peers;
 
 #[cfg(test)]

@@ -1,54 +1,16 @@
 //! What hostile clients' offers and connected peers can make the process hold, under a small limit of descriptors: nothing that
 //! stays. Runs in a process of its own, since it counts what the process has, and ends it at the first of GLib's criticals.
 
-use std::time::Instant;
-
 use super::*;
+use crate::media::testing::held::{LOOK_AGAIN, allowed, alone, held, is_within, let_go, settles};
 use crate::media::testing::sdp::{APPLICATION, CHROMIUM, Parts};
 use crate::media::testing::{Browser, PATIENCE, Stage, join, until_connected};
 use crate::media::{ENCODE_RESOURCES, Resources, VIEWER_RESOURCES};
 
-/// The limit.
-const DESCRIPTORS: u64 = 512;
 const OFFERS: usize = 200;
 const SOURCES: u32 = 300;
 const CHANNELS: usize = 200;
 const AT_ONCE: usize = 60;
-/// For everything to be as it was.
-const SETTLED: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-fn count(folder: &str) -> usize {
-    std::fs::read_dir(format!("/proc/self/{folder}")).unwrap().count()
-}
-
-fn held() -> Resources {
-    Resources { descriptors: count("fd"), threads: count("task") }
-}
-
-fn is_within(held: Resources, limit: Resources) -> bool {
-    held.descriptors <= limit.descriptors && held.threads <= limit.threads
-}
-
-/// Waits until the process holds no more than this, and says what it holds if that does not come.
-async fn settles(limit: Resources, after: &str) {
-    let since = Instant::now();
-    while !is_within(held(), limit) {
-        assert!(since.elapsed() < SETTLED, "{after}: {:?} are held and not {limit:?}", held());
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    eprintln!("{after}: {:?} after {:?}", held(), since.elapsed());
-}
-
-async fn let_go(stage: &Stage, viewers: impl Send + 'static) {
-    let teardown = stage.broadcast.teardown();
-    tokio::task::spawn_blocking(move || {
-        drop(viewers);
-        teardown.wait();
-    })
-    .await
-    .unwrap();
-}
 
 /// Each kind of candidate, on every line, for the session, and in attributes that are like them.
 fn with_every_kind_of_candidate(number: usize) -> String {
@@ -99,12 +61,6 @@ async fn hostile_peers() {
     until_connected(&mut told).await;
     browser.decoded("video", 5).await;
     let_go(&stage, (browser, viewer)).await;
-    // Threads of GLib's pools stay for a while, and those of tokio's.
-    let pools = Resources { descriptors: 2, threads: 12 };
-    let allowed = |base: Resources| Resources {
-        descriptors: base.descriptors + pools.descriptors,
-        threads: base.threads + pools.threads,
-    };
     let base = held();
     eprintln!("at first: {base:?}");
 
@@ -176,18 +132,10 @@ async fn hostile_peers() {
     settles(allowed(base), "sources").await;
 }
 
-/// A process of its own has the limit, and ends at the first GLib critical.
 #[test]
 fn hostile_peers_leave_nothing_behind_under_a_small_limit_of_descriptors() {
-    if rustix::process::getrlimit(rustix::process::Resource::Nofile).current == Some(DESCRIPTORS) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        return runtime.block_on(hostile_peers());
-    }
-    let name = "media::viewer::hostile_peers::hostile_peers_leave_nothing_behind_under_a_small_limit_of_descriptors";
-    let mut limited = std::process::Command::new("sh");
-    limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &DESCRIPTORS.to_string()]);
-    limited.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
-    let ran = limited.env("G_DEBUG", "fatal-criticals").output().unwrap();
-    eprintln!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "{}", ran.status);
+    alone(
+        "media::viewer::hostile_peers::hostile_peers_leave_nothing_behind_under_a_small_limit_of_descriptors",
+        hostile_peers,
+    );
 }
