@@ -49,7 +49,8 @@ install_debian_packages() {
   local packages=(pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-0
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
     gstreamer1.0-libav gstreamer1.0-nice espeak-ng mecab mecab-ipadic-utf8 python3 python3-pip g++ unzip)
-  [ "$want_tests" = yes ] && packages+=(chromium ffmpeg pocketsphinx-testdata)
+  [ "$want_tests" = yes ] && packages+=(chromium coturn ffmpeg iproute2 iptables
+    pocketsphinx-testdata)
   # A tool that is there by other means (another Python, say) is not installed a second time.
   local missing=() package
   for package in "${packages[@]}"; do

@@ -16,6 +16,7 @@
 )]
 
 mod avatars;
+mod blocked;
 mod camera;
 mod captions;
 mod chromium;
@@ -31,6 +32,7 @@ mod kit {
 }
 mod latency;
 mod leaving;
+mod namespaces;
 mod narrow;
 mod offers;
 mod one_port;

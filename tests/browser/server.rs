@@ -58,13 +58,24 @@ impl Server {
         Self::start_set(home, "", arguments).await
     }
 
+    /// Behind a network of its own, at this address there.
+    pub async fn start_in(namespace: &str, address: &str, lines: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_mouthpiece")]);
+        Self::launch(command, Path::new(env!("CARGO_MANIFEST_DIR")), address, lines, arguments).await
+    }
+
     async fn start_set(home: &Path, lines: &str, arguments: &[&str]) -> Self {
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_mouthpiece")), home, "127.0.0.1:0", lines, arguments).await
+    }
+
+    async fn launch(mut command: Command, home: &Path, address: &str, lines: &str, arguments: &[&str]) -> Self {
         let settings = NamedTempFile::new().unwrap();
         std::fs::write(settings.path(), format!("{WHATEVER_IT_DRAWS}{lines}")).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_mouthpiece"))
+        let mut process = command
             .arg("--home")
             .arg(home)
-            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .args(["serve", "--listen", address, "--config"])
             .arg(settings.path())
             .args(arguments)
             .stdin(Stdio::null())

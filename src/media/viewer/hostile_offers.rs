@@ -98,7 +98,7 @@ async fn hostile_offers() {
     let_go(&stage, open).await;
     settles(allowed(base), "offers").await;
     eprintln!("{counts:?}, {} KiB more", (resident_bytes().saturating_sub(bytes)) / 1024);
-    assert!(counts.opened > offers / 100, "{counts:?}");
+    assert!(counts.opened >= 20, "{counts:?}");
 }
 
 #[test]
