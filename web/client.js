@@ -31,7 +31,7 @@ import { Figures } from "./client/figures.js";
 import { ShownFrames } from "./client/latency.js";
 import { Heartbeat, Received } from "./client/liveness.js";
 import { Microphone } from "./client/microphone.js";
-import { buffersLittle, offeringPeer } from "./client/peer.js";
+import { buffersLittle, LossBuffer, offeringPeer } from "./client/peer.js";
 import { playStream, showStream } from "./client/screen.js";
 import { openSocket } from "./client/socket.js";
 
@@ -63,7 +63,7 @@ const AUDIO_BUFFERED_BYTES = 256 * 1024;
  * @property {RTCIceServer[]} [iceServers] used until the server names its own in `session`
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] "relay" to force TURN, which the server may do too
  * @property {number|null} [jitterBufferTargetMs] least delay the browser may buffer; 0, the default, is as little as the
- *   network allows, null leaves it to the browser
+ *   network allows, which is more while it loses packets; null leaves it to the browser
  * @property {number} [retryMinMs] first wait before reconnecting, 300 by default; doubles with each attempt
  * @property {number} [retryMaxMs] longest wait, 10000 by default
  */
@@ -114,6 +114,7 @@ export class AvatarWebRTCClient extends EventTarget {
   #mouthsLeftOut = 0;
   /** What the server says of the network to this viewer: `{rate_kbps, lost, round_trip_ms, rung}`. */
   #network = null;
+  #losses = new LossBuffer();
   #wake = () => {
     if (this.#retryTimer !== null && globalThis.document?.visibilityState !== "hidden") this.#openSocket();
   };
@@ -306,7 +307,10 @@ export class AvatarWebRTCClient extends EventTarget {
         if (message.mouths !== undefined) {
           this.#mouthsLeftOut = message.mouths > 0 ? message.mouths_left_out / message.mouths : 0;
         }
-        if (message.network) this.#network = message.network;
+        if (message.network) {
+          this.#network = message.network;
+          this.#losses.follow(this.peerConnection, this.#options.jitterBufferTargetMs, message.network);
+        }
         break;
       case "missed":
         // What was being said may have ended since.
@@ -571,6 +575,7 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#captions.forget();
     this.#frames.forget();
     this.#figures.reset();
+    this.#losses.forget();
     this.peerConnection?.close();
     this.peerConnection = null;
   }

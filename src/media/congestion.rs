@@ -60,6 +60,10 @@ pub struct Estimate {
     pub loss: f64,
     /// There and back, the least of the last seconds, if the receiver reports times.
     pub round_trip: Option<Duration>,
+    /// The last one, queues and all.
+    pub last_round_trip: Option<Duration>,
+    /// Bits a second at which packets come out of a long queue: what the path carries.
+    pub carried: Option<u32>,
     /// Packets stand in a long queue, or many are lost: what is sent now comes late.
     pub is_congested: bool,
 }
@@ -146,8 +150,11 @@ impl Congestion {
         let rate = self.rate.rate() as u32;
         let round_trip = self.round_trips.iter().map(|(_, time)| *time).min();
         let loss = self.loss().unwrap_or(0.0);
-        let is_congested = self.delay.queue() > LONG_QUEUE || loss > HEAVY_LOSS;
-        Estimate { rate, loss, round_trip, is_congested }
+        let last_round_trip = self.round_trips.back().map(|(_, time)| *time);
+        let is_full = self.delay.queue() > LONG_QUEUE;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+        let carried = self.pace().filter(|_| is_full).map(|bits| bits as u32);
+        Estimate { rate, loss, round_trip, last_round_trip, carried, is_congested: is_full || loss > HEAVY_LOSS }
     }
 
     /// Nothing was reported for a long time of what was sent: likely nothing arrives, in one of the directions.

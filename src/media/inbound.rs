@@ -21,8 +21,8 @@ const MOST_REPORTERS: usize = 16;
 /// No payload type: they have seven bits.
 const NONE: u8 = 0x80;
 
-/// Takes each RTCP packet of a peer that says how ours arrive.
-pub type Reporter = Box<dyn Fn(&[u8]) + Send + Sync>;
+/// Takes each RTCP packet of a peer that says how ours arrive, and keeps what rtpbin is to see of it.
+pub type Reporter = Box<dyn Fn(&[u8]) -> Kept + Send + Sync>;
 
 /// The guard of one peer.
 pub struct Inbound {
@@ -143,17 +143,19 @@ impl Inbound {
             if first >> 6 != 2 {
                 break;
             }
-            if let Some(reporter) = self.reporter.get() {
-                reporter(report);
-            }
+            let of_report = self.reporter.get().map_or(Kept::Whole, |reporter| reporter(report));
             if self.is_of_use(*first & 0x1f, *kind, report) && first & 0x20 == 0 {
-                kept.extend_from_slice(report);
+                match &of_report {
+                    Kept::Whole => kept.extend_from_slice(report),
+                    Kept::Part(part) => kept.extend_from_slice(part),
+                    Kept::Nothing => {}
+                }
             }
             rest = others;
         }
         match kept.len() {
             0 => Kept::Nothing,
-            length if length == packet.len() => Kept::Whole,
+            _ if kept == packet => Kept::Whole,
             _ => Kept::Part(kept),
         }
     }

@@ -49,6 +49,8 @@ pub struct Track {
     pub payload_type: u8,
     /// Of retransmissions.
     pub rtx: Option<u8>,
+    /// Of packets of sound that hold those before them as well (RFC 2198).
+    pub red: Option<u8>,
     feedback: Vec<&'static str>,
     /// The number of the header extension by which the client reports when each packet came, if it does.
     pub transport_extension: Option<u8>,
@@ -191,6 +193,7 @@ impl<'a> Offer<'a> {
             m_line,
             payload_type,
             rtx: rtx.filter(|_| media.has_feedback(payload_type, "nack")),
+            red: None,
             feedback: feedback.into_iter().filter(|kind| media.has_feedback(payload_type, kind)).collect(),
             transport_extension: media
                 .extension(TRANSPORT_EXTENSION)

@@ -25,8 +25,12 @@ use crate::session::{ErrorCode, IceCandidate, Peer, PeerEvent, Refusal};
 mod adaptation;
 mod connection;
 mod gate;
+mod key_frames;
+mod pacer;
 pub(super) mod push;
+mod redundancy;
 pub(super) mod reports;
+mod retransmissions;
 mod transport;
 mod way;
 

@@ -50,3 +50,48 @@ export function buffersLittle(peer, targetMs) {
     else if ("playoutDelayHint" in receiver) receiver.playoutDelayHint = targetMs / 1000;
   }
 }
+
+/** From this share of lost packets on there is something to wait for. */
+const LEAST_LOST = 0.012;
+
+/** So long after the last loss that is told of a browser still waits. */
+const LOSSES_LAST_MS = 30_000;
+
+/** Longer than this nothing is waited for: a person who talks to the avatar would notice. */
+const MOST_WAITED_MS = 320;
+
+/**
+ * Makes room for what comes late on a network that loses packets: a picture's packet comes again a round trip after it is
+ * missed, or two when that one is lost too; of the voice there is a copy in the next packet or the one after.
+ */
+export class LossBuffer {
+  #timer = null;
+  #targetMs = 0;
+
+  /**
+   * @param {RTCPeerConnection|null} peer
+   * @param {number|null} leastMs what is buffered without losses; null leaves it to the browser
+   * @param {{lost: number, round_trip_ms?: number}} network as the server tells of it
+   */
+  follow(peer, leastMs, { lost, round_trip_ms }) {
+    if (!peer || leastMs === null) return;
+    if (lost >= LEAST_LOST) {
+      clearTimeout(this.#timer);
+      this.#timer = null;
+      const waited = Math.min(MOST_WAITED_MS, 2 * (round_trip_ms ?? 50) + 60);
+      // Only ever more, until the losses are over: each change is heard.
+      if (waited > this.#targetMs) buffersLittle(peer, Math.max(leastMs, (this.#targetMs = waited)));
+    } else if (this.#targetMs > 0) {
+      this.#timer ??= setTimeout(() => {
+        this.forget();
+        buffersLittle(peer, leastMs);
+      }, LOSSES_LAST_MS);
+    }
+  }
+
+  forget() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#targetMs = 0;
+  }
+}

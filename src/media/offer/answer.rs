@@ -117,6 +117,7 @@ impl Negotiated {
             (Some(before), Some(now)) => {
                 before.payload_type == now.payload_type
                     && before.rtx == now.rtx
+                    && before.red == now.red
                     && mid(&self.plan, before) == mid(plan, now)
             }
             (None, Some(_)) => false,
@@ -193,8 +194,11 @@ impl Negotiated {
     fn write_served(&self, sdp: &mut String, line: &Line, served: &Served<'_>) {
         let Served { purpose, track, direction, section } = served;
         let (payload_type, kind, protocol) = (track.payload_type, &line.kind, &line.protocol);
-        let rtx = track.rtx.map(|rtx| format!(" {rtx}")).unwrap_or_default();
-        let _ = write!(sdp, "m={kind} 9 {protocol} {payload_type}{rtx}\r\nc=IN IP4 0.0.0.0\r\n{}", mid(line));
+        // Behind the codec itself: a browser sends its voice with redundancy only where that comes first.
+        let red = track.red.filter(|_| *purpose == Purpose::Audio);
+        let also = |other: Option<u8>| other.map(|other| format!(" {other}")).unwrap_or_default();
+        let (rtx, copies) = (also(track.rtx), also(red));
+        let _ = write!(sdp, "m={kind} 9 {protocol} {payload_type}{rtx}{copies}\r\nc=IN IP4 0.0.0.0\r\n{}", mid(line));
         let _ = write!(sdp, "a={direction}\r\n");
         let parameters = format!("a=fmtp:{payload_type} ");
         let names_profile = *purpose == Purpose::Video && self.plan.codec == Codec::H264;
@@ -212,6 +216,10 @@ impl Negotiated {
         if let Some(number) = track.transport_extension.filter(|number| self.stamps() == Some(*number)) {
             // webrtcbin knows nothing of it: packets get their numbers after it, and it does not see the reports.
             let _ = write!(sdp, "a=extmap:{number} {TRANSPORT_EXTENSION}\r\na=rtcp-fb:{payload_type} transport-cc\r\n");
+        }
+        if let Some(red) = red {
+            // Nor of this: packets are wrapped after it (`viewer::redundancy`).
+            let _ = write!(sdp, "a=rtpmap:{red} red/48000/2\r\na=fmtp:{red} {payload_type}/{payload_type}\r\n");
         }
         if names_profile {
             // webrtcbin leaves out the profile, and without one browsers take the answer for another codec than theirs.

@@ -15,7 +15,18 @@ pub(super) fn means_another(media: &Media<'_>, payload_type: u8, codec: &str) ->
 
 pub(super) fn opus(m_line: usize, media: &Media<'_>) -> Option<Track> {
     let payload_type = media.mapped_to("opus/48000/2").next()?;
-    Some(Track { m_line, payload_type, rtx: None, feedback: Vec::new(), transport_extension: None, profile: None })
+    let red = media.mapped_to("red/48000/2").find(|red| is_red_of(media, *red, payload_type));
+    Some(Track { m_line, payload_type, rtx: None, red, feedback: Vec::new(), transport_extension: None, profile: None })
+}
+
+/// Whether a payload type is redundancy of another: `a=fmtp:63 111/111` says so of 63 and of two times 111.
+fn is_red_of(media: &Media<'_>, red: u8, payload_type: u8) -> bool {
+    let levels = media.all("fmtp").find_map(|value| {
+        let (of, levels) = value.split_once(' ')?;
+        (of.parse() == Ok(red)).then_some(levels.trim())
+    });
+    let is_whole = |level: &str| level.parse() == Ok(payload_type);
+    is_dynamic(red) && media.encodings(red).len() == 1 && levels.is_some_and(|levels| levels.split('/').all(is_whole))
 }
 
 pub(super) fn video_payload_type(media: &Media<'_>, codec: Codec) -> Option<u8> {

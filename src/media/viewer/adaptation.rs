@@ -63,6 +63,7 @@ impl Connection {
         let choice = state_ref.climber.choose(now, &state_ref.ladder, estimate.rate, full);
         state.rate = choice.rate;
         self.transport.given(choice.rate);
+        self.pacer.set(choice.rate, estimate.carried);
         if let Some(next) = state.next.clone() {
             if self.gate.is_at(next.rung) {
                 self.settle(&mut state, next);

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::adaptation::Adaptation;
 use super::gate::Gate;
+use super::pacer::Pacer;
 use super::reports::Reports;
 use super::transport::Transport;
 use super::{ViewerStats, negotiation_failed, promise};
@@ -46,6 +47,7 @@ pub(super) struct Connection {
     pub inbound: Arc<Inbound>,
     pub transport: Arc<Transport>,
     pub gate: Arc<Gate>,
+    pub(super) pacer: Arc<Pacer>,
     pub(super) adaptation: Mutex<Adaptation>,
     /// Only to be dropped: it ends the pipeline.
     pub _pipeline: OwnedPipeline,
@@ -118,6 +120,14 @@ impl Feed {
         }
     }
 
+    /// Letting go of one of two links has gstreamer-utils forget the callback by which the other learns that its viewer does
+    /// not take its pictures in time, counts them, and waits for a key frame. From then on that is the gate's.
+    fn watch_overflow(&self, gate: &Arc<Gate>) {
+        let gate = Arc::clone(gate);
+        let callbacks = gstreamer_app::AppSrcCallbacks::builder().enough_data(move |_| gate.overflows()).build();
+        self.source.set_callbacks(callbacks);
+    }
+
     fn counts(&self) -> (u64, u64) {
         let now = self.link.as_ref().map_or((0, 0), |link| (link.pushed(), link.dropped()));
         (self.pushed + now.0, self.dropped + now.1)
@@ -167,12 +177,16 @@ impl Connection {
         reports.connect(&webrtc);
         let inbound = Inbound::new(plan.microphone.as_ref().map(|track| track.payload_type));
         let full = publisher.full_rate();
-        let transport = Transport::new(plan.video.as_ref(), video_ssrc, full);
+        let transport = Transport::new(plan.video.as_ref(), plan.audio.as_ref(), video_ssrc, full);
         transport.watch(pipeline.gst(), &inbound);
         inbound.guard(pipeline.gst());
         let gate = Arc::new(Gate::default());
         if let Some(video) = &video {
             gate.guard(video.source.upcast_ref());
+        }
+        let pacer = Pacer::new(full);
+        if let Some(payloader) = pipeline.gst().by_name(names::VIDEO_PAY) {
+            pacer.guard(&payloader, &gate, &transport);
         }
         microphone::connect(pipeline.gst(), &webrtc, heard);
         pipeline.watch(move |report| reports.bus(report));
@@ -190,6 +204,7 @@ impl Connection {
             inbound,
             transport,
             gate,
+            pacer,
             adaptation,
             _pipeline: pipeline,
             publisher,
@@ -260,8 +275,7 @@ impl Connection {
         true
     }
 
-    /// The other rung is the only one from now on. Letting go of the first link has gstreamer-utils forget the callback by
-    /// which the second counts what its viewer drops; from then on a slow viewer's losses show in its reports alone.
+    /// The other rung is the only one from now on.
     pub(super) fn take_video(&self, publisher: &Publisher) {
         let mut stream = self.stream();
         if let Some(video) = &mut stream.video
@@ -270,6 +284,7 @@ impl Connection {
             video.ended(Some(before));
             // It may have left and come back meanwhile.
             video.link = video.next.take().or_else(|| video.link_to(&publisher.video));
+            video.watch_overflow(&self.gate);
         }
     }
 
@@ -284,6 +299,7 @@ impl Connection {
         if let Some(video) = &mut stream.video {
             let next = video.next.take();
             video.ended(next);
+            video.watch_overflow(&self.gate);
         }
     }
 
@@ -296,7 +312,8 @@ impl Connection {
         let counts = [&stream.video, &stream.audio].map(|feed| feed.as_ref().map_or((0, 0), Feed::counts));
         drop(stream);
         let [video, audio] = counts;
-        ViewerStats { pushed: video.0 + audio.0, dropped: video.1 + audio.1, ..ViewerStats::default() }
+        let dropped = video.1 + audio.1 + self.gate.left_out();
+        ViewerStats { pushed: video.0 + audio.0, dropped, ..ViewerStats::default() }
     }
 
     /// Reads the counts and the RTCP reports; `None` once the peer is gone.

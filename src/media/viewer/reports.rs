@@ -5,7 +5,7 @@
 //! Runs on: callbacks on GStreamer's threads, which never wait; the task on tokio.
 
 use std::net::SocketAddr;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -168,6 +168,7 @@ impl Inbox {
         let mut looks = tokio::time::interval_at(Instant::now() + LOOKED_AT, LOOKED_AT);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut told_network, mut may_tell) = (None::<NetworkFigures>, Instant::now() + TOLD);
+        let Some(transport) = connection.upgrade().map(|connection| Arc::clone(&connection.transport)) else { return };
         let reason = loop {
             let at = lost.unwrap_or_else(|| Instant::now() + RECONNECT_TIME);
             tokio::select! {
@@ -239,6 +240,10 @@ impl Inbox {
                         }
                         may_tell = now + TOLD;
                     }
+                }
+                () = transport.worse(), if told_connected && lost.is_none() => {
+                    let Some(connection) = connection.upgrade() else { return };
+                    connection.adapt();
                 }
                 () = tokio::time::sleep_until(at), if lost.is_some() => break "the connection was lost".to_owned(),
                 else => return,

@@ -7,13 +7,18 @@
 //! Runs on: GStreamer's threads, in pad probes, holding the lock for microseconds.
 
 #[cfg(test)]
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use tokio::sync::Notify;
 
+use super::key_frames::KeyFrames;
+use super::redundancy::Redundancy;
+use super::retransmissions::Retransmissions;
 use crate::media::congestion::feedback::{TransportFeedback, report_blocks};
 use crate::media::congestion::{Congestion, Estimate};
 use crate::media::inbound::Inbound;
@@ -23,6 +28,9 @@ use crate::media::packets::{Kept, keep};
 /// What SRTP, UDP and IP add to a packet.
 const OVERHEAD: usize = 10 + 8 + 20;
 
+/// What is older is of no use to a viewer when it comes.
+const SENT_AGAIN_MS: u32 = 1000;
+
 /// The path to one viewer.
 #[derive(Debug)]
 pub struct Transport {
@@ -31,6 +39,13 @@ pub struct Transport {
     video_ssrc: u32,
     /// Payload types that get a number, and the extension's own; absent if the viewer does not report.
     stamped: Option<(u8, Option<u8>, u8)>,
+    retransmissions: Mutex<Retransmissions>,
+    /// Of the sound, if the viewer takes copies.
+    redundancy: Option<Mutex<Redundancy>>,
+    key_frames: Mutex<KeyFrames>,
+    /// What is known now is worse than what was looked at last.
+    worse: Notify,
+    was_congested: AtomicBool,
     /// Milliseconds that are supposed to have passed besides.
     #[cfg(test)]
     skipped: AtomicU64,
@@ -38,7 +53,7 @@ pub struct Transport {
 
 impl Transport {
     /// `most`: bits a second that are ever of use.
-    pub fn new(video: Option<&Track>, video_ssrc: u32, most: u32) -> Arc<Self> {
+    pub fn new(video: Option<&Track>, audio: Option<&Track>, video_ssrc: u32, most: u32) -> Arc<Self> {
         let stamped = video.and_then(|track| Some((track.payload_type, track.rtx, track.transport_extension?)));
         let control = Mutex::new(Congestion::new(most));
         Arc::new(Self {
@@ -46,6 +61,11 @@ impl Transport {
             control,
             video_ssrc,
             stamped,
+            retransmissions: Mutex::default(),
+            redundancy: audio.and_then(|track| Some(Mutex::new(Redundancy::new(track.payload_type, track.red?)))),
+            key_frames: Mutex::default(),
+            worse: Notify::new(),
+            was_congested: AtomicBool::new(false),
             #[cfg(test)]
             skipped: AtomicU64::new(0),
         })
@@ -55,12 +75,18 @@ impl Transport {
     pub fn watch(self: &Arc<Self>, pipeline: &gst::Pipeline, inbound: &Inbound) {
         let transport = Arc::clone(self);
         inbound.report_to(Box::new(move |report| transport.reported(report)));
-        if self.stamped.is_none() {
+        if self.stamped.is_none() && self.redundancy.is_none() {
             return;
         }
         let transport = Arc::clone(self);
         pipeline.connect_deep_element_added(move |_, _, element| {
-            if element.factory().is_some_and(|factory| factory.name() == "srtpenc") {
+            let factory = element.factory();
+            if factory.as_ref().is_some_and(|factory| factory.name() == "rtprtxsend") {
+                // Large pictures are hundreds of packets a second, of which it keeps a hundred by itself.
+                element.set_property("max-size-packets", 0u32);
+                element.set_property("max-size-time", SENT_AGAIN_MS);
+            }
+            if factory.is_some_and(|factory| factory.name() == "srtpenc") {
                 let number = |transport: &Arc<Self>, pad: &gst::Pad| {
                     if pad.name().starts_with("rtp_sink") {
                         let transport = Arc::clone(transport);
@@ -93,6 +119,11 @@ impl Transport {
         if control.is_unheard(now) {
             control.unheard(now);
         }
+        let estimate = control.estimate();
+        drop(control);
+        if let Some(sound) = &self.redundancy {
+            locked(sound).follow(now, &estimate, rate);
+        }
     }
 
     /// On the clock that everything here is told by.
@@ -114,27 +145,39 @@ impl Transport {
     }
 
     fn control(&self) -> MutexGuard<'_, Congestion> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.control)
     }
 
     fn leaves(&self, packet: &[u8]) -> Kept {
-        let Some((video, rtx, extension)) = self.stamped else { return Kept::Whole };
         let payload_type = packet.get(1).map_or(0, |second| second & 0x7f);
-        if payload_type != video && Some(payload_type) != rtx {
-            return Kept::Whole;
-        }
+        let is_of_pictures =
+            |(video, rtx, _): &(u8, Option<u8>, u8)| payload_type == *video || Some(payload_type) == *rtx;
+        let Some((_, _, extension)) = self.stamped.filter(is_of_pictures) else {
+            return self.redundancy.as_ref().map_or(Kept::Whole, |sound| locked(sound).leaves(packet));
+        };
         let now = self.now();
         with_number(packet, extension, || self.control().sent(now, packet.len() + 8 + OVERHEAD))
             .map_or(Kept::Whole, Kept::Part)
     }
 
-    fn reported(&self, report: &[u8]) {
+    /// What of a report goes on to rtpbin.
+    fn reported(&self, report: &[u8]) -> Kept {
         let now = self.now();
         match report {
             [first, 205, ..] if first & 0x1f == 15 => {
                 if let Some(feedback) = TransportFeedback::parse(report) {
                     self.control().transport_feedback(now, &feedback);
+                    self.hurry();
                 }
+            }
+            [first, 205, _, _, _, _, _, _, a, b, c, d, ..]
+                if first & 0x1f == 1 && u32::from_be_bytes([*a, *b, *c, *d]) == self.video_ssrc =>
+            {
+                let round_trip = self.control().estimate().last_round_trip;
+                return self.retransmissions().answer(now, round_trip, report);
+            }
+            [first, 206, ..] if matches!(first & 0x1f, 1 | 4) && !locked(&self.key_frames).admits(now) => {
+                return Kept::Nothing;
             }
             [_, 200 | 201, ..] => {
                 for (_, lost) in report_blocks(report).filter(|(source, _)| *source == self.video_ssrc) {
@@ -143,7 +186,33 @@ impl Transport {
             }
             _ => {}
         }
+        Kept::Whole
     }
+
+    /// Pictures begin anew with this packet: those before it are not sent again.
+    pub fn begins_at(&self, sequence_number: u16) {
+        self.retransmissions().begins_at(sequence_number);
+    }
+
+    /// Waits until the path is full, or fuller than it can bear, all at once: that is no time to wait for the next look.
+    pub async fn worse(&self) {
+        self.worse.notified().await;
+    }
+
+    fn hurry(&self) {
+        let is_congested = self.estimate().is_congested;
+        if !self.was_congested.swap(is_congested, Ordering::Relaxed) && is_congested {
+            self.worse.notify_one();
+        }
+    }
+
+    fn retransmissions(&self) -> MutexGuard<'_, Retransmissions> {
+        locked(&self.retransmissions)
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An RTP packet without extensions, with a transport-wide number in one of one byte (RFC 8285).
@@ -183,6 +252,11 @@ mod tests {
         let of = |stamped| Transport {
             started: Instant::now(),
             skipped: AtomicU64::new(0),
+            retransmissions: Mutex::default(),
+            redundancy: None,
+            key_frames: Mutex::default(),
+            worse: Notify::new(),
+            was_congested: AtomicBool::new(false),
             control: Mutex::new(Congestion::new(1_000_000)),
             video_ssrc: 3,
             stamped,
