@@ -31,7 +31,11 @@ const BETWEEN_COUNTS: Duration = Duration::from_millis(20);
 const LOSS_PACKETS: u32 = 20;
 const HEAVY_LOSS: f64 = 0.15;
 /// Above this a queue is full of ours, however slowly it grows.
-const LONG_QUEUE: Duration = Duration::from_millis(120);
+const LONG_QUEUE: Duration = Duration::from_millis(80);
+/// Below this what grows is no queue but the path's own jitter.
+const SHORT_QUEUE: Duration = Duration::from_millis(20);
+/// Of so many standard deviations a share of losses may be too high by chance, or too low.
+const BY_CHANCE: f64 = 2.0;
 
 /// The controller of one viewer. Times are since any one moment, never running backwards.
 #[derive(Debug)]
@@ -60,8 +64,8 @@ pub struct Estimate {
     pub loss: f64,
     /// There and back, the least of the last seconds, if the receiver reports times.
     pub round_trip: Option<Duration>,
-    /// The last one, queues and all.
-    pub last_round_trip: Option<Duration>,
+    /// How long packets stand in a queue.
+    pub queue: Duration,
     /// Bits a second at which packets come out of a long queue: what the path carries.
     pub carried: Option<u32>,
     /// Packets stand in a long queue, or many are lost: what is sent now comes late.
@@ -150,11 +154,17 @@ impl Congestion {
         let rate = self.rate.rate() as u32;
         let round_trip = self.round_trips.iter().map(|(_, time)| *time).min();
         let loss = self.loss().unwrap_or(0.0);
-        let last_round_trip = self.round_trips.back().map(|(_, time)| *time);
         let is_full = self.delay.queue() > LONG_QUEUE;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
         let carried = self.pace().filter(|_| is_full).map(|bits| bits as u32);
-        Estimate { rate, loss, round_trip, last_round_trip, carried, is_congested: is_full || loss > HEAVY_LOSS }
+        Estimate {
+            rate,
+            loss,
+            round_trip,
+            carried,
+            queue: self.delay.queue(),
+            is_congested: is_full || self.sure_loss() > HEAVY_LOSS,
+        }
     }
 
     /// Nothing was reported for a long time of what was sent: likely nothing arrives, in one of the directions.
@@ -165,7 +175,10 @@ impl Congestion {
 
     /// What to do then.
     pub fn unheard(&mut self, now: Duration) {
-        self.rate.decide(now, &Signals { usage: Usage::Over, loss: None, acknowledged: 0.0, sent: 1.0, is_full: true });
+        self.rate.decide(
+            now,
+            &Signals { usage: Usage::Over, loss: None, sure_loss: 0.0, acknowledged: 0.0, sent: 1.0, is_full: true },
+        );
     }
 
     /// Bits a second at which the last packets arrived.
@@ -196,10 +209,22 @@ impl Congestion {
     }
 
     fn loss(&self) -> Option<f64> {
+        self.counted().map(|(lost, all)| lost / all)
+    }
+
+    /// What of it is no chance: of few packets some more are lost now and then.
+    fn sure_loss(&self) -> f64 {
+        self.counted().map_or(0.0, |(lost, all)| {
+            let share = lost / all;
+            (share - BY_CHANCE * (share * (1.0 - share) / all).sqrt()).max(0.0)
+        })
+    }
+
+    fn counted(&self) -> Option<(f64, f64)> {
         let (lost, all) = self.losses.iter().fold((0u32, 0u32), |(lost, all), (_, of_lost, of_all)| {
             (lost.saturating_add(*of_lost), all.saturating_add(*of_all))
         });
-        (all >= LOSS_PACKETS).then(|| f64::from(lost) / f64::from(all))
+        (all >= LOSS_PACKETS).then(|| (f64::from(lost), f64::from(all)))
     }
 
     fn decide(&mut self, now: Duration) {
@@ -208,9 +233,14 @@ impl Congestion {
         let per_second = |bytes: u32| f64::from(bytes) * 8.0 / ACKNOWLEDGED_WINDOW.as_secs_f64();
         // Out of a queue packets come one after the other as fast as the path carries them, so few of them tell.
         let lately = if is_full { self.pace() } else { None };
+        let usage = match self.delay.usage() {
+            Usage::Over if self.delay.queue() < SHORT_QUEUE => Usage::Normal,
+            usage => usage,
+        };
         let signals = Signals {
-            usage: self.delay.usage(),
+            usage,
             loss: self.loss(),
+            sure_loss: self.sure_loss(),
             acknowledged: lately.unwrap_or_else(|| per_second(bytes)),
             sent: per_second(self.history.bytes_since(now.saturating_sub(ACKNOWLEDGED_WINDOW))),
             is_full,

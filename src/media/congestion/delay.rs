@@ -23,6 +23,8 @@ const THRESHOLD_SHRINKS: f64 = 0.039;
 const OUTLIER: f64 = 15.0;
 /// Where the shortest time on the path is looked for.
 const SHORTEST_WINDOW: i64 = 10_000_000;
+/// A queue delays all packets of such a time; a machine or a radio that stands still for a moment delays some.
+const STANDING_WINDOW: i64 = 100_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
@@ -50,6 +52,8 @@ pub struct DelayDetector {
     usage: Usage,
     /// Time on the path by two clocks that differ by a constant: when it was found, and how long, in microseconds.
     shortest: VecDeque<(i64, i64)>,
+    /// The same of the last packets.
+    lately: VecDeque<(i64, i64)>,
     last: i64,
 }
 
@@ -75,6 +79,7 @@ impl Default for DelayDetector {
             over: 0,
             usage: Usage::Normal,
             shortest: VecDeque::new(),
+            lately: VecDeque::new(),
             last: 0,
         }
     }
@@ -85,10 +90,11 @@ impl DelayDetector {
         self.usage
     }
 
-    /// How long the last packet stood in queues, of which the shortest time on the path is taken to have none.
+    /// How long all of the last packets stood in queues, of which the shortest time on the path is taken to have none.
     pub fn queue(&self) -> Duration {
         let shortest = self.shortest.front().map_or(self.last, |(_, time)| *time);
-        Duration::from_micros(u64::try_from(self.last - shortest).unwrap_or(0))
+        let lately = self.lately.front().map_or(self.last, |(_, time)| *time);
+        Duration::from_micros(u64::try_from(lately - shortest).unwrap_or(0))
     }
 
     /// A packet, in the order that they were sent; `arrived` by the receiver's clock, in microseconds.
@@ -115,12 +121,14 @@ impl DelayDetector {
     fn note_time(&mut self, sent: Duration, arrived: i64) {
         let time = arrived - i64::try_from(sent.as_micros()).unwrap_or(i64::MAX);
         self.last = time;
-        while self.shortest.back().is_some_and(|(_, longer)| *longer >= time) {
-            self.shortest.pop_back();
-        }
-        self.shortest.push_back((arrived, time));
-        while self.shortest.front().is_some_and(|(at, _)| arrived - at > SHORTEST_WINDOW) {
-            self.shortest.pop_front();
+        for (times, window) in [(&mut self.shortest, SHORTEST_WINDOW), (&mut self.lately, STANDING_WINDOW)] {
+            while times.back().is_some_and(|(_, longer)| *longer >= time) {
+                times.pop_back();
+            }
+            times.push_back((arrived, time));
+            while times.front().is_some_and(|(at, _)| arrived - at > window) {
+                times.pop_front();
+            }
         }
     }
 
@@ -130,8 +138,9 @@ impl DelayDetector {
         let between_departures = (group.last_sent.saturating_sub(before.last_sent)).as_secs_f64() * 1000.0;
         // After a pause nothing is left of the queue that there was.
         if between_departures > 3000.0 || between_arrivals.abs() > 60_000.0 {
-            let (shortest, last) = (std::mem::take(&mut self.shortest), self.last);
-            *self = Self { group: self.group, before: self.before, shortest, last, ..Self::default() };
+            let (shortest, lately) = (std::mem::take(&mut self.shortest), std::mem::take(&mut self.lately));
+            let Self { group, before, last, .. } = *self;
+            *self = Self { group, before, shortest, lately, last, ..Self::default() };
             return;
         }
         self.deltas = (self.deltas + 1.0).min(MOST_DELTAS);
@@ -211,6 +220,13 @@ mod tests {
     fn jitter_is_no_queue() {
         let detector = detector(200, |frame| i64::try_from(frame * 7919 % 13).unwrap() * 1500);
         assert_ne!(detector.usage(), Usage::Over);
+    }
+
+    #[test]
+    fn a_frame_that_is_late_among_others_is_no_queue() {
+        let late = |frame: u64| if frame % 3 == 0 { 50_000 } else { 0 };
+        assert!((50..60).all(|frames| detector(frames, late).queue() < Duration::from_millis(2)));
+        assert!(detector(60, |frame| if frame < 50 { 0 } else { 90_000 }).queue() > Duration::from_millis(80));
     }
 
     #[test]

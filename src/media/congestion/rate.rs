@@ -18,7 +18,7 @@ const BETWEEN_CUTS_OF_A_STANDING_QUEUE: Duration = Duration::from_secs(1);
 /// How the rate grows in a second: near where the path was full, and elsewhere.
 const GROWTH_NEAR: f64 = 1.08;
 const GROWTH_FAR: f64 = 1.5;
-const GROWTH_LOSSY: f64 = 1.04;
+const GROWTH_LOSSY: f64 = 1.12;
 /// Up to here losses are the path's own and no sign of too much; retransmissions make up for them.
 const LOSS_OF_THE_PATH: f64 = 0.02;
 const LOSS_THAT_HOLDS: f64 = 0.06;
@@ -40,6 +40,8 @@ pub struct Signals {
     pub usage: Usage,
     /// Of the packets, from 0 to 1, if there were enough.
     pub loss: Option<f64>,
+    /// What of that is no chance.
+    pub sure_loss: f64,
     /// What arrived lately.
     pub acknowledged: f64,
     /// What was sent in the same time.
@@ -89,21 +91,22 @@ impl RateControl {
         let elapsed = self.decided.replace(now).map_or(Duration::ZERO, |before| now.saturating_sub(before));
         let since_cut = self.cut.map(|cut| now.saturating_sub(cut));
         let loss = signals.loss.unwrap_or(0.0);
-        let is_over = signals.usage == Usage::Over || loss > LOSS_THAT_CUTS || signals.is_full;
+        let sure = signals.sure_loss;
+        let is_over = signals.usage == Usage::Over || sure > LOSS_THAT_CUTS || signals.is_full;
         if is_over {
             // A queue that stands without growing may be somebody else's.
-            let stands = signals.usage != Usage::Over && loss <= LOSS_THAT_CUTS;
+            let stands = signals.usage != Usage::Over && sure <= LOSS_THAT_CUTS;
             let between = if stands { BETWEEN_CUTS_OF_A_STANDING_QUEUE } else { BETWEEN_CUTS };
             let may_cut = since_cut.is_none_or(|since| since >= between);
             // A long queue that shrinks already is left to.
-            let shrinks = signals.usage == Usage::Under && loss <= LOSS_THAT_CUTS;
+            let shrinks = signals.usage == Usage::Under && sure <= LOSS_THAT_CUTS;
             if may_cut && !shrinks {
                 self.cut(now, signals, loss);
             }
             return may_cut && !shrinks;
         }
         let holds = signals.usage == Usage::Under || since_cut.is_some_and(|since| since < HOLD);
-        if !holds && loss <= LOSS_THAT_HOLDS {
+        if !holds && sure <= LOSS_THAT_HOLDS {
             self.grow(elapsed.min(LONGEST_GROWTH), loss);
         }
         false

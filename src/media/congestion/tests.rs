@@ -190,6 +190,18 @@ fn losses_of_the_path_itself_cost_no_rate() {
 }
 
 #[test]
+fn of_few_packets_chance_cuts_no_rate() {
+    let mut simulation = Simulation::new(Path { loss: 50, delay: Duration::from_millis(50), ..wide() });
+    simulation.control = Congestion::new(200_000);
+    let mut least = u32::MAX;
+    for _ in 0..120 {
+        simulation.run(Duration::from_millis(500));
+        least = least.min(simulation.rate());
+    }
+    assert!(least >= 180_000, "{least}");
+}
+
+#[test]
 fn a_sender_that_hears_nothing_sends_less() {
     let mut simulation = Simulation::new(wide());
     simulation.run(Duration::from_secs(5));

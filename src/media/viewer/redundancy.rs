@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn losing(loss: f64) -> Estimate {
-        Estimate { rate: 2_000_000, loss, round_trip: None, last_round_trip: None, carried: None, is_congested: false }
+        Estimate { rate: 2_000_000, loss, round_trip: None, queue: Duration::ZERO, carried: None, is_congested: false }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::media::packets::Kept;
 
 /// What comes between two copies of a packet at least, without a round trip that is known.
 const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(60);
+/// Receivers ask again after a round trip by their own measure, which a copy that was lost must not have to wait beyond.
+const OF_ROUND_TRIP: f64 = 0.6;
 /// Packets sent again that are remembered.
 const REMEMBERED: usize = 512;
 /// Of a header and two sources, before the numbers.
@@ -33,11 +35,11 @@ impl Retransmissions {
         self.sent.clear();
     }
 
-    /// What is to be answered of a request.
-    pub fn answer(&mut self, now: Duration, round_trip: Option<Duration>, request: &[u8]) -> Kept {
+    /// What is to be answered of a request, on a path of such a round trip, the queue on it left out.
+    pub fn answer(&mut self, now: Duration, round_trip: Option<Duration>, queue: Duration, request: &[u8]) -> Kept {
         let Some((head, asked)) = request.split_at_checked(HEAD) else { return Kept::Nothing };
         let (mut answered, mut is_whole) = (head.to_vec(), true);
-        let between = round_trip.unwrap_or(UNKNOWN_ROUND_TRIP);
+        let between = round_trip.unwrap_or(UNKNOWN_ROUND_TRIP).mul_f64(OF_ROUND_TRIP) + queue;
         for entry in asked.chunks_exact(4) {
             let [a, b, c, d] = *entry else { continue };
             let (first, others) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
@@ -94,12 +96,12 @@ mod tests {
     #[test]
     fn a_packet_is_not_sent_again_while_its_copy_is_under_way() {
         let mut sent = Retransmissions::default();
-        let (ms, round_trip) = (Duration::from_millis, Some(Duration::from_millis(500)));
-        assert_eq!(sent.answer(ms(0), round_trip, &request(&[(10, 0b1)])), Kept::Whole, "10 and 11");
-        assert_eq!(sent.answer(ms(100), round_trip, &request(&[(10, 0b1)])), Kept::Nothing);
-        let others = sent.answer(ms(200), round_trip, &request(&[(10, 0b101)]));
+        let (ms, queue) = (Duration::from_millis, Duration::from_millis(464));
+        assert_eq!(sent.answer(ms(0), None, queue, &request(&[(10, 0b1)])), Kept::Whole, "10 and 11");
+        assert_eq!(sent.answer(ms(100), None, queue, &request(&[(10, 0b1)])), Kept::Nothing);
+        let others = sent.answer(ms(200), None, queue, &request(&[(10, 0b101)]));
         assert_eq!(others, Kept::Part(request(&[(13, 0)])), "what is new of it");
-        assert_eq!(sent.answer(ms(500), round_trip, &request(&[(10, 0b1)])), Kept::Whole, "the copies were lost");
+        assert_eq!(sent.answer(ms(500), None, queue, &request(&[(10, 0b1)])), Kept::Whole, "the copies were lost");
     }
 
     #[test]
@@ -107,6 +109,6 @@ mod tests {
         let mut sent = Retransmissions::default();
         sent.begins_at(3);
         let asked = request(&[(65_530, 0), (1, 0b111)]);
-        assert_eq!(sent.answer(Duration::ZERO, None, &asked), Kept::Part(request(&[(3, 0), (4, 0)])));
+        assert_eq!(sent.answer(Duration::ZERO, None, Duration::ZERO, &asked), Kept::Part(request(&[(3, 0), (4, 0)])));
     }
 }

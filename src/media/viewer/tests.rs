@@ -80,6 +80,8 @@ async fn the_answer_holds_our_candidates_and_retransmission() {
     assert!(answer.contains(" 127.0.0.1 "), "{answer}");
     assert!(answer.contains("a=end-of-candidates\r\n"), "{answer}");
     assert!(answer.lines().any(|line| line == "a=rtcp-fb:96 nack"), "{answer}");
+    assert!(answer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\n"), "{answer}");
+    assert!(answer.contains("a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n"), "copies of the sound: {answer}");
     assert_eq!(answer.matches("a=sendonly").count(), 2, "{answer}");
 }
 
@@ -426,4 +428,25 @@ async fn a_rung_that_nobody_sees_is_not_encoded_though_its_sound_goes_on() {
     let teardown = stage.broadcast.teardown();
     tokio::task::spawn_blocking(move || teardown.wait()).await.unwrap();
     assert_eq!(stage.broadcast.running(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_viewer_does_not_take_is_counted_after_a_change_of_rung_too() {
+    let stage = Stage::open(&["x264enc"]);
+    stage.format.send_replace(VideoFormat { width: 512, height: 512 });
+    let (mut browser, viewer, mut told) = watch(&stage, "H264").await;
+    until_connected(&mut told).await;
+    let (mut healthy, _other, mut other_told) = watch(&stage, "H264").await;
+    until_connected(&mut other_told).await;
+    viewer.connection.transport.suppose(200, 40);
+    while !viewer.connection.gate.is_at(Rung::Low) || stage.own().audience.away.load(Ordering::Relaxed) == 0 {
+        browser.decoded("video", 1).await;
+    }
+    let before = viewer.stats().await.unwrap().dropped;
+    let source = viewer.connection.video_source().static_pad("src").unwrap();
+    source.add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER, |_, _| gst::PadProbeReturn::Ok);
+    while healthy.decoded.try_recv().is_ok() {}
+    healthy.decoded("video", 40).await;
+    assert!(viewer.stats().await.unwrap().dropped > before);
+    assert!(viewer.connection.gate.is_hushed(), "the next picture that it takes is a key frame");
 }

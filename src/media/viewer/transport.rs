@@ -173,8 +173,8 @@ impl Transport {
             [first, 205, _, _, _, _, _, _, a, b, c, d, ..]
                 if first & 0x1f == 1 && u32::from_be_bytes([*a, *b, *c, *d]) == self.video_ssrc =>
             {
-                let round_trip = self.control().estimate().last_round_trip;
-                return self.retransmissions().answer(now, round_trip, report);
+                let Estimate { round_trip, queue, .. } = self.control().estimate();
+                return self.retransmissions().answer(now, round_trip, queue, report);
             }
             [first, 206, ..] if matches!(first & 0x1f, 1 | 4) && !locked(&self.key_frames).admits(now) => {
                 return Kept::Nothing;
