@@ -127,6 +127,9 @@ pub(crate) enum Pipelines {
         /// Files to check [default: all of pipelines/]
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Draw the one FILE as graphs of Graphviz [default: FILE with .dot in place of .launch, in the current folder]
+        #[arg(long, value_name = "FILE.dot", num_args = 0..=1, default_missing_value = "", requires = "files")]
+        dot: Option<PathBuf>,
         #[arg(long)]
         json: bool,
     },

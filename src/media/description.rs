@@ -1,7 +1,8 @@
 //! Pipelines as text: reading `*.launch` files, putting values in, parsing them.
 //!
 //! In here: where files come from, comments and placeholders, and turning GStreamer's parse errors into ones that name
-//! file, line and element. What a parsed pipeline must hold is in `contract`, what goes wrong in `error`. Not in here: running pipelines.
+//! file, line, column and element. What a parsed pipeline must hold is in `contract`, where something stands in `place`, what
+//! goes wrong in `error`, pipelines drawn in `graph`. Not in here: running pipelines.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +14,15 @@ use crate::session::OutputKind;
 
 mod contract;
 mod error;
+mod graph;
+mod place;
 mod report;
 
 pub(super) use contract::codec_of;
 pub use error::DescriptionError;
-pub use report::{CheckStatus, check, list};
+pub use place::Place;
+pub(super) use report::{CheckReport, build_all, check_one, check_output};
+pub use report::{CheckStatus, DescriptionFault, check, list};
 
 /// The descriptions the program was built with; used when the pipelines directory does not exist.
 const EMBEDDED: &[(&str, &str)] = &[
@@ -52,6 +57,8 @@ pub mod names {
     pub const AUDIO_ENCODER: &str = "audio_encoder";
     pub const CAPTIONS: &str = "captions";
     pub const SINK: &str = "sink";
+    /// Those of elements that an element which lacks its name may be taken for.
+    pub const ALL: &[&str] = &[VIDEO, AUDIO, VIDEO_OUT, AUDIO_OUT, WEBRTC, MICROPHONE, HEARD, FILE, CAPTIONS, SINK];
 }
 
 /// Where `*.launch` files are read from.
@@ -142,7 +149,7 @@ impl Parts {
 }
 
 /// The text of one pipeline, not parsed yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     file: String,
     kind: Kind,
@@ -179,6 +186,10 @@ impl Description {
 
     pub fn file(&self) -> &str {
         &self.file
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     pub fn kind(&self) -> Kind {
@@ -263,13 +274,12 @@ impl Description {
         // GStreamer also lists elements that it has and that were given a property they lack.
         let is_missing = |element: &String| gst::ElementFactory::find(element).is_none();
         if let Some(element) = context.missing_elements().into_iter().find(is_missing) {
-            let line = self.line_of(&element);
-            return Err(DescriptionError::MissingElement { file: self.file.clone(), line, element });
+            let at = place::of_word(&self.text, &element, None);
+            return Err(DescriptionError::MissingElement { file: self.file.clone(), at, element });
         }
         let element = parsed.map_err(|error| {
             let message = error.message().to_owned();
-            let line = quoted(&message).and_then(|word| self.line_of(word));
-            self.syntax(line, message)
+            self.syntax(place::of_fault(&self.text, &message), message)
         })?;
         match element.downcast::<gst::Pipeline>() {
             Ok(pipeline) => Ok(pipeline),
@@ -285,17 +295,22 @@ impl Description {
     /// The text without comments and with `{name}` replaced.
     fn fill_in(&self, values: &Values<'_>) -> Result<String, DescriptionError> {
         let mut filled = String::with_capacity(self.text.len());
-        for (number, line) in self.text.lines().enumerate() {
-            let mut rest = without_comment(line);
+        for (number, line) in (1..).zip(self.text.lines()) {
+            let kept = without_comment(line);
+            let mut rest = kept;
             while let Some((before, after)) = rest.split_once('{') {
+                let at = |before: &str| {
+                    let bytes = kept.len() - rest.len() + before.len();
+                    kept.get(..bytes).map(|before| Place { line: number, column: before.chars().count() + 1 })
+                };
                 filled.push_str(before);
                 let Some((name, after)) = after.split_once('}') else {
-                    return Err(self.syntax(Some(number + 1), "'{' without '}'".to_owned()));
+                    return Err(self.syntax(at(before), "'{' without '}'".to_owned()));
                 };
                 let Some((_, value)) = values.iter().find(|(known, _)| *known == name) else {
                     return Err(DescriptionError::UnknownPlaceholder {
                         file: self.file.clone(),
-                        line: Some(number + 1),
+                        at: at(before),
                         name: name.to_owned(),
                         known: values.iter().map(|(name, _)| format!("{{{name}}}")).collect::<Vec<_>>().join(" "),
                     });
@@ -309,25 +324,25 @@ impl Description {
         Ok(filled)
     }
 
-    /// The first line that uses a word, comments aside.
-    fn line_of(&self, word: &str) -> Option<usize> {
-        let is_part = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-');
-        let uses = |line: &str| without_comment(line).split(|character| !is_part(character)).any(|part| part == word);
-        self.text.lines().position(uses).map(|index| index + 1)
+    fn syntax(&self, at: Option<Place>, reason: String) -> DescriptionError {
+        DescriptionError::Syntax { file: self.file.clone(), at, reason }
     }
 
-    fn syntax(&self, line: Option<usize>, reason: String) -> DescriptionError {
-        DescriptionError::Syntax { file: self.file.clone(), line, reason }
+    /// What goes wrong with an element, by its name, or whatever word stands for it, while it runs.
+    pub(super) fn fault_at(&self, word: &str, reason: &str) -> DescriptionError {
+        self.syntax(place::of_word(&self.text, word, None), reason.to_owned())
     }
 
     fn contract(
         &self,
+        at: Option<Place>,
         element: impl Into<String>,
         problem: impl Into<String>,
         fix: impl Into<String>,
     ) -> DescriptionError {
         DescriptionError::Contract {
             file: self.file.clone(),
+            at,
             element: element.into(),
             problem: problem.into(),
             fix: fix.into(),
@@ -357,11 +372,6 @@ fn names_rung(line: &str, rung: Rung) -> bool {
 /// Whether a word of a description holds a placeholder, or is a name.
 fn is_word(word: &str, mark: &str) -> bool {
     if mark.starts_with('{') { word.contains(mark) } else { word == mark }
-}
-
-/// The first word in double quotes, which is what GStreamer's message complains about.
-fn quoted(message: &str) -> Option<&str> {
-    message.split('"').nth(1)
 }
 
 /// Placeholder values of a publish description, of a rung of it.

@@ -191,9 +191,32 @@ fn a_broken_pipeline_file_is_named_with_its_fault() {
         let report = stdout_json(&output);
         let message = report["pipelines"][0]["fault"]["message"].as_str().unwrap().to_owned();
         assert!(message.contains("publish-x264enc.launch") && message.contains(named), "{what}: {message}");
+        let fault = &report["pipelines"][0]["fault"];
+        let place = format!("line {}, column {}", fault["line"], fault["column"]);
+        assert!(message.contains(&place), "{what}: {message}, at {place}");
         let output = serve_in(home.path(), &["--encoder", "x264enc"]);
         assert!(!output.status.success() && error(&output).contains(named), "{what}: {}", error(&output));
     }
+}
+
+#[test]
+fn a_pipeline_is_drawn_as_a_graph_for_each_way_in_which_it_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let dot = folder.path().join("publish.dot");
+    let (file, drawn) = ("pipelines/publish-x264enc.launch", dot.to_str().unwrap());
+    let output = run(&["pipelines", "check", file, "--dot", drawn]);
+    assert!(output.status.success(), "{}", error(&output));
+    let graphs = std::fs::read_to_string(&dot).unwrap();
+    assert_eq!(graphs.matches("digraph").count(), 3, "one for each rung");
+    assert!(["GstX264Enc", "video_encoder_low", "audio_out"].iter().all(|name| graphs.contains(name)), "{graphs}");
+    // What a description is in is not drawn over.
+    for arguments in
+        [&["--dot", file][..], &["pipelines/viewer-vp8.launch", "--dot", file], &[file, file, "--dot", drawn]]
+    {
+        let output = run(&[&["pipelines", "check"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+    assert!(std::fs::read_to_string(Path::new(PROJECT).join(file)).unwrap().starts_with('#'));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::{Description, DescriptionError, Kind, Values, names};
+use super::{Description, DescriptionError, Kind, Values, names, place};
 use crate::media::Codec;
 use crate::media::rungs::Rung;
 
@@ -56,8 +56,9 @@ impl Contract<'_> {
             // Without a bound a slow encoder makes everything late for ever; bounds by time and by count would mix.
             let bound = source.property::<u64>("max-buffers");
             if !(1..=25).contains(&bound) || source.property::<u64>("max-time") != 0 {
-                return Err(self.fault(
+                return Err(self.fault_in(
                     name,
+                    "max-buffers",
                     format!("its queue is not bounded by 1 to 25 buffers: max-buffers is {bound}"),
                     "write max-buffers=4 for video, max-buffers=10 for audio, and no max-time",
                 ));
@@ -121,7 +122,7 @@ impl Contract<'_> {
         if gst::ElementFactory::find("nicesrc").is_none() {
             return Err(DescriptionError::MissingElement {
                 file: self.description.file().to_owned(),
-                line: None,
+                at: None,
                 element: "nicesrc".to_owned(),
             });
         }
@@ -238,7 +239,8 @@ impl Contract<'_> {
             return Ok(());
         }
         let found = found.map_or_else(|| "no caps".to_owned(), |caps| format!("caps {caps}"));
-        Err(self.fault(name, format!("it has {found}"), format!("it is given {wanted}: write these caps")))
+        let fix = format!("it is given {wanted}: write these caps");
+        Err(self.fault_in(name, "caps", format!("it has {found}"), fix))
     }
 
     fn property(&self, name: &str, element: &gst::Element, property: &str, wanted: &str) -> Checked {
@@ -249,7 +251,7 @@ impl Contract<'_> {
         if found == wanted {
             return Ok(());
         }
-        Err(self.fault(name, format!("{property} is {found}"), format!("write {property}={wanted}")))
+        Err(self.fault_in(name, property, format!("{property} is {found}"), format!("write {property}={wanted}")))
     }
 
     fn element(&self, name: &str, factory: &str) -> Result<gst::Element, DescriptionError> {
@@ -259,7 +261,9 @@ impl Contract<'_> {
 
     fn named(&self, name: &str, kind: &str) -> Result<gst::Element, DescriptionError> {
         self.pipeline.by_name(name).ok_or_else(|| {
-            self.fault(name, "no element has this name".to_owned(), format!("give {kind} the property name={name}"))
+            let at = place::of_kind_without(&self.description.text, kind, names::ALL);
+            let (problem, fix) = ("no element has this name", format!("give {kind} the property name={name}"));
+            self.description.contract(at, format!("element {name:?}"), problem, fix)
         })
     }
 
@@ -268,7 +272,19 @@ impl Contract<'_> {
     }
 
     fn fault(&self, name: &str, problem: impl Into<String>, fix: impl Into<String>) -> DescriptionError {
-        self.description.contract(format!("element {name:?}"), problem, fix)
+        self.fault_in(name, "name", problem, fix)
+    }
+
+    /// The fault of a property, or of the element if that is not written.
+    fn fault_in(
+        &self,
+        name: &str,
+        property: &str,
+        problem: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> DescriptionError {
+        let at = place::of_named(&self.description.text, name, Some(property));
+        self.description.contract(at, format!("element {name:?}"), problem, fix)
     }
 }
 

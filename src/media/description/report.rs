@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use gstreamer as gst;
+
 use super::{
     Description, DescriptionError, Kind, OutputPlaces, Parts, PipelineDir, Values, output_values, publish_values,
     render_values, viewer_values,
@@ -28,24 +30,50 @@ pub enum CheckStatus {
     Faulty,
 }
 
+/// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct DescriptionFault {
+    /// Where it stands, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
+    /// In characters, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// The element that is not as it has to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub element: Option<String>,
+    /// In a line, with what would be right.
     pub message: String,
+}
+
+impl DescriptionFault {
+    /// Of something that stands nowhere in the file.
+    pub(in crate::media) fn told(message: String) -> Self {
+        Self { line: None, column: None, element: None, message }
+    }
+
+    /// Without where the folder lies on this machine.
+    pub(in crate::media) fn without(self, directory: &PipelineDir) -> Self {
+        match directory {
+            PipelineDir::Directory(folder) => {
+                let message = self.message.replace(&format!("{}/", folder.display()), "");
+                Self { message, ..self }
+            }
+            PipelineDir::Embedded => self,
+        }
+    }
 }
 
 impl From<&DescriptionError> for DescriptionFault {
     fn from(error: &DescriptionError) -> Self {
-        let (line, element) = match error {
-            DescriptionError::Unreadable { .. } | DescriptionError::UnknownKind { .. } => (None, None),
-            DescriptionError::Syntax { line, .. } | DescriptionError::UnknownPlaceholder { line, .. } => (*line, None),
-            DescriptionError::MissingElement { line, element, .. } => (*line, Some(element.clone())),
-            DescriptionError::Contract { element, .. } => (None, Some(element.clone())),
+        let element = match error {
+            DescriptionError::MissingElement { element, .. } | DescriptionError::Contract { element, .. } => {
+                Some(element.clone())
+            }
+            _ => None,
         };
-        Self { line, element, message: error.to_string() }
+        let (line, column) = error.place().map(|at| (at.line, at.column)).unzip();
+        Self { line, column, element, message: error.to_string() }
     }
 }
 
@@ -60,6 +88,11 @@ pub fn list(directory: &PipelineDir) -> Result<Vec<CheckReport>, DescriptionErro
     Ok(files.into_iter().map(|file| report(file.clone(), directory.read(&file))).collect())
 }
 
+/// One description of a directory with its state.
+pub(in crate::media) fn check_one(directory: &PipelineDir, file: &str) -> CheckReport {
+    report(file.to_owned(), directory.read(file))
+}
+
 fn report(file: String, description: Result<Description, DescriptionError>) -> CheckReport {
     match description.and_then(|description| build_all(&description)) {
         Ok(()) => CheckReport { file, status: CheckStatus::Ok, fault: None },
@@ -71,29 +104,38 @@ fn report(file: String, description: Result<Description, DescriptionError>) -> C
 }
 
 /// Whether an output's description can be built with places that stand in for those of an order.
-pub(super) fn check_output(description: &Description) -> Result<(), DescriptionError> {
+pub(in crate::media) fn check_output(description: &Description) -> Result<(), DescriptionError> {
     description.build(&example_values(description.kind())).map(drop)
 }
 
 /// Builds a description in every way that it is used in.
-fn build_all(description: &Description) -> Result<(), DescriptionError> {
+pub(in crate::media) fn build_all(description: &Description) -> Result<(), DescriptionError> {
+    builds(description).map(drop)
+}
+
+/// A pipeline for each way in which a description is used, each with a word for it.
+pub(in crate::media) fn builds(
+    description: &Description,
+) -> Result<Vec<(&'static str, gst::Pipeline)>, DescriptionError> {
     let values = example_values(description.kind());
-    description.build(&values)?;
+    let first = if description.kind() == Kind::Publish { Rung::Full.as_str() } else { "all" };
+    let mut built = vec![(first, description.build(&values)?)];
     for rung in
         description.rungs().into_iter().filter(|rung| description.kind() == Kind::Publish && *rung != Rung::Full)
     {
-        description.rung(rung).build(&publish_values(512, 512, FPS, rung))?;
+        let values = publish_values(512, 512, FPS, rung);
+        built.push((rung.as_str(), description.rung(rung).build(&values)?));
     }
     if description.kind() == Kind::Viewer {
-        for parts in [
-            Parts { video: false, ..Parts::ALL },
-            Parts { audio: false, ..Parts::ALL },
-            Parts { microphone: false, ..Parts::ALL },
+        for (without, parts) in [
+            ("without video", Parts { video: false, ..Parts::ALL }),
+            ("without audio", Parts { audio: false, ..Parts::ALL }),
+            ("without microphone", Parts { microphone: false, ..Parts::ALL }),
         ] {
-            description.with(parts).build(&values)?;
+            built.push((without, description.with(parts).build(&values)?));
         }
     }
-    Ok(())
+    Ok(built)
 }
 
 /// Values that stand in for an avatar's size and a viewer's offer.

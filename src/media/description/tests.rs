@@ -49,7 +49,7 @@ fn an_edited_file_is_used_without_a_new_build() {
 #[test]
 fn a_missing_element_is_named_with_its_line_and_package() {
     let error = broken("publish-x264enc.launch", "! x264enc", "! avenc_h264");
-    assert!(error.contains("line 9: no element \"avenc_h264\""), "{error}");
+    assert!(error.contains("line 9, column 5: no element \"avenc_h264\""), "{error}");
     assert!(error.contains("gstreamer1.0-libav"), "{error}");
     let error = broken("publish-x264enc.launch", "! x264enc", "! x264encoder");
     assert!(error.contains("no element \"x264encoder\"; check the spelling"), "{error}");
@@ -58,7 +58,7 @@ fn a_missing_element_is_named_with_its_line_and_package() {
 #[test]
 fn a_syntax_error_is_named_with_its_line() {
     let error = broken("publish-x264enc.launch", "bitrate={bitrate_kbps}", "bit-rate={bitrate_kbps}");
-    assert!(error.contains("line 10: no property \"bit-rate\" in element \"x264enc\""), "{error}");
+    assert!(error.contains("line 10, column 7: no property \"bit-rate\" in element \"x264enc\""), "{error}");
     for (from, to) in [("! appsink name=video_out", "! ! appsink name=video_out"), ("! appsink name=audio_out", "!")] {
         let error = broken("publish-x264enc.launch", from, to);
         assert!(error.starts_with("pipeline publish-x264enc.launch"), "{error}");
@@ -204,7 +204,7 @@ fn a_viewer_whose_sound_or_picture_has_a_time_of_its_own_is_refused() {
 fn an_unknown_placeholder_is_told_with_those_that_exist() {
     let error = broken("publish-x264enc.launch", "{width}", "{breadth}");
     assert!(
-        error.contains("line 5: placeholder {breadth} is unknown here; there are {width} {height} {fps}"),
+        error.contains("line 5, column 41: placeholder {breadth} is unknown here; there are {width} {height} {fps}"),
         "{error}"
     );
     let error = broken("publish-x264enc.launch", "{width}", "{width");
