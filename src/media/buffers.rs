@@ -12,7 +12,7 @@ use crate::picture::I420Frame;
 use crate::timeline::{FRAME_DURATION, FrameIndex, MediaTime, PLAYOUT_SAMPLES_PER_FRAME, Samples, Timeline};
 
 /// Opus packets carry 20 ms, so each frame's sound goes in as two buffers: browsers buffer less than with 40 ms.
-const AUDIO_BUFFERS_PER_FRAME: usize = 2;
+pub(super) const AUDIO_BUFFERS_PER_FRAME: usize = 2;
 const SAMPLES_PER_BUFFER: usize = PLAYOUT_SAMPLES_PER_FRAME / AUDIO_BUFFERS_PER_FRAME;
 const BYTES_PER_BUFFER: usize = SAMPLES_PER_BUFFER * 2;
 

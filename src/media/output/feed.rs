@@ -94,7 +94,7 @@ impl Feed {
         }
         let [video, audio] = sources;
         let with_sound = publisher.audio.as_ref().ok_or_else(|| MediaError::Start {
-            file: publisher.viewer.file().to_owned(),
+            file: publisher.viewer().file().to_owned(),
             reason: "the encode has no sound".to_owned(),
         })?;
         let video = Track::join(&publisher.video, video, WAITING_FRAMES)?;

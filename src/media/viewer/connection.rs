@@ -149,9 +149,9 @@ impl Connection {
             |track: &Option<_>| track.as_ref().map_or(0, |track: &crate::media::offer::Track| track.payload_type);
         let values = viewer_values(payload_type(&plan.video), video_ssrc, payload_type(&plan.audio), audio_ssrc);
         let parts = Parts { video: plan.video.is_some(), audio: plan.audio.is_some(), microphone: heard.is_some() };
-        let built = publisher.viewer.with(parts).build(&values)?;
+        let built = publisher.viewer().with(parts).build(&values)?;
         let pipeline = OwnedPipeline::new(built, publisher.teardown.clone());
-        let failed = |reason: String| MediaError::Start { file: publisher.viewer.file().to_owned(), reason };
+        let failed = |reason: String| MediaError::Start { file: publisher.viewer().file().to_owned(), reason };
         let webrtc = pipeline.gst().by_name(names::WEBRTC).ok_or_else(|| failed("no webrtcbin".to_owned()))?;
         let feed = |has: bool, name, most| match has {
             true => app_source(&pipeline, name).map(|source| Some(Feed::new(source, most))),
@@ -194,7 +194,7 @@ impl Connection {
         pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
         publisher.audience.viewers.fetch_add(1, Ordering::Relaxed);
         crate::metrics::viewer_came(Rung::Full.as_str());
-        let adaptation = Mutex::new(Adaptation::new(publisher.ladder.clone(), full));
+        let adaptation = Mutex::new(Adaptation::new(publisher.ladder(), full));
         Ok(Self {
             stream: Mutex::new(Stream { is_joined: false, video, audio }),
             sampled: Mutex::default(),
