@@ -76,6 +76,10 @@ pub struct ServeConfig {
     pub(crate) uploads: bool,
     /// Ways out of sessions besides their viewers.
     pub(crate) outputs: Outputs,
+    /// Whether pipelines are used as soon as they are edited.
+    pub(crate) watch_pipelines: bool,
+    /// Whether it is told over HTTP how they stand, and edited ones are used on demand.
+    pub(crate) reload: bool,
     /// Proxies in front, which say who asks.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Whether one address may have half of all connections at most, and ask for no more than its rates.
@@ -126,6 +130,8 @@ struct File {
     trusted_proxies: Vec<String>,
     allow_uploads: Option<bool>,
     allow_outputs: Option<bool>,
+    watch_pipelines: Option<bool>,
+    allow_reload: Option<bool>,
     record_dir: Option<PathBuf>,
     limit_addresses: Option<bool>,
     max_threads: Option<usize>,
@@ -308,6 +314,8 @@ impl ServeConfig {
                 typed.record_dir.or(file.record_dir),
             )?,
             uploads: typed.allow_uploads.or(file.allow_uploads).unwrap_or(is_private),
+            watch_pipelines: typed.watch_pipelines.or(file.watch_pipelines).unwrap_or(true),
+            reload: typed.allow_reload.or(file.allow_reload).unwrap_or(is_private),
             trusted_proxies,
             limit_addresses: file.limit_addresses.unwrap_or(true),
             max_threads: file.max_threads,

@@ -80,6 +80,8 @@
 //! - **Nobody waits for another's avatar**: one is loaded once for all who ask, and made ready between two batches.
 //! - **Nothing of a client's own words reaches GStreamer**: offers, candidates and RTCP are read, judged and written anew
 //!   ([`media`]).
+//! - **Pipelines change under those who watch** (`media::live`): a description that was edited is checked and tried, then takes
+//!   over at a key frame, or is refused while the one before goes on. Ask it for a description each time one is used.
 //! - **What nobody watches costs nothing**: a session without viewers speaks, but neither draws nor encodes ([`audience`]).
 //! - Every thread is joined before `main` returns, on failures too: libtorch's destructors crash under a thread that still
 //!   computes. [`worker`] owns those that do.

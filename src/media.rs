@@ -1,6 +1,7 @@
 //! Everything that leaves over GStreamer: publish pipelines, viewers, files; and clips, which come in. The only home of the gstreamer crates.
 //!
-//! In here: pipeline descriptions as text and their contract (`description`), choosing encoders (`encoder`) and their
+//! In here: pipeline descriptions as text and their contract (`description`), those in use, which may change while the
+//! server runs (`live`), tried before they are used (`preview`), choosing encoders (`encoder`) and their
 //! bits (`bitrate`), one encode (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one
 //! webrtcbin per viewer (`viewer`), a session pushed to a media server (`whip`), what an SDP offer allows (`offer`),
 //! one port for all viewers (`one_port`), what a connected peer may send (`inbound`) and which of its candidates are
@@ -23,6 +24,7 @@ mod file;
 mod ice;
 mod inbound;
 pub(crate) mod inventory;
+mod live;
 mod microphone;
 mod mp4_repair;
 mod offer;
@@ -31,6 +33,7 @@ mod output;
 mod packets;
 mod photo;
 mod pipeline;
+mod preview;
 mod publisher;
 mod receiver;
 mod resources;
@@ -55,10 +58,12 @@ pub use clip::{
     Clip, ClipInfo, ClipOptions, LONGEST_CLIP, SourceError, SourceFault, SourceKind, Treatment, Trim, TrimError, sniff,
 };
 pub(crate) use description::{CheckStatus, Description, check, list};
-pub use description::{DescriptionError, PipelineDir};
+pub use description::{DescriptionError, DescriptionFault, PipelineDir, Place as DescriptionPlace};
 pub(crate) use encoder::{EncoderChoice, Encoders, Selected};
 pub use file::FileWriter;
 pub(crate) use ice::{IceConfig, Reach, reach};
+pub(crate) use live::LivePipelines;
+pub use live::{FileState, PipelineFile};
 pub(crate) use output::{LaunchCarrier, Output, OutputPlan, Place, PlaceError, check_address, check_name};
 pub use photo::read_photo;
 pub use publisher::VideoFormat;

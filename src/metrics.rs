@@ -107,6 +107,8 @@ const STRANGERS: &str = "mouthpiece_media_port_dropped_total";
 const OUTPUT_RECONNECTS: &str = "mouthpiece_output_reconnects_total";
 /// Outputs that could not go on; label `kind`.
 const OUTPUT_FAILURES: &str = "mouthpiece_output_failures_total";
+/// Descriptions that changed while the server ran; label `outcome`: used or refused.
+const PIPELINE_CHANGES: &str = "mouthpiece_pipeline_changes_total";
 
 // Gauges.
 
@@ -165,6 +167,7 @@ fn describe() {
     describe_gauge!(OUTPUTS, "Outputs now, by kind");
     describe_counter!(OUTPUT_RECONNECTS, "Outputs that lost their receiver and met it again, by kind");
     describe_counter!(OUTPUT_FAILURES, "Outputs that could not go on, by kind");
+    describe_counter!(PIPELINE_CHANGES, "Descriptions of pipelines that changed while the server ran, by outcome");
     describe_histogram!(FEATURES, "Mel spectrogram and audio encoder of one batch");
     describe_histogram!(TTS_FIRST, "What a sentence waited for its first sound");
     describe_counter!(
@@ -451,6 +454,11 @@ pub(crate) fn output_reconnected(kind: &'static str) {
 /// An output cannot go on.
 pub(crate) fn output_failed(kind: &'static str) {
     counter!(OUTPUT_FAILURES, "kind" => kind).increment(1);
+}
+
+/// A description of a pipeline changed while the server ran, and came into use or was refused.
+pub(crate) fn pipeline_changed(outcome: &'static str) {
+    counter!(PIPELINE_CHANGES, "outcome" => outcome).increment(1);
 }
 
 /// Of one viewer, since it was told last.

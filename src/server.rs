@@ -1,7 +1,7 @@
 //! The composition root: builds every part, wires their queues, opens and closes sessions, and ends it all in order.
 //!
 //! In here: who owns what. `workers` has the threads, `sessions` opens, finds and closes sessions, `admission` says whether
-//! there may be one more, `avatar_cache` keeps avatars in memory, `avatar_making` makes them of what
+//! there may be one more, `pipelines` looks for descriptions that change, `avatar_cache` keeps avatars in memory, `avatar_making` makes them of what
 //! is sent. Not in here: how any part works. Only this module knows
 //! everyone.
 //!
@@ -15,6 +15,7 @@ mod avatar_making;
 pub(crate) mod budget;
 #[cfg(test)]
 mod isolation;
+mod pipelines;
 mod sessions;
 mod workers;
 
@@ -36,12 +37,14 @@ use crate::media;
 use crate::media::one_port::{OnePort, PENDING_RESOURCES};
 use crate::signalling::avatar_making::AvatarApi;
 use crate::signalling::listener::{self, ListenerOptions, Readiness};
+use crate::signalling::pipelines::PipelineApi;
 use crate::signalling::uploads::UploadLimits;
 use crate::speech::tts::Voices;
 use admission::Admission;
 use avatar_making::AvatarMaking;
 use budget::ResourceBudget;
 use budget::limits::ProcessLimits;
+use pipelines::PipelineEditing;
 use sessions::{Services, SessionStore};
 
 pub(crate) use avatar_cache::load_avatar;
@@ -78,7 +81,8 @@ pub(crate) async fn serve(
     let reading = avatar_cache::read_avatar(&config.folders, &config.avatar);
     let encoders = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let certificate = media::Certificate::find()?;
-        Ok((media::Encoders::select(&choice, &media::PipelineDir::find(&pipelines))?, certificate))
+        let directory = media::PipelineDir::find(&pipelines);
+        Ok((media::LivePipelines::start(media::Encoders::select(&choice, &directory)?, directory), certificate))
     });
     let dialogues = Dialogues::new(config.llm.clone())?;
     let voices = Voices::new(config.tts.clone(), &config.folders.models)?;
@@ -87,8 +91,7 @@ pub(crate) async fn serve(
     let asked = config.device.clone();
     let devices = tokio::task::spawn_blocking(move || asked.of_this_machine()).await?;
     let workers = Workers::start(&config.folders, &manifest.model, &devices).await?;
-    let (encoders, certificate) = encoders.await??;
-    let encoders = Arc::new(encoders);
+    let (pipelines, certificate) = encoders.await??;
     let tracker = TaskTracker::new();
     // By now everything runs that runs without viewers.
     let limits = ProcessLimits::find(config.max_threads);
@@ -98,10 +101,12 @@ pub(crate) async fn serve(
     tracing::info!(viewers = budget.viewers(), web_sockets, requests, "room");
     let budget = Arc::new(budget);
     let _strangers = one_port.as_ref().map(|_| budget.take(PENDING_RESOURCES)).transpose()?;
+    let editing = PipelineEditing::new(Arc::clone(&pipelines), Arc::clone(&budget), config.watch_pipelines);
+    let editing = Arc::new(editing);
     let admission = Admission::new(&config, budget);
     let services = Services { dialogues, voices: voices.clone(), listeners };
     let store =
-        SessionStore::new(config.clone(), &workers, services, admission, encoders, tracker.clone(), stop.clone())
+        SessionStore::new(config.clone(), &workers, services, admission, pipelines, tracker.clone(), stop.clone())
             .reached_by(one_port);
     store.preload(reading).await?;
     let making = Arc::new(AvatarMaking::new(&config, store.avatars()));
@@ -119,11 +124,13 @@ pub(crate) async fn serve(
             folder: config.folders.avatars.clone(),
         },
         whep: config.whep.clone(),
+        pipelines: PipelineApi { editor: Arc::clone(&editing) as _, allowed: config.reload },
         readiness,
         shutdown_grace: GRACE / 2,
     };
     let store = Arc::new(store);
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));
+    tracker.spawn(editing.watch(stop.clone()));
     // Nobody asks if the listener is gone already, which is noticed below.
     let _ = ready.send(Readiness::Ready);
     announce();

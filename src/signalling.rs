@@ -17,6 +17,7 @@ mod http_connection;
 pub(crate) mod limits;
 pub mod listener;
 mod page_files;
+pub mod pipelines;
 mod protocol;
 pub mod quota;
 pub mod socket;

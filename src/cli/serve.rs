@@ -60,6 +60,14 @@ pub struct Serve {
     /// server listens on loopback, without a proxy or another name]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub allow_outputs: Option<bool>,
+    /// Whether pipelines/*.launch are used as soon as they are edited; a bad one is refused, and the one before goes on
+    /// [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub watch_pipelines: Option<bool>,
+    /// Whether whoever may use the API may also see how pipelines/*.launch stand and have edited ones used [default: true where
+    /// the server listens on loopback, without a proxy or another name]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub allow_reload: Option<bool>,
     /// Folder that recordings and HLS go into; without it there are none
     #[arg(long, value_name = "DIR")]
     pub record_dir: Option<PathBuf>,

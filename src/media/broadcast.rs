@@ -3,7 +3,7 @@
 //! In here: starting an encode when a viewer needs its codec, and feeding all that run. An encode is held by its viewers
 //! and ends with the last of them, so a session that nobody watches encodes nothing. Pairs of another size than those before
 //! go through the same encodes, which begin anew with a key frame.
-//! Not in here: one encode (`publisher`), which codec an offer has (`offer`).
+//! Not in here: descriptions that change meanwhile (`live`), one encode (`publisher`), which codec an offer has (`offer`).
 //! Runs on: `BroadcastSink::push` on the playout thread, never blocking; starting an encode on a thread that may block.
 
 use std::sync::mpsc as blocking;
@@ -15,7 +15,7 @@ use super::pipeline::Teardown;
 use super::publisher::{Common, CurrentFormat, Publisher, PublisherSink};
 use super::rungs::Rung;
 use super::session_time::SessionTime;
-use super::{Codec, Encoders, MediaError, MediaEvent, VideoFormat};
+use super::{Codec, LivePipelines, MediaError, MediaEvent, VideoFormat};
 use crate::playout::{Pair, PairSink};
 use crate::timeline::FrameIndex;
 
@@ -26,12 +26,13 @@ const STARTED: usize = 64;
 /// A session's encodes. Cheap to clone; they end when the last clone and the last viewer are gone.
 #[derive(Clone, Debug)]
 pub struct Broadcast {
-    shared: Arc<Shared>,
+    shared: Arc<Encodes>,
 }
 
+/// A session's encodes.
 #[derive(Debug)]
-struct Shared {
-    encoders: Arc<Encoders>,
+pub(super) struct Encodes {
+    pipelines: Arc<LivePipelines>,
     codecs: Vec<Codec>,
     running: Mutex<Vec<Weak<Publisher>>>,
     started: blocking::SyncSender<PublisherSink>,
@@ -39,9 +40,17 @@ struct Shared {
     common: Common,
 }
 
+impl Encodes {
+    /// Those of a codec that run, each rung of it.
+    pub fn running(&self, codec: Codec) -> Vec<Arc<Publisher>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().filter_map(Weak::upgrade).filter(|publisher| publisher.codec == codec).collect()
+    }
+}
+
 impl Broadcast {
     pub fn start(
-        encoders: Arc<Encoders>,
+        pipelines: &Arc<LivePipelines>,
         format: VideoFormat,
         events: mpsc::Sender<MediaEvent>,
     ) -> (Self, BroadcastSink) {
@@ -49,9 +58,11 @@ impl Broadcast {
         let (time, teardown) = (SessionTime::start(), Teardown::default());
         let common = Common { format: current.clone(), events, time, teardown };
         let (started, starting) = blocking::sync_channel(STARTED);
-        let codecs = encoders.iter().map(|selected| selected.codec).collect();
-        let broadcast =
-            Self { shared: Arc::new(Shared { encoders, codecs, running: Mutex::default(), started, common }) };
+        let codecs = pipelines.encoders().iter().map(|selected| selected.codec).collect();
+        let pipelines = Arc::clone(pipelines);
+        let shared = Arc::new(Encodes { pipelines, codecs, running: Mutex::default(), started, common });
+        shared.pipelines.join(&shared);
+        let broadcast = Self { shared };
         (broadcast, BroadcastSink { sinks: Vec::new(), starting, format, current })
     }
 
@@ -72,7 +83,7 @@ impl Broadcast {
 
     /// The same of a rung that the codec's description has.
     pub(super) fn rung(&self, codec: Codec, rung: Rung) -> Result<Arc<Publisher>, MediaError> {
-        let Shared { encoders, running, started, common, .. } = &*self.shared;
+        let Encodes { pipelines, running, started, common, .. } = &*self.shared;
         // Held while one starts, so that two viewers who come at once share it.
         let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
         let usable =
@@ -80,6 +91,7 @@ impl Broadcast {
         if let Some(publisher) = running.iter().filter_map(Weak::upgrade).find(usable) {
             return Ok(publisher);
         }
+        let encoders = pipelines.encoders();
         let selected = encoders
             .iter()
             .find(|selected| selected.codec == codec)

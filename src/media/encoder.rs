@@ -47,7 +47,7 @@ impl EncoderChoice {
 }
 
 /// The encoder that a file is the publish description of.
-fn encoder_of(file: &str) -> Option<&str> {
+pub(super) fn encoder_of(file: &str) -> Option<&str> {
     file.strip_prefix("publish-")?.strip_suffix(".launch")
 }
 
@@ -66,6 +66,8 @@ pub struct Selected {
     pub codec: Codec,
     pub publish: Description,
     pub viewer: Description,
+    /// Of H.264, as its caps have it: viewers agree on no more than it.
+    pub profile: Option<String>,
 }
 
 /// The encoders of a server, one for each codec.
@@ -141,6 +143,16 @@ impl Encoders {
         }
     }
 
+    /// The same, one of them as it is from now on.
+    pub(super) fn with(&self, changed: Selected) -> Self {
+        let mut encoders = self.clone();
+        let all = std::iter::once(&mut encoders.preferred).chain(&mut encoders.others);
+        if let Some(before) = all.into_iter().find(|selected| selected.encoder == changed.encoder) {
+            *before = changed;
+        }
+        encoders
+    }
+
     /// All of them, the preferred one first.
     pub fn iter(&self) -> impl Iterator<Item = &Selected> {
         std::iter::once(&self.preferred).chain(&self.others)
@@ -153,13 +165,18 @@ fn find(name: &str, directory: &PipelineDir) -> Result<Selected, MediaError> {
     for rung in publish.rungs() {
         publish.rung(rung).build(&publish_values(TRIAL_SIZE, TRIAL_SIZE, FPS, rung))?;
     }
+    let codec = codec(&publish)?;
+    let viewer = directory.read(codec.viewer_file())?;
+    Ok(Selected { encoder: name.to_owned(), codec, publish, viewer, profile: None })
+}
+
+/// What a publish description encodes to.
+pub(super) fn codec(publish: &Description) -> Result<Codec, MediaError> {
     let encoder = publish.build(&trial_values())?.by_name(names::VIDEO_ENCODER);
-    let codec = encoder.as_ref().and_then(codec_of).ok_or_else(|| MediaError::Start {
+    encoder.as_ref().and_then(codec_of).ok_or_else(|| MediaError::Start {
         file: publish.file().to_owned(),
         reason: "its encoder makes neither H.264 nor VP8".to_owned(),
-    })?;
-    let viewer = directory.read(codec.viewer_file())?;
-    Ok(Selected { encoder: name.to_owned(), codec, publish, viewer })
+    })
 }
 
 fn trial_values() -> Vec<(&'static str, String)> {
@@ -167,17 +184,18 @@ fn trial_values() -> Vec<(&'static str, String)> {
 }
 
 /// Runs an encoder until one picture and one packet of sound came out.
-fn try_out(selected: Selected) -> Result<Selected, MediaError> {
-    let publish = &selected.publish;
+fn try_out(mut selected: Selected) -> Result<Selected, MediaError> {
+    let file = selected.publish.file().to_owned();
     let teardown = Teardown::default();
-    let pipeline = OwnedPipeline::new(publish.build(&trial_values())?, teardown.clone());
-    let failed = |reason: String| MediaError::Start { file: publish.file().to_owned(), reason };
+    let pipeline = OwnedPipeline::new(selected.publish.build(&trial_values())?, teardown.clone());
+    let failed = |reason: String| MediaError::Start { file: file.clone(), reason };
     let (reports, report) = std::sync::mpsc::sync_channel(1);
     pipeline.watch(move |message| {
         let _ = reports.try_send(message);
     });
     let (video, audio) = (app_source(&pipeline, names::VIDEO)?, app_source(&pipeline, names::AUDIO)?);
     let outputs = [app_sink(&pipeline, names::VIDEO_OUT)?, app_sink(&pipeline, names::AUDIO_OUT)?];
+    let mut profile = None;
     // Nothing here is real time: frames go in at once, and all must stay.
     video.set_max_buffers(0);
     audio.set_max_time(gst::ClockTime::ZERO);
@@ -187,14 +205,23 @@ fn try_out(selected: Selected) -> Result<Selected, MediaError> {
     let started = pipeline.gst().set_state(gst::State::Playing);
     let encoded = started.is_ok() && {
         push_grey(&video, &audio);
-        outputs.iter().all(|output| output.try_pull_sample(TRIAL_TIMEOUT).is_some())
+        outputs.iter().all(|output| {
+            let sample = output.try_pull_sample(TRIAL_TIMEOUT);
+            let caps = sample.as_ref().and_then(|sample| sample.caps()).and_then(|caps| caps.structure(0));
+            let found = caps.and_then(|caps| caps.get::<&str>("profile").ok());
+            profile = profile.take().or(found.map(str::to_owned));
+            sample.is_some()
+        })
     };
     let told = report.try_recv();
     drop(pipeline);
     teardown.wait();
     match told {
         Ok(super::pipeline::BusReport::Error { element, message }) => Err(failed(format!("{element}: {message}"))),
-        _ if encoded => Ok(selected),
+        _ if encoded => {
+            selected.profile = profile;
+            Ok(selected)
+        }
         _ => Err(failed(format!("nothing encoded came out within {} s", TRIAL_TIMEOUT.seconds()))),
     }
 }

@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, watch};
 use super::broadcast::BroadcastSink;
 use super::publisher::Publisher;
 use super::viewer::only_udp;
-use super::{Broadcast, EncoderChoice, Encoders, IceConfig, MediaEvent, PipelineDir, VideoFormat, Viewer};
+use super::{
+    Broadcast, EncoderChoice, Encoders, IceConfig, LivePipelines, MediaEvent, PipelineDir, VideoFormat, Viewer,
+};
 use crate::hearing::MicrophoneChunk;
 use crate::kit;
 use crate::kit::peer::{H264, OPUS, Peer, VP8};
@@ -44,6 +46,11 @@ pub fn encoders(names: &[&str]) -> Arc<Encoders> {
     Arc::new(Encoders { preferred, others: found.collect(), refused: Vec::new() })
 }
 
+/// The same, as sessions are given them.
+pub fn live(names: &[&str]) -> Arc<LivePipelines> {
+    LivePipelines::of((*encoders(names)).clone())
+}
+
 /// A session's output that is given a pair every 40 ms until the task is aborted.
 pub struct Stage {
     pub broadcast: Broadcast,
@@ -55,8 +62,13 @@ pub struct Stage {
 
 impl Stage {
     pub fn open(names: &[&str]) -> Self {
+        Self::of(&live(names))
+    }
+
+    /// Of descriptions that may change.
+    pub fn of(live: &Arc<LivePipelines>) -> Self {
         let (sender, events) = mpsc::channel(4);
-        let (broadcast, sink) = Broadcast::start(encoders(names), FORMAT, sender);
+        let (broadcast, sink) = Broadcast::start(live, FORMAT, sender);
         let (format, wanted) = watch::channel(FORMAT);
         Self { broadcast, playout: tokio::spawn(play(sink, wanted)), format, events }
     }

@@ -42,7 +42,7 @@ use crate::hearing::{Listeners, ReferenceTap};
 use crate::ids::{AvatarId, SessionId};
 use crate::lipsync::device_pool::DevicePool;
 use crate::media::one_port::OnePort;
-use crate::media::{self, Broadcast, Encoders};
+use crate::media::{self, Broadcast, LivePipelines};
 use crate::playout::Playout;
 use crate::session::{ErrorCode, Notice, NoticeBroadcast, NoticeSender, Pushes, Refusal, Session, Sessions};
 use crate::speech::tts::{OnMissing, Voices};
@@ -68,7 +68,7 @@ pub(super) struct SessionStore {
     devices: DevicePool,
     composer: Composer,
     playout: Playout,
-    encoders: Arc<Encoders>,
+    pipelines: Arc<LivePipelines>,
     one_port: Option<OnePort>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -84,7 +84,7 @@ impl SessionStore {
         workers: &Workers,
         services: Services,
         admission: Admission,
-        encoders: Arc<Encoders>,
+        pipelines: Arc<LivePipelines>,
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -99,7 +99,7 @@ impl SessionStore {
             composer: workers.composer.clone().marking(config.mark_speech),
             config,
             playout: workers.playout.clone(),
-            encoders,
+            pipelines,
             one_port: None,
             tracker,
             stop,
@@ -193,7 +193,7 @@ impl SessionStore {
         let (character, history) = self.casting.character(manifest, &notices)?;
         let format = media::VideoFormat { width: manifest.width, height: manifest.height };
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
-        let (broadcast, sink) = Broadcast::start(Arc::clone(&self.encoders), format, media_events);
+        let (broadcast, sink) = Broadcast::start(&self.pipelines, format, media_events);
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);
         let (sink, reference) = ReferenceTap::new(Box::new(sink));
         let audience = self.admission.audience();
@@ -217,7 +217,7 @@ impl SessionStore {
             session: id,
             avatar: manifest.id.clone(),
             settings: self.config.outputs.clone(),
-            pipelines: media::PipelineDir::find(&self.config.folders.pipelines),
+            pipelines: Arc::clone(&self.pipelines),
             broadcast: broadcast.clone(),
             notices: notices.clone(),
             audience: audience.clone(),

@@ -28,6 +28,9 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Rtmp, Self::Srt, Self::Hls, Self::Record, Self::V4l2];
+
     /// As it is on the wire, in `pipelines/output-<kind>.launch` and in the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

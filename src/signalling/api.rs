@@ -1,12 +1,14 @@
 //! The conversation for programs, over plain HTTP: open a session, have it speak or answer, hear what it tells.
 //!
 //! In here: the routes below `/api/`, reading bodies, errors as JSON. `sessions` keeps the sessions that were opened so,
-//! `outputs` has their ways out besides viewers, `pushes` those to media servers, `openapi.json` describes it all. Not in here:
+//! `outputs` has their ways out besides viewers, `pushes` those to media servers, `pipelines` the descriptions of pipelines,
+//! `openapi.json` describes it all. Not in here:
 //! pictures and sound, which viewers get over `/ws?session=ID`; limits that both ways share (`limits`). Runs on: the task of the
 //! HTTP connection.
 
 pub(super) mod avatars;
 mod outputs;
+mod pipelines;
 mod pushes;
 pub(super) mod sessions;
 
@@ -63,6 +65,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/sessions/{id}/whip", get(pushes::list).post(pushes::start))
         .route("/sessions/{id}/whip/{push}", get(pushes::show).delete(pushes::stop))
         .nest("/avatars", avatars::router())
+        .route("/pipelines", get(pipelines::list))
+        .route("/pipelines/reload", post(pipelines::reload))
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such path: see /api/openapi.json")
         })

@@ -39,6 +39,7 @@ use super::handshake::{HandshakeError, JoinRequest, accept};
 use super::host::Hosts;
 use super::http_connection::Requester;
 use super::limits::{Taken, TokenBucket};
+use super::pipelines::PipelineApi;
 use super::quota::{ConnectionLimits, ConnectionQuota, ThrottledStream};
 use super::whep::WhepOptions;
 use super::whep::viewers::WhepViewers;
@@ -76,6 +77,8 @@ pub struct ListenerOptions {
     pub avatars: AvatarApi,
     /// Viewers by WHEP.
     pub whep: WhepOptions,
+    /// Descriptions of pipelines, which may change.
+    pub pipelines: PipelineApi,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
     /// Renders the metrics as Prometheus text.

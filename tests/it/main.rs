@@ -28,6 +28,7 @@ mod kit;
 mod launches;
 mod layering;
 mod limits;
+mod live_pipelines;
 mod llm;
 mod llm_replies;
 mod models;

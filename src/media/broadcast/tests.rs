@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::media::description::names;
 use crate::media::publisher::running_time;
-use crate::media::testing::{Browser, FORMAT, PATIENCE, Stage, encoders, loopback, pair, until_connected, watch};
+use crate::media::testing::{Browser, FORMAT, PATIENCE, Stage, live, loopback, pair, until_connected, watch};
 use crate::session::{ErrorCode, PeerEvent};
 use crate::timeline::MediaTime;
 
@@ -106,7 +106,7 @@ fn presented(publisher: &Publisher) -> mpsc::Receiver<MediaTime> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_is_presented_at_one_moment_by_every_encode() {
     let (events, _failures) = mpsc::channel(4);
-    let (broadcast, mut sink) = Broadcast::start(encoders(&["x264enc", "vp8enc"]), FORMAT, events);
+    let (broadcast, mut sink) = Broadcast::start(&live(&["x264enc", "vp8enc"]), FORMAT, events);
     let next = async |times: &mut mpsc::Receiver<MediaTime>| {
         tokio::time::timeout(PATIENCE, times.recv()).await.unwrap().unwrap()
     };
@@ -202,7 +202,7 @@ async fn frames_of_another_size_come_to_the_same_viewer_from_a_key_frame_on() {
 #[tokio::test]
 async fn a_session_that_ends_starts_no_encode() {
     let (events, _failures) = mpsc::channel(4);
-    let (broadcast, sink) = Broadcast::start(encoders(&["x264enc", "vp8enc"]), FORMAT, events);
+    let (broadcast, sink) = Broadcast::start(&live(&["x264enc", "vp8enc"]), FORMAT, events);
     drop(sink);
     assert!(matches!(broadcast.publisher(Codec::Vp8), Err(MediaError::SessionEnds)));
     assert_eq!(broadcast.running(), []);

@@ -41,11 +41,18 @@ pub(crate) struct LaunchCarrier {
     description: Description,
     place: Place,
     attempts: u32,
+    /// What would leave goes nowhere.
+    into_nothing: bool,
 }
 
 impl LaunchCarrier {
     pub(crate) fn new(description: Description, place: Place) -> Self {
-        Self { description, place, attempts: 0 }
+        Self { description, place, attempts: 0, into_nothing: false }
+    }
+
+    /// The same with nobody who receives it: another sink takes whatever comes.
+    pub(in crate::media) fn into_nothing(self) -> Self {
+        Self { into_nothing: true, ..self }
     }
 
     /// Whether it cannot go on when the pictures have another size: FLV and MP4 tell it once, before the first.
@@ -63,6 +70,9 @@ impl LaunchCarrier {
         let failed = |reason: String| Carried::Failed { reason: self.place.told(&reason) };
         let values = self.place.values(self.attempts).map_err(|error| failed(error.to_string()))?;
         let built = self.description.build(&values).map_err(|error| failed(error.to_string()))?;
+        if self.into_nothing {
+            lead_into_nothing(&built).map_err(|error| failed(error.to_string()))?;
+        }
         let running = Running::new(built, attempt, self.wants_one_size()).map_err(|error| failed(error.to_string()))?;
         match running.pipeline.gst().set_state(gst::State::Playing) {
             Ok(_) => Ok(running),
@@ -115,6 +125,25 @@ impl Carrier for LaunchCarrier {
             }
         }
     }
+}
+
+/// Another element in the place of the sink, under its name.
+fn lead_into_nothing(pipeline: &gst::Pipeline) -> Result<(), gst::glib::BoolError> {
+    let Some(sink) = pipeline.by_name(names::SINK) else { return Ok(()) };
+    let pads = sink.sink_pads();
+    let peers: Vec<gst::Pad> = pads.iter().filter_map(gst::Pad::peer).collect();
+    for (peer, pad) in peers.iter().zip(&pads) {
+        peer.unlink(pad)?;
+    }
+    pipeline.remove(&sink)?;
+    for (number, peer) in peers.iter().enumerate() {
+        let nothing = gst::ElementFactory::make("fakesink").property("sync", false).property("async", false);
+        let nothing = if number == 0 { nothing.name(names::SINK) } else { nothing }.build()?;
+        pipeline.add(&nothing)?;
+        let into = nothing.static_pad("sink").ok_or_else(|| gst::glib::bool_error!("fakesink has no pad"))?;
+        peer.link(&into).map_err(|error| gst::glib::bool_error!("{error}"))?;
+    }
+    Ok(())
 }
 
 /// One pipeline of an output.

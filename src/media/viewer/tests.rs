@@ -12,7 +12,7 @@ use super::*;
 use crate::media::pipeline::BusReport;
 use crate::media::rungs::Rung;
 use crate::media::testing::sdp::{APPLICATION, CHROMIUM, FIREFOX, Parts, high_only};
-use crate::media::testing::{Browser, FORMAT, PATIENCE, Stage, encoders, join, loopback, pair, until_connected, watch};
+use crate::media::testing::{Browser, FORMAT, PATIENCE, Stage, join, live, loopback, pair, until_connected, watch};
 use crate::media::{Codec, VideoFormat};
 use crate::playout::PairSink;
 
@@ -313,7 +313,7 @@ async fn a_viewer_that_stands_still_does_not_delay_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_is_presented_by_its_index_alone() {
     let (events, _failures) = mpsc::channel(4);
-    let (broadcast, mut sink) = Broadcast::start(encoders(&["x264enc"]), FORMAT, events);
+    let (broadcast, mut sink) = Broadcast::start(&live(&["x264enc"]), FORMAT, events);
     let publisher = broadcast.publisher(Codec::H264).unwrap();
     let (times, mut presented) = mpsc::channel(16);
     let pad = publisher.video.appsink().static_pad("sink").unwrap();

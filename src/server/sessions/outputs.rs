@@ -18,7 +18,7 @@ use crate::config;
 use crate::ids::{AvatarId, SessionId};
 use crate::lipsync::device_pool::DevicePool;
 use crate::media::{
-    Broadcast, LaunchCarrier, Output, OutputPlan, PipelineDir, Place, PlaceError, check_address, check_name,
+    Broadcast, LaunchCarrier, LivePipelines, Output, OutputPlan, Place, PlaceError, check_address, check_name,
 };
 use crate::session::{
     ErrorCode, Notice, NoticeBroadcast, OutputInfo, OutputKind, OutputOrder, Outputs, Refusal, notice_queue,
@@ -34,7 +34,7 @@ pub(super) struct SessionOutputs {
     pub(super) session: SessionId,
     pub(super) avatar: AvatarId,
     pub(super) settings: config::Outputs,
-    pub(super) pipelines: PipelineDir,
+    pub(super) pipelines: Arc<LivePipelines>,
     pub(super) broadcast: Broadcast,
     pub(super) notices: NoticeBroadcast,
     pub(super) audience: Audience,
@@ -77,7 +77,7 @@ impl SessionOutputs {
     /// Blocks for some milliseconds, in which files are made.
     fn start(self: &Arc<Self>, order: OutputOrder) -> Result<OutputInfo, Refusal> {
         let place = self.place(&order)?;
-        let description = self.pipelines.read_output(order.kind).map_err(|error| {
+        let description = self.pipelines.output(order.kind).map_err(|error| {
             tracing::error!(%error, "an output has no pipeline");
             Refusal::new(ErrorCode::BadOutput, "the server has no usable pipeline for this kind; its log says why")
         })?;

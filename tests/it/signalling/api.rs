@@ -269,6 +269,28 @@ async fn the_description_names_every_path_that_is_served() {
 }
 
 #[tokio::test]
+async fn a_program_sees_how_pipelines_stand_and_has_changed_ones_used() {
+    let server = TestServer::start().await;
+    for (method, path) in [(Method::GET, "/pipelines"), (Method::POST, "/pipelines/reload")] {
+        ask(&server, method, path, "").await.is_error(403, "pipelines_off", "allow_reload");
+    }
+    server.stop().await;
+    let server = TestServer::with(|options| options.pipelines.allowed = true).await;
+    let listed = ask(&server, Method::GET, "/pipelines", "").await;
+    let good = |file: &str| json!({"file": file, "state": "ok", "in_use": true, "changes": 0});
+    let files = json!({"watched": true, "files": [good("publish-a.launch"), good("viewer-b.launch")]});
+    assert_eq!((listed.status, listed.body), (200, files));
+    let reloaded = ask(&server, Method::POST, "/pipelines/reload", "").await;
+    let fault = json!({"line": 3, "column": 7, "message": "it is wrong"});
+    let refused = json!({"file": "viewer-b.launch", "state": "refused", "in_use": true, "changes": 0, "fault": fault});
+    assert_eq!((reloaded.status, reloaded.body), (200, json!({"changed": [refused]})));
+    let foreign = [("origin", "https://elsewhere.example")];
+    let reply = answer(send(&server, Method::POST, "/pipelines/reload", &foreign, "").await).await;
+    reply.is_error(403, "foreign_origin", "allowed_origins");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_program_starts_outputs_sees_how_they_are_and_stops_them() {
     let server = TestServer::start().await;
     let id = ask(&server, Method::POST, "/sessions", "").await.body["session_id"].as_str().unwrap().to_owned();

@@ -7,11 +7,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::{AvatarId, OutputId, PushId, SessionId, UtteranceId, ViewerId};
+use mouthpiece::media::{DescriptionFault, FileState, PipelineFile};
 use mouthpiece::session::{
     AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, OutputInfo, OutputOrder,
     OutputState, Outputs, Peer, PeerEvent, PushInfo, PushOrder, PushState, Pushes, Refusal, Session, Sessions,
 };
 use mouthpiece::signalling::listener::{ListenerOptions, Readiness, SignallingError, serve};
+use mouthpiece::signalling::pipelines::{PipelineApi, PipelineEditor};
 use mouthpiece::signalling::quota::ConnectionLimits;
 use mouthpiece::signalling::whep::WhepOptions;
 use serde_json::{Value, json};
@@ -364,6 +366,7 @@ impl TestServer {
             limits_addresses: false,
             avatars: crate::avatar_api::api(),
             whep: WhepOptions::default(),
+            pipelines: PipelineApi { editor: Arc::new(FakePipelines), allowed: false },
             readiness: receiver,
             metrics: Arc::new(|| "# the metrics\n".to_owned()),
             // Most tests stop the server while a client is there that no longer reads.
@@ -487,5 +490,28 @@ impl Client {
             Some(Message::Close(Some(frame))) => assert_eq!(u16::from(frame.code), status),
             other => panic!("not a close: {other:?}"),
         }
+    }
+}
+
+/// Two descriptions, of which one is refused as soon as it is read again.
+pub struct FakePipelines;
+
+fn pipeline(file: &str, state: FileState) -> PipelineFile {
+    let fault = DescriptionFault { line: Some(3), column: Some(7), element: None, message: "it is wrong".to_owned() };
+    let fault = (state == FileState::Refused).then_some(fault);
+    PipelineFile { file: file.to_owned(), state, in_use: true, changes: 0, fault }
+}
+
+impl PipelineEditor for FakePipelines {
+    fn is_watching(&self) -> bool {
+        true
+    }
+
+    fn files(&self) -> BoxFuture<'_, Vec<PipelineFile>> {
+        Box::pin(async { ["publish-a.launch", "viewer-b.launch"].map(|file| pipeline(file, FileState::Ok)).to_vec() })
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Option<Vec<PipelineFile>>> {
+        Box::pin(async { Some(vec![pipeline("viewer-b.launch", FileState::Refused)]) })
     }
 }
