@@ -10,7 +10,6 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use super::rungs::Rung;
-use crate::session::OutputKind;
 
 mod contract;
 mod error;
@@ -97,13 +96,6 @@ impl PipelineDir {
         };
         files.sort();
         Ok(files)
-    }
-
-    /// That of an output of a kind, checked.
-    pub(crate) fn read_output(&self, kind: OutputKind) -> Result<Description, DescriptionError> {
-        let description = self.read(&format!("output-{}.launch", kind.as_str()))?;
-        report::check_output(&description)?;
-        Ok(description)
     }
 
     /// One description by its file name, not parsed yet.

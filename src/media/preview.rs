@@ -50,11 +50,10 @@ pub(super) fn publish(publish: &Description, codec: Codec) -> Result<Option<Stri
 
 /// A picture that moves, so that there is something to encode.
 fn picture(index: u64, (width, height): (u32, u32)) -> Arc<I420Frame> {
-    let (width, height) = (width as usize, height as usize);
-    let step = usize::try_from(index % 64).unwrap_or(0) * 4;
+    let step = u32::try_from(index % 64).unwrap_or(0) * 4;
     let luma = (0..width * height).map(|at| u8::try_from((at % width + at / width + step) % 256).unwrap_or(0));
-    let data = luma.chain(std::iter::repeat_n(128, width * height / 2)).collect();
-    Arc::new(I420Frame { width: width as u32, height: height as u32, data })
+    let data = luma.chain(std::iter::repeat_n(128, (width * height / 2) as usize)).collect();
+    Arc::new(I420Frame { width, height, data })
 }
 
 fn encode(description: &Description, rung: Rung, codec: Codec) -> Result<Option<String>, MediaError> {
@@ -93,22 +92,25 @@ fn encode(description: &Description, rung: Rung, codec: Codec) -> Result<Option<
     };
     pipeline.gst().set_state(gst::State::Playing).map_err(|error| failed(error.to_string()))?;
     let timeline = Timeline::playout(MediaTime::default());
-    for index in 0..PICTURES {
-        let at = FrameIndex(index);
-        if index == ASKED {
-            ask_for_key_frame(&pictures, timeline.video_pts(at));
-        }
-        // A refused buffer shows as one that does not come out.
-        let _ = video.push_buffer(video_buffer(&picture(index, (SIZE, SIZE)), at, &timeline));
-        if let Some((source, _)) = &sound {
-            for buffer in audio_buffers(None, at, &timeline) {
-                let _ = source.push_buffer(buffer);
+    let until = Instant::now() + PATIENCE;
+    let push = |numbers: std::ops::Range<u64>| {
+        for at in numbers.map(FrameIndex) {
+            // A refused buffer shows as one that does not come out.
+            let _ = video.push_buffer(video_buffer(&picture(at.0, (SIZE, SIZE)), at, &timeline));
+            if let Some((source, _)) = &sound {
+                for buffer in audio_buffers(None, at, &timeline) {
+                    let _ = source.push_buffer(buffer);
+                }
             }
         }
-    }
+    };
+    push(0..ASKED);
+    // Before it has given one, x264enc of GStreamer 1.22 takes a request for one of its first picture.
+    let mut samples: Vec<gst::Sample> = pictures.try_pull_sample(left(until)).into_iter().collect();
+    ask_for_key_frame(&pictures, timeline.video_pts(FrameIndex(ASKED)));
+    push(ASKED..PICTURES);
     let _ = video.end_of_stream();
-    let until = Instant::now() + PATIENCE;
-    let samples = all_of(&pictures, until);
+    samples.extend(all_of(&pictures, until));
     let seen: Vec<Seen> = samples.iter().filter_map(seen).collect();
     judge(&seen).map_err(|reason| failed(reason.to_owned()))?;
     let caps = samples.first().and_then(|sample| sample.caps_owned());
@@ -141,11 +143,11 @@ fn ask_for_key_frame(sink: &gst_app::AppSink, at: MediaTime) {
 }
 
 fn all_of(sink: &gst_app::AppSink, until: Instant) -> Vec<gst::Sample> {
-    let next = || {
-        let left = until.saturating_duration_since(Instant::now());
-        sink.try_pull_sample(gst::ClockTime::try_from(left).ok()?)
-    };
-    std::iter::from_fn(next).collect()
+    std::iter::from_fn(|| sink.try_pull_sample(left(until))).collect()
+}
+
+fn left(until: Instant) -> gst::ClockTime {
+    gst::ClockTime::try_from(until.saturating_duration_since(Instant::now())).unwrap_or(gst::ClockTime::ZERO)
 }
 
 /// Of an encoded picture: which one it is, and whether it is a key frame.
@@ -168,7 +170,7 @@ fn judge(seen: &[Seen]) -> Result<(), &'static str> {
     if !first.is_key {
         return Err("its first picture is no key frame, which nothing can be decoded without");
     }
-    if !seen.windows(2).all(|two| two[0].number < two[1].number) {
+    if !seen.is_sorted_by(|one, next| one.number < next.number) {
         return Err("its pictures do not come in the order in which they are shown: turn its B-frames off");
     }
     if u64::try_from(seen.len()).unwrap_or(0) <= PICTURES / 2 {

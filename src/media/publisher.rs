@@ -265,7 +265,7 @@ impl Publisher {
 
     #[cfg(test)]
     pub(super) fn gst_pipeline(&self) -> gst::Pipeline {
-        self.encode().pipeline.gst().clone()
+        self.encode()._pipeline.gst().clone()
     }
 
     /// Asks for a key frame for somebody who just joined.

@@ -85,7 +85,7 @@ fn a_bad_description_is_refused_with_its_place_and_the_one_before_goes_on() {
     for (from, to, place) in [
         ("bitrate={bitrate_kbps}", "bit-rate={bitrate_kbps}", "publish-x264enc.launch:Some(10):Some(7)"),
         ("block=false", "block=true", "publish-x264enc.launch:Some(4):Some(63)"),
-        ("! x264enc", "! x265enc", "publish-x264enc.launch:Some(9):Some(5)"),
+        ("! x264enc", "! x266enc", "publish-x264enc.launch:Some(9):Some(5)"),
         ("profile=constrained-baseline", "profile=high", "publish-x264enc.launch:Some(11):Some(18)"),
         (
             "x264enc name=video_encoder tune=zerolatency speed-preset=superfast threads=1 sliced-threads=false\n      bitrate={bitrate_kbps} vbv-buf-capacity=400 key-int-max=500 bframes=0 ref=1 aud=false\n  ! video/x-h264,profile=constrained-baseline,stream-format=byte-stream,alignment=au",

@@ -21,7 +21,7 @@ fn start(stage: &Stage, kind: OutputKind, place: Place) -> (Output, NoticeSender
 }
 
 fn begin(stage: &Stage, kind: OutputKind, place: Place) -> (Output, NoticeSender) {
-    let description = PipelineDir::Embedded.read_output(kind).unwrap();
+    let description = PipelineDir::Embedded.read(&format!("output-{}.launch", kind.as_str())).unwrap();
     let carrier = Box::new(LaunchCarrier::new(description, place.clone()));
     let plan = OutputPlan { kind, target: place.shown(), codec: Codec::H264, carrier };
     let (told, notices) = notice_queue(64);

@@ -65,7 +65,8 @@ impl Outlets {
 pub(super) struct Encode {
     pub selected: Selected,
     pub rate: Arc<EncoderRate>,
-    pub pipeline: OwnedPipeline,
+    /// Only to be dropped: it ends the pipeline.
+    pub _pipeline: OwnedPipeline,
 }
 
 impl Encode {
@@ -121,7 +122,7 @@ impl Encode {
             file: selected.publish.file().to_owned(),
             reason: error.to_string(),
         })?;
-        Ok((Self { selected: selected.clone(), rate, pipeline }, inlet))
+        Ok((Self { selected: selected.clone(), rate, _pipeline: pipeline }, inlet))
     }
 }
 

@@ -24,6 +24,8 @@ struct Taken {
     /// What each decoded picture shows: the number of its pair.
     shown: Arc<Mutex<Vec<u64>>>,
     came: blocking::Receiver<()>,
+    /// The same for whoever plays.
+    pace: Option<blocking::Receiver<()>>,
     _links: Vec<gstreamer_utils::ConsumptionLink>,
     pipeline: gst::Pipeline,
 }
@@ -52,18 +54,20 @@ impl Taken {
         });
         let taken = Arc::clone(&pictures);
         let (comes, came) = blocking::sync_channel(1000);
+        let (paces, pace) = blocking::sync_channel(1000);
         watch(&publisher.video, move |at, is_key| {
             taken.lock().unwrap().push((at, is_key));
-            let _ = comes.try_send(());
+            let _ = (comes.try_send(()), paces.try_send(()));
         });
         let heard = Arc::clone(&packets);
         if let Some(audio) = &publisher.audio {
             watch(audio, move |at, _| heard.lock().unwrap().push(at));
         }
         let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
+        // Which makes it a live source, before it starts.
         let _links = vec![publisher.video.add_consumer(&source).unwrap()];
-        Self { pictures, packets, shown, came, _links, pipeline }
+        pipeline.set_state(gst::State::Playing).unwrap();
+        Self { pictures, packets, shown, came, pace: Some(pace), _links, pipeline }
     }
 
     /// Waits for so many pictures from now on.
@@ -102,21 +106,25 @@ fn watch(stream: &gstreamer_utils::StreamProducer, seen: impl Fn(u64, bool) + Se
     });
 }
 
-/// A pair every 40 ms until it is dropped.
+/// A pair every 40 ms until it is dropped, and none before the last one has come, so that a machine with no time for either is
+/// no reason for an encoder to leave pictures out.
 struct Played {
     stop: Option<blocking::SyncSender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Played {
-    fn start(mut sink: impl PairSink + Send + 'static) -> Self {
+    fn start(mut sink: impl PairSink + Send + 'static, taken: &mut Taken) -> Self {
         let (stop, stopped) = blocking::sync_channel(0);
+        let pace = taken.pace.take().unwrap();
         let thread = std::thread::spawn(move || {
-            let began = Instant::now();
-            for number in 1u32.. {
-                // Each a grey of its own, by which it is told from the one before.
-                sink.push(pair(u64::from(number) + 20));
-                let left = (began + FRAME_DURATION * number).saturating_duration_since(Instant::now());
+            let mut due = Instant::now();
+            // Each a grey of its own, by which it is told from the one before.
+            for index in 20.. {
+                sink.push(pair(index));
+                let _ = pace.recv_timeout(FRAME_DURATION * 5);
+                due = Instant::now().max(due + FRAME_DURATION);
+                let left = due.saturating_duration_since(Instant::now());
                 if stopped.recv_timeout(left) == Err(blocking::RecvTimeoutError::Disconnected) {
                     break;
                 }
@@ -168,8 +176,8 @@ fn another_pipeline_takes_over_at_a_key_frame_and_no_picture_or_sound_is_missing
         let encoders = encoders(&[encoder]);
         let (broadcast, sink) = Broadcast::start(&LivePipelines::of((*encoders).clone()), FORMAT, events);
         let publisher = broadcast.rung(encoders.preferred.codec, rung).unwrap();
-        let taken = Taken::of(&publisher);
-        let played = Played::start(sink);
+        let mut taken = Taken::of(&publisher);
+        let played = Played::start(sink, &mut taken);
         taken.more(4);
         let before = publisher.gst_pipeline();
         let selected = edited(&encoders.preferred, changes);
@@ -196,8 +204,8 @@ fn a_pipeline_that_never_gives_a_key_frame_is_given_up_and_the_one_before_goes_o
     let encoders = encoders(&["x264enc"]);
     let (broadcast, sink) = Broadcast::start(&LivePipelines::of((*encoders).clone()), FORMAT, events);
     let publisher = broadcast.publisher(Codec::H264).unwrap();
-    let taken = Taken::of(&publisher);
-    let played = Played::start(sink);
+    let mut taken = Taken::of(&publisher);
+    let played = Played::start(sink, &mut taken);
     taken.more(4);
     let out = "! appsink name=video_out sync";
     for (inserted, patience, says) in [
