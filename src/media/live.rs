@@ -202,8 +202,10 @@ impl LivePipelines {
                 crate::metrics::pipeline_changed("refused");
                 tracing::error!(file, reason = %error, "a changed pipeline is refused; the one before goes on");
                 let is_hardware = matches!(&error, MediaError::Description(error) if error.is_missing_hardware());
-                let state =
-                    if is_hardware && !self.is_in_use(file) { FileState::Unavailable } else { FileState::Refused };
+                let state = match is_hardware && self.encoded(file).is_none() {
+                    true => FileState::Unavailable,
+                    false => FileState::Refused,
+                };
                 let fault = match &error {
                     MediaError::Description(error) => DescriptionFault::from(error),
                     error => DescriptionFault::told(error.to_string()),
@@ -248,7 +250,7 @@ impl LivePipelines {
                 preview::viewer(&changed)?;
                 *lock(&self.encoders) = Arc::new(encoders.with(changed.clone()));
                 // Whoever watches goes on; who comes from now on is sent to by the changed one.
-                self.publishers(&changed).iter().for_each(|publisher| publisher.receive_by(&changed));
+                self.publishers(&changed).iter().for_each(|publisher| publisher.is_followed_by(&changed));
                 Ok(())
             }
             Kind::Publish => {
@@ -297,8 +299,17 @@ impl LivePipelines {
         for publisher in self.publishers(to) {
             // A rung that is taken out goes on as it is for those who watch it.
             let has_rung = to.publish.rungs().contains(&publisher.rung);
-            if has_rung && !publisher.has_failed() && !publisher.is_of(to) {
-                publisher.replace(to)?;
+            if !has_rung || publisher.has_failed() {
+                continue;
+            }
+            if publisher.is_of(to) {
+                publisher.is_followed_by(to);
+                continue;
+            }
+            match publisher.replace(to) {
+                // Who has left needs nothing of it.
+                Ok(()) | Err(MediaError::SessionEnds) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -314,18 +325,23 @@ impl LivePipelines {
         self.text_in_use(file).is_some()
     }
 
-    /// What sessions use of a file.
-    fn text_in_use(&self, file: &str) -> Option<String> {
+    /// What sessions encode with, or send by, of a file.
+    fn encoded(&self, file: &str) -> Option<String> {
         let encoders = self.encoders();
         let publish = encoders.iter().find(|selected| encoder_of(file) == Some(selected.encoder.as_str()));
         let viewer = encoders.iter().find(|selected| selected.codec.viewer_file() == file);
         let description = publish.map(|selected| &selected.publish).or(viewer.map(|selected| &selected.viewer));
-        if let Some(description) = description {
-            return Some(description.text().to_owned());
-        }
-        let outputs = lock(&self.outputs);
-        let output = OutputKind::ALL.into_iter().find(|kind| output_file(*kind) == file)?;
-        outputs.get(&output)?.as_ref().ok().map(|description| description.text().to_owned())
+        description.map(|description| description.text().to_owned())
+    }
+
+    /// What sessions use of a file.
+    fn text_in_use(&self, file: &str) -> Option<String> {
+        let of_output = || {
+            let kind = OutputKind::ALL.into_iter().find(|kind| output_file(*kind) == file)?;
+            let outputs = lock(&self.outputs);
+            outputs.get(&kind)?.as_ref().ok().map(|description| description.text().to_owned())
+        };
+        self.encoded(file).or_else(of_output)
     }
 }
 

@@ -25,9 +25,9 @@ impl Publisher {
         encode.selected.publish.rung(self.rung).text() == selected.publish.rung(self.rung).text()
     }
 
-    /// Viewers who come from now on are built so.
-    pub(in crate::media) fn receive_by(&self, selected: &Selected) {
-        self.encode().selected.viewer = selected.viewer.clone();
+    /// Viewers who come from now on are built so, and have these rungs. Its own pipeline stays.
+    pub(in crate::media) fn is_followed_by(&self, selected: &Selected) {
+        self.encode().selected = selected.clone();
     }
 
     /// Encodes as other descriptions say, from a key frame on. Blocks until it does, for some frames, or until it is given up
@@ -45,7 +45,7 @@ impl Publisher {
         let (outcome, told) = mpsc::sync_channel(1);
         let telling = outcome.clone();
         let report = on_failure(self.codec, (&self.outlets, generation), &self.failed, &self.common, move |message| {
-            let _ = telling.try_send(Err(message));
+            let _ = telling.try_send(Err(Some(message)));
         });
         let parts = (&self.outlets, generation);
         let started = Encode::start(selected, self.rung, &self.common, parts, &self.counters, report);
@@ -57,8 +57,8 @@ impl Publisher {
         let outcome = match self.newcomers.try_send(newcomer) {
             Ok(()) => told
                 .recv_timeout(patience)
-                .unwrap_or_else(|_| Err(format!("no key frame of it and no sound came within {patience:?}"))),
-            Err(_) => Err("the session ended".to_owned()),
+                .unwrap_or_else(|_| Err(Some(format!("no key frame of it and no sound came within {patience:?}")))),
+            Err(_) => Err(None),
         };
         let passes = |outlet: &Arc<Outlet>| outlet.passing() == generation;
         match outcome {
@@ -69,9 +69,9 @@ impl Publisher {
                 Ok(())
             }
             outcome => {
-                let reason = outcome.err().unwrap_or_default();
                 is_given_up.store(true, Ordering::Relaxed);
                 self.forget(generation);
+                let Some(reason) = outcome.err().flatten() else { return Err(MediaError::SessionEnds) };
                 if self.outlets.iter().any(passes) {
                     // Half of it has taken over, and goes with it: viewers offer again.
                     self.failed.send_replace(Some(format!("the encode of the session failed: {reason}")));

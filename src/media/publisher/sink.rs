@@ -48,13 +48,13 @@ pub(super) struct Newcomer {
     pub asked: Option<Instant>,
 }
 
-/// Tells how it went, once: what is told first counts.
+/// Tells how it went, or that the session ended, once: what is told first counts.
 #[derive(Debug)]
-pub(super) struct Outcome(pub blocking::SyncSender<Result<(), String>>);
+pub(super) struct Outcome(pub blocking::SyncSender<Result<(), Option<String>>>);
 
 impl Drop for Outcome {
     fn drop(&mut self) {
-        let _ = self.0.try_send(Err("the session ended".to_owned()));
+        let _ = self.0.try_send(Err(None));
     }
 }
 
