@@ -1,14 +1,15 @@
 //! An eye in a picture: its lids, its iris, and where its pixels come from when the lid closes and the eye turns.
 //!
 //! In here: the map of one eye, in pixels along the line between the corners of the eyes (u) and across it (v). `eyes::finding`
-//! finds lids and iris in the picture. Not in here: the turn of the head (`field`), which comes before.
+//! finds lids and iris in the picture, `eyes::shine` what lies before them on glass. Not in here: the turn of the head (`field`), which comes before.
 //!
 //! The upper lid slides down over an eye that stays: its edge keeps its lashes, the skin between lid and brow stretches.
 //! Where there is too little of that skin, under a low brow or the rim of glasses, skin from below the eye is laid over its
-//! streaks, as bright as that of the lid.
+//! streaks, as bright as that of the lid. What is before the lid, a rim or a shine on glass, does not go down with it.
 //! The iris slides within the opening and comes to rest towards its edges.
 
 mod finding;
+mod shine;
 
 use crate::face::Mesh;
 use crate::picture::RgbPicture;
@@ -56,6 +57,10 @@ struct Column {
     rigid: f32,
     /// How skin of the lid differs from skin below the eye, in levels of Y, U and V.
     tint: [f32; 3],
+    /// How much of the lid's edge is behind a shine on glass, which does not go down with it, 0 to 1.
+    shine: f32,
+    /// How far beside it the skin below the eye is taken from, in pixels.
+    aside: f32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +146,9 @@ impl Eye {
             travel: mix(one.travel, other.travel),
             rigid: mix(one.rigid, other.rigid),
             tint: [0, 1, 2].map(|plane| mix(one.tint[plane], other.tint[plane])),
+            shine: mix(one.shine, other.shine),
+            // Between a column to the left and one to the right there is the shine again.
+            aside: one.aside,
         })
     }
 
@@ -168,6 +176,11 @@ impl Column {
     fn cheek(&self, above: f32) -> f32 {
         self.lower + self.rigid + 0.6 * above
     }
+
+    /// Where the lowest skin is that is laid over a shut lid.
+    fn lowest(&self) -> f32 {
+        self.cheek((self.upper + self.travel - self.rigid - self.top).max(0.0))
+    }
 }
 
 impl EyeMap<'_> {
@@ -186,20 +199,24 @@ impl EyeMap<'_> {
             return Source { by: eye(), second: None };
         }
         let rigid = edge - column.rigid;
+        let cheek = |part: f32| {
+            let by = frame.along([column.aside, column.cheek(rigid - v) - v]);
+            (part > 0.0).then_some(Second { part, by, tint: column.tint })
+        };
         if v >= rigid {
             // The edge of the lid may run through this pixel.
             let part = v - edge + 0.5;
-            let second = (part > 0.0).then(|| Second { part, by: eye(), tint: [0.0; 3] });
-            return Source { by: frame.along([0.0, -down]), second };
+            let eye = (part > 0.0).then(|| Second { part, by: eye(), tint: [0.0; 3] });
+            let shone = cheek(column.shine * smooth(0.0, 0.2, self.lids));
+            return Source { by: frame.along([0.0, -down]), second: eye.or(shone) };
         }
         let skin = (rigid - column.top).max(0.1);
         let stretched = (v - column.top) / skin;
         let by = frame.along([0.0, -down * stretched]);
         let thin = MOST_CHEEK * smooth(1.7, 3.2, skin / (skin - down).max(0.1));
+        let shone = column.shine * smooth(0.0, 0.2, self.lids);
         let part = thin * smooth(0.0, 0.4, stretched) * (1.0 - smooth(0.8, 1.0, stretched));
-        let cheek = column.cheek(rigid - v);
-        let second = Second { part, by: frame.along([0.0, cheek - v]), tint: column.tint };
-        Source { by, second: (part > 0.0).then_some(second) }
+        Source { by, second: cheek(part.max(shone * smooth(0.0, 0.1, stretched))) }
     }
 
     /// How far the iris brings a place of the opening along, as a way back.

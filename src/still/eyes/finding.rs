@@ -7,14 +7,20 @@ use crate::face::{Mesh, parts};
 use crate::picture::RgbPicture;
 
 use super::super::frame::{HeadFrame, smooth};
+use super::shine;
 use super::{Column, Eye, Iris, OVERLAP, RIGID};
 
 /// How much wider than in the mesh an eye is taken to be, for lashes and corners.
 const WIDER: f32 = 1.1;
 /// How much brighter than skin the white of an eye is that tells where the eye begins, in levels.
 const WHITE: f32 = 40.0;
+/// How much of an eye's opening is white at least, where it is said to lie elsewhere than in the mesh.
+const LEAST_WHITE: f32 = 0.2;
 /// How much skin there is at least between the rim of glasses and the upper lid, in heights of the eye.
 const LEAST_LID: f32 = 0.2;
+/// How much darker and brighter than skin below the eye that of a lid is at most, as parts of it, and how much U and V differ.
+const MOST_SHADE: [f32; 2] = [0.3, 0.2];
+const MOST_HUE: f32 = 12.0;
 /// How much the white of an eye is at least brighter than its iris, in levels.
 const CONTRAST: f32 = 18.0;
 
@@ -80,9 +86,14 @@ impl Eye {
                 let travel = (lower - upper + OVERLAP * head.width * arch(at)).max(0.0);
                 // Shut corners stay where they are.
                 let travel = travel * smooth(0.0, 0.08, arch(at));
-                Column { top, upper, lower, travel, rigid, tint: [0.0; 3] }
+                Column { top, upper, lower, travel, rigid, tint: [0.0; 3], shine: 0.0, aside: 0.0 }
             })
             .collect();
+        let (shines, asides) =
+            (shine::on_lid(&pixels, left, &columns, height), shine::below_eye(&pixels, left, &columns));
+        for ((column, shine), aside) in columns.iter_mut().zip(shines).zip(asides) {
+            (column.shine, column.aside) = (shine, aside);
+        }
         let tints = pixels.tints(left, &columns);
         columns.iter_mut().zip(tints).for_each(|(column, tint)| column.tint = tint);
         let iris = pixels.iris(left, &columns, width);
@@ -91,7 +102,7 @@ impl Eye {
 }
 
 /// Pixels along an eye's axes.
-struct Pixels<'a> {
+pub(super) struct Pixels<'a> {
     picture: &'a RgbPicture,
     frame: &'a HeadFrame,
 }
@@ -106,7 +117,7 @@ impl Pixels<'_> {
         rgb.get(at..at + 3).map_or([0.0; 3], |pixel| [0, 1, 2].map(|colour| f32::from(pixel[colour])))
     }
 
-    fn brightness(&self, place: [f32; 2]) -> f32 {
+    pub(super) fn brightness(&self, place: [f32; 2]) -> f32 {
         let [r, g, b] = self.at(place);
         0.299 * r + 0.587 * g + 0.114 * b
     }
@@ -159,14 +170,16 @@ impl Pixels<'_> {
             };
             columns.iter().map(within).sum::<usize>() as f32
         };
-        // A few pixels more are chance.
-        let known = (0.0, 1.15 * whites(0.0) + columns.len() as f32 / 4.0);
+        // A few pixels more are chance, and without much white it is no eye that was found, but a shine on glass.
+        let opening = columns.iter().map(|&(_, at, _)| (lower[at] - upper[at]) / step).sum::<f32>();
+        let least = (1.15 * whites(0.0) + columns.len() as f32 / 4.0).max(LEAST_WHITE * opening);
+        let known = (0.0, least);
         let tries = strides(step, 0.7 * height, step).flat_map(|away| [-away, away]).map(|off| (off, whites(off)));
         tries.fold(known, |best, other| if other.1 > best.1 { other } else { best }).0
     }
 
     /// How bright the skin is below an eye in one column.
-    fn skin_under(&self, u: f32, lower: f32, height: f32) -> f32 {
+    pub(super) fn skin_under(&self, u: f32, lower: f32, height: f32) -> f32 {
         let mut below = [0.5, 0.8, 1.1].map(|away| self.brightness([u, lower + away * height]));
         below.sort_by(f32::total_cmp);
         below[1]
@@ -180,9 +193,16 @@ impl Pixels<'_> {
             .map(|at| {
                 let u = left + at as f32;
                 let skin = self.skin_under(u, lower[at], height);
-                let white = |v: &f32| self.brightness([u, *v]) > skin + WHITE;
-                let first = strides(upper[at] - reach, upper[at], 1.0).find(white);
-                first.map_or(0.0, |first| upper[at] + 1.0 - first)
+                let white = |away: f32| self.brightness([u, upper[at] - away]) > skin + WHITE;
+                // What is apart from the eye is a shine on glass; lashes in between are a pixel or two.
+                let mut last = -1.0;
+                for away in steps(0.0, reach) {
+                    last = if white(away) { away } else { last };
+                    if away > last + 2.0 {
+                        break;
+                    }
+                }
+                last + 1.0
             })
             .collect();
         // The iris is not white: what is beside it counts there.
@@ -201,8 +221,10 @@ impl Pixels<'_> {
                 // Not the brightest of all, which on dark skin may be a rim of metal.
                 let skin = rank(between, 0.88);
                 let darker = |v: f32| skin - self.brightness([u, v]);
+                // On almost black skin a dark rim is hardly darker.
+                let dark = (0.12 * skin).clamp(4.0, 16.0);
                 // A rim may lie lower than hair, and differs more than any shade.
-                let hair = strides(brow, brow + 0.6 * gap, 1.0).filter(|v| darker(*v) > 16.0).last();
+                let hair = strides(brow, brow + 0.6 * gap, 1.0).filter(|v| darker(*v) > dark).last();
                 let rim = strides(brow + 0.6 * gap, brow + 0.9 * gap, 1.0).filter(|v| darker(*v) > 0.45 * skin).last();
                 let bright =
                     strides(brow, brow + 0.9 * gap, 1.0).filter(|v| -darker(*v) > 24.0_f32.max(0.45 * skin)).last();
@@ -224,19 +246,21 @@ impl Pixels<'_> {
             .enumerate()
             .map(|(at, column)| {
                 let u = left + at as f32;
-                let colours = |from: f32, to: f32| -> Vec<[f32; 3]> {
-                    let mut colours: Vec<[f32; 3]> = strides(from, to, 1.0).map(|v| yuv(self.at([u, v]))).collect();
-                    colours.sort_by(|one, other| one[0].total_cmp(&other[0]));
-                    colours
+                let colours = |u: f32, from: f32, to: f32| -> Vec<[f32; 3]> {
+                    strides(from, to, 1.0).map(|v| yuv(self.at([u, v]))).collect()
                 };
-                // Lashes and the lid's crease are darker than its skin.
-                let lid = colours(column.top, column.upper - 0.3 * column.rigid);
-                let most = (column.upper + column.travel - column.rigid - column.top).max(0.0);
-                let cheek = colours(column.cheek(0.0), column.cheek(most));
-                match (lid.get(lid.len() * 3 / 4), cheek.get(cheek.len() / 2)) {
-                    (Some(lid), Some(cheek)) => [0, 1, 2].map(|plane| lid[plane] - cheek[plane]),
-                    _ => [0.0; 3],
-                }
+                let mut lid = colours(u, column.top, column.upper - 0.3 * column.rigid);
+                let mut cheek = colours(u + column.aside, column.cheek(0.0), column.lowest());
+                cheek.sort_by(|one, other| one[0].total_cmp(&other[0]));
+                let Some(&cheek) = cheek.get(cheek.len() / 2) else { return [0.0; 3] };
+                // Lashes, the lid's crease, a rim and a shine differ more from it than the lid's skin does.
+                let unlike = |colour: &[f32; 3]| (0..3).map(|plane| (colour[plane] - cheek[plane]).abs()).sum::<f32>();
+                lid.sort_by(|one, other| unlike(one).total_cmp(&unlike(other)));
+                let Some(lid) = lid.get(lid.len() / 4) else { return [0.0; 3] };
+                let [y, u, v] = [0, 1, 2].map(|plane| lid[plane] - cheek[plane]);
+                // Where there is no skin to be seen at all, no more than lids differ in shade and make-up.
+                let most = MOST_SHADE.map(|part| part * cheek[0]);
+                [y.clamp(-most[0], most[1]), u.clamp(-MOST_HUE, MOST_HUE), v.clamp(-MOST_HUE, MOST_HUE)]
             })
             .collect();
         let around = columns.len() / 6;
@@ -306,7 +330,7 @@ fn steps(from: f32, to: f32) -> impl Iterator<Item = f32> {
     strides(from, to, 1.0)
 }
 
-fn strides(from: f32, to: f32, step: f32) -> impl Iterator<Item = f32> {
+pub(super) fn strides(from: f32, to: f32, step: f32) -> impl Iterator<Item = f32> {
     (0_u16..4096).map(move |at| from + f32::from(at) * step).take_while(move |at| *at <= to)
 }
 
@@ -321,7 +345,7 @@ fn height_at(line: &[[f32; 2]], u: f32) -> f32 {
 }
 
 /// The value that so large a part of them does not exceed, 0 of none.
-fn rank(mut values: Vec<f32>, part: f32) -> f32 {
+pub(super) fn rank(mut values: Vec<f32>, part: f32) -> f32 {
     values.sort_by(f32::total_cmp);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the values")]
     let at = (values.len() as f32 * part) as usize;
@@ -329,7 +353,7 @@ fn rank(mut values: Vec<f32>, part: f32) -> f32 {
 }
 
 /// That of each value and those so near.
-fn ranked(values: &[f32], around: usize, part: f32) -> impl Iterator<Item = f32> {
+pub(super) fn ranked(values: &[f32], around: usize, part: f32) -> impl Iterator<Item = f32> {
     (0..values.len())
         .map(move |at| rank(values[at.saturating_sub(around)..(at + around + 1).min(values.len())].to_vec(), part))
 }
@@ -341,7 +365,7 @@ fn yuv([r, g, b]: [f32; 3]) -> [f32; 3] {
 }
 
 /// A line without corners: two running means.
-fn soften(line: impl Iterator<Item = f32>, radius: f32) -> Vec<f32> {
+pub(super) fn soften(line: impl Iterator<Item = f32>, radius: f32) -> Vec<f32> {
     let mut line: Vec<f32> = line.collect();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of an eye")]
     let radius = radius.max(1.0) as usize;

@@ -144,3 +144,51 @@ fn an_eye_on_the_far_side_of_a_turned_head_is_left_alone() {
     };
     assert_eq!((far(40.0), far(30.0), far(15.0)), (2, 2, 1));
 }
+
+/// That eye with other colours in some places, given as x and y from its middle.
+fn with(paint: impl Fn(f32, f32) -> Option<[u8; 3]>) -> RgbPicture {
+    let mut picture = picture(0.0, Some(0.0));
+    for (at, pixel) in picture.rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+        let [x, y] = [(at % 200) as f32 + 0.5 - MIDDLE[0], (at / 200) as f32 + 0.5 - MIDDLE[1]];
+        *pixel = paint(x, y).unwrap_or(*pixel);
+    }
+    picture
+}
+
+#[test]
+fn a_shine_on_glass_does_not_go_down_with_the_lid() {
+    let shines = |x: f32| (-12.0..-7.0).contains(&x);
+    let eye = eye(&with(|x, y| (shines(x) && y.abs() < 30.0).then_some([255; 3])));
+    let map = eye.at(&HeadPose { lids: 1.0, ..HeadPose::default() }).unwrap();
+    let column = eye.column(-9.5).unwrap();
+    for v in [0.0, 4.0, column.upper + column.travel - 2.0] {
+        let skin = map.source([MIDDLE[0] - 9.5, MIDDLE[1] + v]).second.unwrap();
+        assert!(skin.part > 0.8 && !shines(-9.5 + skin.by[0]), "{} of {:?} at {v}", skin.part, skin.by);
+    }
+    let beside = eye.column(8.0).unwrap();
+    assert_eq!((beside.shine, beside.aside), (0.0, 0.0), "and the rest of the lid is as it was");
+}
+
+#[test]
+fn spots_of_light_above_a_dark_eye_are_not_taken_for_its_white() {
+    let spot = |at: f32| at.rem_euclid(3.0) < 1.0;
+    let eye = eye(&with(|x, y| match y {
+        -20.0..-9.0 if spot(x) && spot(y) => Some([255; 3]),
+        -9.0..9.0 if y.abs() < 8.0 * (1.0 - (x / 20.0).powi(2)) => Some([60, 90, 50]),
+        _ => None,
+    }));
+    let middle = eye.column(0.0).unwrap();
+    assert!((middle.upper + 8.0).abs() < 1.5, "{middle:?}");
+}
+
+#[test]
+fn a_dark_rim_stays_where_it_is_on_almost_black_skin_too() {
+    for (skin, rim) in [([220, 170, 140], [28, 28, 32]), ([46, 36, 30], [28, 28, 32])] {
+        let eye = eye(&with(|x, y| match y {
+            -25.0..-20.0 => Some(rim),
+            _ => (y.abs() > 8.0 * (1.0 - (x / 20.0).powi(2))).then_some(skin),
+        }));
+        let middle = eye.column(0.0).unwrap();
+        assert!((-20.0..-17.0).contains(&middle.top), "{middle:?} on {skin:?}");
+    }
+}
