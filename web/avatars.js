@@ -55,6 +55,10 @@ let isClip = null;
 let mostBytes = Infinity;
 /** Ids that there are. */
 let taken = new Set();
+/** Words of files' names that name nobody: what cameras, phones and browsers call pictures. */
+const NO_NAMES = new Set("avatar camera clip download face film image img movie mov photo pic picture portrait pxl dsc dscf dscn screenshot selfie snapshot unnamed untitled upload vid video".split(" "));
+/** The name that was proposed, until another is typed. */
+let proposed = "";
 /** Whether the id follows the name. */
 let idFollows = true;
 /** The job at the server: `{ path, made }`; `made` once it has made an avatar. */
@@ -181,8 +185,20 @@ async function choose(chosen) {
     words.textContent += " (this browser cannot show it, the server may well read it)";
   }
   if (file.size > mostBytes) words.textContent = `${file.name} has ${megabytes(file.size)}; at most ${megabytes(mostBytes)} are taken.`;
+  proposeName(file.name ?? "");
   showOptions();
   showReady();
+}
+
+/** Proposes the file's name as that of the avatar where it is one: `anna_lee.jpg`, but neither `IMG_0042.jpg` nor `photo.png`. */
+function proposeName(fileName) {
+  const name = element("name");
+  if (name.value !== "" && name.value !== proposed) return;
+  const words = fileName.replace(/\.[^.]*$/, "").split(/[\s_-]+/).filter(Boolean);
+  const isName = words.length <= 3 && words.every((word) => /^\p{L}{2,20}$/u.test(word) && !NO_NAMES.has(word.toLowerCase()));
+  proposed = isName ? words.map((word) => word[0].toUpperCase() + word.slice(1)).join(" ") : "";
+  name.value = proposed;
+  name.dispatchEvent(new Event("input"));
 }
 
 const megabytes = (bytes) => `${(bytes / 1048576).toFixed(bytes < 10485760 ? 1 : 0)} MB`;
@@ -393,7 +409,13 @@ function showWork(title) {
   element("progress-box").hidden = false;
   element("fault").hidden = true;
   element("work-title").focus({ preventScroll: true });
-  element("work").scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  showCard("nearest");
+}
+
+/** Scrolls to what is being made. */
+function showCard(block) {
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  element("work").scrollIntoView({ block, behavior });
 }
 
 function showProgress(stage, share, left) {
@@ -448,6 +470,7 @@ function showFound(path, words) {
 }
 
 async function isMade({ avatar, found }) {
+  const isFirst = !job.made;
   job.made = avatar.id;
   element("progress-box").hidden = true;
   element("fault").hidden = true;
@@ -462,12 +485,15 @@ async function isMade({ avatar, found }) {
   await showList();
   showLive(avatar);
   showReady();
+  // On a phone it grew below what is seen. Who changes an option afterwards stays there.
+  if (isFirst) showCard("start");
 }
 
 /** The job stays with its file, so that another option or another id is tried without sending it again. */
 function isNotMade({ code, message, found }) {
   showFound(found, "What was found in the picture; faces are numbered from the left");
   showFault({ code, message });
+  if (code !== "stopped") showCard("start");
   if (code === "stopped" && !job?.made) job = null;
   const go = element("go");
   if (job && !job.made) go.disabled = false;
