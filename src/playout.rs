@@ -5,6 +5,7 @@
 //! | `messages` | what goes in ([`Command`]) and what comes out ([`Event`]) | |
 //! | [`schedule`] | what a session shows and sounds at a tick; pure | whoever ticks it |
 //! | `clock` | media time, and where each session's idle loop stands | read from any thread |
+//! | `pace` | how often pictures change while there is no time for all mouths | "playout" |
 //! | `thread` | the thread "playout", one for all sessions, and the ways to it | nothing it calls may block longer than a frame |
 //! | `volume` | how loud a session speaks | set from any thread, faded on "playout" |
 //!
@@ -12,6 +13,7 @@
 
 mod clock;
 mod messages;
+mod pace;
 pub mod schedule;
 mod thread;
 mod volume;

@@ -178,6 +178,11 @@ impl Schedule {
         self.pose
     }
 
+    /// Whose pictures are shown.
+    pub(super) fn avatar(&self) -> AvatarNumber {
+        self.avatar
+    }
+
     /// What happened since the last call.
     pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{PlayoutClock, PoseClock};
+use super::pace::{Cores, Pace, PacedPicture};
 use super::schedule::Schedule;
 use super::volume::{Fader, Volume};
 use super::{Command, Event, Pair, PairSink};
@@ -40,6 +41,7 @@ struct RunningSession {
     sink: Box<dyn PairSink>,
     clock: Arc<PoseClock>,
     fader: Fader,
+    picture: PacedPicture,
     /// Tick of the loop at which this session's pair 0 left.
     first_tick: Option<u64>,
 }
@@ -117,6 +119,7 @@ impl Playout {
             sink,
             clock: Arc::clone(&pose),
             fader: Fader::new(Arc::clone(&volume)),
+            picture: PacedPicture::default(),
             first_tick: None,
         };
         self.control(Control::Add(Box::new(running))).await?;
@@ -159,7 +162,7 @@ impl PlayoutThread {
 fn run(controls: &blocking::Receiver<Control>, clock: PlayoutClock, stop: &CancellationToken) {
     let timeline = Timeline::playout(MediaTime::default());
     let mut sessions: Vec<RunningSession> = Vec::new();
-    let mut next_tick = 0u64;
+    let (mut next_tick, mut pace) = (0u64, Pace::default());
     // Looked at every tick, since that is never far.
     while !stop.is_cancelled() {
         let wait = clock.instant(timeline.video_pts(FrameIndex(next_tick))).saturating_duration_since(Instant::now());
@@ -195,15 +198,16 @@ fn run(controls: &blocking::Receiver<Control>, clock: PlayoutClock, stop: &Cance
         while next_tick <= due {
             let following = timeline.video_pts(FrameIndex(next_tick + 1));
             for session in &mut sessions {
-                session.tick(next_tick, following);
+                session.tick(next_tick, following, &mut pace);
             }
+            pace.tick(Cores::read);
             next_tick += 1;
         }
     }
 }
 
 impl RunningSession {
-    fn tick(&mut self, tick: u64, following: MediaTime) {
+    fn tick(&mut self, tick: u64, following: MediaTime, pace: &mut Pace) {
         while let Ok(command) = self.commands.try_recv() {
             self.schedule.apply(command);
         }
@@ -211,7 +215,9 @@ impl RunningSession {
         let mut shown = self.schedule.tick();
         self.fader.tick(shown.audio.as_deref_mut());
         self.clock.publish(self.schedule.next_pose(), following);
-        self.sink.push(Pair { index, frame: shown.frame, audio: shown.audio, utterance: shown.utterance });
+        pace.count(shown.kind);
+        let frame = self.picture.show(shown.frame, shown.kind, self.schedule.avatar(), pace);
+        self.sink.push(Pair { index, frame, audio: shown.audio, utterance: shown.utterance });
         crate::metrics::pair_pushed(shown.kind.as_str(), shown.kind.mouth());
         self.tell(index);
     }
