@@ -19,7 +19,7 @@ pub mod store;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::picture::{AvatarFrame, CropBox, I420Frame, Mask, Region, RgbPicture, color, png};
+use crate::picture::{AvatarFrame, CropBox, Cutout, I420Frame, Mask, Region, color, matte, png};
 use crate::still::Still;
 
 use film::Film;
@@ -114,7 +114,7 @@ impl Avatar {
             }
             Kind::Photo => {
                 let photo = load_photo(folder, &manifest, &mask)?;
-                let base = Arc::clone(&photo.frame.picture);
+                let base = photo.base();
                 (Material::Photo(Arc::new(photo)), base)
             }
         };
@@ -197,19 +197,15 @@ fn load_drawn(folder: &Path, manifest: &Manifest, mask: &Mask) -> Result<(Materi
 /// A photo and the face in it.
 fn load_photo(folder: &Path, manifest: &Manifest, mask: &Mask) -> Result<Photo, AvatarError> {
     let path = folder.join(files::SOURCE);
-    let picture = png::read_rgb(&path).map_err(|error| AvatarError::file(&path, error))?;
-    let (size, wanted) = ((picture.width, picture.height), (manifest.width, manifest.height));
-    if size != wanted {
-        let problem = format!("is {}x{}, but avatar.toml says {}x{}", size.0, size.1, wanted.0, wanted.1);
-        return Err(AvatarError::file(&path, problem));
-    }
+    let Cutout { picture, matte } = load_picture(&path, manifest)?;
+    let wanted = (manifest.width, manifest.height);
     let mesh_path = folder.join(files::MESH);
     let (mesh, crop) = mesh_file::read(&mesh_path)?;
     let still = Still::new(&picture, &mesh).map_err(|error| AvatarError::file(&mesh_path, error))?;
     let region = mask_region(&picture.rgb, wanted, crop, mask)
         .ok_or_else(|| AvatarError::file(&mesh_path, format!("its mouth box {crop:?} lies outside the photo")))?;
     let frame = AvatarFrame { picture: Arc::clone(still.base()), crop, region };
-    Ok(Photo { still, frame })
+    Ok(Photo { still, frame, matte })
 }
 
 fn load_boxes(path: &Path) -> Result<Vec<CropBox>, AvatarError> {
@@ -235,17 +231,29 @@ fn load_mask(path: &Path) -> Result<Mask, AvatarError> {
 }
 
 fn load_frame(path: &Path, manifest: &Manifest, crop: CropBox, mask: &Mask) -> Result<AvatarFrame, AvatarError> {
-    let RgbPicture { width, height, rgb } = png::read_rgb(path).map_err(|error| AvatarError::file(path, error))?;
-    let size = (width, height);
+    let Cutout { picture, matte } = load_picture(path, manifest)?;
+    let wanted = (manifest.width, manifest.height);
+    let region = mask_region(&picture.rgb, wanted, crop, mask)
+        .ok_or_else(|| AvatarError::file(path, format!("its mouth box {crop:?} lies outside the frame")))?;
+    let colours = color::rgb_to_i420(&picture.rgb, wanted.0, wanted.1);
+    let picture = Arc::new(match &matte {
+        Some(matte) => matte::framed(&colours, matte),
+        None => colours,
+    });
+    Ok(AvatarFrame { picture, crop, region })
+}
+
+/// A picture of the manifest's size, with the alpha channel that it must have if the avatar is cut out.
+fn load_picture(path: &Path, manifest: &Manifest) -> Result<Cutout, AvatarError> {
+    let read = if manifest.matte.is_some() { png::read_cutout(path) } else { png::read_rgb(path).map(Cutout::from) };
+    let cutout = read.map_err(|error| AvatarError::file(path, error))?;
+    let size = (cutout.picture.width, cutout.picture.height);
     let wanted = (manifest.width, manifest.height);
     if size != wanted {
         let problem = format!("is {}x{}, but avatar.toml says {}x{}", size.0, size.1, wanted.0, wanted.1);
         return Err(AvatarError::file(path, problem));
     }
-    let region = mask_region(&rgb, wanted, crop, mask)
-        .ok_or_else(|| AvatarError::file(path, format!("its mouth box {crop:?} lies outside the frame")))?;
-    let picture = Arc::new(color::rgb_to_i420(&rgb, wanted.0, wanted.1));
-    Ok(AvatarFrame { picture, crop, region })
+    Ok(cutout)
 }
 
 /// The part of the frame under the mask's opaque pixels, grown to even coordinates and cut at the frame's edge.
@@ -296,6 +304,26 @@ mod tests {
         png::write_rgb(&folder.path().join("frames/0002.png"), 16, 32, &[0; 16 * 32 * 3]).unwrap();
         let error = Avatar::load(folder.path()).unwrap_err().to_string();
         assert!(error.contains("0002.png") && error.contains("16x32") && error.contains("64x64"), "{error}");
+    }
+
+    #[test]
+    fn a_drawn_avatar_with_a_matte_has_it_beside_the_same_colours() {
+        let folder = tempfile::tempdir().unwrap();
+        kit::avatar::write(folder.path());
+        let opaque = Avatar::load(folder.path()).unwrap();
+        kit::avatar::give_matte(folder.path());
+        let avatar = Avatar::load(folder.path()).unwrap();
+        assert_eq!(avatar.manifest.frame_size(), (128, 64));
+        for (own, colours) in avatar.frames().iter().zip(opaque.frames()) {
+            let [left, right] = matte::parted(&own.picture, (64, 64));
+            assert_eq!(left, *colours.picture);
+            assert_eq!((own.crop, &own.region), (colours.crop, &colours.region));
+            assert_eq!((right.data[0], right.data[32 * 64 + 32]), (16, 235));
+        }
+        let path = folder.path().join("frames/0001.png");
+        png::write_rgb(&path, 64, 64, &[0; 64 * 64 * 3]).unwrap();
+        let error = Avatar::load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("0001.png") && error.contains("no alpha channel"), "{error}");
     }
 
     #[test]

@@ -87,9 +87,12 @@ pub(crate) struct Render {
     /// Speech to speak with: WAV, FLAC, MP3, AAC, M4A, Ogg, WebM, AIFF or CAF, of up to eight channels and 8 to 192 kHz
     #[arg(long, value_name = "FILE")]
     pub(crate) audio: Option<PathBuf>,
-    /// Where to write the film (MP4)
-    #[arg(long, value_name = "FILE.mp4")]
+    /// Where to write the film (MP4; WebM with --alpha)
+    #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// Write a WebM with an alpha channel, of an avatar that is cut out
+    #[arg(long)]
+    pub(crate) alpha: bool,
     #[command(flatten)]
     pub(crate) machine: Machine,
     /// Print what was done as one JSON object

@@ -5,7 +5,7 @@
 //! bits (`bitrate`), one encode (`publisher`), a session's encodes, one for each codec in use (`broadcast`), one
 //! webrtcbin per viewer (`viewer`), a session pushed to a media server (`whip`), what an SDP offer allows (`offer`),
 //! one port for all viewers (`one_port`), what a connected peer may send (`inbound`) and which of its candidates are
-//! used (`ice`), a session written to a file (`file`), ways out besides viewers (`output`), clips and photos read
+//! used (`ice`), a session written to a file (`file`; `cutout_file` and `webm` with an alpha channel), ways out besides viewers (`output`), clips and photos read
 //! (`clip`, `photo`), a peer that receives without decoding, for measurements (`receiver`), and a trial of what
 //! connections need (`encryption_check`). Not in here: presentation decisions (`playout`), sockets (`signalling`).
 //!
@@ -16,6 +16,7 @@ mod broadcast;
 mod buffers;
 mod clip;
 mod congestion;
+mod cutout_file;
 mod description;
 mod elements;
 mod encoder;
@@ -44,6 +45,7 @@ pub(crate) mod stun;
 #[cfg(test)]
 mod testing;
 mod viewer;
+mod webm;
 pub(crate) mod whip;
 
 use std::time::Instant;
@@ -57,6 +59,7 @@ pub(crate) use broadcast::Broadcast;
 pub use clip::{
     Clip, ClipInfo, ClipOptions, LONGEST_CLIP, SourceError, SourceFault, SourceKind, Treatment, Trim, TrimError, sniff,
 };
+pub use cutout_file::CutoutWriter;
 pub(crate) use description::{CheckStatus, Description, check, list};
 pub use description::{DescriptionError, DescriptionFault, PipelineDir, Place as DescriptionPlace};
 pub(crate) use encoder::{EncoderChoice, Encoders, Selected};
@@ -65,7 +68,7 @@ pub(crate) use ice::{IceConfig, Reach, reach};
 pub(crate) use live::LivePipelines;
 pub use live::{FileState, PipelineFile};
 pub(crate) use output::{LaunchCarrier, Output, OutputPlan, Place, PlaceError, check_address, check_name};
-pub use photo::read_photo;
+pub use photo::{read_cutout, read_photo};
 pub use publisher::VideoFormat;
 pub(crate) use receiver::{Received, Receiver};
 pub(crate) use resources::{ENCODE_RESOURCES, OUTPUT_RESOURCES, Resources, VIEWER_RESOURCES};

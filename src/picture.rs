@@ -1,12 +1,14 @@
 //! Pixels: frames, the regions of them that change, and what is done to them on the CPU.
 //!
-//! In here: plain data and pure functions: `color` converts, `blend` pastes a mouth through a mask, `resize` and `pillow`
-//! scale; and `png` and `jpeg`, their files.
+//! In here: plain data and pure functions: `color` converts, `blend` pastes a mouth through a mask, `matte` puts frames and
+//! mattes together, `extension` invents colours behind an edge, `resize` and `pillow` scale; and `png` and `jpeg`, their files.
 //! Not in here: where pictures come from (`avatar`, `lipsync`) and when they are shown (`playout`).
 
 pub mod blend;
 pub mod color;
+pub mod extension;
 pub mod jpeg;
+pub mod matte;
 pub mod pillow;
 pub mod png;
 pub mod resize;
@@ -55,15 +57,30 @@ impl RgbPicture {
     }
 }
 
-/// How opaque each pixel of the crop is when it is pasted, 0 to 255.
+/// How opaque each pixel is, 0 to 255: of a crop when it is pasted, or of a picture over what is behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    /// In pixels; the mask is stretched over the crop, whatever the size of either.
+    /// In pixels; a crop's mask is stretched over it, whatever the size of either.
     pub width: u32,
     /// In pixels.
     pub height: u32,
     /// `width * height` bytes, rows from the top.
     pub alpha: Vec<u8>,
+}
+
+/// A picture, and how opaque it is where it is not all opaque.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cutout {
+    /// Colours are straight: not multiplied with the matte.
+    pub picture: RgbPicture,
+    /// Of the same size; `None` if all of it is opaque.
+    pub matte: Option<Mask>,
+}
+
+impl From<RgbPicture> for Cutout {
+    fn from(picture: RgbPicture) -> Self {
+        Self { picture, matte: None }
+    }
 }
 
 /// A rectangle of pixels; `right` and `bottom` are one past the last.

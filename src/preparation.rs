@@ -1,13 +1,15 @@
 //! From a photo or a clip to an avatar.
 //!
-//! In here: [`create`]; `photo` and `clip` are its two ways, `framing` the part of a photo that is taken, `closing` shuts an
-//! open mouth, `loop_cut` where a clip is cut to go round, `musetalk` what is done where latents draw the mouth; and
+//! In here: [`create`]; `photo` and `clip` are its two ways, `framing` the part of a photo that is taken, `cutting` what is
+//! transparent, and `backdrop` a plain background, `closing` shuts an open mouth, `loop_cut` where a clip is cut to go round, `musetalk` what is done where latents draw the mouth; and
 //! [`import_upstream`], which takes what upstream's own script prepared. Not in here: reading files (`media`), finding faces
 //! (`face`), measuring mouths (`portrait`), the folder (`avatar`).
 //! Runs on: whoever asks, which takes seconds to minutes.
 
+mod backdrop;
 mod clip;
 mod closing;
+mod cutting;
 mod framing;
 pub mod loop_cut;
 mod musetalk;
@@ -26,7 +28,7 @@ use crate::avatar::manifest::{FORMAT, Kind, Manifest, Prepared, Source};
 use crate::avatar::{AvatarError, AvatarStore, CycleKind, PORTRAIT_MODEL};
 use crate::face::FaceFinder;
 use crate::media::{self, LONGEST_CLIP, SourceKind};
-use crate::picture::{Mask, RgbPicture, png, resize};
+use crate::picture::{Cutout, Mask, png};
 use crate::timeline::FPS;
 
 pub use request::{CLIP_SIDE, MaskSource, PHOTO_SIDE, ParsingMode, PreparationError, Progress, Request, Stage};
@@ -130,12 +132,12 @@ impl Work<'_> {
     }
 
     /// What a list shows of it.
-    fn write_preview(&self, picture: &RgbPicture) -> Result<(), AvatarError> {
-        write_preview(self.draft, picture)
+    fn write_preview(&self, cutout: &Cutout) -> Result<(), AvatarError> {
+        write_preview(self.draft, cutout)
     }
 
-    fn write_picture(&self, name: &str, picture: &RgbPicture) -> Result<(), AvatarError> {
-        write_picture(self.draft, name, picture)
+    fn write_picture(&self, name: &str, cutout: &Cutout) -> Result<(), AvatarError> {
+        write_picture(self.draft, name, cutout)
     }
 }
 
@@ -144,16 +146,17 @@ fn write_mask(draft: &Draft, mask: &Mask) -> Result<(), AvatarError> {
     png::write_grey(&path, mask.width, mask.height, &mask.alpha).map_err(|error| AvatarError::file(&path, error))
 }
 
-fn write_preview(draft: &Draft, picture: &RgbPicture) -> Result<(), AvatarError> {
+fn write_preview(draft: &Draft, cutout: &Cutout) -> Result<(), AvatarError> {
+    let picture = &cutout.picture;
     let longest = picture.width.max(picture.height).max(1);
     let side = |length: u32| (length * PREVIEW_SIDE.min(longest) / longest).max(1);
-    let small = resize::smaller(picture, side(picture.width), side(picture.height));
+    let small = cutting::smaller(cutout, side(picture.width), side(picture.height));
     write_picture(draft, files::PREVIEW, &small)
 }
 
-fn write_picture(draft: &Draft, name: &str, picture: &RgbPicture) -> Result<(), AvatarError> {
+fn write_picture(draft: &Draft, name: &str, cutout: &Cutout) -> Result<(), AvatarError> {
     let path = draft.path().join(name);
-    png::write_rgb(&path, picture.width, picture.height, &picture.rgb).map_err(|error| AvatarError::file(&path, error))
+    png::write_cutout(&path, cutout).map_err(|error| AvatarError::file(&path, error))
 }
 
 /// As many as there are cores, four at most: more do not make a mesh sooner.
@@ -184,6 +187,7 @@ fn manifest(request: &Request, made: &Made) -> Result<Manifest, PreparationError
         model: request.model.clone(),
         kind: made.kind,
         still: request.still && made.kind == Kind::Photo,
+        matte: request.alpha,
         width: made.width,
         height: made.height,
         fps: FPS,

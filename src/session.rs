@@ -31,6 +31,7 @@ pub use refusal::{ErrorCode, Refusal};
 pub use text::{TextTooLong, check_text_length};
 
 use crate::ids::{AvatarId, SessionId};
+use crate::picture::matte::MattePlace;
 
 /// What a connection may ask of the session it belongs to. Implemented by the server, faked in tests.
 pub trait Session: Send + Sync {
@@ -100,6 +101,8 @@ pub struct AvatarInfo {
     pub height: u32,
     /// Frames a second.
     pub fps: u32,
+    /// Where the matte lies in the video, if it is cut out; `width` and `height` are those of the colours alone.
+    pub matte: Option<MattePlace>,
     /// Names of what it can be asked to do by [`Command::Gesture`].
     pub gestures: Vec<String>,
 }

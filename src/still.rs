@@ -14,7 +14,7 @@ mod sampling;
 use std::sync::Arc;
 
 use crate::face::{Mesh, POINTS};
-use crate::picture::{I420Frame, RgbPicture, color};
+use crate::picture::{I420Frame, Mask, RgbPicture, color};
 use eyes::Eye;
 use field::Field;
 use frame::HeadFrame;
@@ -110,6 +110,17 @@ impl Still {
             drawing::draw(self, base, &pose.clamped(), &mut frame);
         }
         frame
+    }
+}
+
+impl Still {
+    /// The matte of the picture at a pose, moved as [`Still::draw`] moves its colours; one of another size comes back as it is.
+    pub fn draw_matte(&self, matte: &Mask, pose: &HeadPose) -> Mask {
+        let mut drawn = matte.clone();
+        if *pose != HeadPose::default() && (matte.width, matte.height) == (self.base.width, self.base.height) {
+            drawing::draw_matte(self, &matte.alpha, &pose.clamped(), &mut drawn.alpha);
+        }
+        drawn
     }
 }
 

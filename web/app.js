@@ -412,7 +412,30 @@ client.addEventListener("error", ({ detail }) => {
   if (detail.utterance_id === undefined && detail.id === undefined) showChosen();
 });
 video.addEventListener("resize", () => {
-  if (video.videoWidth > 0) fitFrame(video.videoWidth, video.videoHeight);
+  // The video of one that is cut out has its matte in it.
+  if (video.videoWidth > 0 && !client.avatar?.matte) fitFrame(video.videoWidth, video.videoHeight);
+});
+
+const BACKDROPS = { page: "The page", checks: "Checks", studio: "Studio", dusk: "Dusk" };
+let backdrop = "studio";
+
+function showBackdrop(transparent) {
+  const button = element("backdrop");
+  button.hidden = !transparent;
+  button.title = `Backdrop: ${BACKDROPS[backdrop]}`;
+  if (transparent) frame.dataset.backdrop = backdrop;
+  else delete frame.dataset.backdrop;
+}
+
+client.addEventListener("composed", ({ detail: { width, height, transparent } }) => {
+  if (transparent) fitFrame(width, height);
+  else if (video.videoWidth > 0) fitFrame(video.videoWidth, video.videoHeight);
+  showBackdrop(transparent);
+});
+element("backdrop").addEventListener("click", () => {
+  const names = Object.keys(BACKDROPS);
+  backdrop = names[(names.indexOf(backdrop) + 1) % names.length];
+  showBackdrop(true);
 });
 
 // ---- Live figures -----------------------------------------------------------------------------------------------------

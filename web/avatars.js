@@ -358,6 +358,7 @@ function query() {
     id: text("id"), name: text("name"), licence: text("licence"), consent: text("consent"), file: file?.name || "upload",
   });
   for (const flag of ["still", "whole", "mirror", "closed"]) if (element(flag).checked) values.set(flag, "true");
+  if (element("alpha").value) values.set("alpha", element("alpha").value);
   if (text("face")) values.set("face", text("face"));
   const [start, end] = [text("trim-start"), text("trim-end")];
   if (isClip !== false && (start || end)) values.set("trim", `${start}..${end}`);

@@ -2,8 +2,8 @@
  * Client of a mouthpiece server: signalling over a WebSocket, the avatar's picture and voice over WebRTC.
  *
  * In here: when to offer and to reconnect, what can be said and heard. Its parts, in `client/`: the peer connection
- * (`peer.js`), the socket (`socket.js`), signs of life of both (`liveness.js`), the video element (`screen.js`), figures
- * from getStats (`figures.js`), captions in step with the sound (`captions.js`), when an answer is shown (`latency.js`), a
+ * (`peer.js`), the socket (`socket.js`), signs of life of both (`liveness.js`), the video element (`screen.js`), avatars that
+ * are cut out (`matte.js`), figures from getStats (`figures.js`), captions in step with the sound (`captions.js`), when an answer is shown (`latency.js`), a
  * voice of the page's own (`audio.js`), the microphone (`microphone.js`). Not in here: our page (`app.js`). No dependencies
  * besides; any page may import this file.
  *
@@ -30,6 +30,7 @@ import { Captions, heardTimestamp } from "./client/captions.js";
 import { Figures } from "./client/figures.js";
 import { ShownFrames } from "./client/latency.js";
 import { Heartbeat, Received } from "./client/liveness.js";
+import { MattedScreen } from "./client/matte.js";
 import { Microphone } from "./client/microphone.js";
 import { buffersLittle, LossBuffer, offeringPeer } from "./client/peer.js";
 import { playStream, showStream } from "./client/screen.js";
@@ -64,6 +65,8 @@ const AUDIO_BUFFERED_BYTES = 256 * 1024;
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] "relay" to force TURN, which the server may do too
  * @property {number|null} [jitterBufferTargetMs] least delay the browser may buffer; 0, the default, is as little as the
  *   network allows, which is more while it loses packets; null leaves it to the browser
+ * @property {HTMLCanvasElement|null} [canvas] shows avatars that are cut out; without one, a canvas takes the video's place in
+ *   the page while there is such an avatar, behind it and with the same class
  * @property {number} [retryMinMs] first wait before reconnecting, 300 by default; doubles with each attempt
  * @property {number} [retryMaxMs] longest wait, 10000 by default
  */
@@ -81,6 +84,7 @@ const AUDIO_BUFFERED_BYTES = 256 * 1024;
  * |---|---|
  * | `state` | `{state, reason}`: see {@link AvatarWebRTCClient#state} |
  * | `first_frame` | `{time_to_first_frame_ms}`, once per peer connection |
+ * | `composed` | `{element, width, height, transparent}`: what shows the avatar from now on, a canvas that the page is seen through where the avatar is cut out, else the video element |
  * | `shown` | `{utterance_id, stages}`: the first lip-synced frame of an answer is on the screen; `stages` are those of its `latency` message and `shown`, in milliseconds since the turn began |
  * | `sound_blocked` | none: the browser wants a gesture before it plays sound; the video plays muted until then |
  */
@@ -96,6 +100,8 @@ export class AvatarWebRTCClient extends EventTarget {
   #captions = new Captions();
   #frames = new ShownFrames();
   #microphone = new Microphone();
+  /** @type {MattedScreen} */
+  #screen;
 
   #prepared = null;
   #heldCandidates = [];
@@ -131,6 +137,7 @@ export class AvatarWebRTCClient extends EventTarget {
     /** @type {RTCPeerConnection|null} */
     this.peerConnection = null;
     this.#options = { jitterBufferTargetMs: 0, retryMinMs: 300, retryMaxMs: 10_000, ...options };
+    this.#screen = new MattedScreen(this.#options.canvas ?? null, (avatar) => this.#composedIs(avatar));
     this.#iceServers = this.#options.iceServers ?? [];
     this.#iceTransportPolicy = this.#options.iceTransportPolicy ?? "all";
   }
@@ -150,7 +157,8 @@ export class AvatarWebRTCClient extends EventTarget {
 
   /**
    * The avatar that is seen, or null before the server has said so.
-   * @returns {{id: string, name: string, width: number, height: number, fps: number, gestures: string[]}|null}
+   * @returns {{id: string, name: string, width: number, height: number, fps: number, matte: ("beside"|"below"|undefined),
+   *   gestures: string[]}|null} `matte` of one that is cut out says which half of the video it is
    */
   get avatar() {
     return this.#session?.avatar ?? null;
@@ -276,6 +284,7 @@ export class AvatarWebRTCClient extends EventTarget {
     switch (message?.type) {
       case "session":
         this.#session = message;
+        if (message.avatar) this.#screen.expect(message.avatar);
         if (message.ice_servers?.length) this.#iceServers = message.ice_servers;
         if (message.ice_transport_policy === "relay") this.#iceTransportPolicy = "relay";
         break;
@@ -339,6 +348,7 @@ export class AvatarWebRTCClient extends EventTarget {
     this.#url = null;
     this.#dropPeer();
     this.#frames.follow(null);
+    this.#screen.follow(null);
     if (owned) this.#dropSocket();
     this.#microphone.switchOff();
     this.#speaking.clear();
@@ -549,6 +559,7 @@ export class AvatarWebRTCClient extends EventTarget {
       this.#emit("first_frame", { time_to_first_frame_ms: this.#timing.shown - this.#timing.offered });
     });
     this.#frames.follow(video);
+    this.#screen.follow(video);
     this.play();
   }
 
@@ -692,12 +703,19 @@ export class AvatarWebRTCClient extends EventTarget {
 
   /** Another avatar is seen. Whoever has to connect again wants to see that one, unless a session is shared, which has its own. */
   #avatarIs({ type: _, ...avatar }) {
+    this.#screen.expect(avatar);
     if (this.#session) this.#session = { ...this.#session, avatar };
     if (this.#url === null) return;
     const url = new URL(this.#url, globalThis.location?.href);
     if (url.searchParams.has("session")) return;
     url.searchParams.set("avatar", avatar.id);
     this.#url = String(url);
+  }
+
+  /** The avatar is composed on a canvas from now on, or shown by the video element. */
+  #composedIs(avatar) {
+    const { width, height } = avatar ?? this.avatar ?? {};
+    this.#emit("composed", { element: this.#screen.element, width, height, transparent: avatar !== null });
   }
 
   // ---- Small parts --------------------------------------------------------------------------------------------------

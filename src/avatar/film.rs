@@ -5,7 +5,7 @@
 //! Runs on: any thread, several at a time; a read blocks for the disk and for some milliseconds of decoding, so it is no
 //! work for the playout thread.
 //!
-//! `frames.mjpeg` holds the whole frames, one JPEG behind the other. `regions.mjpeg` holds the rectangle around the mouth of
+//! `frames.mjpeg` holds the whole frames, with their mattes if there are any, one JPEG behind the other. `regions.mjpeg` holds the rectangle around the mouth of
 //! each frame once more, in full colour resolution and finer: it is what a mouth is drawn from and pasted into. A frame is
 //! shown with its region laid over it, so pasting nothing changes nothing, bit for bit.
 
@@ -35,8 +35,11 @@ pub const MOST_FRAMES: usize = 360_000;
 /// The frames of an avatar, on disk. Cheap to keep: three open files and eight bytes a frame.
 #[derive(Debug)]
 pub struct Film {
+    /// Of the pictures, without the matte.
     width: u32,
     height: u32,
+    /// Of the frames, with it.
+    frame_size: (u32, u32),
     index: Index,
     frames: Pack,
     regions: Pack,
@@ -53,7 +56,7 @@ impl Film {
         if let Some(wanted) = manifest.frames.filter(|wanted| usize::try_from(*wanted) != Ok(index.len())) {
             return Err(AvatarError::file(&path, format!("has {} frames, avatar.toml says {wanted}", index.len())));
         }
-        Ok(Self { width, height, index, frames, regions })
+        Ok(Self { width, height, frame_size: manifest.frame_size(), index, frames, regions })
     }
 
     /// How many frames there are; at least one.
@@ -92,8 +95,9 @@ impl Film {
 
     fn with_region(&self, frame: usize) -> Result<(I420Frame, Region), AvatarError> {
         let region = self.region(frame)?;
-        let bytes = self.frames.read(self.index.frame_at(frame)?, frame, self.width, self.height)?;
-        let mut picture = jpeg::read_i420(&bytes, self.width, self.height)
+        let (width, height) = self.frame_size;
+        let bytes = self.frames.read(self.index.frame_at(frame)?, frame, width, height)?;
+        let mut picture = jpeg::read_i420(&bytes, width, height)
             .map_err(|error| self.frames.failed(format!("frame {frame} {error}")))?;
         color::write_region(&mut picture, region.x, region.y, region.width, region.height, &region.rgb);
         Ok((picture, region))

@@ -12,6 +12,7 @@ use super::files::{self, Files, LONGEST_MANIFEST};
 use super::film::MOST_FRAMES;
 use crate::dialogue::Persona;
 use crate::ids::AvatarId;
+use crate::picture::matte::MattePlace;
 use crate::speech::Voice;
 use crate::timeline::FPS;
 
@@ -57,6 +58,16 @@ impl Kind {
     }
 }
 
+/// Where an avatar's matte comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum MatteSource {
+    /// The alpha channel of the photo, clip or drawing.
+    Own,
+    /// Its background, which is plain: a green screen or a wall of one colour.
+    Plain,
+}
+
 /// The manifest of an avatar's folder.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +93,10 @@ pub struct Manifest {
     pub height: u32,
     /// Always 25 today.
     pub fps: u32,
+    /// What it is cut out by, if it is: its frames then have a matte beside or below their colours, and are twice as large
+    /// ([`Manifest::frame_size`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matte: Option<MatteSource>,
     /// All of its own frames, those of gestures too; 1 for a photo. Always there in format 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<u32>,
@@ -190,6 +205,17 @@ impl Manifest {
         self.validate()?;
         let text = toml::to_string(self).map_err(|error| error.to_string())?;
         Ok(format!("# Written by mouthpiece; what the fields mean is in models/README.md.\n{text}"))
+    }
+
+    /// Where the matte lies in its frames, if it has one.
+    pub fn matte_place(&self) -> Option<MattePlace> {
+        self.matte.map(|_| MattePlace::of(self.width, self.height))
+    }
+
+    /// Width and height of its frames as they are encoded, in pixels: with the matte, if it has one.
+    pub fn frame_size(&self) -> (u32, u32) {
+        let size = (self.width, self.height);
+        self.matte_place().map_or(size, |place| place.frame_size(size))
     }
 
     /// Where the small decoder lies, if the avatar has chosen one.
@@ -401,6 +427,7 @@ mod tests {
         fps = 25
         frames = 300
         cycle = "ping_pong"
+        matte = "plain"
         licence = "of our own"
         consent = """
 A. Person, on 2026-11-27: may be shown
@@ -449,6 +476,16 @@ saying anything about the museum."""
     }
 
     #[test]
+    fn frames_with_a_matte_are_twice_as_large_on_their_shorter_side() {
+        let wide = Manifest::parse(&clip()).unwrap();
+        assert_eq!((wide.matte_place(), wide.frame_size()), (Some(MattePlace::Below), (1280, 1440)));
+        let opaque = Manifest::parse(GOOD).unwrap();
+        assert_eq!((opaque.matte_place(), opaque.frame_size()), (None, (512, 512)));
+        let square = Manifest { matte: Some(MatteSource::Own), ..opaque };
+        assert_eq!((square.matte_place(), square.frame_size()), (Some(MattePlace::Beside), (1024, 512)));
+    }
+
+    #[test]
     fn a_bad_field_of_format_2_is_named() {
         let hash = "0123456789abcdef".repeat(4);
         for (from, to, named) in [
@@ -460,6 +497,7 @@ saying anything about the museum."""
             ("kind = \"clip\"", "kind = \"drawn\"", "boxes.json"),
             ("kind = \"clip\"", "kind = \"film\"", "film"),
             ("fps = 25", "fps = 25\nstill = true", "still"),
+            ("fps = 25", "fps = 25\nmatte = \"green\"", "green"),
             ("width = 1280", "width = 1922", "width is 1922"),
             ("height = 720", "height = 62", "height is 62"),
             ("name = \"A\"", "name = \"A\\u001b\"", "name has the control character"),

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::film::Film;
-use crate::picture::{AvatarFrame, I420Frame};
-use crate::still::Still;
+use crate::picture::{AvatarFrame, I420Frame, Mask, matte};
+use crate::still::{HeadPose, Still};
 
 /// Where an avatar's own frames come from. Cheap to clone but for frames in memory.
 #[derive(Clone, Debug)]
@@ -27,6 +27,27 @@ pub struct Photo {
     pub still: Still,
     /// The photo itself, the pixels around its mouth, and where the mouth is: before it is turned.
     pub frame: AvatarFrame,
+    /// Of the photo, if it is cut out.
+    pub matte: Option<Mask>,
+}
+
+impl Photo {
+    /// The photo as it is shown before it is turned.
+    pub fn base(&self) -> Arc<I420Frame> {
+        match &self.matte {
+            Some(matte) => Arc::new(matte::framed(&self.frame.picture, matte)),
+            None => Arc::clone(&self.frame.picture),
+        }
+    }
+
+    /// The head at a pose, and its matte with it. `colours` is the photo, or that with a mouth in it.
+    pub fn draw(&self, colours: &I420Frame, pose: &HeadPose) -> I420Frame {
+        let drawn = self.still.draw(colours, pose);
+        match &self.matte {
+            Some(matte) => matte::framed(&drawn, &self.still.draw_matte(matte, pose)),
+            None => drawn,
+        }
+    }
 }
 
 /// One own frame, ready to be shown.

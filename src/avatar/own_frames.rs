@@ -186,7 +186,7 @@ impl OwnFrames {
                 // A frame that cannot be read has no place for a mouth.
                 frame.canvas.as_deref().map_or_else(|| frame.picture.as_ref().clone(), paste)
             }
-            Material::Photo(photo) => photo.still.draw(&paste(&photo.frame), &self.head(pose)),
+            Material::Photo(photo) => photo.draw(&paste(&photo.frame), &self.head(pose)),
         }
     }
 
@@ -209,7 +209,7 @@ impl OwnFrames {
     fn try_make(&self, pose: u64) -> Result<OwnFrame, AvatarError> {
         let index = self.index(pose);
         if let Material::Photo(photo) = &self.0.avatar.material {
-            let picture = Arc::new(photo.still.draw(&photo.frame.picture, &self.head(pose)));
+            let picture = Arc::new(photo.draw(&photo.frame.picture, &self.head(pose)));
             return Ok(OwnFrame { picture, canvas: None });
         }
         let canvas = self.0.avatar.canvas(index)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::avatar::manifest::MatteSource;
 use crate::media::Trim;
 use crate::preparation::{MaskSource, ParsingMode};
 
@@ -79,7 +80,7 @@ pub(crate) struct Create {
         long,
         value_name = "DIR",
         conflicts_with_all = [
-            "from", "face", "still", "closed", "whole", "size", "trim", "mirror", "bbox_shift", "mask", "parsing_mode"
+            "from", "face", "still", "closed", "alpha", "whole", "size", "trim", "mirror", "bbox_shift", "mask", "parsing_mode"
         ]
     )]
     pub(crate) from_musetalk: Option<PathBuf>,
@@ -101,6 +102,10 @@ pub(crate) struct Create {
     /// Shut a mouth that is open or speaks, so that it is shut while nothing is said
     #[arg(long)]
     pub(crate) closed: bool,
+    /// Cut it out, so that pages show it over their own background: by the file's own alpha channel, or from a plain background
+    /// such as a green screen or a wall of one colour
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) alpha: Option<MatteSource>,
     /// All of the photo, also where the head is small in it
     #[arg(long)]
     pub(crate) whole: bool,

@@ -17,12 +17,12 @@ use super::measure::{Recording, peak_memory_mb};
 use super::{BadInput, print, print_json};
 use crate::animation::{AnimationError, Animator, Outcome};
 use crate::audience::Audience;
-use crate::avatar::{AvatarStore, OwnFrames};
+use crate::avatar::{AvatarStore, Manifest, OwnFrames};
 use crate::cli::{Home, Render};
 use crate::config::Folders;
 use crate::ids::{AvatarId, UtteranceId};
 use crate::latency::TurnTimes;
-use crate::media::{self, EncoderChoice, FileWriter, VideoFormat};
+use crate::media::{self, CutoutWriter, EncoderChoice, FileWriter, MediaError, PipelineDir, VideoFormat};
 use crate::playout::schedule::{Kind, Schedule};
 use crate::playout::{Command, Pair, PlayoutClock, SessionPlayout};
 use crate::server::{self, Workers};
@@ -40,6 +40,17 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let folders = Folders::find(home)?;
     let id: AvatarId = arguments.avatar.parse()?;
     let manifest = AvatarStore::new(&folders.avatars).manifest(&id)?;
+    match (arguments.alpha, manifest.matte) {
+        (true, None) => {
+            let problem =
+                format!("avatar {id:?} is not cut out, so its film has no alpha channel: make it with --alpha");
+            return Err(BadInput(problem).into());
+        }
+        (false, Some(_)) => {
+            tracing::warn!("an MP4 has no alpha channel: its picture is the colours and the matte, each half")
+        }
+        _ => {}
+    }
     let (devices, encoder) = arguments.machine.resolve()?;
     let pipelines = media::PipelineDir::find(&folders.pipelines);
     encoder.check(&pipelines)?;
@@ -54,8 +65,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     let workers = Workers::start(&folders, &manifest.model, &devices).await?;
     let model_loading = started.elapsed();
     let loaded = server::load_avatar(&workers.devices, &folders, &id).await?;
-    let format = VideoFormat { width: manifest.width, height: manifest.height };
-    let writer = FileWriter::create(&arguments.out, format, &pipelines)?;
+    let writer = Writer::create(&arguments, &manifest, &pipelines)?;
 
     let loading = started.elapsed();
     let speaking = Instant::now();
@@ -191,10 +201,41 @@ fn feed(mut reader: sound::Reader, path: PathBuf) -> (PcmStream, JoinHandle<Resu
 struct Film {
     schedule: Schedule,
     queue: mpsc::Receiver<Command>,
-    writer: FileWriter,
+    writer: Writer,
     started: Instant,
     /// When somebody was last told how far it is.
     told: Instant,
+}
+
+/// What the film is written by.
+enum Writer {
+    Plain(FileWriter),
+    Cutout(Box<CutoutWriter>),
+}
+
+impl Writer {
+    fn create(arguments: &Render, manifest: &Manifest, pipelines: &PipelineDir) -> Result<Self, MediaError> {
+        if arguments.alpha {
+            let size = VideoFormat { width: manifest.width, height: manifest.height };
+            return Ok(Self::Cutout(Box::new(CutoutWriter::create(&arguments.out, size, pipelines)?)));
+        }
+        let (width, height) = manifest.frame_size();
+        Ok(Self::Plain(FileWriter::create(&arguments.out, VideoFormat { width, height }, pipelines)?))
+    }
+
+    fn write(&mut self, pair: &Pair) -> Result<(), MediaError> {
+        match self {
+            Self::Plain(writer) => writer.write(pair),
+            Self::Cutout(writer) => writer.write(pair),
+        }
+    }
+
+    fn finish(self) -> Result<(), MediaError> {
+        match self {
+            Self::Plain(writer) => writer.finish(),
+            Self::Cutout(writer) => writer.finish(),
+        }
+    }
 }
 
 struct Shown {

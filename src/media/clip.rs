@@ -32,7 +32,7 @@ use self::decoder::Decoder;
 use self::render::{packed_info, sample_parts};
 use self::sampling::{Sampler, Timed};
 use self::sniff::Format;
-use crate::picture::RgbPicture;
+use crate::picture::{Cutout, RgbPicture};
 use crate::timeline::{FPS, FRAME_DURATION};
 
 pub(in crate::media) use self::error::MOST_PHOTO_PIXELS;
@@ -58,13 +58,15 @@ pub struct ClipOptions {
     pub trim: Trim,
     /// Seen as in a mirror, as cameras of laptops show people to themselves.
     pub mirror: bool,
+    /// Whether its alpha channel is kept, which it must have, instead of seeing it over white.
+    pub alpha: bool,
     /// Neither width nor height is larger than this afterwards, in pixels; nothing is made larger.
     pub largest_side: u32,
 }
 
 impl Default for ClipOptions {
     fn default() -> Self {
-        Self { trim: Trim::default(), mirror: false, largest_side: 1920 }
+        Self { trim: Trim::default(), mirror: false, alpha: false, largest_side: 1920 }
     }
 }
 
@@ -130,7 +132,7 @@ pub struct Clip {
     /// The picture that told the size, until it is taken.
     first: Option<Timed<Picture>>,
     /// What was given last, for as long as it stays.
-    last: Option<RgbPicture>,
+    last: Option<Cutout>,
     /// Different pictures given.
     given: u64,
     is_part: bool,
@@ -180,6 +182,14 @@ impl Clip {
     /// # Errors
     /// The clip is damaged in its first second, has one picture only, is too long, or nothing comes for 20 s.
     pub fn next_frame(&mut self) -> Result<Option<RgbPicture>, SourceError> {
+        Ok(self.next_cutout()?.map(|cutout| cutout.picture))
+    }
+
+    /// The same, with its matte if `ClipOptions` asks for it.
+    ///
+    /// # Errors
+    /// As `next_frame`.
+    pub fn next_cutout(&mut self) -> Result<Option<Cutout>, SourceError> {
         self.next().map_err(|fault| fault.of(&self.path))
     }
 
@@ -207,7 +217,7 @@ impl Clip {
         let mut source = match format_of(path)? {
             Format::Photo(_) => return Err(SourceFault::Photo),
             Format::Animation(format) => Source::Animation(Animation::open(path, format)?),
-            Format::Film(container) => Source::Film(Box::new(Decoder::open(path, container)?)),
+            Format::Film(container) => Source::Film(Box::new(Decoder::open(path, container, options.alpha)?)),
         };
         let Some(first) = source.next()? else {
             return Err(match &mut source {
@@ -250,7 +260,7 @@ impl Clip {
         Ok(clip)
     }
 
-    fn next(&mut self) -> Result<Option<RgbPicture>, SourceFault> {
+    fn next(&mut self) -> Result<Option<Cutout>, SourceFault> {
         let (first, source) = (&mut self.first, &mut self.source);
         let pull = || match first.take() {
             Some(first) => Ok(Some(first)),
@@ -258,7 +268,7 @@ impl Clip {
         };
         let Some(shown) = self.sampler.next(pull)? else { return self.ended() };
         if shown.is_new || self.last.is_none() {
-            let rgb = match shown.picture {
+            let cutout = match shown.picture {
                 Picture::Sample(sample) => self.renderer.sample(sample)?,
                 Picture::Rgba(pixels) => {
                     let (width, height) = pixels.dimensions();
@@ -266,7 +276,7 @@ impl Clip {
                 }
             };
             self.given += 1;
-            self.last = Some(rgb);
+            self.last = Some(cutout);
         }
         let lasts = FRAME_DURATION * self.sampler.given();
         if lasts > LONGEST_CLIP {
@@ -276,7 +286,7 @@ impl Clip {
     }
 
     /// Whether what was given is a clip.
-    fn ended(&mut self) -> Result<Option<RgbPicture>, SourceFault> {
+    fn ended(&mut self) -> Result<Option<Cutout>, SourceFault> {
         let failure = match &mut self.source {
             Source::Film(film) => film.take_failure(),
             Source::Animation(_) => None,
@@ -324,8 +334,11 @@ fn described(
         Source::Animation(_) => ("an animation", false, false, Orientation::default()),
     };
     let orientation = if options.mirror { turned.then_mirrored() } else { turned };
-    let mut renderer = Renderer::new(options.largest_side, orientation);
+    let mut renderer = Renderer::new(options.largest_side, orientation, options.alpha);
     let (width, height, treated) = renderer.plan(&pixels)?;
+    if options.alpha && !pixels.has_alpha() {
+        return Err(SourceFault::Opaque);
+    }
     let done = [
         (is_interlaced, Treatment::Deinterlaced),
         (treated.is_squared, Treatment::Squared),

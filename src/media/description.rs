@@ -32,6 +32,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("viewer-h264.launch", include_str!("../../pipelines/viewer-h264.launch")),
     ("viewer-vp8.launch", include_str!("../../pipelines/viewer-vp8.launch")),
     ("render-mp4.launch", include_str!("../../pipelines/render-mp4.launch")),
+    ("render-webm.launch", include_str!("../../pipelines/render-webm.launch")),
     ("output-rtmp.launch", include_str!("../../pipelines/output-rtmp.launch")),
     ("output-srt.launch", include_str!("../../pipelines/output-srt.launch")),
     ("output-hls.launch", include_str!("../../pipelines/output-hls.launch")),
@@ -43,6 +44,8 @@ const EMBEDDED: &[(&str, &str)] = &[
 pub mod names {
     pub const VIDEO: &str = "video";
     pub const AUDIO: &str = "audio";
+    pub const MATTE: &str = "matte";
+    pub const MATTE_OUT: &str = "matte_out";
     pub const VIDEO_ENCODER: &str = "video_encoder";
     pub const VIDEO_OUT: &str = "video_out";
     pub const VIDEO_SIZE: &str = "video_size";

@@ -14,7 +14,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use moxcms::{ColorProfile, DataColorSpace, Layout, TransformOptions};
 
 use super::clip::{MOST_PHOTO_PIXELS, Orientation, Renderer, SourceError, SourceFault, SourceFormat, format_of};
-use crate::picture::RgbPicture;
+use crate::picture::{Cutout, RgbPicture};
 
 /// Of a file: photos of 50 million pixels are smaller, and a decoder may read all of it.
 const MOST_MEGABYTES: u64 = 128;
@@ -28,10 +28,18 @@ const MOST_BESIDE: u64 = 192 << 20;
 /// # Errors
 /// The file is no photo, is damaged or larger than is read here.
 pub fn read_photo(path: &Path, largest_side: u32) -> Result<RgbPicture, SourceError> {
-    read(path, largest_side).map_err(|fault| fault.of(path))
+    read(path, largest_side, false).map(|read| read.picture).map_err(|fault| fault.of(path))
 }
 
-fn read(path: &Path, largest_side: u32) -> Result<RgbPicture, SourceFault> {
+/// The same with the alpha channel of the photo, instead of over white.
+///
+/// # Errors
+/// As `read_photo`, and if it has no alpha channel.
+pub fn read_cutout(path: &Path, largest_side: u32) -> Result<Cutout, SourceError> {
+    read(path, largest_side, true).map_err(|fault| fault.of(path))
+}
+
+fn read(path: &Path, largest_side: u32, keeps_alpha: bool) -> Result<Cutout, SourceFault> {
     gstreamer::init().map_err(|error| SourceFault::Start(error.to_string()))?;
     let format = match format_of(path)? {
         SourceFormat::Photo(format) | SourceFormat::Animation(format) => format,
@@ -61,12 +69,16 @@ fn read(path: &Path, largest_side: u32) -> Result<RgbPicture, SourceFault> {
     let profile = decoder.icc_profile().ok().flatten();
     let decoded = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     let has_alpha = decoded.color().has_alpha();
-    let pixels = if has_alpha { decoded.into_rgba8().into_raw() } else { decoded.into_rgb8().into_raw() };
-    let mut picture = Renderer::new(largest_side, held).packed(pixels, width, height, has_alpha)?;
-    if let Some(profile) = profile {
-        to_srgb(&mut picture, &profile);
+    if keeps_alpha && !has_alpha {
+        return Err(SourceFault::Opaque);
     }
-    Ok(picture)
+    let pixels = if has_alpha { decoded.into_rgba8().into_raw() } else { decoded.into_rgb8().into_raw() };
+    let mut renderer = Renderer::new(largest_side, held, keeps_alpha);
+    let mut read = renderer.packed(pixels, width, height, has_alpha)?;
+    if let Some(profile) = profile {
+        to_srgb(&mut read.picture, &profile);
+    }
+    Ok(read)
 }
 
 /// Colours of an RGB profile in sRGB; those of another or of a broken one stay.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use png::{BitDepth, ColorType, Compression, Decoder, Encoder, Filter, Transformations};
 
-use super::{Mask, RgbPicture};
+use super::{Cutout, Mask, RgbPicture};
 
 /// The longest side of a picture that is read, in pixels.
 const MAX_SIDE: u32 = 4096;
@@ -28,6 +28,9 @@ pub enum PngError {
     /// It cannot be written.
     #[error(transparent)]
     Encoding(#[from] png::EncodingError),
+    /// Transparency is wanted of it.
+    #[error("has no alpha channel")]
+    Opaque,
     /// It has more pixels than any avatar.
     #[error("is {width}x{height}, the most is {MAX_SIDE}x{MAX_SIDE}")]
     TooLarge {
@@ -49,6 +52,18 @@ pub fn read_rgb(path: &Path) -> Result<RgbPicture, PngError> {
     Ok(RgbPicture { width, height, rgb })
 }
 
+/// Reads a picture and its alpha channel, which it must have. What it is multiplied with by whoever wrote it is not undone.
+pub fn read_cutout(path: &Path) -> Result<Cutout, PngError> {
+    let file = Samples::read(path)?;
+    let (width, height) = (file.width, file.height);
+    let alpha = file.alphas().map(level).collect::<Vec<u8>>();
+    if alpha.is_empty() {
+        return Err(PngError::Opaque);
+    }
+    let rgb = file.pixels().flatten().map(level).collect();
+    Ok(Cutout { picture: RgbPicture { width, height, rgb }, matte: Some(Mask { width, height, alpha }) })
+}
+
 /// Reads a picture as a mask: the brighter a pixel, the more opaque.
 pub fn read_mask(path: &Path) -> Result<Mask, PngError> {
     let file = Samples::read(path)?;
@@ -64,6 +79,15 @@ pub fn read_mask(path: &Path) -> Result<Mask, PngError> {
 /// Writes 8-bit RGB, `width * height * 3` bytes, as small as it gets.
 pub fn write_rgb(path: &Path, width: u32, height: u32, rgb: &[u8]) -> Result<(), PngError> {
     write(path, width, height, ColorType::Rgb, rgb)
+}
+
+/// Writes 8-bit RGB, with an alpha channel if there is a matte, as small as it gets.
+pub fn write_cutout(path: &Path, cutout: &Cutout) -> Result<(), PngError> {
+    let Cutout { picture, matte } = cutout;
+    let Some(matte) = matte else { return write_rgb(path, picture.width, picture.height, &picture.rgb) };
+    let pixels = picture.rgb.as_chunks::<3>().0.iter().zip(&matte.alpha);
+    let rgba: Vec<u8> = pixels.flat_map(|([red, green, blue], alpha)| [*red, *green, *blue, *alpha]).collect();
+    write(path, picture.width, picture.height, ColorType::Rgba, &rgba)
 }
 
 /// The bytes of a PNG file of a picture, for whoever sends it on.
@@ -129,16 +153,28 @@ impl Samples {
 
     /// Red, green and blue of each pixel, 0 to 255; grey is as much of each.
     fn pixels(&self) -> impl Iterator<Item = [f32; 3]> {
-        let sample = |bytes: &[u8]| match *bytes {
-            [high, low] => f32::from(u16::from_be_bytes([high, low])) / 257.0,
-            [byte] => f32::from(byte),
-            _ => 0.0,
-        };
         let size = if self.wide { 2 } else { 1 };
         self.bytes.chunks_exact(self.colours * size).map(move |pixel| {
             let at = |index: usize| sample(&pixel[index * size..(index + 1) * size]);
             if self.colours < 3 { [at(0); 3] } else { [at(0), at(1), at(2)] }
         })
+    }
+
+    /// Of each pixel, 0 to 255; nothing if there is no such channel.
+    fn alphas(&self) -> impl Iterator<Item = f32> {
+        let size = if self.wide { 2 } else { 1 };
+        let has_alpha = self.colours.is_multiple_of(2);
+        let pixels = self.bytes.chunks_exact(self.colours * size).take_while(move |_| has_alpha);
+        pixels.map(move |pixel| pixel.get(pixel.len() - size..).map_or(0.0, sample))
+    }
+}
+
+/// One of 8 bits or of 16, 0 to 255.
+fn sample(bytes: &[u8]) -> f32 {
+    match *bytes {
+        [high, low] => f32::from(u16::from_be_bytes([high, low])) / 257.0,
+        [byte] => f32::from(byte),
+        _ => 0.0,
     }
 }
 
@@ -197,6 +233,21 @@ mod tests {
         assert_eq!(read_rgb(&path).unwrap(), RgbPicture { width: 5, height: 4, rgb });
         write_grey(&path, 2, 1, &[3, 200]).unwrap();
         assert_eq!(read_mask(&path).unwrap(), Mask { width: 2, height: 1, alpha: vec![3, 200] });
+    }
+
+    #[test]
+    fn an_alpha_channel_is_written_and_read_and_missed_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture.png");
+        let picture = RgbPicture { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] };
+        let matte = Some(Mask { width: 2, height: 1, alpha: vec![0, 200] });
+        let cutout = Cutout { picture: picture.clone(), matte };
+        write_cutout(&path, &cutout).unwrap();
+        assert_eq!(read_cutout(&path).unwrap(), cutout);
+        write_cutout(&path, &Cutout::from(picture)).unwrap();
+        assert!(matches!(read_cutout(&path), Err(PngError::Opaque)));
+        let wide = file(ColorType::GrayscaleAlpha, BitDepth::Sixteen, &[128, 128, 64, 64, 1, 1, 255, 255]);
+        assert_eq!(read_cutout(wide.path()).unwrap().matte.unwrap().alpha, [64, 255]);
     }
 
     #[test]

@@ -7,15 +7,16 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::closing::shut;
+use super::cutting::Cutter;
 use super::loop_cut::{self, Closing, LoopCut, LoopOptions, Shown, Signature};
 use super::{CLIP_SIDE, Made, PreparationError, Stage, Work};
 use crate::avatar::film::FilmWriter;
-use crate::avatar::manifest::Kind;
+use crate::avatar::manifest::{Kind, MatteSource};
 use crate::avatar::{CycleKind, files};
 use crate::face::track::{Sight, Track, Tracker};
 use crate::face::{self, FaceError, FaceProblem, Mesh, overlay, parts};
 use crate::media::{Clip, ClipOptions};
-use crate::picture::{CropBox, RgbPicture};
+use crate::picture::{CropBox, Cutout, Mask, RgbPicture};
 use crate::portrait::file::PortraitData;
 use crate::portrait::{self, place};
 
@@ -36,7 +37,9 @@ pub(super) struct Found {
 /// Reads the clip for the first time, which takes so much of the whole, and finds where it goes round.
 pub(super) fn find_loop(work: &mut Work<'_>, share: f64) -> Result<Found, PreparationError> {
     let request = work.request;
-    let options = ClipOptions { largest_side: request.side.unwrap_or(CLIP_SIDE), ..request.clip };
+    let largest_side = request.side.unwrap_or(CLIP_SIDE);
+    let alpha = request.alpha == Some(MatteSource::Own);
+    let options = ClipOptions { largest_side, alpha, ..request.clip };
     let seen = look(work, &options, share)?;
     let stretch = usable(&seen.track).filter(|stretch| stretch.len() >= LEAST_FRAMES);
     let Some(stretch) = stretch else { return Err(refused(work, &seen, &options)) };
@@ -98,22 +101,23 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     let mut analyses = Vec::with_capacity(found.len());
     let mut preview = None;
     let mut frames = Reader::open(&work, options)?;
+    let mut cutter = Cutter::new(work.request.alpha, &work.request.file_name);
     for (number, crop) in crops.iter().enumerate() {
         let share = number as f64 / found.len() as f64;
         work.reached(Stage::MeasuringMouth, FIRST_READING + (0.95 - FIRST_READING) * share)?;
-        let picture = frames.shown(round, number)?;
-        let picture = picture.ok_or_else(|| clip_error(&work, format!("ends at frame {number} when read again")))?;
+        let frame = frames.shown(round, number)?;
+        let frame = frame.ok_or_else(|| clip_error(&work, format!("ends at frame {number} when read again")))?;
         let mesh = found.mesh(number)?;
-        let picture = if work.request.closed {
-            let (closed, mesh) = shut(&mut work, &picture, &mesh)?;
+        let mut cutout = cutter.cut(frame, &mesh)?;
+        if work.request.closed {
+            let (closed, mesh) = shut(&mut work, &cutout.picture, &mesh)?;
             analyses.push(portrait::analyse(&closed, &mesh)?);
-            closed
+            cutout.picture = closed;
         } else {
-            analyses.push(portrait::analyse(&picture, &mesh)?);
-            picture
-        };
-        film.push(&picture, *crop)?;
-        preview.get_or_insert(picture);
+            analyses.push(portrait::analyse(&cutout.picture, &mesh)?);
+        }
+        film.push(&cutout, *crop)?;
+        preview.get_or_insert(cutout);
     }
     work.reached(Stage::Writing, 0.95)?;
     let count = film.finish()?;
@@ -122,8 +126,8 @@ pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     drop(analyses);
     PortraitData { plates, complexion }.write(&work.path(files::PORTRAIT))?;
     work.write_mask(&place::mask(&first_crop))?;
-    if let Some(picture) = preview {
-        work.write_preview(&picture)?;
+    if let Some(cutout) = preview {
+        work.write_preview(&cutout)?;
     }
     let size = (seen.width, seen.height);
     Ok(Made {
@@ -228,7 +232,7 @@ fn refused(work: &mut Work<'_>, seen: &Seen, options: &ClipOptions) -> Preparati
     };
     let shown = Reader::open(work, options).and_then(|mut reader| reader.frame(at));
     match shown {
-        Ok(Some(picture)) => {
+        Ok(Some(Cutout { picture, .. })) => {
             let faces = work.finder.find(&picture).unwrap_or_default();
             let chosen = face::choose(&faces, work.request.face).ok();
             let found = Box::new(overlay(&picture, &faces, chosen));
@@ -246,7 +250,7 @@ fn clip_error(work: &Work<'_>, problem: String) -> PreparationError {
 pub(super) struct Reader {
     clip: Clip,
     next: usize,
-    kept: VecDeque<(usize, RgbPicture)>,
+    kept: VecDeque<(usize, Cutout)>,
 }
 
 impl Reader {
@@ -263,7 +267,7 @@ impl Reader {
     }
 
     /// What is shown at a place of the loop; `None` if the clip ends before.
-    pub(super) fn shown(&mut self, round: &LoopCut, number: usize) -> Result<Option<RgbPicture>, PreparationError> {
+    pub(super) fn shown(&mut self, round: &LoopCut, number: usize) -> Result<Option<Cutout>, PreparationError> {
         let faded = Self::faded(round);
         let (at, fade) = match round.shown(number) {
             Shown::Frame(at) => (at, None),
@@ -283,7 +287,7 @@ impl Reader {
     }
 
     /// One frame of the clip; none before it may be asked for.
-    fn frame(&mut self, at: usize) -> Result<Option<RgbPicture>, PreparationError> {
+    fn frame(&mut self, at: usize) -> Result<Option<Cutout>, PreparationError> {
         while self.next < at {
             if self.take()?.is_none() {
                 return Ok(None);
@@ -292,18 +296,20 @@ impl Reader {
         self.take()
     }
 
-    fn take(&mut self) -> Result<Option<RgbPicture>, PreparationError> {
+    fn take(&mut self) -> Result<Option<Cutout>, PreparationError> {
         self.next += 1;
-        Ok(self.clip.next_frame()?)
+        Ok(self.clip.next_cutout()?)
     }
 }
 
 /// `to` over `from`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two levels")]
-fn blended(from: &RgbPicture, to: &RgbPicture, share: f32) -> RgbPicture {
+fn blended(from: &Cutout, to: &Cutout, share: f32) -> Cutout {
     let mix = |(from, to): (&u8, &u8)| {
         (f32::from(*from) + share * (f32::from(*to) - f32::from(*from))).round().clamp(0.0, 255.0) as u8
     };
-    let rgb = from.rgb.iter().zip(&to.rgb).map(mix).collect();
-    RgbPicture { width: from.width, height: from.height, rgb }
+    let rgb = from.picture.rgb.iter().zip(&to.picture.rgb).map(mix).collect();
+    let mattes = from.matte.as_ref().zip(to.matte.as_ref());
+    let matte = mattes.map(|(from, to)| Mask { alpha: from.alpha.iter().zip(&to.alpha).map(mix).collect(), ..*from });
+    Cutout { picture: RgbPicture { rgb, ..from.picture }, matte }
 }

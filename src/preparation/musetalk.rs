@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::clip::{self, Reader};
 use super::closing::shut;
+use super::cutting::Cutter;
 use super::{Made, MaskSource, ParsingMode, PreparationError, Request, Stage, Work, photo};
 use crate::avatar::film::FilmWriter;
 use crate::avatar::manifest::Kind;
@@ -21,7 +22,7 @@ use crate::face::track::Tracker;
 use crate::face::{FaceError, Mesh};
 use crate::musetalk::{DeviceChoice, FaceEncoder, FaceParser, find_device};
 use crate::picture::resize::lanczos4;
-use crate::picture::{CropBox, RgbPicture, color};
+use crate::picture::{CropBox, Cutout, RgbPicture, color};
 use crate::still::{Motion, Still};
 use geometry::{Framing, MARGIN, Surroundings};
 use latents::{Done, Latents, Unfinished};
@@ -118,12 +119,14 @@ pub(super) fn clip(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), Pr
     let found = clip::find_loop(&mut work, FINDING)?;
     let mut reader = Reader::open(&work, &found.options)?;
     let (file, closed) = (&work.request.file_name, work.request.closed);
+    let mut cutter = Cutter::new(work.request.alpha, file);
     let mut next = |number: usize| {
         let ended = || PreparationError::Clip {
             file: file.clone(),
             problem: format!("ends at frame {number} when read again"),
         };
-        reader.shown(&found.round, number)?.ok_or_else(ended)
+        let frame = reader.shown(&found.round, number)?.ok_or_else(ended)?;
+        cutter.cut(frame, &found.mesh(number)?)
     };
     let size = (found.seen.width, found.seen.height);
     let meshes = Meshes { count: found.len(), of: &|number| found.mesh(number) };
@@ -136,19 +139,23 @@ pub(super) fn clip(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), Pr
 pub(super) fn photo(mut work: Work<'_>, model: &Model) -> Result<(Made, Kept), PreparationError> {
     let framed = photo::framed(&mut work, FINDING / 2.0)?;
     let problem = |problem: String| PreparationError::Clip { file: work.request.file_name.clone(), problem };
-    let still = Still::new(&framed.picture, &framed.mesh).map_err(|error| problem(error.to_string()))?;
+    let own = &framed.cutout;
+    let still = Still::new(&own.picture, &framed.mesh).map_err(|error| problem(error.to_string()))?;
     let (motion, poses) = if work.request.still { (Motion::none(), 1) } else { (Motion::looped(SEED, LOOP), LOOP) };
     let draw = |number: usize| match motion.pose(&[], &[], number as u64) {
-        pose if pose == Default::default() => framed.picture.clone(),
-        pose => color::i420_to_rgb(&still.draw(still.base(), &pose)),
+        pose if pose == Default::default() => own.clone(),
+        pose => Cutout {
+            picture: color::i420_to_rgb(&still.draw(still.base(), &pose)),
+            matte: own.matte.as_ref().map(|matte| still.draw_matte(matte, &pose)),
+        },
     };
     let mut meshes = vec![framed.mesh.clone()];
     if poses > 1 {
-        meshes = follow(&mut work, poses, &draw)?;
+        meshes = follow(&mut work, poses, &|number| draw(number).picture)?;
     }
-    let size = (framed.picture.width, framed.picture.height);
-    let own = |number: usize| Ok(meshes.get(number).cloned().unwrap_or_else(|| framed.mesh.clone()));
-    let meshes = Meshes { count: meshes.len(), of: &own };
+    let size = (own.picture.width, own.picture.height);
+    let mesh_of = |number: usize| Ok(meshes.get(number).cloned().unwrap_or_else(|| framed.mesh.clone()));
+    let meshes = Meshes { count: meshes.len(), of: &mesh_of };
     let written = write(&mut work, model, size, &meshes, false, &mut |number| Ok(draw(number)))?;
     let made = Made { source: framed.source, options: options(model, toml::Table::new()), ..written.made };
     Ok((made, written.kept))
@@ -205,7 +212,7 @@ fn write(
     (width, height): (u32, u32),
     meshes: &Meshes<'_>,
     closed: bool,
-    next: &mut dyn FnMut(usize) -> Result<RgbPicture, PreparationError>,
+    next: &mut dyn FnMut(usize) -> Result<Cutout, PreparationError>,
 ) -> Result<Written, PreparationError> {
     let encoder = &model.encoder;
     let mut film = FilmWriter::create(work.draft.path(), width, height)?;
@@ -218,25 +225,27 @@ fn write(
         let mesh = (meshes.of)(number)?;
         let share = number as f64 / meshes.count as f64;
         work.reached(Stage::Encoding, FINDING + (ENCODED - FINDING) * share)?;
-        let picture = next(number)?;
+        let Cutout { picture, matte } = next(number)?;
         let (picture, mesh) = if closed { shut(work, &picture, &mesh)? } else { (picture, mesh) };
         let crop = geometry::face_box(&geometry::points(&mesh), model.framing, (width, height));
         let crop = crop.ok_or_else(|| PreparationError::Clip {
             file: work.request.file_name.clone(),
             problem: format!("has its face outside frame {number}"),
         })?;
-        film.push(&picture, crop)?;
-        latents.push(lanczos4(&part(&picture, crop), encoder.side(), encoder.side()))?;
+        let cutout = Cutout { picture, matte };
+        let picture = &cutout.picture;
+        film.push(&cutout, crop)?;
+        latents.push(lanczos4(&part(picture, crop), encoder.side(), encoder.side()))?;
         if mask.wants(number) {
             let around = Surroundings::of(crop);
             let classes = match &model.parser {
-                Some(parser) => Classes::found(parser, &picture, around)?,
+                Some(parser) => Classes::found(parser, picture, around)?,
                 None => Classes::drawn(&mesh, around),
             };
             mask.add(&mask::of_frame(&classes.shown(model.parsing_mode), crop, around));
         }
         if number == 0 {
-            work.write_preview(&picture)?;
+            work.write_preview(&cutout)?;
         }
     }
     let frames = film.finish()?;

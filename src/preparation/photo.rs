@@ -1,13 +1,14 @@
 //! One photo.
 
 use super::closing::shut;
-use super::framing::{self, cut};
+use super::cutting::{self, Cutter};
+use super::framing;
 use super::{Made, PHOTO_SIDE, PreparationError, Stage, Work};
-use crate::avatar::manifest::Kind;
+use crate::avatar::manifest::{Kind, MatteSource};
 use crate::avatar::{CycleKind, files, mesh_file};
 use crate::face::{self, Face, FaceProblem, Mesh, overlay};
 use crate::media;
-use crate::picture::{RgbPicture, resize};
+use crate::picture::{Cutout, RgbPicture};
 use crate::portrait::file::PortraitData;
 use crate::portrait::{self, place};
 
@@ -16,7 +17,7 @@ const SEARCHED_SIDE: u32 = 2880;
 
 /// A photo as it is used.
 pub(super) struct Framed {
-    pub picture: RgbPicture,
+    pub cutout: Cutout,
     pub mesh: Mesh,
     /// Size of the photo that it is part of.
     pub source: (u32, u32),
@@ -26,52 +27,58 @@ pub(super) struct Framed {
 pub(super) fn framed(work: &mut Work<'_>, share: f64) -> Result<Framed, PreparationError> {
     let request = work.request;
     let side = request.side.unwrap_or(PHOTO_SIDE);
-    let mut photo = media::read_photo(&request.source, SEARCHED_SIDE.max(side))?;
+    let largest = SEARCHED_SIDE.max(side);
+    let mut photo = match request.alpha {
+        Some(MatteSource::Own) => media::read_cutout(&request.source, largest)?,
+        Some(MatteSource::Plain) | None => media::read_photo(&request.source, largest)?.into(),
+    };
     if request.clip.mirror {
-        photo = mirrored(&photo);
+        photo = cutting::mirrored(&photo);
     }
-    let source = (photo.width, photo.height);
+    let source = (photo.picture.width, photo.picture.height);
     work.reached(Stage::FindingFace, 0.2 * share)?;
     let number = request.face;
-    let face = find(work, &photo, |faces| face::choose(faces, number))?;
+    let face = find(work, &photo.picture, |faces| face::choose(faces, number))?;
     let part = if request.whole { None } else { framing::head_and_shoulders(source, &face.mesh.bounds()) };
-    let framed = part.map_or_else(|| photo.clone(), |part| cut(&photo, part));
-    let (corner, width) = (part.map_or([0, 0], |part| [part.x, part.y]), framed.width);
-    let picture = within(framed, side);
+    let framed = part.map_or_else(|| photo.clone(), |part| cutting::cut(&photo, part));
+    let (corner, width) = (part.map_or([0, 0], |part| [part.x, part.y]), framed.picture.width);
+    let framed = within(framed, side);
+    let picture = &framed.picture;
     let scale = picture.width as f32 / width as f32;
     let [x, y] = face.mesh.bounds().centre();
     let place = [(x - corner[0] as f32) * scale, (y - corner[1] as f32) * scale];
     work.reached(Stage::FindingFace, 0.65 * share)?;
     // Once more, as a mesh that was found in these very pixels is the more exact; of several faces, the one that was meant.
-    let mesh = find(work, &picture, |faces| nearest(faces, place))?.mesh;
-    let mesh = face::fit(&picture, &mesh).mesh;
-    let (picture, mesh) = if request.closed {
-        let (closed, mesh) = shut(work, &picture, &mesh)?;
-        let mesh = face::fit(&closed, &mesh).mesh;
-        (closed, mesh)
-    } else {
-        (picture, mesh)
-    };
-    Ok(Framed { picture, mesh, source })
+    let mesh = find(work, picture, |faces| nearest(faces, place))?.mesh;
+    let mesh = face::fit(picture, &mesh).mesh;
+    let mut cutout = Cutter::new(request.alpha, &request.file_name).cut(framed, &mesh)?;
+    if !request.closed {
+        return Ok(Framed { cutout, mesh, source });
+    }
+    let (closed, mesh) = shut(work, &cutout.picture, &mesh)?;
+    let mesh = face::fit(&closed, &mesh).mesh;
+    cutout.picture = closed;
+    Ok(Framed { cutout, mesh, source })
 }
 
 pub(super) fn prepare(mut work: Work<'_>) -> Result<Made, PreparationError> {
     let request = work.request;
-    let Framed { picture, mesh, source } = framed(&mut work, 0.7)?;
+    let Framed { cutout, mesh, source } = framed(&mut work, 0.7)?;
+    let picture = &cutout.picture;
     work.reached(Stage::MeasuringMouth, 0.7)?;
-    let found = portrait::analyse(&picture, &mesh)?;
+    let found = portrait::analyse(picture, &mesh)?;
     let crops = place::crops(std::slice::from_ref(&found.plate), picture.width, picture.height)?;
     let crop = crops.first().copied().ok_or_else(|| PreparationError::Clip {
         file: request.file_name.clone(),
         problem: "has no place for a mouth".to_owned(),
     })?;
     work.reached(Stage::Writing, 0.8)?;
-    work.write_picture(files::SOURCE, &picture)?;
+    work.write_picture(files::SOURCE, &cutout)?;
     mesh_file::write(&work.path(files::MESH), &mesh, crop)?;
     work.write_mask(&place::mask(&crop))?;
     let data = PortraitData { plates: vec![found.plate], complexion: found.complexion };
     data.write(&work.path(files::PORTRAIT))?;
-    work.write_preview(&picture)?;
+    work.write_preview(&cutout)?;
     let (width, height) = (picture.width, picture.height);
     let options = toml::Table::new();
     Ok(Made { kind: Kind::Photo, width, height, frames: 1, cycle: CycleKind::Loop, source, options, decode_rows: None })
@@ -112,19 +119,14 @@ fn find(
 }
 
 /// Not larger than so many pixels on its longer side, and even.
-fn within(picture: RgbPicture, side: u32) -> RgbPicture {
+fn within(cutout: Cutout, side: u32) -> Cutout {
+    let picture = &cutout.picture;
     let longest = picture.width.max(picture.height);
     if longest <= side && picture.width.is_multiple_of(2) && picture.height.is_multiple_of(2) {
-        return picture;
+        return cutout;
     }
     let most = side.min(longest);
     let length = |own: u32| ((u64::from(own) * u64::from(most) / u64::from(longest.max(1))) & !1).max(2);
     let length = |own: u32| u32::try_from(length(own)).unwrap_or(2);
-    resize::smaller(&picture, length(picture.width), length(picture.height))
-}
-
-fn mirrored(picture: &RgbPicture) -> RgbPicture {
-    let rows = picture.rgb.chunks_exact(picture.width as usize * 3);
-    let rgb = rows.flat_map(|row| row.as_chunks::<3>().0.iter().rev().flatten()).copied().collect();
-    RgbPicture { width: picture.width, height: picture.height, rgb }
+    cutting::smaller(&cutout, length(picture.width), length(picture.height))
 }

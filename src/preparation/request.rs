@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::avatar::AvatarError;
+use crate::avatar::manifest::MatteSource;
 use crate::avatar::store::StoreError;
 use crate::face::{FaceError, FaceProblem};
 use crate::ids::AvatarId;
@@ -90,6 +91,8 @@ pub struct Request {
     pub side: Option<u32>,
     /// What is taken of a clip; its size is `side`'s.
     pub clip: ClipOptions,
+    /// Where the matte comes from that cuts it out; without one it is shown as it is.
+    pub alpha: Option<MatteSource>,
     /// How far down the middle of the box is moved that MuseTalk 1.0 redraws, in pixels: it opens the mouth further. 0 for all
     /// other models.
     pub bbox_shift: i32,

@@ -194,7 +194,7 @@ impl Folder {
             }
             let beside = || unusable(&path, format!("has its face in {face:?}, which does not lie in it"));
             let crop = crop_of(*face, (width, height)).ok_or_else(beside)?;
-            film.push(&picture, crop)?;
+            film.push(&picture.into(), crop)?;
             if mask.wants(number) {
                 mask.add(&self.mask(number, crop, *around)?);
             }
@@ -205,7 +205,7 @@ impl Folder {
             return Err(unusable(&self.path.join("mask"), "has masks that are all black"));
         }
         super::write_mask(draft, &mask)?;
-        super::write_preview(draft, &first)?;
+        super::write_preview(draft, &first.into())?;
         let latents = (0..self.faces.len()).map(|number| self.latent(number)).collect::<Result<Vec<_>, _>>()?.concat();
         latents::write(&draft.path().join(files::LATENTS), self.faces.len(), shape, latents)?;
         reached(Stage::Writing, 0.95)?;

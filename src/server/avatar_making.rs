@@ -215,6 +215,7 @@ fn request(source: PathBuf, order: AvatarOrder) -> Request {
         face: order.face,
         still: order.still,
         closed: order.closed,
+        alpha: order.alpha,
         whole: order.whole,
         side: order.side,
         clip: ClipOptions { trim: order.trim, mirror: order.mirror, ..ClipOptions::default() },
@@ -235,8 +236,9 @@ fn summary(store: &AvatarStore, models: &Path, id: &AvatarId, own: &AvatarId) ->
     let preview = preview_path(&store.folder(id)?).map(|path| version(&manifest, &path));
     let usable = models.join(&manifest.model).join("config.json").is_file();
     let deletable = check_replaceable(&manifest, own).is_ok();
+    let matte = manifest.matte_place();
     let Manifest { id, name, kind, model, width, height, licence, .. } = manifest;
-    Ok(AvatarSummary { id, name, kind, model, width, height, frames, licence, preview, usable, deletable })
+    Ok(AvatarSummary { id, name, kind, model, width, height, matte, frames, licence, preview, usable, deletable })
 }
 
 /// The small picture of an avatar, or the first frame of one that has none.

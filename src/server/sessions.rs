@@ -191,7 +191,8 @@ impl SessionStore {
         let manifest: &Manifest = &avatar.manifest;
         let notices = NoticeBroadcast::default();
         let (character, history) = self.casting.character(manifest, &notices)?;
-        let format = media::VideoFormat { width: manifest.width, height: manifest.height };
+        let (width, height) = manifest.frame_size();
+        let format = media::VideoFormat { width, height };
         let (media_events, media_queue) = mpsc::channel(MEDIA_EVENTS);
         let (broadcast, sink) = Broadcast::start(&self.pipelines, format, media_events);
         let (events, playout_events) = mpsc::channel(PLAYOUT_EVENTS);

@@ -10,9 +10,10 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::uploads::UploadLimits;
-use crate::avatar::manifest::Kind;
+use crate::avatar::manifest::{Kind, MatteSource};
 use crate::ids::AvatarId;
 use crate::media::Trim;
+use crate::picture::matte::MattePlace;
 
 /// How the API makes avatars.
 #[derive(Clone)]
@@ -63,6 +64,8 @@ pub struct AvatarSummary {
     pub width: u32,
     /// Of its picture, in pixels.
     pub height: u32,
+    /// Where the matte lies in its video, if it is cut out.
+    pub matte: Option<MattePlace>,
     /// Frames of its own.
     pub frames: u32,
     /// Under which terms its pictures may be used, where that is known.
@@ -100,6 +103,8 @@ pub struct AvatarOrder {
     pub mirror: bool,
     /// A mouth that is open in the source is shut in the avatar's own frames.
     pub closed: bool,
+    /// What it is cut out by, if it is to be.
+    pub alpha: Option<MatteSource>,
     /// What is taken of a clip.
     pub trim: Trim,
     /// The longer side of its frames at most, in pixels.

@@ -11,7 +11,7 @@ use axum::routing::get;
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page's files by path.
-const FILES: [(&str, &str, &str); 18] = [
+const FILES: [(&str, &str, &str); 19] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
     ("/avatars", "text/html; charset=utf-8", include_str!("../../web/avatars.html")),
     ("/avatars.css", "text/css; charset=utf-8", include_str!("../../web/avatars.css")),
@@ -23,6 +23,7 @@ const FILES: [(&str, &str, &str); 18] = [
     ("/client/figures.js", JAVASCRIPT, include_str!("../../web/client/figures.js")),
     ("/client/latency.js", JAVASCRIPT, include_str!("../../web/client/latency.js")),
     ("/client/liveness.js", JAVASCRIPT, include_str!("../../web/client/liveness.js")),
+    ("/client/matte.js", JAVASCRIPT, include_str!("../../web/client/matte.js")),
     ("/client/microphone.js", JAVASCRIPT, include_str!("../../web/client/microphone.js")),
     ("/client/peer.js", JAVASCRIPT, include_str!("../../web/client/peer.js")),
     ("/client/screen.js", JAVASCRIPT, include_str!("../../web/client/screen.js")),

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use client_message::ClientMessage;
 pub(super) use server_message::ServerMessage;
 
+use crate::picture::matte::MattePlace;
 use crate::session::{AvatarInfo, IceCandidate, OFFER_BYTES};
 
 /// Sent in `session`; raised when a message changes in a way that an existing client would misread.
@@ -53,6 +54,9 @@ pub struct Avatar {
     pub width: u32,
     pub height: u32,
     pub fps: u32,
+    /// Where the matte lies in the video, if it is cut out; the video is then twice as wide, or twice as high.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matte: Option<MattePlace>,
     /// What it can be asked to do by `gesture`.
     pub gestures: Vec<String>,
 }
@@ -72,8 +76,8 @@ pub struct CandidateInit {
 
 impl From<AvatarInfo> for Avatar {
     fn from(info: AvatarInfo) -> Self {
-        let AvatarInfo { id, name, width, height, fps, gestures } = info;
-        Self { id: id.to_string(), name, width, height, fps, gestures }
+        let AvatarInfo { id, name, width, height, fps, matte, gestures } = info;
+        Self { id: id.to_string(), name, width, height, fps, matte, gestures }
     }
 }
 

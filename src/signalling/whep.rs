@@ -4,6 +4,11 @@
 //! `Location` takes the viewer's own candidates (PATCH) and ends it (DELETE). ICE restarts are refused (422), so that a
 //! player that needs one posts another offer.
 //!
+//! Where the avatar is cut out, the answer has a header `Mouthpiece-Matte`: `beside` or `below`. The video is then twice as
+//! wide, or twice as high: its left or upper half has the colours (straight, not multiplied), its right or lower one the matte
+//! as grey, from luma 16, transparent, to 235, opaque (`picture::matte`). `GET /api/sessions/{session}` tells the same of
+//! the avatar that is seen by now, in `avatar.matte`.
+//!
 //! In here: routes, statuses, headers, who may ask. `description` reads and writes the SDP, `viewers` keeps the viewers.
 //! Not in here: whether an offer can be served (`media`), what one address may take (`quota`).
 //! Runs on: the task of the HTTP connection.
@@ -38,6 +43,8 @@ use viewers::Unwatched;
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+/// Of a session whose avatar is cut out: which half of the video its matte is.
+const MATTE: HeaderName = HeaderName::from_static("mouthpiece-matte");
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// Longest fragment: as many candidates as an offer may hold.
@@ -90,7 +97,7 @@ fn origins(shared: &Shared) -> CorsLayer {
         }))
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers([CONTENT_TYPE, AUTHORIZATION, IF_MATCH])
-        .expose_headers([LOCATION, LINK, ETAG, RETRY_AFTER, WWW_AUTHENTICATE, ACCEPT_POST, ACCEPT_PATCH])
+        .expose_headers([LOCATION, LINK, ETAG, RETRY_AFTER, WWW_AUTHENTICATE, ACCEPT_POST, ACCEPT_PATCH, MATTE])
         .max_age(Duration::from_secs(600))
 }
 
@@ -175,6 +182,9 @@ async fn watch(
     let mut response = (StatusCode::CREATED, headers, viewer.answer).into_response();
     for link in viewer.ice_servers.iter().flat_map(links) {
         response = with(response, LINK, &link);
+    }
+    if let Some(place) = viewer.avatar.matte {
+        response = with(response, MATTE, place.name());
     }
     Ok(response)
 }

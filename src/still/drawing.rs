@@ -52,6 +52,14 @@ pub(super) fn draw(still: &Still, base: &I420Frame, pose: &HeadPose, frame: &mut
     drawing.planes([from_u, from_v], [to_u, to_v]);
 }
 
+/// Draws over `drawn`, a copy of `matte`, both of one byte for each of the still's pixels. Eyes move within what is opaque.
+pub(super) fn draw_matte(still: &Still, matte: &[u8], pose: &HeadPose, drawn: &mut [u8]) {
+    let map = still.field.map(pose, &still.head);
+    let (width, height) = (still.base.width as usize, still.base.height as usize);
+    let drawing = Drawing { map: &map, eyes: &[], each: 1, width, height };
+    drawing.planes([matte], [drawn]);
+}
+
 impl Drawing<'_> {
     fn planes<const N: usize>(&self, from: [&[u8]; N], mut to: [&mut [u8]; N]) {
         let from = from.map(|levels| Plane { width: self.width, height: self.height, levels });

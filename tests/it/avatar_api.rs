@@ -43,6 +43,7 @@ pub fn summary(id: &AvatarId) -> AvatarSummary {
         model: "portrait".to_owned(),
         width: 512,
         height: 512,
+        matte: None,
         frames: 1,
         licence: None,
         preview: Some("1".to_owned()),

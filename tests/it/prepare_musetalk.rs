@@ -82,6 +82,7 @@ fn request(id: &str, source: &Path) -> Request {
         face: None,
         still: false,
         closed: false,
+        alpha: None,
         whole: true,
         side: None,
         clip: ClipOptions::default(),

@@ -11,7 +11,7 @@ use mouthpiece::face::{Mesh, POINTS};
 use mouthpiece::lipsync::AvatarAssets;
 use mouthpiece::models::checkpoint::write_safetensors;
 use mouthpiece::models::{CheckpointError, DType};
-use mouthpiece::picture::{CropBox, RgbPicture, png};
+use mouthpiece::picture::{CropBox, Cutout, Mask, RgbPicture, png};
 
 /// Width and height of a frame.
 pub const SIZE: u32 = 64;
@@ -44,6 +44,27 @@ fn write_sized(folder: &Path, id: &str, (width, height): (u32, u32)) {
     std::fs::write(folder.join("latents.safetensors"), b"").unwrap();
 }
 
+/// Makes its frames transparent but for a square in the middle, a matte that the manifest tells of.
+pub fn give_matte(folder: &Path) {
+    for index in 0..4 {
+        let path = folder.join(files::picture(index));
+        let picture = png::read_rgb(&path).unwrap();
+        let matte = Some(square(picture.width, picture.height));
+        png::write_cutout(&path, &Cutout { picture, matte }).unwrap();
+    }
+    let path = folder.join(files::MANIFEST);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("fps =", "matte = \"own\"\nfps =")).unwrap();
+}
+
+/// Opaque in the middle half, transparent around it.
+pub fn square(width: u32, height: u32) -> Mask {
+    let inside = |at: u32, side: u32| (side / 4..side - side / 4).contains(&at);
+    let pixels = (0..width * height).map(|at| (at % width, at / width));
+    let alpha = pixels.map(|(x, y)| if inside(x, width) && inside(y, height) { 255 } else { 0 }).collect();
+    Mask { width, height, alpha }
+}
+
 /// What a network is given of that avatar.
 pub fn assets() -> AvatarAssets {
     AvatarAssets { avatar: Arc::new(tiny()), decoder: None }
@@ -70,7 +91,7 @@ pub fn filmed() -> Avatar {
     let mut film = FilmWriter::create(folder.path(), width, height).unwrap();
     for frame in avatar.frames() {
         let picture = RgbPicture { width, height, rgb: vec![90; (width * height * 3) as usize] };
-        film.push(&picture, frame.crop).unwrap();
+        film.push(&picture.into(), frame.crop).unwrap();
     }
     film.finish().unwrap();
     let film = Film::open(folder.path(), &avatar.manifest).unwrap();
@@ -106,7 +127,7 @@ pub fn film(store: &AvatarStore, id: &str, frames: u32) {
     let mut film = FilmWriter::create(draft.path(), 96, 64).unwrap();
     for frame in 0..frames {
         let crop = CropBox { x: 30 + (frame % 4) as i32, y: 25, width: 33, height: 24 };
-        film.push(&picture(96, 64, frame), crop).unwrap();
+        film.push(&picture(96, 64, frame).into(), crop).unwrap();
     }
     assert_eq!(film.finish().unwrap(), frames as usize);
     write_mask_and_mesh(draft.path(), frames);

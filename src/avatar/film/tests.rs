@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::avatar::AvatarStore;
-use crate::avatar::manifest::Kind;
-use crate::kit::avatar::{film, manifest, picture};
+use crate::avatar::manifest::{Kind, MatteSource};
+use crate::kit::avatar::{film, manifest, picture, square};
 use crate::models::checkpoint::write_safetensors;
 use crate::models::{CheckpointError, DType};
+use crate::picture::{Cutout, matte};
 
 /// A film of five frames in a folder of its own.
 fn five() -> (tempfile::TempDir, PathBuf, Manifest) {
@@ -49,7 +50,7 @@ fn crops_may_have_a_size_of_their_own_in_each_frame() {
     let folder = tempfile::tempdir().unwrap();
     let mut film = FilmWriter::create(folder.path(), 96, 64).unwrap();
     let crop = |frame: u32| CropBox { x: 30 - frame as i32, y: 25, width: 33 + frame, height: 24 + 5 * frame };
-    (0..4).for_each(|frame| film.push(&picture(96, 64, frame), crop(frame)).unwrap());
+    (0..4).for_each(|frame| film.push(&picture(96, 64, frame).into(), crop(frame)).unwrap());
     assert_eq!(film.finish().unwrap(), 4);
     let film = Film::open(folder.path(), &manifest("anna", Kind::Clip, 4)).unwrap();
     for number in [2, 0, 3, 1] {
@@ -59,6 +60,31 @@ fn crops_may_have_a_size_of_their_own_in_each_frame() {
         let size = (frame.region.width, frame.region.height);
         assert_eq!(size, ((crop.width + 2) & !1, ((crop.height + 2) & !1).min(64)));
     }
+}
+
+#[test]
+fn a_film_with_mattes_has_them_below_and_regions_of_its_colours_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut film = FilmWriter::create(folder.path(), 96, 64).unwrap();
+    let crop = CropBox { x: 30, y: 50, width: 33, height: 24 };
+    let cutout = |frame| Cutout { picture: picture(96, 64, frame), matte: Some(square(96, 64)) };
+    (0..3).for_each(|frame| film.push(&cutout(frame), crop).unwrap());
+    let error = film.push(&picture(96, 64, 3).into(), crop).unwrap_err().to_string();
+    assert!(error.contains("must have a matte"), "{error}");
+    film.finish().unwrap();
+    let manifest = Manifest { matte: Some(MatteSource::Own), ..manifest("anna", Kind::Clip, 3) };
+    let film = Film::open(folder.path(), &manifest).unwrap();
+    let frame = film.frame(1).unwrap();
+    assert_eq!((frame.picture.width, frame.picture.height), (96, 128));
+    assert!(frame.region.y + frame.region.height <= 64, "{:?}", frame.region.y);
+    let [colours, matte] = matte::parted(&frame.picture, (96, 64));
+    let own = color::rgb_to_i420(&picture(96, 64, 1).rgb, 96, 64);
+    assert!(colours.data.iter().zip(&own.data).all(|(is, was)| is.abs_diff(*was) <= 6));
+    for (level, alpha) in matte.data.iter().zip(&square(96, 64).alpha) {
+        assert!(level.abs_diff(if *alpha == 255 { 235 } else { 16 }) <= 6, "{level}");
+    }
+    // Told that there is none, it would show both.
+    assert!(Film::open(folder.path(), &Manifest { matte: None, ..manifest }).unwrap().picture(0).is_err());
 }
 
 #[test]
@@ -107,13 +133,13 @@ fn frames_and_crops_that_do_not_belong_to_a_film_are_refused() {
     let mut film = FilmWriter::create(folder.path(), 96, 64).unwrap();
     let crop = CropBox { x: 30, y: 25, width: 33, height: 24 };
     let error = |result: Result<(), AvatarError>| result.unwrap_err().to_string();
-    assert!(error(film.push(&picture(64, 64, 0), crop)).contains("64x64, must be 96x64"));
-    assert!(error(film.push(&picture(96, 64, 0), CropBox { x: 96, ..crop })).contains("outside"));
-    film.push(&picture(96, 64, 0), crop).unwrap();
+    assert!(error(film.push(&picture(64, 64, 0).into(), crop)).contains("64x64, must be 96x64"));
+    assert!(error(film.push(&picture(96, 64, 0).into(), CropBox { x: 96, ..crop })).contains("outside"));
+    film.push(&picture(96, 64, 0).into(), crop).unwrap();
     for crop in
         [CropBox { width: 5000, ..crop }, CropBox { x: -5000, width: 4096, ..crop }, CropBox { height: 0, ..crop }]
     {
-        assert!(error(film.push(&picture(96, 64, 1), crop)).contains("outside"), "{crop:?}");
+        assert!(error(film.push(&picture(96, 64, 1).into(), crop)).contains("outside"), "{crop:?}");
     }
     assert_eq!(film.finish().unwrap(), 1);
     assert!(FilmWriter::create(folder.path(), 96, 64).unwrap().finish().unwrap_err().to_string().contains("no frame"));
@@ -124,7 +150,7 @@ fn a_full_disk_is_named_with_the_file() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/full", folder.path().join(FRAMES)).unwrap();
     let mut film = FilmWriter::create(folder.path(), 96, 64).unwrap();
-    film.push(&picture(96, 64, 0), CropBox { x: 30, y: 25, width: 33, height: 24 }).unwrap();
+    film.push(&picture(96, 64, 0).into(), CropBox { x: 30, y: 25, width: 33, height: 24 }).unwrap();
     let error = film.finish().unwrap_err().to_string();
     assert!(error.contains(FRAMES) && error.contains("No space left"), "{error}");
 }

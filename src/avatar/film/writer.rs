@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{FRAMES, INDEX, MOST_FRAMES, REGIONS, index, region_of};
 use crate::avatar::AvatarError;
 use crate::picture::jpeg::{self, Chroma};
-use crate::picture::{CropBox, RgbPicture};
+use crate::picture::{CropBox, Cutout, Mask, RgbPicture, matte};
 
 /// Of whole frames: hardly to be told from the source, and about a bit a pixel.
 const FRAME_QUALITY: u8 = 93;
@@ -25,23 +25,34 @@ pub struct FilmWriter {
     frames: Out,
     regions: Out,
     crops: Vec<CropBox>,
+    /// Whether its frames have mattes, as the first says.
+    matte: bool,
 }
 
 impl FilmWriter {
     /// Begins a film of frames of this size in a folder, which is there.
     pub fn create(folder: &Path, width: u32, height: u32) -> Result<Self, AvatarError> {
         let (frames, regions) = (Out::create(folder.join(FRAMES))?, Out::create(folder.join(REGIONS))?);
-        Ok(Self { folder: folder.to_owned(), width, height, frames, regions, crops: Vec::new() })
+        Ok(Self { folder: folder.to_owned(), width, height, frames, regions, crops: Vec::new(), matte: false })
     }
 
-    /// Adds a frame, and where the generated crop belongs in it: partly in the frame at least, and at most 4096 pixels a side
+    /// Adds a frame, with its matte if those of this film have one, and where the generated crop belongs in it: partly in the frame at least, and at most 4096 pixels a side
     /// and away.
-    pub fn push(&mut self, picture: &RgbPicture, crop: CropBox) -> Result<(), AvatarError> {
+    pub fn push(&mut self, cutout: &Cutout, crop: CropBox) -> Result<(), AvatarError> {
+        let picture = &cutout.picture;
         let number = self.crops.len();
         let wrong = |problem: String| AvatarError::file(&self.frames.path, format!("frame {number} {problem}"));
         if (picture.width, picture.height) != (self.width, self.height) {
             let (width, height) = (picture.width, picture.height);
             return Err(wrong(format!("is {width}x{height}, must be {}x{}", self.width, self.height)));
+        }
+        let matte = cutout.matte.as_ref();
+        if number == 0 {
+            self.matte = matte.is_some();
+        }
+        let fits = |matte: &Mask| (matte.width, matte.height) == (self.width, self.height);
+        if self.matte != matte.is_some() || !matte.is_none_or(fits) {
+            return Err(wrong("must have a matte of its own size if the first has, and none otherwise".to_owned()));
         }
         if number == MOST_FRAMES {
             return Err(wrong(format!("is one too many, the most are {MOST_FRAMES}")));
@@ -55,7 +66,7 @@ impl FilmWriter {
             rgb.extend_from_slice(row.get(across.clone()).unwrap_or_default());
         }
         let region = RgbPicture { width: place.width, height: place.height, rgb };
-        self.frames.write(picture, FRAME_QUALITY, Chroma::Quarter)?;
+        self.frames.write(&matte::framed_rgb(cutout), FRAME_QUALITY, Chroma::Quarter)?;
         self.regions.write(&region, REGION_QUALITY, Chroma::Full)?;
         self.crops.push(crop);
         Ok(())

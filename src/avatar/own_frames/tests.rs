@@ -1,8 +1,11 @@
 //! Own frames that are not in memory: made ahead while somebody watches, and kept no longer than they are of use.
 
 use super::*;
+use crate::avatar::manifest::MatteSource;
+use crate::avatar::{Manifest, Photo};
 use crate::kit;
-use crate::picture::{MouthFrame, blend};
+use crate::picture::{Mask, MouthFrame, blend, matte};
+use crate::still::HeadPose;
 
 /// Asks for a pose until it is there, as playout does tick after tick.
 fn shown(own: &OwnFrames, pose: u64) -> Arc<I420Frame> {
@@ -19,6 +22,18 @@ fn photo() -> Arc<Avatar> {
     let store = crate::avatar::AvatarStore::new(root.path());
     kit::avatar::still(&store, "bert");
     Arc::new(store.load(&"bert".parse().unwrap()).unwrap())
+}
+
+/// The same avatar, cut out.
+fn cut_out(opaque: &Avatar, matte: Mask) -> Arc<Avatar> {
+    let root = tempfile::tempdir().unwrap();
+    let store = crate::avatar::AvatarStore::new(root.path());
+    kit::avatar::still(&store, "bert");
+    let Material::Photo(photo) = store.load(&"bert".parse().unwrap()).unwrap().material else { unreachable!() };
+    let Photo { still, frame, .. } = Arc::into_inner(photo).unwrap();
+    let photo = Photo { still, frame, matte: Some(matte) };
+    let manifest = Manifest { matte: Some(MatteSource::Own), ..opaque.manifest.clone() };
+    Arc::new(Avatar { manifest, base: photo.base(), material: Material::Photo(Arc::new(photo)), ..opaque.clone() })
 }
 
 #[test]
@@ -86,6 +101,33 @@ fn a_photo_that_speaks_is_the_one_that_idles_but_for_its_mouth() {
         }
     }
     assert!(moved, "the head moves meanwhile");
+}
+
+#[test]
+fn the_matte_of_a_photo_moves_with_its_head_and_no_colour_changes() {
+    let opaque = photo();
+    let matte = kit::avatar::square(opaque.manifest.width, opaque.manifest.height);
+    let cut_out = cut_out(&opaque, matte);
+    let size = (opaque.manifest.width, opaque.manifest.height);
+    let (opaque, cut_out) = (OwnFrames::of(opaque), OwnFrames::of(cut_out));
+    // The same movements of both.
+    let pose = HeadPose { shift: [0.05, 0.0], yaw: 8.0, ..HeadPose::default() };
+    let draw = |own: &OwnFrames| match &own.avatar().material {
+        Material::Photo(photo) => photo.draw(&photo.frame.picture, &pose),
+        _ => unreachable!(),
+    };
+    let [colours, moved] = matte::parted(&draw(&cut_out), size);
+    assert_eq!(colours, draw(&opaque));
+    let [own, rests] = matte::parted(&cut_out.avatar().base, size);
+    assert_eq!(own, *opaque.avatar().base);
+    let middle = |matte: &I420Frame| {
+        let lit = matte.data.iter().take((size.0 * size.1) as usize).enumerate().filter(|(_, level)| **level > 125);
+        let columns: Vec<f32> = lit.map(|(at, _)| (at % size.0 as usize) as f32).collect();
+        columns.iter().sum::<f32>() / columns.len() as f32
+    };
+    assert!(middle(&moved) > middle(&rests) + 0.5, "{} {}", middle(&moved), middle(&rests));
+    let picture = cut_out.picture(40);
+    assert_eq!((picture.width, picture.height), cut_out.avatar().manifest.frame_size());
 }
 
 #[test]

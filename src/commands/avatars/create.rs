@@ -102,6 +102,7 @@ fn request(arguments: Create) -> anyhow::Result<(Request, Brought)> {
         face: arguments.face,
         still: arguments.still,
         closed: arguments.closed,
+        alpha: arguments.alpha,
         whole: arguments.whole,
         side: arguments.size,
         clip: ClipOptions {

@@ -57,13 +57,16 @@ const fn codec(name: &'static str, parser: Option<&'static str>, decoders: &'sta
     Codec { name, parser, decoders }
 }
 
-/// The decoders of a stream's format; `None` for what is not read here.
-pub(super) fn codec_of(caps: &gst::CapsRef) -> Option<Codec> {
+/// The decoders of a stream's format, those that keep its alpha channel or the plain ones; `None` for what is not read here.
+pub(super) fn codec_of(caps: &gst::CapsRef, alpha: bool) -> Option<Codec> {
     let structure = caps.structure(0)?;
+    let has_alpha = alpha && structure.get::<bool>("codec-alpha").unwrap_or(false);
     let version = |field: &str| structure.get::<i32>(field).ok();
     Some(match structure.name().as_str() {
         "video/x-h264" => codec("H.264", Some("h264parse"), &["avdec_h264", "openh264dec"]),
         "video/x-h265" => codec("HEVC", Some("h265parse"), &["avdec_h265", "libde265dec"]),
+        "video/x-vp8" if has_alpha => codec("VP8", None, &["vp8alphadecodebin"]),
+        "video/x-vp9" if has_alpha => codec("VP9", Some("vp9parse"), &["vp9alphadecodebin"]),
         "video/x-vp8" => codec("VP8", None, &["vp8dec"]),
         "video/x-vp9" => codec("VP9", Some("vp9parse"), &["vp9dec", "avdec_vp9"]),
         "video/x-av1" => codec("AV1", Some("av1parse"), &["dav1ddec", "av1dec"]),
@@ -131,7 +134,7 @@ mod tests {
         crate::media::init().unwrap();
         let is_there = |name: &str| gst::ElementFactory::find(name).is_some();
         for format in FORMATS {
-            let codec = codec_of(&format.parse::<gst::Caps>().unwrap()).unwrap();
+            let codec = codec_of(&format.parse::<gst::Caps>().unwrap(), false).unwrap();
             assert!(codec.decoders.iter().any(|name| is_there(name)), "{}: {:?}", codec.name, codec.decoders);
             assert!(codec.parser.is_none_or(is_there), "{:?}", codec.parser);
         }
@@ -145,7 +148,7 @@ mod tests {
     fn what_is_not_in_the_table_is_not_decoded() {
         crate::media::init().unwrap();
         for format in ["video/x-raw", "application/x-cenc", "video/x-indeo", "image/svg+xml", "application/x-hls"] {
-            assert!(codec_of(&format.parse::<gst::Caps>().unwrap()).is_none(), "{format}");
+            assert!(codec_of(&format.parse::<gst::Caps>().unwrap(), false).is_none(), "{format}");
         }
     }
 }

@@ -86,8 +86,9 @@ pub(super) struct Shared {
 }
 
 impl Decoder {
-    /// Opens a file of this kind; nothing is decoded before the first picture is asked for.
-    pub fn open(path: &Path, container: Container) -> Result<Self, SourceFault> {
+    /// Opens a file of this kind, with the alpha channel of its pictures or without; nothing is decoded before the first
+    /// picture is asked for.
+    pub fn open(path: &Path, container: Container, alpha: bool) -> Result<Self, SourceFault> {
         let bytes = std::fs::metadata(path)?.len();
         let pipeline = gst::Pipeline::new();
         let source = make("filesrc")?;
@@ -112,7 +113,7 @@ impl Decoder {
         if let Some(pad) = source.static_pad("src") {
             guard::watch_reading(&pad, &shared);
         }
-        plug_when_found(&demuxer, &deinterlace, &sender, &shared);
+        plug_when_found(&demuxer, &deinterlace, &sender, &shared, alpha);
         let teardown = Teardown::default();
         let pipeline = OwnedPipeline::new(pipeline, teardown.clone());
         pipeline.watch(move |report| {
@@ -260,6 +261,7 @@ fn plug_when_found(
     deinterlace: &gst::Element,
     reports: &SyncSender<Report>,
     shared: &Arc<Shared>,
+    alpha: bool,
 ) {
     let next = deinterlace.downgrade();
     let (sender, state) = (reports.clone(), Arc::clone(shared));
@@ -272,7 +274,7 @@ fn plug_when_found(
         if pad.direction() != gst::PadDirection::Src || !is_video(&name) || state.found.swap(true, Ordering::Relaxed) {
             return;
         }
-        let Some(codec) = codec_of(&caps) else {
+        let Some(codec) = codec_of(&caps, alpha) else {
             let _ = sender.try_send(Report::Codec(name));
             return;
         };
@@ -366,7 +368,7 @@ mod tests {
     #[test]
     fn pictures_come_with_their_times_and_an_end() {
         let film = film(10);
-        let mut decoder = Decoder::open(film.path(), Container::Matroska).unwrap();
+        let mut decoder = Decoder::open(film.path(), Container::Matroska, false).unwrap();
         let mut times = Vec::new();
         while let Some(picture) = decoder.next().unwrap() {
             times.push(picture.at.as_millis());
@@ -381,7 +383,7 @@ mod tests {
     fn a_decoder_that_is_let_go_at_any_time_frees_its_pipeline() {
         let film = film(50);
         for pictures in [0, 1, 50] {
-            let mut decoder = Decoder::open(film.path(), Container::Matroska).unwrap();
+            let mut decoder = Decoder::open(film.path(), Container::Matroska, false).unwrap();
             for _ in 0..pictures {
                 decoder.next().unwrap();
             }
@@ -395,7 +397,7 @@ mod tests {
     #[test]
     fn a_pipeline_is_made_of_listed_elements_alone() {
         let film = film(3);
-        let mut decoder = Decoder::open(film.path(), Container::Matroska).unwrap();
+        let mut decoder = Decoder::open(film.path(), Container::Matroska, false).unwrap();
         decoder.next().unwrap();
         let elements = decoder.pipeline.gst().iterate_recurse().into_iter().map(Result::unwrap);
         let names = elements.filter_map(|it| Some(it.factory()?.name().to_string()));
@@ -408,7 +410,7 @@ mod tests {
     #[test]
     fn a_film_in_another_container_than_it_says_is_damaged() {
         let film = film(3);
-        let mut decoder = Decoder::open(film.path(), Container::Mp4).unwrap();
+        let mut decoder = Decoder::open(film.path(), Container::Mp4, false).unwrap();
         let failed = loop {
             match decoder.next() {
                 Ok(Some(_)) => {}

@@ -56,6 +56,9 @@ pub enum SourceFault {
     /// A photo was asked for.
     #[error("is a clip, not a photo")]
     Clip,
+    /// Transparency is wanted of pictures that have none.
+    #[error("has no alpha channel; --alpha plain cuts from a plain background")]
+    Opaque,
     /// A container without video, or without anything that can be played.
     #[error("has no video; a clip needs pictures, its sound alone is not enough")]
     NoVideo,

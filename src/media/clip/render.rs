@@ -11,13 +11,15 @@ use super::error::{LEAST_SIDE, SourceFault};
 use super::matrix::Matrix;
 use super::orientation::Orientation;
 use super::tone_map::ToneMap;
-use crate::picture::RgbPicture;
+use crate::picture::{Cutout, Mask, RgbPicture};
 
 /// A converter for pictures of one clip or of one photo.
 #[derive(Debug)]
 pub(in crate::media) struct Renderer {
     largest_side: u32,
     orientation: Orientation,
+    /// Instead of showing pictures over white.
+    keeps_alpha: bool,
     /// What all pictures become, before they are turned: that of the first.
     target: Option<Size>,
     conversion: Option<Conversion>,
@@ -80,8 +82,8 @@ impl Colours {
         }
     }
 
-    /// A row as R, G and B; `None` if it is that already.
-    fn opaque(&self, row: &[u8]) -> Option<Vec<u8>> {
+    /// A row as R, G and B, over white or as if all were opaque; `None` if it is that already.
+    fn opaque(&self, row: &[u8], over_white: impl Fn([u8; 3], u8) -> [u8; 3]) -> Option<Vec<u8>> {
         let mut rgb = Vec::with_capacity(row.len() / self.bytes() * 3);
         match self {
             Self::Rgb => return None,
@@ -106,6 +108,19 @@ impl Colours {
     }
 }
 
+impl Colours {
+    /// How opaque each pixel of a row is, three times; `None` if all are.
+    fn alphas(&self, row: &[u8]) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::Rgb => return None,
+            Self::Rgba => row.as_chunks().0.iter().flat_map(|[.., alpha]: &[u8; 4]| [*alpha; 3]).collect(),
+            Self::Ayuv(_) => row.as_chunks().0.iter().flat_map(|[alpha, ..]: &[u8; 4]| [*alpha; 3]).collect(),
+            // The upper byte of two.
+            Self::Wide(_) => row.as_chunks().0.iter().flat_map(|[.., alpha]: &[u8; 8]| [*alpha; 3]).collect(),
+        })
+    }
+}
+
 /// What is done to a picture beside decoding it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::media) struct Treatment {
@@ -120,8 +135,8 @@ pub(in crate::media) struct Treatment {
 }
 
 impl Renderer {
-    pub fn new(largest_side: u32, orientation: Orientation) -> Self {
-        Self { largest_side: largest_side.max(LEAST_SIDE), orientation, target: None, conversion: None }
+    pub fn new(largest_side: u32, orientation: Orientation, keeps_alpha: bool) -> Self {
+        Self { largest_side: largest_side.max(LEAST_SIDE), orientation, keeps_alpha, target: None, conversion: None }
     }
 
     /// The size of what comes out for pictures like this one, and what is done to them.
@@ -132,7 +147,7 @@ impl Renderer {
             is_tone_mapped: ToneMap::of(info, None).is_some(),
             is_squared: info.par() != gst::Fraction::new(1, 1),
             is_scaled: shown.width > target.width + 1 || shown.height > target.height + 1,
-            is_flattened: info.has_alpha(),
+            is_flattened: info.has_alpha() && !self.keeps_alpha,
         };
         let Size { width, height } = target;
         let (width, height) = if self.orientation.is_transposed() { (height, width) } else { (width, height) };
@@ -140,20 +155,14 @@ impl Renderer {
     }
 
     /// A decoded picture of a stream.
-    pub fn sample(&mut self, sample: &gst::Sample) -> Result<RgbPicture, SourceFault> {
+    pub fn sample(&mut self, sample: &gst::Sample) -> Result<Cutout, SourceFault> {
         let (info, buffer) = sample_parts(sample)?;
         let light = sample.caps().and_then(brightest);
         self.render(buffer, &info, light)
     }
 
     /// Packed pixels of RGB, or of RGB and alpha.
-    pub fn packed(
-        &mut self,
-        pixels: Vec<u8>,
-        width: u32,
-        height: u32,
-        has_alpha: bool,
-    ) -> Result<RgbPicture, SourceFault> {
+    pub fn packed(&mut self, pixels: Vec<u8>, width: u32, height: u32, has_alpha: bool) -> Result<Cutout, SourceFault> {
         let info = packed_info(width, height, has_alpha)?;
         let buffer = gst::Buffer::from_mut_slice(pixels);
         self.render(&buffer, &info, None)
@@ -164,20 +173,22 @@ impl Renderer {
         buffer: &gst::BufferRef,
         info: &gst_video::VideoInfo,
         brightest: Option<f32>,
-    ) -> Result<RgbPicture, SourceFault> {
+    ) -> Result<Cutout, SourceFault> {
         let target = self.target_for(info)?;
         let known = self.conversion.take().filter(|known| known.from == *info);
         let mut conversion = match known {
             Some(conversion) => conversion,
             None => Conversion::new(info, target, brightest)?,
         };
-        let rgb = conversion.run(buffer, self.orientation)?;
+        let (rgb, alpha) = conversion.run(buffer, self.orientation, self.keeps_alpha)?;
         self.conversion = Some(conversion);
         let (width, height) = match self.orientation.is_transposed() {
             true => (target.height, target.width),
             false => (target.width, target.height),
         };
-        RgbPicture::new(width, height, rgb).ok_or_else(|| failed("a picture of another size came out"))
+        let picture = RgbPicture::new(width, height, rgb);
+        let picture = picture.ok_or_else(|| failed("a picture of another size came out"))?;
+        Ok(Cutout { picture, matte: alpha.map(|alpha| Mask { width, height, alpha }) })
     }
 
     fn target_for(&mut self, info: &gst_video::VideoInfo) -> Result<Size, SourceFault> {
@@ -310,8 +321,13 @@ impl Conversion {
         Ok(Self { from: from.clone(), to, converter, colours, buffer: None })
     }
 
-    /// The pixels of a picture, upright.
-    fn run(&mut self, buffer: &gst::BufferRef, orientation: Orientation) -> Result<Vec<u8>, SourceFault> {
+    /// The pixels of a picture, upright, and how opaque each is if that is kept and known.
+    fn run(
+        &mut self,
+        buffer: &gst::BufferRef,
+        orientation: Orientation,
+        keeps_alpha: bool,
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), SourceFault> {
         let source = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.from)
             .map_err(|error| failed(&error.to_string()))?;
         let out = match self.buffer.take() {
@@ -327,14 +343,20 @@ impl Conversion {
         let rows: Vec<&[u8]> = plane.chunks(stride.max(1)).take(height).collect();
         let rows: Option<Vec<&[u8]>> = rows.into_iter().map(|row| row.get(..width * self.colours.bytes())).collect();
         let rows = rows.filter(|rows| rows.len() == height).ok_or_else(|| failed("a picture is cut off"))?;
-        let opaque: Vec<Vec<u8>> = rows.iter().map_while(|row| self.colours.opaque(row)).collect();
+        let shown = |rgb, alpha| if keeps_alpha { rgb } else { over_white(rgb, alpha) };
+        let opaque: Vec<Vec<u8>> = rows.iter().map_while(|row| self.colours.opaque(row, shown)).collect();
+        let alphas: Vec<Vec<u8>> =
+            rows.iter().map_while(|row| self.colours.alphas(row).filter(|_| keeps_alpha)).collect();
+        let alphas: Vec<&[u8]> = alphas.iter().map(Vec::as_slice).collect();
+        let alpha = (!alphas.is_empty())
+            .then(|| orientation.turn(&alphas, width).as_chunks::<3>().0.iter().map(|[alpha, ..]| *alpha).collect());
         let rgb = if opaque.is_empty() {
             orientation.turn(&rows, width)
         } else {
             orientation.turn(&opaque.iter().map(Vec::as_slice).collect::<Vec<_>>(), width)
         };
         self.buffer = Some(out.into_buffer());
-        Ok(rgb)
+        Ok((rgb, alpha))
     }
 }
 
@@ -382,15 +404,16 @@ mod tests {
     #[test]
     fn a_picture_that_needs_nothing_stays_as_it_is_to_the_bit() {
         crate::media::init().unwrap();
-        let mut renderer = Renderer::new(1920, Orientation::default());
-        let out = renderer.packed(picture(34, 20), 34, 20, false).unwrap();
+        let mut renderer = Renderer::new(1920, Orientation::default(), false);
+        let out = renderer.packed(picture(34, 20), 34, 20, false).unwrap().picture;
         assert_eq!(out, RgbPicture { width: 34, height: 20, rgb: picture(34, 20) });
     }
 
     #[test]
     fn an_odd_side_loses_its_last_pixel_and_no_other_changes() {
         crate::media::init().unwrap();
-        let out = Renderer::new(1920, Orientation::default()).packed(picture(35, 21), 35, 21, false).unwrap();
+        let out =
+            Renderer::new(1920, Orientation::default(), false).packed(picture(35, 21), 35, 21, false).unwrap().picture;
         assert_eq!((out.width, out.height), (34, 20));
         let expected: Vec<u8> =
             picture(35, 21).chunks(35 * 3).take(20).flat_map(|row| row[..34 * 3].to_vec()).collect();
@@ -401,16 +424,16 @@ mod tests {
     fn what_is_transparent_lies_over_white() {
         crate::media::init().unwrap();
         let pixels: Vec<u8> = (0..16 * 16).flat_map(|at| [200, 100, 0, if at % 2 == 0 { 128 } else { 0 }]).collect();
-        let out = Renderer::new(1920, Orientation::default()).packed(pixels, 16, 16, true).unwrap();
+        let out = Renderer::new(1920, Orientation::default(), false).packed(pixels, 16, 16, true).unwrap().picture;
         assert_eq!(out.rgb[..6], [227, 177, 127, 255, 255, 255]);
     }
 
     #[test]
     fn a_picture_of_another_shape_than_the_first_is_seen_whole() {
         crate::media::init().unwrap();
-        let mut renderer = Renderer::new(1920, Orientation::default());
+        let mut renderer = Renderer::new(1920, Orientation::default(), false);
         renderer.packed(vec![255; 64 * 64 * 3], 64, 64, false).unwrap();
-        let out = renderer.packed(vec![255; 64 * 32 * 3], 64, 32, false).unwrap();
+        let out = renderer.packed(vec![255; 64 * 32 * 3], 64, 32, false).unwrap().picture;
         assert_eq!((out.width, out.height), (64, 64));
         let levels: Vec<u8> = out.rgb.iter().step_by(64 * 3).copied().collect();
         assert!(levels[..16].iter().chain(&levels[48..]).all(|level| *level == 0), "{levels:?}");
@@ -420,7 +443,8 @@ mod tests {
     #[test]
     fn a_picture_in_which_nothing_can_be_seen_is_refused() {
         crate::media::init().unwrap();
-        let error = Renderer::new(1920, Orientation::default()).packed(vec![0; 8 * 64 * 3], 8, 64, false).unwrap_err();
+        let error =
+            Renderer::new(1920, Orientation::default(), false).packed(vec![0; 8 * 64 * 3], 8, 64, false).unwrap_err();
         assert!(matches!(error, SourceFault::TooSmall { width: 8, height: 64 }), "{error}");
     }
 }

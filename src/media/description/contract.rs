@@ -80,17 +80,28 @@ impl Contract<'_> {
     }
 
     fn render(&self) -> Checked {
-        self.raw_source(names::VIDEO, &self.video_caps())?;
-        self.raw_source(names::AUDIO, AUDIO_CAPS)?;
-        for name in [names::VIDEO, names::AUDIO] {
+        let has_matte = self.description.file().ends_with(CUTOUT_FILE);
+        let video = self.video_caps();
+        let sources = [names::VIDEO, names::AUDIO, names::MATTE];
+        for name in sources.into_iter().take(if has_matte { 3 } else { 2 }) {
+            self.raw_source(name, if name == names::AUDIO { AUDIO_CAPS } else { &video })?;
             let source = self.element(name, "appsrc")?;
             // A file must get every frame; the writer waits for the encoder itself, so that an error can end the wait.
             self.property(name, &source, "block", "false")?;
             self.property(name, &source, "leaky-type", "none")?;
-            self.property(name, &source, if name == names::VIDEO { "max-buffers" } else { "max-time" }, "0")?;
+            self.property(name, &source, if name == names::AUDIO { "max-time" } else { "max-buffers" }, "0")?;
         }
         self.video_encoder()?;
-        self.element(names::FILE, "filesink")?;
+        if !has_matte {
+            self.element(names::FILE, "filesink")?;
+            return Ok(());
+        }
+        for name in [names::VIDEO_OUT, names::MATTE_OUT, names::AUDIO_OUT] {
+            let sink = self.element(name, "appsink")?;
+            self.property(name, &sink, "sync", "false")?;
+            // One would wait for the first buffer of another that it keeps from coming.
+            self.property(name, &sink, "async", "false")?;
+        }
         Ok(())
     }
 
@@ -288,6 +299,8 @@ impl Contract<'_> {
     }
 }
 
+/// Films with an alpha channel, whose streams the program packs itself.
+const CUTOUT_FILE: &str = "render-webm.launch";
 const HEARD_CAPS: &str = "audio/x-raw,format=S16LE,layout=interleaved,rate=16000,channels=1";
 const AUDIO_CAPS: &str = "audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=1";
 

@@ -92,6 +92,8 @@ fn each_name_that_is_missing_is_told() {
         ("viewer-h264.launch", "microphone"),
         ("viewer-vp8.launch", "heard"),
         ("render-mp4.launch", "file"),
+        ("render-webm.launch", "matte"),
+        ("render-webm.launch", "matte_out"),
         ("output-rtmp.launch", "audio"),
         ("output-record.launch", "video"),
     ] {

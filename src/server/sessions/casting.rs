@@ -25,9 +25,10 @@ pub(super) struct Casting {
 
 /// What clients are told of an avatar.
 pub(super) fn info(own: &OwnFrames) -> AvatarInfo {
+    let matte = own.avatar().manifest.matte_place();
     let Manifest { id, name, width, height, fps, .. } = own.avatar().manifest.clone();
     let gestures = own.gestures().into_iter().map(str::to_owned).collect();
-    AvatarInfo { id, name, width, height, fps, gestures }
+    AvatarInfo { id, name, width, height, fps, matte, gestures }
 }
 
 impl Casting {

@@ -90,7 +90,7 @@ fn description(avatar: &AvatarSummary) -> Value {
     let preview = avatar.preview.as_ref().map(|version| format!("/api/avatars/{}/preview.png?v={version}", avatar.id));
     json!({
         "id": avatar.id, "name": avatar.name, "kind": avatar.kind, "model": avatar.model,
-        "width": avatar.width, "height": avatar.height, "frames": avatar.frames,
+        "width": avatar.width, "height": avatar.height, "matte": avatar.matte, "frames": avatar.frames,
         "licence": avatar.licence, "preview": preview,
         "usable": avatar.usable, "deletable": avatar.deletable,
     })

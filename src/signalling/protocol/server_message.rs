@@ -286,7 +286,8 @@ mod tests {
 
     fn anna() -> AvatarInfo {
         let gestures = vec!["nod".to_owned()];
-        AvatarInfo { id: "anna".parse().unwrap(), name: "Anna".to_owned(), width: 512, height: 512, fps: 25, gestures }
+        let (id, name) = ("anna".parse().unwrap(), "Anna".to_owned());
+        AvatarInfo { id, name, width: 512, height: 512, fps: 25, matte: None, gestures }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tracing::{Instrument, info, info_span};
 use super::description::{Fragment, IceSession, is_complete, with_candidates, with_exclusive_mux};
 use crate::ids::AvatarId;
 use crate::session::{
-    ErrorCode, IceServer, Notice, NoticeReceiver, Peer, PeerEvent, Refusal, Session, Sessions, notice_queue,
+    AvatarInfo, ErrorCode, IceServer, Notice, NoticeReceiver, Peer, PeerEvent, Refusal, Session, Sessions, notice_queue,
 };
 use crate::signalling::limits::{ANSWER_TIMEOUT, CANDIDATES_PER_OFFER, CONNECT_TIMEOUT};
 use crate::signalling::listener::{Shared, spawn};
@@ -58,6 +58,8 @@ pub struct Watching {
     pub etag: String,
     pub answer: String,
     pub ice_servers: Vec<IceServer>,
+    /// Whom it sees first.
+    pub avatar: AvatarInfo,
 }
 
 /// Why somebody does not become a viewer.
@@ -134,6 +136,7 @@ impl Viewing {
             etag: format!("\"{:016x}\"", rand::random::<u64>()),
             answer,
             ice_servers: session.ice_servers(),
+            avatar: session.avatar(),
         };
         let viewer = Arc::new(WhepViewer {
             id,

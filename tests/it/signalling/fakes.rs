@@ -109,7 +109,15 @@ impl Sessions for FakeSessions {
 }
 
 fn info(id: AvatarId) -> AvatarInfo {
-    AvatarInfo { id, name: "Mika".to_owned(), width: 512, height: 512, fps: 25, gestures: vec!["nod".to_owned()] }
+    AvatarInfo {
+        id,
+        name: "Mika".to_owned(),
+        width: 512,
+        height: 512,
+        fps: 25,
+        matte: None,
+        gestures: vec!["nod".to_owned()],
+    }
 }
 
 impl Session for FakeSession {

@@ -5,6 +5,7 @@
 use form_urlencoded::parse;
 
 use super::wrong;
+use crate::avatar::manifest::MatteSource;
 use crate::ids::AvatarId;
 use crate::media::Trim;
 use crate::signalling::api::Problem;
@@ -51,6 +52,7 @@ pub(super) fn read(query: &str) -> Result<AvatarOrder, Problem> {
         whole: flag("whole", value("whole"))?,
         mirror: flag("mirror", value("mirror"))?,
         closed: flag("closed", value("closed"))?,
+        alpha: value("alpha").filter(|value| !value.is_empty()).map(alpha).transpose()?,
         replace: flag("replace", value("replace"))?,
         trim: value("trim").filter(|value| !value.is_empty()).map(trim).transpose()?.unwrap_or_default(),
         side: value("size").filter(|value| !value.is_empty()).map(side).transpose()?,
@@ -58,10 +60,18 @@ pub(super) fn read(query: &str) -> Result<AvatarOrder, Problem> {
     })
 }
 
-const PARAMETERS: [&str; 14] = [
-    "id", "name", "licence", "consent", "file", "language", "face", "still", "whole", "mirror", "closed", "trim",
-    "size", "replace",
+const PARAMETERS: [&str; 15] = [
+    "id", "name", "licence", "consent", "file", "language", "face", "still", "whole", "mirror", "closed", "alpha",
+    "trim", "size", "replace",
 ];
+
+fn alpha(value: &str) -> Result<MatteSource, Problem> {
+    match value {
+        "own" => Ok(MatteSource::Own),
+        "plain" => Ok(MatteSource::Plain),
+        _ => Err(wrong("alpha: it must be own, the file's alpha channel, or plain, to cut from a plain background")),
+    }
+}
 
 fn text(parameter: &str, value: Option<&str>, most: usize) -> Result<String, Problem> {
     let text = value.ok_or_else(|| wrong(&format!("{parameter}: it is missing")))?.trim();
