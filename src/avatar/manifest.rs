@@ -497,7 +497,7 @@ saying anything about the museum."""
             ("kind = \"clip\"", "kind = \"drawn\"", "boxes.json"),
             ("kind = \"clip\"", "kind = \"film\"", "film"),
             ("fps = 25", "fps = 25\nstill = true", "still"),
-            ("fps = 25", "fps = 25\nmatte = \"green\"", "green"),
+            ("matte = \"plain\"", "matte = \"green\"", "green"),
             ("width = 1280", "width = 1922", "width is 1922"),
             ("height = 720", "height = 62", "height is 62"),
             ("name = \"A\"", "name = \"A\\u001b\"", "name has the control character"),

@@ -169,7 +169,7 @@ fn head(streams: &Streams, lasts_ms: u64, cues: u64, length: u64) -> Head {
     about.extend(unsigned(0x4285, 2));
     let mut bytes = element(0x1a45_dfa3, &about);
     bytes.extend(id_bytes(0x1853_8067));
-    bytes.extend(sized(length));
+    bytes.extend(long(length));
     let origin = bytes.len() as u64;
 
     let info = info(lasts_ms);
@@ -247,8 +247,16 @@ fn id_bytes(id: u32) -> Vec<u8> {
     id.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
+/// A length, in one byte if it fits.
+fn sized(length: u64) -> Vec<u8> {
+    match u8::try_from(length).ok().filter(|length| *length < 0x7f) {
+        Some(length) => vec![0x80 | length],
+        None => long(length).to_vec(),
+    }
+}
+
 /// A length in eight bytes, so that one that is not known yet takes no other room.
-fn sized(length: u64) -> [u8; 8] {
+fn long(length: u64) -> [u8; 8] {
     (length | 0x0100_0000_0000_0000).to_be_bytes()
 }
 
@@ -262,8 +270,12 @@ mod tests {
         while !bytes.is_empty() {
             let length = bytes[0].leading_zeros() as usize + 1;
             let id = bytes[..length].iter().fold(0, |id, byte| id << 8 | u32::from(*byte));
-            let size = u64::from_be_bytes(bytes[length..length + 8].try_into().unwrap()) & 0x00ff_ffff_ffff_ffff;
-            let (content, rest) = bytes[length + 8..].split_at(size as usize);
+            bytes = &bytes[length..];
+            let (size, length) = match bytes[0] {
+                0x01 => (number(&bytes[1..8]), 8),
+                short => (u64::from(short & 0x7f), 1),
+            };
+            let (content, rest) = bytes[length..].split_at(size as usize);
             found.push((id, content));
             bytes = rest;
         }

@@ -17,8 +17,10 @@ use crate::picture::{Cutout, Mask, RgbPicture, extension};
 const LEAST_PLAIN: f32 = 0.7;
 /// How far a background's pixels may be from its colour, in levels: at least, and at most, whatever the noise.
 const NEAR: [f32; 2] = [10.0, 26.0];
-/// So many times as far as that, a pixel has nothing of the background.
-const FAR: f32 = 3.0;
+/// A pixel that is farther than this from all mixtures is of a colour of its own, in levels.
+const UNEXPLAINED: f32 = 40.0;
+/// Two colours that are nearer to each other than this do not say what is between them.
+const ALIKE: f32 = 20.0;
 /// A background of more colour than this, in levels, is one that people do not have.
 const COLOURFUL: f32 = 40.0;
 /// Brightness counts so much of colour there: screens have shadows and creases.
@@ -131,10 +133,13 @@ impl Backdrop {
 
     /// How far a colour is from the background's at a place, in levels.
     fn distance(&self, colour: [f32; 3], terms: &[f32; 6]) -> f32 {
-        let off = [0, 1, 2].map(|at| {
-            let level: f32 = self.surface[at].iter().zip(terms).map(|(factor, term)| factor * term).sum();
-            colour[at] - level
-        });
+        let own = self.surface.map(|surface| surface.iter().zip(terms).map(|(factor, term)| factor * term).sum());
+        self.unlike(colour, own)
+    }
+
+    /// How far two colours are apart, in levels.
+    fn unlike(&self, one: [f32; 3], other: [f32; 3]) -> f32 {
+        let off: [f32; 3] = std::array::from_fn(|at| one[at] - other[at]);
         let brightness = if self.hue.is_some() { BRIGHTNESS } else { 1.0 };
         // Chroma has about half the range that luma has.
         ((brightness * off[0]).powi(2) + (2.0 * off[1]).powi(2) + (2.0 * off[2]).powi(2)).sqrt()
@@ -162,40 +167,33 @@ impl Backdrop {
             distances.push(self.distance(split(*pixel), &terms(at % width, at / width, width, height)));
         }
         let solid = inside(solid, width, height);
-        let empty = self.background(&distances, &solid, width);
+        let mut empty = self.background(&distances, &solid, width);
+        let mut behind = extension::extended(picture, &known(&empty));
+        // Light falls off in more ways than a surface has: what is like the background beside it is background too.
+        for _ in 0..2 {
+            let around = behind.rgb.as_chunks::<3>().0;
+            let pairs = pixels.iter().zip(around);
+            let distances: Vec<f32> = pairs.map(|(own, behind)| self.unlike(split(*own), split(*behind))).collect();
+            let grown = self.background(&distances, &solid, width);
+            empty.iter_mut().zip(grown).for_each(|(empty, grown)| *empty |= grown);
+            behind = extension::extended(picture, &known(&empty));
+        }
         let away = steps_from(&empty, width);
         // As far as the blur of a lens and of a JPEG reaches.
-        let blur = (height / 100).max(3);
-        let full = |at: usize| {
-            let away = away.get(at).copied().unwrap_or(0);
-            let distance = distances.get(at).copied().unwrap_or(0.0);
-            away > blur || (away >= 2 && distance > FAR * self.near) || solid.get(at) == Some(&true)
-        };
-        let known =
-            |is: &dyn Fn(usize) -> bool| (0..pixels.len()).map(|at| f32::from(u8::from(is(at)))).collect::<Vec<f32>>();
-        let behind = extension::extended(picture, &known(&|at| empty.get(at) == Some(&true)));
+        let blur = (height / 140).max(3);
+        let full: Vec<bool> = away.iter().zip(&solid).map(|(away, solid)| *away > blur || *solid).collect();
         let person = extension::extended(picture, &known(&full));
+        let matting =
+            Matting { pixels, behind: behind.rgb.as_chunks().0, person: person.rgb.as_chunks().0, width, blur };
         let mut alpha = Vec::with_capacity(pixels.len());
         let mut colours = Vec::with_capacity(picture.rgb.len());
         let mut trusted = Vec::with_capacity(pixels.len());
-        let around = behind.rgb.as_chunks::<3>().0.iter().zip(person.rgb.as_chunks::<3>().0);
-        for (at, (pixel, (behind, person))) in pixels.iter().zip(around).enumerate() {
-            let [own, behind, person] = [*pixel, *behind, *person].map(|rgb| rgb.map(f32::from));
-            let part = if empty.get(at) == Some(&true) {
-                0.0
-            } else if full(at) {
-                1.0
-            } else {
-                let unlike = (distances.get(at).copied().unwrap_or(0.0) / self.near - 1.0) / (FAR - 1.0);
-                between(own, behind, person).unwrap_or(unlike).clamp(0.0, 1.0)
-            };
-            let part = ((part - SPECK) / (1.0 - 2.0 * SPECK)).clamp(0.0, 1.0);
-            let colour = if part >= 1.0 {
-                own
-            } else {
-                // Where little of the person is in a pixel, its own colour says little.
-                let alone = |at: usize| ((own[at] - (1.0 - part) * behind[at]) / part.max(0.05)).clamp(0.0, 255.0);
-                [0, 1, 2].map(|at| part * alone(at) + (1.0 - part) * person[at])
+        for (at, pixel) in pixels.iter().enumerate() {
+            let is = |set: &[bool]| set.get(at) == Some(&true);
+            let (part, colour) = match (is(&empty), is(&full)) {
+                (true, _) => (0.0, pixel.map(f32::from)),
+                (_, true) => (1.0, pixel.map(f32::from)),
+                _ => matting.solve(at),
             };
             let fade = 1.0 - away.get(at).copied().unwrap_or(0) as f32 / (3 * blur) as f32;
             colours.extend(self.without_spill(colour, fade).map(level));
@@ -261,12 +259,73 @@ impl Backdrop {
     }
 }
 
+/// What is known around pixels of which some part is background.
+struct Matting<'a> {
+    pixels: &'a [[u8; 3]],
+    /// The background's colour at each pixel.
+    behind: &'a [[u8; 3]],
+    /// That of the person, of what is surely all person around.
+    person: &'a [[u8; 3]],
+    width: usize,
+    blur: usize,
+}
+
+impl Matting<'_> {
+    /// How much of a pixel is person, and of which colour that is: the person's colour around it, or that of the pixel near it
+    /// which is least like the background, whichever explains it better; or else its own.
+    fn solve(&self, at: usize) -> (f32, [f32; 3]) {
+        let colour = |of: &[[u8; 3]]| of.get(at).copied().unwrap_or_default().map(f32::from);
+        let (own, behind) = (colour(self.pixels), colour(self.behind));
+        let candidates = [colour(self.person), self.purest(at, behind)];
+        let solved = candidates.into_iter().filter_map(|person| {
+            let part = between(own, behind, person)?.clamp(0.0, 1.0);
+            let mixed: [f32; 3] = std::array::from_fn(|at| part * person[at] + (1.0 - part) * behind[at]);
+            Some((apart(own, mixed), part, person))
+        });
+        let best = solved.min_by(|(one, ..), (other, ..)| one.total_cmp(other));
+        let Some((_, part, person)) = best.filter(|(off, ..)| *off < UNEXPLAINED) else { return (1.0, own) };
+        let part = ((part - SPECK) / (1.0 - 2.0 * SPECK)).clamp(0.0, 1.0);
+        if part >= 1.0 {
+            return (1.0, own);
+        }
+        // Where little of the person is in a pixel, its own colour says little.
+        let alone = |at: usize| ((own[at] - (1.0 - part) * behind[at]) / part.max(0.05)).clamp(0.0, 255.0);
+        (part, std::array::from_fn(|at| part * alone(at) + (1.0 - part) * person[at]))
+    }
+
+    /// The colour near a pixel that is farthest from the background's.
+    fn purest(&self, at: usize, behind: [f32; 3]) -> [f32; 3] {
+        let (x, y) = (at % self.width, at / self.width);
+        let around = |at: usize| at.saturating_sub(self.blur)..at + self.blur + 1;
+        let (mut purest, mut farthest) = ([0.0; 3], -1.0);
+        for row in around(y) {
+            for column in around(x).filter(|column| *column < self.width) {
+                let Some(pixel) = self.pixels.get(row * self.width + column) else { continue };
+                let colour = pixel.map(f32::from);
+                let distance = apart(colour, behind);
+                if distance > farthest {
+                    (purest, farthest) = (colour, distance);
+                }
+            }
+        }
+        purest
+    }
+}
+
+fn apart(one: [f32; 3], other: [f32; 3]) -> f32 {
+    one.iter().zip(other).map(|(one, other)| (one - other).powi(2)).sum::<f32>().sqrt()
+}
+
+fn known(set: &[bool]) -> Vec<f32> {
+    set.iter().map(|is| if *is { 1.0 } else { 0.0 }).collect()
+}
+
 /// How far a colour is on the way from one to another; `None` if these are too much alike to say.
 fn between(colour: [f32; 3], from: [f32; 3], to: [f32; 3]) -> Option<f32> {
-    let way = [0, 1, 2].map(|at| to[at] - from[at]);
+    let way: [f32; 3] = std::array::from_fn(|at| to[at] - from[at]);
     let length: f32 = way.iter().map(|step| step * step).sum();
-    let gone: f32 = [0, 1, 2].iter().map(|at| (colour[*at] - from[*at]) * way[*at]).sum();
-    (length > 30.0 * 30.0).then(|| gone / length)
+    let gone: f32 = (0..3).map(|at| (colour[at] - from[at]) * way[at]).sum();
+    (length > ALIKE * ALIKE).then(|| gone / length)
 }
 
 /// How many pixels each is away from one that is set, at most 250; up, down and across count one.

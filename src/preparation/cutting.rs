@@ -33,14 +33,13 @@ impl Cutter {
         let cut = match self.source {
             None => return Ok(frame),
             Some(MatteSource::Own) => {
-                let Cutout { picture, matte: Some(matte) } = frame else {
+                let Some(matte) = &frame.matte else {
                     return Err(wrong("has no alpha channel; --alpha plain cuts from a plain background"));
                 };
                 if !self.begun && matte.alpha.iter().all(|alpha| *alpha == u8::MAX) {
                     return Err(wrong("has an alpha channel in which nothing is transparent"));
                 }
-                let known: Vec<f32> = matte.alpha.iter().map(|alpha| (f32::from(*alpha) / 255.0).powi(2)).collect();
-                Cutout { picture: extension::extended(&picture, &known), matte: Some(matte) }
+                going_on(&frame)
             }
             Some(MatteSource::Plain) => {
                 // A hand before the edge of one frame does not make the background another.
@@ -101,21 +100,14 @@ pub(super) fn mirrored(cutout: &Cutout) -> Cutout {
 
 /// Scaled down, so that colours of what is transparent do not get into those of what is not.
 pub(super) fn smaller(cutout: &Cutout, width: u32, height: u32) -> Cutout {
-    let Some(matte) = &cutout.matte else {
-        return resize::smaller(&cutout.picture, width, height).into();
-    };
-    let times = |rgb: &[u8], alpha: &[u8], of: fn(u32, u32) -> u32| -> Vec<u8> {
-        let pixels = rgb.as_chunks::<3>().0.iter().zip(alpha);
-        let one = |level: u8, alpha: u8| u8::try_from(of(level.into(), alpha.into())).unwrap_or(u8::MAX);
-        pixels.flat_map(|(rgb, alpha)| rgb.map(|level| one(level, *alpha))).collect()
-    };
-    let rgb = times(&cutout.picture.rgb, &matte.alpha, |level, alpha| (level * alpha + 127) / 255);
-    let seen = Cutout { picture: RgbPicture { rgb, ..cutout.picture }, matte: cutout.matte.clone() };
-    let mut small = both(&seen, |picture| resize::smaller(picture, width, height));
-    if let Some(matte) = &small.matte {
-        small.picture.rgb = times(&small.picture.rgb, &matte.alpha, |level, alpha| level * 255 / alpha.max(1));
-    }
-    small
+    both(&going_on(cutout), |picture| resize::smaller(picture, width, height))
+}
+
+/// The same picture, whose colours go on behind what is opaque.
+fn going_on(cutout: &Cutout) -> Cutout {
+    let Some(matte) = &cutout.matte else { return cutout.clone() };
+    let known: Vec<f32> = matte.alpha.iter().map(|alpha| (f32::from(*alpha) / 255.0).powi(2)).collect();
+    Cutout { picture: extension::extended(&cutout.picture, &known), matte: cutout.matte.clone() }
 }
 
 #[cfg(test)]

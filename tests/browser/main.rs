@@ -32,6 +32,7 @@ mod kit {
 }
 mod latency;
 mod leaving;
+mod matte;
 mod namespaces;
 mod narrow;
 mod offers;

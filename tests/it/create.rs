@@ -4,10 +4,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use mouthpiece::media::{Clip, ClipOptions};
 use mouthpiece::picture::png;
 use serde_json::Value;
 
 use crate::cli::program;
+use crate::kit::drawn_face::{Bearing, Person, draw};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -101,6 +103,64 @@ fn a_photo_becomes_an_avatar_that_is_whole_and_speaks() {
         let bytes = |id: &str| std::fs::read(home.path("models/avatars").join(id).join(name)).unwrap();
         assert_eq!(bytes("anna"), bytes("twin"), "{name}");
     }
+}
+
+/// A drawn face before a green screen, cut out of it, and once more by the alpha channel that this gives.
+#[test]
+fn a_photo_is_cut_out_of_a_plain_background_or_by_its_own_alpha_channel() {
+    let home = Home::new();
+    let person = Person { background: [48, 176, 72], glasses: None, ..Person::number(3) };
+    let picture = draw(&person, &Bearing::default(), 400, 170.0).picture;
+    let photo = home.path("green.png");
+    png::write_rgb(&photo, 400, 400, &picture.rgb).unwrap();
+    json(&home.create("plain", &photo, &["--alpha", "plain", "--whole"]).output().unwrap());
+    let shown = json(&home.run(&["avatars", "show", "plain", "--json"]));
+    assert_eq!((&shown["matte"], &shown["width"]), (&"plain".into(), &400.into()));
+    let source = home.path("models/avatars/plain/source.png");
+    let cutout = png::read_cutout(&source).unwrap();
+    let alpha = cutout.matte.unwrap().alpha;
+    assert_eq!((alpha[400 * 4 + 4], alpha[400 * 200 + 200]), (0, 255));
+    // Nothing of the screen is left behind the edge either.
+    let green = cutout.picture.rgb.chunks(3).filter(|rgb| rgb[1] > rgb[0].max(rgb[2]).saturating_add(40)).count();
+    assert!(green < 40, "{green} green pixels");
+    json(&home.create("own", &source, &["--alpha", "own", "--whole"]).output().unwrap());
+    assert!(home.run(&["avatars", "check"]).status.success());
+    let own = png::read_cutout(&home.path("models/avatars/own/source.png")).unwrap().matte.unwrap().alpha;
+    assert_eq!(own, alpha);
+
+    let film = home.path("film.webm");
+    let out = film.to_str().unwrap();
+    let text = ["render", "--avatar", "plain", "--text", "Hello.", "--json", "--alpha", "--out", out];
+    let made = json(&home.run(&text));
+    let mut clip = Clip::open(&film, &ClipOptions { alpha: true, ..ClipOptions::default() }).unwrap();
+    assert_eq!((clip.info().width, clip.info().height), (400, 400));
+    let mut frames = 0;
+    while let Some(frame) = clip.next_cutout().unwrap() {
+        let alpha = frame.matte.unwrap().alpha;
+        assert!(alpha[400 * 4 + 4] < 8 && alpha[400 * 200 + 200] > 247, "frame {frames}");
+        frames += 1;
+    }
+    assert_eq!(made["frames"], frames);
+}
+
+#[test]
+fn what_cannot_be_cut_out_is_refused_in_words() {
+    let home = Home::new();
+    let person = Person { background: [48, 176, 72], ..Person::number(3) };
+    let mut picture = draw(&person, &Bearing::default(), 400, 170.0).picture;
+    for (at, pixel) in picture.rgb.chunks_mut(3).enumerate().filter(|(at, _)| at / 400 < 110) {
+        pixel.copy_from_slice(&[(at % 400 * 7 % 256) as u8, (at / 400 * 29 % 256) as u8, (at % 91 * 2) as u8]);
+    }
+    let photo = home.path("busy.png");
+    png::write_rgb(&photo, 400, 400, &picture.rgb).unwrap();
+    let error = refused(&home.create("busy", &photo, &["--alpha", "plain", "--whole"]).output().unwrap());
+    assert!(error.contains("busy.png: has no plain background"), "{error}");
+    let error = refused(&home.create("busy", &photo, &["--alpha", "own"]).output().unwrap());
+    assert!(error.contains("busy.png") && error.contains("no alpha channel"), "{error}");
+    symlink(Path::new(PROJECT).join("models/avatars/demo"), home.path("models/avatars/demo")).unwrap();
+    let error = refused(&home.run(&["render", "--text", "Hello.", "--alpha", "--out", "film.webm"]));
+    assert!(error.contains("avatar \"demo\" is not cut out"), "{error}");
+    assert_eq!(home.avatars(), ["demo"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use mouthpiece::ids::{AvatarId, OutputId, PushId, SessionId, UtteranceId, ViewerId};
 use mouthpiece::media::{DescriptionFault, FileState, PipelineFile};
+use mouthpiece::picture::matte::MattePlace;
 use mouthpiece::session::{
     AvatarInfo, Command, ErrorCode, IceCandidate, IceServer, Notice, NoticeSender, OutputInfo, OutputOrder,
     OutputState, Outputs, Peer, PeerEvent, PushInfo, PushOrder, PushState, Pushes, Refusal, Session, Sessions,
@@ -42,6 +43,8 @@ pub struct Ledger {
     pub notices: Mutex<Vec<NoticeSender>>,
     /// The way from every peer that was opened.
     pub events: Mutex<Vec<mpsc::Sender<PeerEvent>>>,
+    /// Where the matte of the avatar is.
+    pub matte: Mutex<Option<MattePlace>>,
     /// Why no session can be opened.
     pub full: Mutex<Option<String>>,
 }
@@ -126,7 +129,7 @@ impl Session for FakeSession {
     }
 
     fn avatar(&self) -> AvatarInfo {
-        info("demo".parse().unwrap())
+        AvatarInfo { matte: *self.ledger.matte.lock().unwrap(), ..info("demo".parse().unwrap()) }
     }
 
     fn listens(&self) -> bool {

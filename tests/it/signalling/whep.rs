@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use mouthpiece::picture::matte::MattePlace;
 use mouthpiece::session::PeerEvent;
 use mouthpiece::signalling::whep::WhepOptions;
 use reqwest::{Method, Response};
@@ -47,6 +48,20 @@ async fn watch(server: &TestServer) -> (String, String) {
     let created = send(server, Method::POST, "/whep/room", &[SDP], OFFER).await;
     assert_eq!(created.status(), 201);
     (header(&created, "location").to_owned(), header(&created, "etag").to_owned())
+}
+
+/// Players that know no messages of ours learn it so.
+#[tokio::test]
+async fn an_answer_says_where_the_matte_is_of_an_avatar_that_is_cut_out() {
+    let server = open().await;
+    let opaque = send(&server, Method::POST, "/whep/room", &[SDP], OFFER).await;
+    assert_eq!((opaque.status().as_u16(), opaque.headers().get("mouthpiece-matte")), (201, None));
+    *server.ledger.matte.lock().unwrap() = Some(MattePlace::Below);
+    let cut_out = send(&server, Method::POST, "/whep/room", &[SDP], OFFER).await;
+    assert_eq!(header(&cut_out, "mouthpiece-matte"), "below");
+    let session = send(&server, Method::GET, "/api/sessions/room", &[], "").await.text().await.unwrap();
+    let session: Value = serde_json::from_str(&session).unwrap();
+    assert_eq!(session["avatar"]["matte"], "below", "{session}");
 }
 
 #[tokio::test]
