@@ -14,7 +14,7 @@ use super::PreparationError;
 use crate::picture::{Cutout, Mask, RgbPicture, extension};
 
 /// How much of the edge that is looked at must be background, of one colour.
-const LEAST_PLAIN: f32 = 0.7;
+const LEAST_PLAIN: f32 = 0.8;
 /// How far a background's pixels may be from its colour, in levels: at least, and at most, whatever the noise.
 const NEAR: [f32; 2] = [10.0, 26.0];
 /// A pixel that is farther than this from all mixtures is of a colour of its own, in levels.
@@ -195,7 +195,8 @@ impl Backdrop {
                 (_, true) => (1.0, pixel.map(f32::from)),
                 _ => matting.solve(at),
             };
-            let fade = 1.0 - away.get(at).copied().unwrap_or(0) as f32 / (3 * blur) as f32;
+            // Hair scatters light that comes from behind it.
+            let fade = (5.0 - away.get(at).copied().unwrap_or(0) as f32 / blur as f32) / 3.0;
             colours.extend(self.without_spill(colour, fade).map(level));
             alpha.push(level(part * 255.0));
             trusted.push(part);

@@ -93,9 +93,10 @@ async fn looks_cut_out(page: &Page, name: &str) {
     let frame = page
         .evaluate(&format!(
             "(() => {{ const frame = document.getElementById('frame'); frame.style.background = 'rgb({})'; \
+             frame.style.borderRadius = 0; \
              for (const element of frame.children) if (!element.matches('canvas, video')) element.style.visibility = 'hidden'; \
              const {{ x, y, width }} = frame.getBoundingClientRect(); return [x, y, width]; }})()",
-            BEHIND.map(|level| level.to_string()).join()
+            BEHIND.map(|level| level.to_string()).join(",")
         ))
         .await;
     let [left, top, width] = [0, 1, 2].map(|at| frame[at].as_f64().unwrap());
@@ -133,6 +134,7 @@ async fn an_avatar_that_is_cut_out_is_seen_over_the_page() {
     let server = Server::start_at(home.path(), &["--avatar", "cut"]).await;
     let page = chromium.page(&server.url("")).await;
     page.wait_until_live().await;
+    page.resize(1280, 900, false).await;
     looks_cut_out(&page, "shader").await;
     let composer = "document.querySelector('#frame > canvas').dataset.composer";
     assert_eq!(page.evaluate(composer).await, "webgl");
@@ -193,7 +195,7 @@ async fn a_film_with_an_alpha_channel_is_transparent_in_a_browser() {
     )
     .await;
     for part in bytes.chunks(20_000) {
-        page.evaluate(&format!("bytes.push(new Uint8Array([{}])), true", part.join())).await;
+        page.evaluate(&format!("bytes.push(new Uint8Array([{}])), true", part.join(","))).await;
     }
     page.evaluate("film.src = URL.createObjectURL(new Blob(bytes, { type: 'video/webm' })), true").await;
     page.wait_for("film.readyState >= 2").await;

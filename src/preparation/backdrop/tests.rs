@@ -120,5 +120,5 @@ fn a_background_that_is_not_plain_is_refused_in_words() {
         pixel.copy_from_slice(&patches[(y * 10 + x) as usize]);
     }
     let error = Backdrop::find(&picture).unwrap_err().of("anna.jpg").to_string();
-    assert!(error.starts_with("anna.jpg: has no plain background") && error.contains("70 % must be"), "{error}");
+    assert!(error.starts_with("anna.jpg: has no plain background") && error.contains("80 % must be"), "{error}");
 }
