@@ -13,9 +13,11 @@ const JAW: std::ops::Range<usize> = 10..27;
 const STEP: f32 = 0.01;
 const INWARD: usize = 6;
 const OUTWARD: usize = 30;
-/// How far the network is off by at most: so much, and more if it was off at the lips.
+/// How far the network is off by at most: so much, and more if it was off at the lips, and by so large a part of how far
+/// the lips are apart, as it leaves the chin of an open mouth behind.
 const OFF: f32 = 0.11;
 const MORE: f32 = 2.0;
+const OPEN: f32 = 0.5;
 /// From the mouth down to where the jaw goes with the lower lip altogether.
 const BELOW: f32 = 0.5;
 
@@ -41,7 +43,9 @@ pub(super) fn sink(mesh: &mut Mesh, found: &Mesh, unit: f32, fixed: &[usize]) ->
 }
 
 pub(super) fn fit(picture: &RgbPicture, mesh: &mut Mesh, sunk: f32, unit: f32, fixed: &[usize]) {
-    let most = (OFF + MORE * sunk.abs()) * unit;
+    let (above, below) = (flat(mesh, 13), flat(mesh, 14));
+    let open = (below[0] - above[0]).hypot(below[1] - above[1]);
+    let most = (OFF + MORE * sunk.abs()) * unit + OPEN * open;
     let jaw = parts::OUTLINE.get(JAW).unwrap_or_default();
     let start = mesh.clone();
     for _ in 0..ROUNDS {

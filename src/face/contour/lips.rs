@@ -35,6 +35,8 @@ const CLEAR: f32 = 0.4;
 const CLEARER: f32 = 0.1;
 /// Lips do not become smaller or larger by more: what is smaller is the dark between them.
 const GROWTH: std::ops::Range<f32> = 0.53..1.4;
+/// How many places of the ring a corner slides along it at most.
+const SLIDE: usize = 2 * DENSE + DENSE / 2;
 /// Lips that are less apart are shut, and lines between shut lips lie in their seam.
 const SHUT: f32 = 0.035;
 const INNER_STEP: f32 = 0.006;
@@ -52,6 +54,7 @@ pub(super) fn fit(picture: &RgbPicture, mesh: &mut Mesh, unit: f32, fixed: &[usi
         let offsets = ring.settle(&costs(picture, mesh, &ring, unit), 0.02, STEP * unit, REACH, 4);
         let moves = ring.moves(&offsets);
         follow(mesh, &RING, &moves, unit * FOLLOWS, fixed);
+        turn_to_corners(mesh);
     }
     // On photographs the network knows lips better than colour does, unless colour is clear about them.
     let (before, now) = (clarity(picture, &found, unit), clarity(picture, mesh, unit));
@@ -77,6 +80,33 @@ pub(super) fn fit(picture: &RgbPicture, mesh: &mut Mesh, unit: f32, fixed: &[usi
         mesh.points[*at] = own;
     }
     true
+}
+
+/// Lets the ring's points slide along it until its corners are where it reaches farthest to either side: the moves to an edge
+/// are across it, so a corner that the network put too high or too low on it stayed so.
+fn turn_to_corners(mesh: &mut Mesh) {
+    let ring = Contour::new(mesh, &RING, true).places;
+    let (sin, cos) = mesh.roll().sin_cos();
+    let across = |at: usize| ring[at % ring.len()][0] * cos + ring[at % ring.len()][1] * sin;
+    let near = |corner: usize, side: f32| {
+        let places = corner + ring.len() - SLIDE..=corner + ring.len() + SLIDE;
+        places.max_by(|one, other| (side * across(*one)).total_cmp(&(side * across(*other)))).unwrap_or(corner)
+    };
+    let (left, right) = (near(0, -1.0), near(HALF, 1.0));
+    // Clockwise from the left corner over the upper lip, then back over the lower one.
+    for (from, to, first) in [(left, right, 0), (right, left + ring.len(), RING.len() / 2)] {
+        let from = if from > to { from - ring.len() } else { from };
+        for step in 0..RING.len() / 2 {
+            let at = from as f32 + (to - from) as f32 * step as f32 / (RING.len() / 2) as f32;
+            let (whole, part) = (at.floor(), at.fract());
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place on the ring")]
+            let whole = whole as usize;
+            let (a, b) = (ring[whole % ring.len()], ring[(whole + 1) % ring.len()]);
+            if let Some(point) = RING.get(first + step).and_then(|point| mesh.points.get_mut(*point)) {
+                (point[0], point[1]) = (a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part);
+            }
+        }
+    }
 }
 
 /// What the lips' outer edge encloses, in pixels.
