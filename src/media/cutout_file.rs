@@ -291,13 +291,10 @@ impl CutoutWriter {
     }
 }
 
-/// Luma of limited range becomes that of full range: players take the levels as they are.
-fn full_range(matte: &mut I420Frame) {
-    let luma = matte.width as usize * matte.height as usize;
-    for level in matte.data.iter_mut().take(luma) {
-        let above = u32::from(level.saturating_sub(16)).min(219);
-        *level = u8::try_from((above * 255 + 109) / 219).unwrap_or(u8::MAX);
-    }
+/// Players take the levels of a film's matte as they are.
+fn full_range(mattes: &mut I420Frame) {
+    let luma = mattes.width as usize * mattes.height as usize;
+    mattes.data.iter_mut().take(luma).for_each(|level| *level = matte::full_range(*level));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! where an encoder or chroma of half the resolution mixes neighbours. Not in here: making mattes (`preparation`), showing
 //! them (`client/matte.js`).
 
-use super::{Cutout, I420Frame, Mask, RgbPicture};
+use super::{Cutout, I420Frame, Mask, RgbPicture, color};
 
 /// Where the matte lies in a frame. The shorter side is doubled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -118,6 +118,20 @@ pub fn parted(frame: &I420Frame, (width, height): (u32, u32)) -> [I420Frame; 2] 
     [colours, matte].map(|data| I420Frame { width, height, data })
 }
 
+/// A frame as a picture that is cut out; of `size`, half of the frame.
+pub fn cutout(frame: &I420Frame, (width, height): (u32, u32)) -> Cutout {
+    let [colours, matte] = parted(frame, (width, height));
+    let luma = matte.data.iter().take(width as usize * height as usize);
+    let alpha = luma.map(|level| full_range(*level)).collect();
+    Cutout { picture: color::i420_to_rgb(&colours), matte: Some(Mask { width, height, alpha }) }
+}
+
+/// The opacity that a level of a matte's luma stands for, 0 to 255.
+pub fn full_range(level: u8) -> u8 {
+    let above = u32::from(level.saturating_sub(16)).min(219);
+    u8::try_from((above * 255 + 109) / 219).unwrap_or(u8::MAX)
+}
+
 /// Opacity as luma.
 const LIMITED: [u8; 256] = {
     let mut levels = [0; 256];
@@ -135,7 +149,6 @@ const LIMITED: [u8; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::picture::color;
 
     fn cutout(width: u32, height: u32) -> Cutout {
         let count = width * height;
@@ -156,6 +169,8 @@ mod tests {
             assert_eq!(own, colours);
             let luma = (width * height) as usize;
             assert!(grey.data[luma..].iter().all(|chroma| *chroma == 128));
+            let back = super::cutout(&frame, (width, height)).matte.unwrap().alpha;
+            assert!(back.iter().zip(&matte.as_ref().unwrap().alpha).all(|(is, was)| is.abs_diff(*was) <= 1));
             for (level, alpha) in grey.data.iter().zip(&matte.unwrap().alpha) {
                 let exact = 16.0 + 219.0 * f32::from(*alpha) / 255.0;
                 assert!((f32::from(*level) - exact).abs() <= 0.5, "{alpha} became {level}");

@@ -25,8 +25,8 @@ const ALIKE: f32 = 20.0;
 const COLOURFUL: f32 = 40.0;
 /// Brightness counts so much of colour there: screens have shadows and creases.
 const BRIGHTNESS: f32 = 0.5;
-/// What is enclosed and of a colourful background's colour is it from this share of the picture on.
-const LARGE_ENOUGH: f32 = 0.0015;
+/// What is enclosed and of a colourful background's colour is it if it has one of so many pixels of the picture.
+const LARGE_ENOUGH: usize = 667;
 /// Below it a pixel is transparent and above one minus it opaque: noise of a camera is no glass.
 const SPECK: f32 = 0.06;
 
@@ -214,7 +214,7 @@ impl Backdrop {
         };
         let mut empty = vec![false; distances.len()];
         let mut seen = vec![false; distances.len()];
-        let least = (LARGE_ENOUGH * distances.len() as f32).ceil() as usize;
+        let least = distances.len().div_ceil(LARGE_ENOUGH);
         for start in 0..distances.len() {
             if seen.get(start) != Some(&false) || !like(start) {
                 continue;

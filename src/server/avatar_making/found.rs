@@ -8,11 +8,13 @@ use crate::avatar::film::Film;
 use crate::avatar::manifest::Kind;
 use crate::avatar::{Manifest, files, mesh_file};
 use crate::face::{self, Face, FaceFinder, overlay};
-use crate::picture::{CropBox, Mask, RgbPicture, color, png};
+use crate::picture::{CropBox, Cutout, Mask, RgbPicture, color, matte, png};
 
 /// Of what the mask lets change, and how strongly.
 const CHANGES: [u8; 3] = [96, 165, 255];
 const STRENGTH: u32 = 90;
+/// Pixels of a square's side.
+const SQUARE: u32 = 16;
 
 /// The picture of the avatar in this folder; an error is for the log.
 pub(super) fn picture(folder: &Path, models: &Path) -> Result<RgbPicture, String> {
@@ -20,7 +22,11 @@ pub(super) fn picture(folder: &Path, models: &Path) -> Result<RgbPicture, String
     let mask = png::read_mask(&folder.join(files::MASK)).map_err(text)?;
     if manifest.kind == Kind::Clip {
         let film = Film::open(folder, &manifest).map_err(text)?;
-        let mut picture = color::i420_to_rgb(&film.picture(0).map_err(text)?);
+        let frame = film.picture(0).map_err(text)?;
+        let mut picture = match manifest.matte {
+            Some(_) => over_checks(&matte::cutout(&frame, (manifest.width, manifest.height))),
+            None => color::i420_to_rgb(&frame),
+        };
         let mut finder = FaceFinder::load(&models.join(face::FOLDER)).map_err(text)?;
         let faces = finder.find(&picture).map_err(text)?;
         let crop = film.crop(0).ok_or("it has no frames")?;
@@ -37,11 +43,30 @@ pub(super) fn picture(folder: &Path, models: &Path) -> Result<RgbPicture, String
         tint(&mut picture, crop, &mask);
         return Ok(overlay(&picture, &faces, nearest));
     }
-    let mut picture = png::read_rgb(&folder.join(files::SOURCE)).map_err(text)?;
+    let source = folder.join(files::SOURCE);
+    let mut picture = match manifest.matte {
+        Some(_) => over_checks(&png::read_cutout(&source).map_err(text)?),
+        None => png::read_rgb(&source).map_err(text)?,
+    };
     let (mesh, crop) = mesh_file::read(&folder.join(files::MESH)).map_err(text)?;
     tint(&mut picture, crop, &mask);
     let face = Face { score: 1.0, bounds: mesh.bounds(), mesh };
     Ok(overlay(&picture, &[face], Some(0)))
+}
+
+/// With what is transparent as light and dark squares.
+fn over_checks(cutout: &Cutout) -> RgbPicture {
+    let (picture, Some(matte)) = (&cutout.picture, &cutout.matte) else { return cutout.picture.clone() };
+    let squares = (0_u32..).map(|at| {
+        let (x, y) = (at % picture.width.max(1), at / picture.width.max(1));
+        if (x / SQUARE + y / SQUARE).is_multiple_of(2) { 225 } else { 185 }
+    });
+    let pixels = picture.rgb.as_chunks::<3>().0.iter().zip(&matte.alpha).zip(squares);
+    let seen = pixels.flat_map(|((rgb, alpha), square): (_, u32)| {
+        let part = u32::from(*alpha);
+        rgb.map(|own| u8::try_from((u32::from(own) * part + square * (255 - part) + 127) / 255).unwrap_or(u8::MAX))
+    });
+    RgbPicture { rgb: seen.collect(), ..*picture }
 }
 
 fn text(error: impl std::fmt::Display) -> String {
