@@ -144,6 +144,13 @@ mod tests {
     }
 
     #[test]
+    fn what_it_is_cut_out_by_is_one_of_two() {
+        let alpha = |value: &str| read(&format!("{LEAST}&alpha={value}")).unwrap().alpha;
+        let read = ["own", "plain", ""].map(alpha);
+        assert_eq!(read, [Some(MatteSource::Own), Some(MatteSource::Plain), None]);
+    }
+
+    #[test]
     fn every_wrong_parameter_is_named() {
         for (query, named) in [
             ("licence=x&consent=y", "id"),
@@ -153,6 +160,7 @@ mod tests {
             ("id=anna&licence=x%0Ay&consent=y", "licence"),
             ("id=anna&licence=x&consent=y&face=0", "face"),
             ("id=anna&licence=x&consent=y&still=1", "still"),
+            ("id=anna&licence=x&consent=y&alpha=green", "alpha"),
             ("id=anna&licence=x&consent=y&trim=5", "trim"),
             ("id=anna&licence=x&consent=y&size=9000", "size"),
             ("id=anna&licence=x&consent=y&language=%2Fetc", "language"),
