@@ -29,8 +29,8 @@ use crate::timeline::{FPS, FRAME_DURATION, FrameIndex, MediaTime, Timeline};
 const DESCRIPTION: &str = "render-webm.launch";
 /// Two seconds: a player seeks to key frames.
 const KEY_FRAME_EVERY: u64 = 50;
-/// Frames that the encoders have not given back yet; more wait for them.
-const WAITING_FRAMES: u64 = 8;
+/// Frames that the encoders have not given back yet; more wait for them. `vp9enc` looks at 25 frames before it gives one.
+const WAITING_FRAMES: u64 = 32;
 /// A few frames take an encoder much less.
 const ENCODER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For one look at what the encoders have done.
