@@ -95,6 +95,9 @@ pub(crate) struct BenchLatency {
     /// Interruptions to measure, of about a second each; 0 leaves them out [default: twice as many as utterances]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=2000))]
     pub(crate) interruptions: Option<u32>,
+    /// How long the server's CPU is watched while the avatar speaks, once with a viewer and once without; 0 leaves this out
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(..=300))]
+    pub(crate) cpu_seconds: u32,
     #[command(flatten)]
     pub(crate) server: BenchServer,
 }

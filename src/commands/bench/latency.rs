@@ -12,8 +12,6 @@ use crate::commands::measure::{Percentiles, Recording};
 use crate::latency::Stage;
 use crate::metrics;
 
-/// How long the CPU is watched while the avatar speaks.
-const CPU_WATCH: Duration = Duration::from_secs(20);
 const SESSION: &str = "latency";
 
 pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Recording) -> anyhow::Result<Value> {
@@ -35,12 +33,13 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Rec
         client.interrupt_after(Duration::from_millis(250 + u64::from(at * 97 % 1000))).await?;
     }
     let interrupted = recording.take();
+    let time = Duration::from_secs(arguments.cpu_seconds.into());
     let reception = Reception::begin(&mut watchers).await?;
-    let watched = cpu_while_speaking(&mut client).await?;
+    let watched = cpu_while_speaking(&mut client, time).await?;
     let received_fps = reception.least_frames_per_second(&mut watchers).await?;
     let pairs = recording.take();
     watch::stop_all(watchers).await?;
-    let unwatched = cpu_while_speaking(&mut client).await?;
+    let unwatched = cpu_while_speaking(&mut client, time).await?;
     client.close().await?;
     let shown = |kind: &str| pairs.count(metrics::PAIRS, kind);
     Ok(json!({
@@ -59,12 +58,15 @@ pub(super) async fn measure(bed: &Bed, arguments: &BenchLatency, recording: &Rec
     }))
 }
 
-/// The whole server's CPU over speech without a pause, as percent of a core.
-async fn cpu_while_speaking(client: &mut Client) -> anyhow::Result<f64> {
-    client.start_speaking(&speech_of(CPU_WATCH, SENTENCES)).await?;
+/// The whole server's CPU over speech without a pause, as percent of a core; nothing of no time.
+async fn cpu_while_speaking(client: &mut Client, time: Duration) -> anyhow::Result<Option<f64>> {
+    if time.is_zero() {
+        return Ok(None);
+    }
+    client.start_speaking(&speech_of(time, SENTENCES)).await?;
     let meter = CpuMeter::start()?;
-    client.listen(CPU_WATCH).await?;
+    client.listen(time).await?;
     let percent = meter.percent_of_a_core()?;
     client.interrupt().await?;
-    Ok(percent)
+    Ok(Some(percent))
 }
