@@ -1,4 +1,5 @@
-//! The overlay tells how long an answer took to each stage, up to the picture that the browser shows.
+//! The overlay tells how long an answer took to each stage, up to the picture that the browser shows, and what the server had
+//! no time for.
 
 use super::chromium::Chromium;
 use super::server::Server;
@@ -40,6 +41,26 @@ async fn the_overlay_tells_the_way_of_each_answer_to_the_screen() {
         page.click("#stop").await;
         page.wait_until_silent().await;
     }
+    assert_eq!(page.console_errors(), Vec::<String>::new());
+    server.stop().await;
+}
+
+/// What the overlay says of mouths that the server had no time to draw.
+const LEFT_OUT: &str = "[...document.querySelectorAll('#connection dt')]
+  .find((term) => term.textContent === 'Mouths left out').nextElementSibling.textContent";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overlay_tells_how_many_mouths_the_server_had_no_time_for() {
+    let chromium = Chromium::launch().await;
+    let server = Server::start().await;
+    let page = chromium.page(&server.url("")).await;
+    page.wait_until_live().await;
+    page.click("#figures-toggle").await;
+    page.wait_for(&format!("{LEFT_OUT} === '0 %'")).await;
+    // What a server that is short of time sends after a sentence, which cannot be had of this one at will.
+    let stats = r#"{"type":"stats","mouths":60,"mouths_left_out":24}"#;
+    page.evaluate(&format!("void mouthpiece.handleMessage({stats:?})")).await;
+    page.wait_for(&format!("{LEFT_OUT} === '40 %'")).await;
     assert_eq!(page.console_errors(), Vec::<String>::new());
     server.stop().await;
 }
