@@ -32,6 +32,9 @@ const LOSS_PACKETS: u32 = 20;
 const HEAVY_LOSS: f64 = 0.15;
 /// Above this a queue is full of ours, however slowly it grows.
 const LONG_QUEUE: Duration = Duration::from_millis(80);
+/// The same of the last packet alone, where what arrives is less than this share of what is sent: the first sign of a queue.
+const LONG_DELAY: Duration = Duration::from_millis(100);
+const OF_SENT: f64 = 0.7;
 /// Below this what grows is no queue but the path's own jitter.
 const SHORT_QUEUE: Duration = Duration::from_millis(20);
 /// Of so many standard deviations a share of losses may be too high by chance, or too low.
@@ -53,6 +56,8 @@ pub struct Congestion {
     reference: Option<i64>,
     /// Reports of this kind are better than those of RTCP's own.
     has_transport_feedback: bool,
+    /// A queue is full of ours, by the last report.
+    is_full: bool,
 }
 
 /// What is known of the path.
@@ -84,6 +89,7 @@ impl Congestion {
             round_trips: VecDeque::new(),
             reference: None,
             has_transport_feedback: false,
+            is_full: false,
         }
     }
 
@@ -154,7 +160,7 @@ impl Congestion {
         let rate = self.rate.rate() as u32;
         let round_trip = self.round_trips.iter().map(|(_, time)| *time).min();
         let loss = self.loss().unwrap_or(0.0);
-        let is_full = self.delay.queue() > LONG_QUEUE;
+        let is_full = self.is_full;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
         let carried = self.pace().filter(|_| is_full).map(|bits| bits as u32);
         Estimate {
@@ -228,9 +234,12 @@ impl Congestion {
     }
 
     fn decide(&mut self, now: Duration) {
-        let is_full = self.delay.queue() > LONG_QUEUE;
-        let bytes: u32 = self.acknowledged.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes));
         let per_second = |bytes: u32| f64::from(bytes) * 8.0 / ACKNOWLEDGED_WINDOW.as_secs_f64();
+        let sent = per_second(self.history.bytes_since(now.saturating_sub(ACKNOWLEDGED_WINDOW)));
+        let is_less = self.pace().is_some_and(|pace| pace < OF_SENT * sent);
+        let is_full = self.delay.queue() > LONG_QUEUE || is_less && self.delay.last_delay() > LONG_DELAY;
+        self.is_full = is_full;
+        let bytes: u32 = self.acknowledged.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes));
         // Out of a queue packets come one after the other as fast as the path carries them, so few of them tell.
         let lately = if is_full { self.pace() } else { None };
         let usage = match self.delay.usage() {
@@ -242,7 +251,7 @@ impl Congestion {
             loss: self.loss(),
             sure_loss: self.sure_loss(),
             acknowledged: lately.unwrap_or_else(|| per_second(bytes)),
-            sent: per_second(self.history.bytes_since(now.saturating_sub(ACKNOWLEDGED_WINDOW))),
+            sent,
             is_full,
         };
         if self.rate.decide(now, &signals) {

@@ -97,6 +97,12 @@ impl DelayDetector {
         Duration::from_micros(u64::try_from(lately - shortest).unwrap_or(0))
     }
 
+    /// How long the last packet alone stood there, or came late for another reason.
+    pub fn last_delay(&self) -> Duration {
+        let shortest = self.shortest.front().map_or(self.last, |(_, time)| *time);
+        Duration::from_micros(u64::try_from(self.last - shortest).unwrap_or(0))
+    }
+
     /// A packet, in the order that they were sent; `arrived` by the receiver's clock, in microseconds.
     pub fn arrived(&mut self, sent: Duration, arrived: i64) {
         self.note_time(sent, arrived);

@@ -16,7 +16,7 @@ const BACK_OFF_FULL: f64 = 0.65;
 const BETWEEN_CUTS: Duration = Duration::from_millis(300);
 const BETWEEN_CUTS_OF_A_STANDING_QUEUE: Duration = Duration::from_secs(1);
 /// How the rate grows in a second: near where the path was full, and elsewhere.
-const GROWTH_NEAR: f64 = 1.08;
+const GROWTH_NEAR: f64 = 1.12;
 const GROWTH_FAR: f64 = 1.5;
 const GROWTH_LOSSY: f64 = 1.12;
 /// Up to here losses are the path's own and no sign of too much; retransmissions make up for them.

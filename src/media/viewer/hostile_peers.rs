@@ -2,6 +2,7 @@
 //! stays. Runs in a process of its own, since it counts what the process has, and ends it at the first of GLib's criticals.
 
 use super::*;
+use crate::media::rungs::Rung;
 use crate::media::testing::held::{LOOK_AGAIN, allowed, alone, held, is_within, let_go, settles};
 use crate::media::testing::sdp::{APPLICATION, CHROMIUM, Parts};
 use crate::media::testing::{Browser, PATIENCE, Stage, join, until_connected};
@@ -65,7 +66,9 @@ async fn hostile_peers() {
     eprintln!("at first: {base:?}");
 
     let publisher = stage.own();
+    let rungs = [Rung::Middle, Rung::Low].map(|rung| stage.broadcast.rung(Codec::Vp8, rung).unwrap());
     let encoding = held();
+    eprintln!("with an encode of all rungs: {encoding:?}");
     assert!(is_within(
         encoding,
         allowed(Resources {
@@ -84,7 +87,7 @@ async fn hostile_peers() {
     };
     eprintln!("{AT_ONCE} viewers: {many:?}, each {each:?}");
     assert!(is_within(each, VIEWER_RESOURCES), "{each:?}");
-    let_go(&stage, (viewers, publisher)).await;
+    let_go(&stage, (viewers, publisher, rungs)).await;
     settles(allowed(base), "viewers at once").await;
 
     let (mut served, mut refused) = (0, 0);
