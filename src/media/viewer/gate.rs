@@ -147,9 +147,10 @@ mod tests {
         gate.guard(&source);
         let source = source.downcast::<gstreamer_app::AppSrc>().unwrap();
         gstreamer_utils::StreamProducer::configure_consumer(&source);
+        source.set_max_time(gst::ClockTime::ZERO);
         let sink = gst::ElementFactory::make("appsink").property("sync", false).build().unwrap();
         let pipeline = gst::Pipeline::new();
-        pipeline.add_many([source.upcast_ref(), &sink]).unwrap();
+        pipeline.add_many([source.upcast_ref::<gst::Element>(), &sink]).unwrap();
         source.link(&sink).unwrap();
         let sink = sink.downcast::<gstreamer_app::AppSink>().unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
@@ -172,7 +173,7 @@ mod tests {
         let times = [(); 4].map(|()| {
             let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(20)).unwrap();
             let segment = sample.segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap();
-            segment.to_running_time(sample.buffer().unwrap().pts()).unwrap().mseconds()
+            segment.to_running_time(sample.buffer().unwrap().pts().unwrap()).unwrap().mseconds()
         });
         pipeline.set_state(gst::State::Null).unwrap();
         assert_eq!(times, [4960, 5000, 5001, 5040]);

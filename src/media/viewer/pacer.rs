@@ -62,14 +62,10 @@ impl Pacer {
         let (pacer, gate, transport) = (Arc::clone(self), Arc::clone(gate), Arc::clone(transport));
         // Only this pad's streaming thread takes the lock, and never while it pushes.
         let bucket = Mutex::new(Bucket { empty: Instant::now() });
-        let waits = move |bytes: usize| {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            pacer.waits(&mut bucket, Instant::now(), bytes)
-        };
         pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |pad, info| {
-            let first = match &info.data {
-                Some(gst::PadProbeData::Buffer(buffer)) => Some(buffer.as_ref()),
-                Some(gst::PadProbeData::BufferList(list)) => list.get(0),
+            let (first, bytes) = match &info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => (Some(buffer.as_ref()), buffer.size()),
+                Some(gst::PadProbeData::BufferList(list)) => (list.get(0), list.iter().map(gst::BufferRef::size).sum()),
                 _ => return gst::PadProbeReturn::Ok,
             };
             if let Some(first) = first
@@ -77,6 +73,10 @@ impl Pacer {
                 && let Some(number) = sequence_number(first)
             {
                 transport.begins_at(number);
+            }
+            let bucket = || bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            if pacer.fits(&mut bucket(), Instant::now(), bytes) {
+                return gst::PadProbeReturn::Ok;
             }
             match info.data.take() {
                 Some(gst::PadProbeData::BufferList(list)) if list.len() > 1 => {
@@ -91,12 +91,7 @@ impl Pacer {
                 }
                 data => info.data = data,
             }
-            let bytes = match &info.data {
-                Some(gst::PadProbeData::Buffer(buffer)) => buffer.size(),
-                Some(gst::PadProbeData::BufferList(list)) => list.iter().map(gst::BufferRef::size).sum(),
-                _ => 0,
-            };
-            let waits = waits(bytes);
+            let waits = pacer.waits(&mut bucket(), Instant::now(), bytes);
             if !waits.is_zero() {
                 std::thread::sleep(waits);
             }
@@ -104,20 +99,39 @@ impl Pacer {
         });
     }
 
-    /// How long a packet waits that is to leave now.
-    fn waits(&self, bucket: &mut Bucket, now: Instant, bytes: usize) -> Duration {
+    /// Bits a second, and how much leaves at once, as time.
+    fn pace(&self) -> (f64, Duration) {
         let (rate, carried) = (self.rate.load(Ordering::Relaxed), self.carried.load(Ordering::Relaxed));
-        let (pace, at_once) = match carried {
+        match carried {
             0 => (OF_RATE * f64::from(rate), FRAME_DURATION.mul_f64(AT_ONCE / OF_RATE)),
             carried => (OF_CARRIED * f64::from(carried), AT_ONCE_FULL),
-        };
-        let bits = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) * 8.0;
-        let takes = Duration::from_secs_f64(bits / pace.max(1.0)).min(MOST_BEHIND);
+        }
+    }
+
+    /// Whether all of it leaves at once, as one list; then it has left.
+    fn fits(&self, bucket: &mut Bucket, now: Instant, bytes: usize) -> bool {
+        let (pace, at_once) = self.pace();
+        let empty = bucket.empty.max(now) + takes(bytes, pace);
+        let fits = empty <= now + at_once;
+        if fits {
+            bucket.empty = empty;
+        }
+        fits
+    }
+
+    /// How long a packet waits that is to leave now.
+    fn waits(&self, bucket: &mut Bucket, now: Instant, bytes: usize) -> Duration {
+        let (pace, at_once) = self.pace();
         // A packet leaves when there is room for its first bit.
         let waits = bucket.empty.saturating_duration_since(now + at_once).min(MOST_BEHIND);
-        bucket.empty = bucket.empty.clamp(now, now + at_once + MOST_BEHIND) + takes;
+        bucket.empty = bucket.empty.clamp(now, now + at_once + MOST_BEHIND) + takes(bytes, pace);
         waits
     }
+}
+
+fn takes(bytes: usize, pace: f64) -> Duration {
+    let bits = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) * 8.0;
+    Duration::from_secs_f64(bits / pace.max(1.0)).min(MOST_BEHIND)
 }
 
 /// Of an RTP packet.
@@ -148,6 +162,10 @@ mod tests {
     fn an_ordinary_picture_leaves_at_once_and_a_key_frame_within_some_pictures() {
         let pacer = Pacer::new(1_500_000);
         assert_eq!(leaves(&pacer, 8400).last(), Some(&Duration::ZERO));
+        let now = Instant::now();
+        let mut bucket = Bucket { empty: now };
+        assert!(pacer.fits(&mut bucket, now, 8400) && !pacer.fits(&mut bucket, now, 8400));
+        assert!(pacer.fits(&mut bucket, now + FRAME_DURATION, 8400), "every 40 ms");
         let key_frame = leaves(&pacer, 36_000);
         let took = key_frame.last().unwrap().as_millis();
         assert!((40..60).contains(&took) && key_frame.is_sorted(), "{key_frame:?}");
