@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::transport::Transport;
 use crate::ids::ViewerId;
 use crate::media::encryption_check::describe;
 use crate::media::ice::told::Told;
@@ -168,7 +169,7 @@ impl Inbox {
         let mut looks = tokio::time::interval_at(Instant::now() + LOOKED_AT, LOOKED_AT);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut told_network, mut may_tell) = (None::<NetworkFigures>, Instant::now() + TOLD);
-        let Some(transport) = connection.upgrade().map(|connection| Arc::clone(&connection.transport)) else { return };
+        let transport = connection.upgrade().map(|connection| Arc::clone(&connection.transport));
         let reason = loop {
             let at = lost.unwrap_or_else(|| Instant::now() + RECONNECT_TIME);
             tokio::select! {
@@ -241,7 +242,7 @@ impl Inbox {
                         may_tell = now + TOLD;
                     }
                 }
-                () = transport.worse(), if told_connected && lost.is_none() => {
+                () = until_worse(transport.as_deref()), if told_connected && lost.is_none() => {
                     let Some(connection) = connection.upgrade() else { return };
                     connection.adapt();
                 }
@@ -259,6 +260,14 @@ impl Inbox {
 
 async fn until_true(flag: &mut watch::Receiver<bool>) -> Result<(), watch::error::RecvError> {
     flag.wait_for(|is_true| *is_true).await.map(|_| ())
+}
+
+/// Never, without a path.
+async fn until_worse(transport: Option<&Transport>) {
+    match transport {
+        Some(transport) => transport.worse().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a peer in this state is not coming back, if it is not.

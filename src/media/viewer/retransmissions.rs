@@ -14,6 +14,9 @@ use crate::media::packets::Kept;
 const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(60);
 /// Receivers ask again after a round trip by their own measure, which a copy that was lost must not have to wait beyond.
 const OF_ROUND_TRIP: f64 = 0.6;
+/// So long after a key frame began other pictures a receiver may still ask for those before: longer than any queue. Beyond
+/// that the numbers, which turn over, would soon mean others.
+const ASKED_FOR: Duration = Duration::from_secs(10);
 /// Packets sent again that are remembered.
 const REMEMBERED: usize = 512;
 /// Of a header and two sources, before the numbers.
@@ -24,14 +27,14 @@ const HEAD: usize = 12;
 pub(super) struct Retransmissions {
     /// Sequence number and when.
     sent: VecDeque<(u16, Duration)>,
-    /// Of the first packet that is of use.
-    first: Option<u16>,
+    /// Of the first packet that is of use, and since when.
+    first: Option<(u16, Duration)>,
 }
 
 impl Retransmissions {
     /// The pictures before this packet are not needed any more.
-    pub fn begins_at(&mut self, sequence_number: u16) {
-        self.first = Some(sequence_number);
+    pub fn begins_at(&mut self, now: Duration, sequence_number: u16) {
+        self.first = Some((sequence_number, now));
         self.sent.clear();
     }
 
@@ -68,7 +71,8 @@ impl Retransmissions {
 
     fn may_send(&mut self, now: Duration, between: Duration, number: u16) -> bool {
         // Numbers turn over, so half of them are before any other.
-        let is_before = self.first.is_some_and(|first| number.wrapping_sub(first) >= 0x8000);
+        self.first = self.first.filter(|(_, since)| now.saturating_sub(*since) < ASKED_FOR);
+        let is_before = self.first.is_some_and(|(first, _)| number.wrapping_sub(first) >= 0x8000);
         let is_under_way = |(sent, at): &(u16, Duration)| *sent == number && now.saturating_sub(*at) < between;
         if is_before || self.sent.iter().any(is_under_way) {
             return false;
@@ -107,8 +111,10 @@ mod tests {
     #[test]
     fn nothing_is_sent_again_of_pictures_before_a_key_frame_that_begins_others() {
         let mut sent = Retransmissions::default();
-        sent.begins_at(3);
+        sent.begins_at(Duration::ZERO, 3);
         let asked = request(&[(65_530, 0), (1, 0b111)]);
         assert_eq!(sent.answer(Duration::ZERO, None, Duration::ZERO, &asked), Kept::Part(request(&[(3, 0), (4, 0)])));
+        let minutes = Duration::from_secs(300);
+        assert_eq!(sent.answer(minutes, None, Duration::ZERO, &asked), Kept::Whole, "the numbers mean others by now");
     }
 }

@@ -191,7 +191,8 @@ impl Transport {
 
     /// Pictures begin anew with this packet: those before it are not sent again.
     pub fn begins_at(&self, sequence_number: u16) {
-        self.retransmissions().begins_at(sequence_number);
+        let now = self.now();
+        self.retransmissions().begins_at(now, sequence_number);
     }
 
     /// Waits until the path is full, or fuller than it can bear, all at once: that is no time to wait for the next look.
