@@ -43,7 +43,7 @@ pub(super) async fn run(home: &Home, arguments: Render) -> anyhow::Result<ExitCo
     match (arguments.alpha, manifest.matte) {
         (true, None) => {
             let problem =
-                format!("avatar {id:?} is not cut out, so its film has no alpha channel: make it with --alpha");
+                format!("avatar \"{id}\" is not cut out, so its film has no alpha channel: make it with --alpha");
             return Err(BadInput(problem).into());
         }
         (false, Some(_)) => {

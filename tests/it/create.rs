@@ -148,7 +148,7 @@ fn what_cannot_be_cut_out_is_refused_in_words() {
     let home = Home::new();
     let person = Person { background: [48, 176, 72], ..Person::number(3) };
     let mut picture = draw(&person, &Bearing::default(), 400, 170.0).picture;
-    for (at, pixel) in picture.rgb.chunks_mut(3).enumerate().filter(|(at, _)| at / 400 < 110) {
+    for (at, pixel) in picture.rgb.chunks_mut(3).enumerate().filter(|(at, _)| at / 400 < 70) {
         pixel.copy_from_slice(&[(at % 400 * 7 % 256) as u8, (at / 400 * 29 % 256) as u8, (at % 91 * 2) as u8]);
     }
     let photo = home.path("busy.png");
