@@ -7,6 +7,7 @@
 mod audio;
 mod avatars;
 pub(in crate::musetalk) mod canvas;
+mod floats;
 mod layouts;
 mod model;
 mod musetalk;

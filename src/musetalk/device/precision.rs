@@ -79,6 +79,15 @@ fn cpu_has_fp16() -> bool {
     has
 }
 
+/// Whether it calculates in bfloat16: what libtorch makes of that is found by trying.
+pub(in crate::musetalk) fn cpu_has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Tensor, nn};
 
 use super::audio::AudioFrontEnd;
+use super::floats;
 use super::layouts::{self, Layouts};
 use crate::lipsync::LipSyncError;
 use crate::models::catalog::{PARTS, WHOLE};
@@ -58,18 +59,25 @@ impl Model {
         let parts = PARTS.map(|part| folder.join(format!("{part}.safetensors")));
         let in_parts = parts.iter().any(|part| part.is_file());
         let whole = [folder.join(WHOLE)];
-        let model = Self::build(config, if in_parts { &parts } else { &whole }, device, precisions);
+        let weights: &[PathBuf] = if in_parts { &parts } else { &whole };
+        let model = Self::build(config, weights, device, precisions, precision.is_none());
         tch::set_num_threads(threads.max(1));
         model
     }
 
     /// The model that `config` describes, in 32 bits, with the weights of one file.
     pub fn with_weights(config: ModelConfig, weights: &Path, device: Device) -> Result<Self> {
-        Self::build(config, &[weights.to_owned()], device, Precisions::all(Precision::Fp32))
+        Self::build(config, &[weights.to_owned()], device, Precisions::all(Precision::Fp32), false)
     }
 
-    /// `weights` is one file, or one for each of [`PARTS`].
-    fn build(config: ModelConfig, weights: &[PathBuf], device: Device, precisions: Precisions) -> Result<Self> {
+    /// `weights` is one file, or one for each of [`PARTS`]. Where the floats `may_be_fewer`, the decoder is tried in such.
+    fn build(
+        config: ModelConfig,
+        weights: &[PathBuf],
+        device: Device,
+        precisions: Precisions,
+        may_be_fewer: bool,
+    ) -> Result<Self> {
         config.validate()?;
         let kind = precisions.unet.kind();
         // Kernels are compiled while weights are read.
@@ -118,6 +126,9 @@ impl Model {
         let layouts = Layouts::default();
         let mut model = Self { config, device, kind, precisions, audio, layouts, unet, decoder, scale };
         layouts::choose(&mut model, &store)?;
+        if may_be_fewer {
+            floats::choose(&mut model, &store)?;
+        }
         Ok(model)
     }
 
