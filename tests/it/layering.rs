@@ -99,8 +99,9 @@ fn only_the_command_line_and_the_settings_read_the_environment() {
         let may =
             ["main.rs", "cli.rs", "config.rs", "commands.rs", "musetalk/gpu/graphs.rs", "musetalk/gpu/kernels.rs"]
                 .contains(&file.as_str());
+        let is_for_tests = file.contains("/testing/");
         let reads = text.contains("env::var") || text.contains("env::current_dir");
-        assert!(may || !reads, "{file} reads the environment");
+        assert!(may || is_for_tests || !reads, "{file} reads the environment");
     }
 }
 

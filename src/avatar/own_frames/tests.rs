@@ -84,7 +84,7 @@ fn a_photo_that_speaks_is_the_one_that_idles_but_for_its_mouth() {
         MouthFrame { width: crop.width, height: crop.height, rgb: vec![255; (crop.width * crop.height * 3) as usize] };
     let (width, height) = (avatar.manifest.width as usize, avatar.manifest.height as usize);
     // As far as the head turns at most, the filter reaches, and skin for a lid behind a shine is taken from beside it.
-    let reach = 20;
+    let reach = 26;
     let near = |x: usize, y: usize| {
         let (left, top) = (usize::try_from(crop.x).unwrap(), usize::try_from(crop.y).unwrap());
         let across = left.saturating_sub(reach)..left + crop.width as usize + reach;

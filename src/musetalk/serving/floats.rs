@@ -89,10 +89,11 @@ fn run_for() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::musetalk::network::config::ModelConfig;
     use crate::musetalk::network::decoder::Decoder;
     use crate::musetalk::network::layers::blank;
+    use crate::musetalk::weights::use_channels_last;
     use crate::musetalk::weights::{Mapping, load_safetensors};
-    use crate::musetalk::{ModelConfig, weights::use_channels_last};
 
     #[test]
     fn a_fifth_less_is_worth_it() {
