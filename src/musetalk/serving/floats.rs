@@ -1,9 +1,9 @@
 //! Which floats a model's small decoder is quicker in on its processor, found by trying both when it is loaded.
 //!
 //! A processor may calculate in bfloat16 (`avx512bf16`), and libtorch may still not use it or only pretend to: then they take
-//! five times as long. The picture of a small decoder in them is within a level of that in 32 bits; Stable Diffusion's, which
-//! has norms, is not, nor would the UNet's latents be exact enough for what is kept of them. Runs on: the thread that loads
-//! the model.
+//! up to five times as long. The picture of a small decoder in them is within a level of that in 32 bits; Stable Diffusion's,
+//! which has norms, is not. A small UNet stays in 32 bits: alone, as the first word's frame is, it takes as long in either.
+//! Runs on: the thread that loads the model.
 
 use std::time::Duration;
 
