@@ -46,16 +46,25 @@ pub(super) fn below_eye(pixels: &Pixels<'_>, left: f32, columns: &[Column]) -> V
         .iter()
         .map(|skin| f32::from(u8::from(skin.iter().filter(|level| **level > bright).count() > 1)))
         .collect();
-    if !is_streak(&shone) {
+    // A shine has an edge; where skin becomes bright little by little, light falls on it.
+    let (levels, reach): (Vec<f32>, _) =
+        (skins.iter().map(|skin| rank(skin.clone(), 0.9)).collect(), shone.len() / 30 + 1);
+    let has_edge = |at: usize| {
+        let beside = [at.saturating_sub(reach), (at + reach).min(levels.len() - 1)].map(|at| levels[at]);
+        shone[at] != shone[at - 1] && (beside[1] - beside[0]).abs() > 12.0_f32.max(0.15 * skin)
+    };
+    if !is_streak(&shone) || !(1..shone.len()).any(has_edge) {
         return vec![0.0; columns.len()];
     }
     // With some pixels more, as shines have soft ends.
-    let shone = ranked(&shone, columns.len() / 30 + 1, 1.0);
+    let shone = ranked(&shone, reach, 1.0);
     let clean: Vec<usize> = shone.enumerate().filter(|(_, shone)| *shone == 0.0).map(|(at, _)| at).collect();
+    let farthest = columns.len() / 5;
     (0..columns.len())
         .map(|at| {
             let nearest = clean.iter().min_by_key(|other| at.abs_diff(**other));
-            nearest.map_or(0.0, |other| *other as f32 - at as f32)
+            // Skin from farther away is that of another part of the face.
+            nearest.filter(|other| at.abs_diff(**other) <= farthest).map_or(0.0, |other| *other as f32 - at as f32)
         })
         .collect()
 }
