@@ -135,6 +135,19 @@ impl OwnFrames {
         shown
     }
 
+    /// A pose passes that is shown with a mouth, as are the next ones. A photo's head is drawn together with its mouth, so none
+    /// of them is made by itself; a film's frames are what mouths are pasted into.
+    pub fn pass(&self, pose: u64) {
+        match (&self.0.avatar.material, &self.0.makers) {
+            (Material::Photo(_), Some(_)) => {
+                let mut state = self.state();
+                (state.shown, state.until) = (pose, pose);
+                state.ready = state.ready.split_off(&pose.saturating_sub(BEHIND));
+            }
+            _ => drop(self.show(pose)),
+        }
+    }
+
     /// Whether the frame of a pose that is not due yet is ready; it and the next ones are made meanwhile.
     pub fn is_ready(&self, pose: u64) -> bool {
         self.wanted(pose).is_some()

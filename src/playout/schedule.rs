@@ -28,6 +28,8 @@ use crate::picture::I420Frame;
 const MAX_HOLD: u32 = 10;
 /// Ticks (a second) that another avatar's first own frame is waited for. Beyond, its first frame stands until one is there.
 const MAX_SWAP_WAIT: u32 = 25;
+/// Frames of speech within which an own frame is looked for, to have it made before it is due: as many as are made ahead.
+const OWN_FRAMES_AHEAD: usize = 5;
 
 /// What a pair was made of; a label in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -315,10 +317,19 @@ impl Schedule {
         };
         let first = sentence.shown == 0;
         sentence.shown += 1;
+        // Own frames are made ahead of where they are seen: at pauses, and after the last mouth.
+        let mut next = sentence.frames.iter().take(OWN_FRAMES_AHEAD);
+        let ends_soon = sentence.complete && sentence.frames.len() < OWN_FRAMES_AHEAD;
+        let own_soon = frame.own || ends_soon || next.any(|next| next.own);
         self.held = 0;
         self.pose = pose + 1;
-        // Asked for in any case: it is what stands here if the speech is interrupted, and what the next ones are made after.
-        let own = self.own_frame(pose);
+        let own = if own_soon {
+            self.own_frame(pose)
+        } else {
+            // If the speech is interrupted now, the last picture stands for the tick in which the next is made.
+            self.own.pass(pose);
+            Arc::clone(&self.last)
+        };
         let (picture, kind) = match frame.picture {
             _ if frame.own => (own, Kind::Own),
             Some(picture) => (picture, if frame.fresh { Kind::Mouth } else { Kind::Repeated }),
