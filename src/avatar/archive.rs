@@ -126,11 +126,12 @@ pub struct Import<'a> {
 pub(super) fn unpack(root: &Path, from: Import<'_>, each: &mut dyn FnMut(u64)) -> Result<AvatarId, StoreError> {
     let Import { archive, name, id, overwrite, limits } = from;
     let wrong = |problem: String| StoreError::Archive { name: name.to_owned(), problem };
-    let unreadable = |error: io::Error| wrong(format!("cannot be read on: {error}"));
+    let unreadable = |error: io::Error| wrong(format!("cannot be read on: {}", of_tar(&error)));
     let mut archive = Archive::new(archive);
     // Raw: what would give an entry another name, length or content is an entry like all others, and refused.
     let mut entries = archive.entries().map_err(unreadable)?.raw(true);
-    let first = entries.next().transpose().map_err(|error| wrong(format!("is no archive of an avatar: {error}")))?;
+    let first = entries.next().transpose();
+    let first = first.map_err(|error| wrong(format!("is no archive of an avatar: {}", of_tar(&error))))?;
     let mut first = first.ok_or_else(|| wrong("is empty".to_owned()))?;
     let mut manifest = read_manifest(&mut first).map_err(wrong)?;
     let total = within(&manifest.files, limits).map_err(wrong)?;
@@ -169,6 +170,15 @@ pub(super) fn unpack(root: &Path, from: Import<'_>, each: &mut dyn FnMut(u64)) -
     })?;
     draft.finish_recorded(&manifest)?;
     Ok(manifest.id)
+}
+
+/// What kept an archive from being read. The reader's own words quote the file's bytes, whatever they are.
+fn of_tar(error: &io::Error) -> String {
+    match (error.raw_os_error(), error.kind()) {
+        (Some(_), _) => error.to_string(),
+        (None, io::ErrorKind::UnexpectedEof) => "it was cut off".to_owned(),
+        _ => "it has a header that is none of a tar file's, which `mouthpiece avatars export` writes".to_owned(),
+    }
 }
 
 fn read_manifest(entry: &mut Entry<'_, &mut dyn Read>) -> Result<Manifest, String> {

@@ -195,7 +195,7 @@ impl Manifest {
 
     /// Reads and checks the text of an `avatar.toml`; an error names the field.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let manifest: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let manifest: Self = toml::from_str(text).map_err(|error| wrong_toml(text, &error))?;
         manifest.validate()?;
         Ok(manifest)
     }
@@ -369,12 +369,37 @@ fn validate_hash(field: &str, hash: &str) -> Result<(), String> {
     if hash.len() == 64 && hash.bytes().all(is_hex) { Ok(()) } else { Err(format!("{field} must be 64 hex digits")) }
 }
 
+/// What is wrong with a text, and with which of its lines, in one line: manifests come from anywhere, so nothing of them
+/// reaches a terminal that it could take for a command.
+fn wrong_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let number = before.matches('\n').count();
+    let line: String = text.lines().nth(number).unwrap_or_default().trim().chars().take(60).collect();
+    let plain = |text: &str| -> String {
+        text.chars().flat_map(|one| if one.is_control() { one.escape_default().collect() } else { vec![one] }).collect()
+    };
+    format!("line {} ({}): {}", number + 1, plain(&line), plain(error.message()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const GOOD: &str = "id = \"a\"\nname = \"A\"\nmodel = \"demo\"\nwidth = 512\nheight = 512\nfps = 25\ncycle = \"ping_pong\"\n\
                         [voice]\nengine = \"espeak-ng\"\nlanguage = \"en-us\"\n";
+
+    #[test]
+    fn text_that_is_no_manifest_is_told_in_one_line_with_nothing_that_a_terminal_heeds() {
+        for (text, told) in [
+            ("format = 2\nid = [\n \"\u{1b}[2J\"\nline two\n", "line 4 (line two)"),
+            ("format = 2\n\u{1b}[2J = 1\n", "line 2 (\\u{1b}[2J = 1)"),
+            ("format = 2\nwidth = \"wide\"\n", "line 2 (width = \"wide\"): invalid type"),
+            ("format = 2\n\"\\u001b[2J\" = 1\n", "line 2"),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(told) && !error.contains(|one: char| one.is_control()), "{error:?}");
+        }
+    }
 
     fn load(text: &str) -> Result<Manifest, String> {
         let file = tempfile::NamedTempFile::new().unwrap();

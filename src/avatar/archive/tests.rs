@@ -129,6 +129,7 @@ fn an_archive_that_would_do_harm_is_refused_in_one_line_and_leaves_nothing() {
     for (archive, named) in [
         (Vec::new(), "is empty"),
         (b"PK\x03\x04 a zip, or anything else that is text and not an archive".repeat(20), "is no archive"),
+        ("\u{1b}[2J of a terminal\nor two\n".repeat(40).into_bytes(), "none of a tar file's"),
         (vec![0; 2048], "is empty"),
         (extra("../../evil", EntryType::Regular), "which its manifest does not list"),
         (extra("/etc/passwd", EntryType::Regular), "which its manifest does not list"),
