@@ -343,6 +343,10 @@ function checkId() {
   id.setCustomValidity(taken.has(id.value) && !own ? "There is an avatar of this id already: choose another one." : "");
 }
 
+// Whoever has another name in mind types it in place of the proposed one.
+element("name").addEventListener("click", ({ target }) => {
+  if (proposed !== "" && target.value === proposed) target.select();
+});
 element("name").addEventListener("input", ({ target }) => {
   if (idFollows) element("id").value = idOf(target.value);
   checkId();
