@@ -1,6 +1,6 @@
 //! Arguments exactly as typed. What they mean once resolved is in `config`.
 //!
-//! In here: the commands. `serve`, `avatars`, `models` and `bench` have arguments of their own; `secrets` keeps those that nobody else on
+//! In here: the commands. `serve`, `avatars`, `models`, `bench` and `token` have arguments of their own; `secrets` keeps those that nobody else on
 //! the machine may read off the command line.
 
 mod avatars;
@@ -8,6 +8,7 @@ mod bench;
 mod models;
 mod secrets;
 mod serve;
+mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub(crate) use bench::{
 pub(crate) use models::{Convert, Fetch, Install, Models, RunNetwork, TuneDecoder};
 pub use secrets::hide_secrets;
 pub use serve::Serve;
+pub(crate) use token::Token;
 
 /// Gives a program a face: text or audio in, a lip-synced avatar out over WebRTC, in real time.
 #[derive(Debug, Parser)]
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     /// Measure this machine
     #[command(subcommand)]
     Bench(Bench),
+    /// Make a token that lets somebody in where [access] asks for one
+    Token(Token),
     /// Say what is missing or wrong, and how to mend it
     Doctor(Doctor),
 }

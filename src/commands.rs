@@ -11,6 +11,7 @@ mod models;
 mod render;
 mod say;
 pub mod throughput;
+mod token;
 mod tune;
 
 use std::process::ExitCode;
@@ -86,6 +87,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => models::run(&home, command).await,
         Command::Pipelines(command) => list::pipelines(&home, command),
         Command::Bench(command) => bench::run(&home, command).await,
+        Command::Token(arguments) => token::run(arguments),
         Command::Doctor(arguments) => list::doctor(&home, arguments).await,
     }
 }
@@ -102,6 +104,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
             || cause.is::<media::DescriptionError>()
             || cause.is::<crate::speech::sound::SoundFileError>()
             || matches!(cause.downcast_ref(), Some(media::MediaError::UnknownEncoder { .. }))
+            || cause.is::<crate::access::KeySetError>()
             || cause.is::<crate::ids::InvalidAvatarId>()
             || cause.is::<crate::models::catalog::UnknownModel>()
             || cause.is::<crate::models::convert::ConvertError>()
@@ -128,6 +131,9 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 async fn serve(home: &Home, arguments: Serve) -> anyhow::Result<ExitCode> {
     let config = ServeConfig::resolve(home, arguments)?;
+    if config.access.is_none() && !config.listen.ip().is_loopback() {
+        tracing::warn!(listen = %config.listen, "--insecure: everybody who can reach this address may come in");
+    }
     if config.mark_speech {
         tracing::warn!("--mark-speech: speech is marked in the picture; this server is for measuring");
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing but `cli` and this file reads the environment or looks for folders.
 
+mod access;
 mod asr;
 mod endpoint;
 mod file;
@@ -72,6 +73,8 @@ pub struct ServeConfig {
     pub(crate) allowed_origins: Vec<String>,
     /// Names that the server answers to besides its addresses and `localhost`.
     pub(crate) allowed_hosts: Vec<String>,
+    /// Tokens, without which nobody comes in; `None` where everybody may.
+    pub(crate) access: Option<crate::access::Settings>,
     /// Whether avatars may be made and deleted over HTTP.
     pub(crate) uploads: bool,
     /// Ways out of sessions besides their viewers.
@@ -128,6 +131,7 @@ struct File {
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     trusted_proxies: Vec<String>,
+    insecure: Option<bool>,
     allow_uploads: Option<bool>,
     allow_outputs: Option<bool>,
     watch_pipelines: Option<bool>,
@@ -144,6 +148,7 @@ struct File {
     outputs: outputs::Table,
     whep: whep::Table,
     whip: whip::Table,
+    access: access::Table,
 }
 
 /// Why the server is not started: a setting by its name, and what would be right. Never shows a secret.
@@ -206,6 +211,16 @@ pub enum ConfigError {
         path: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// Strangers could come in, and nothing says who may.
+    #[error(
+        "{setting} lets others than those on this machine come in, and there is no [access] that says who may: set \
+         access.secret_file or access.jwks, so that nobody comes in without a token (`mouthpiece token` makes some), or let \
+         everybody in with --insecure"
+    )]
+    NoAccess {
+        /// What lets them in, as the file names it.
+        setting: &'static str,
     },
     /// A share is not between 0 and 1.
     #[error("{field} is {given}: it is a share, above 0 and at most 1")]
@@ -298,7 +313,19 @@ impl ServeConfig {
         let allowed_hosts = names([typed.allowed_hosts, file.allowed_hosts].concat())?;
         let trusted_proxies = networks(file.trusted_proxies)?;
         // Behind a proxy those who come are not on this machine, though they come from it.
-        let is_private = listen.ip().is_loopback() && allowed_hosts.is_empty() && trusted_proxies.is_empty();
+        let stranger = match () {
+            () if !listen.ip().is_loopback() => Some("listen"),
+            () if !allowed_hosts.is_empty() => Some("allowed_hosts"),
+            () if !trusted_proxies.is_empty() => Some("trusted_proxies"),
+            () => None,
+        };
+        let access = file.access.resolve(std::env::var(access::SECRET_VARIABLE).ok())?;
+        let is_insecure = typed.insecure.or(file.insecure).unwrap_or(false);
+        if let Some(setting) = stranger.filter(|_| access.is_none() && !is_insecure) {
+            return Err(ConfigError::NoAccess { setting });
+        }
+        // Only those come in who are on this machine, or may.
+        let is_private = stranger.is_none() || access.is_some();
         Ok(Self {
             avatar: avatar.parse()?,
             folders: Folders::find(home)?,
@@ -313,6 +340,7 @@ impl ServeConfig {
                 typed.allow_outputs.or(file.allow_outputs).unwrap_or(is_private),
                 typed.record_dir.or(file.record_dir),
             )?,
+            access,
             uploads: typed.allow_uploads.or(file.allow_uploads).unwrap_or(is_private),
             watch_pipelines: typed.watch_pipelines.or(file.watch_pipelines).unwrap_or(true),
             reload: typed.allow_reload.or(file.allow_reload).unwrap_or(is_private),
@@ -335,6 +363,15 @@ impl ServeConfig {
             mark_speech: typed.mark_speech,
         })
     }
+}
+
+/// What `mouthpiece token` signs with, and for whom: of a settings file, of a file of its own, or of the environment.
+pub(crate) fn signing(
+    config: Option<&Path>,
+    secret_file: Option<PathBuf>,
+) -> Result<(crate::endpoint::Key, Option<String>), ConfigError> {
+    let file = config.map_or_else(|| Ok(File::default()), File::load)?;
+    file.access.signing(std::env::var(access::SECRET_VARIABLE).ok(), secret_file)
 }
 
 impl File {
@@ -417,7 +454,7 @@ mod tests {
     fn candidates_of_this_machine_are_for_viewers_on_it_and_private_ones_unless_forbidden() {
         let (folder, home) = home();
         let ice = |serve: Serve| ServeConfig::resolve(&home, serve).unwrap().ice.for_webrtcbin();
-        let at = |address: &str| Serve { listen: Some(address.parse().unwrap()), ..typed() };
+        let at = |address: &str| Serve { listen: Some(address.parse().unwrap()), insecure: Some(true), ..typed() };
         assert_eq!((ice(typed()).private, ice(typed()).loopback), (true, true));
         assert!(ice(at("[::1]:0")).loopback && !ice(at("0.0.0.0:0")).loopback && !ice(at("192.0.2.1:0")).loopback);
         assert!(!ice(Serve { ice_private: Some(false), ..typed() }).private);
@@ -432,7 +469,8 @@ mod tests {
         let path = folder.path().join("s.toml");
         let uploads = |text: &str, typed: Serve| {
             std::fs::write(&path, text).unwrap();
-            ServeConfig::resolve(&home, Serve { config: Some(path.clone()), ..typed }).unwrap().uploads
+            let typed = Serve { config: Some(path.clone()), insecure: Some(true), ..typed };
+            ServeConfig::resolve(&home, typed).unwrap().uploads
         };
         assert!(uploads("", typed()));
         assert!(!uploads("listen = \"0.0.0.0:1\"", typed()));
@@ -443,7 +481,8 @@ mod tests {
         assert!(uploads("allow_uploads = false", Serve { allow_uploads: Some(true), ..typed() }));
         let outputs = |text: &str, typed| {
             std::fs::write(&path, text).unwrap();
-            ServeConfig::resolve(&home, Serve { config: Some(path.clone()), ..typed }).unwrap().outputs.allowed
+            let typed = Serve { config: Some(path.clone()), insecure: Some(true), ..typed };
+            ServeConfig::resolve(&home, typed).unwrap().outputs.allowed
         };
         assert!(outputs("", typed()) && !outputs("listen = \"0.0.0.0:1\"", typed()));
         assert!(
@@ -451,6 +490,37 @@ mod tests {
                 && outputs("listen = \"0.0.0.0:1\"\nallow_outputs = true", typed())
         );
         assert!(!outputs("allow_outputs = true", Serve { allow_outputs: Some(false), ..typed() }));
+    }
+
+    #[test]
+    fn where_strangers_could_come_in_it_has_to_be_said_who_may() {
+        let (folder, home) = home();
+        let path = folder.path().join("s.toml");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+        let resolve = |text: &str, insecure: bool| {
+            std::fs::write(&path, text).unwrap();
+            let insecure = Some(true).filter(|_| insecure);
+            ServeConfig::resolve(&home, Serve { config: Some(path.clone()), insecure, ..typed() })
+        };
+        for (open, setting) in [
+            ("listen = \"0.0.0.0:1\"", "listen"),
+            ("listen = \"192.0.2.1:1\"", "listen"),
+            ("allowed_hosts = [\"example.org\"]", "allowed_hosts"),
+            ("trusted_proxies = [\"127.0.0.1\"]", "trusted_proxies"),
+        ] {
+            let error = resolve(open, false).unwrap_err().to_string();
+            assert!(
+                error.starts_with(setting) && error.contains("[access]") && error.contains("--insecure"),
+                "{error}"
+            );
+            assert!(resolve(open, true).unwrap().access.is_none());
+            assert!(resolve(&format!("{open}\ninsecure = true"), false).unwrap().access.is_none());
+            let guarded = resolve(&format!("{open}\n[access]\nsecret_file = {secret:?}"), false).unwrap();
+            assert!(guarded.access.is_some() && guarded.uploads && guarded.outputs.allowed);
+        }
+        assert!(resolve("", false).unwrap().access.is_none());
+        assert!(resolve(&format!("[access]\nsecret_file = {secret:?}"), false).unwrap().access.is_some());
     }
 
     #[test]

@@ -31,8 +31,15 @@ const REFUSAL_BYTES: usize = 16 * 1024;
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// A key that no log or error shows.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(from = "String")]
 pub struct Key(String);
+
+impl From<String> for Key {
+    fn from(text: String) -> Self {
+        Self::new(&text)
+    }
+}
 
 impl Key {
     /// Surrounding white space, as at the end of a file, is not part of it.
@@ -46,6 +53,16 @@ impl Key {
     pub(crate) fn is(&self, given: &str) -> bool {
         use sha2::{Digest, Sha256};
         Sha256::digest(&self.0) == Sha256::digest(given)
+    }
+
+    /// For whatever computes with it; it is not to be shown.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// For whatever reads it; it is not to be shown.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// As a header carries it.

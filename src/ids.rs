@@ -1,11 +1,17 @@
 //! Identifiers that travel with work: avatar, session, viewer, utterance, sentence.
 //!
-//! In here: newtypes, their text form on the wire and in logs, and what makes an avatar id acceptable.
+//! In here: newtypes, their text form on the wire and in logs, and what makes an avatar's id or a session's name acceptable.
 //! Not in here: looking anything up by them.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Whether a session, or a tenant, may have this name: 1 to 64 of `A-Z a-z 0-9 _ -`.
+pub fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
 
 /// Name of an avatar, also the name of its folder: 1 to 64 of `a-z 0-9 _ -`, starting with a letter or digit.
 ///

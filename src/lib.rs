@@ -4,7 +4,7 @@
 //!
 //! | # | where | runs on | what | what bounds it |
 //! |---|---|---|---|---|
-//! | 1 | [`signalling`] | tokio | a WebSocket frame or a request becomes a [`session::Command`] | rates and sizes of each socket, slots and rates of each address ([`signalling::quota`]) |
+//! | 1 | [`signalling`] | tokio | a WebSocket frame or a request of somebody who may ([`access`]) becomes a [`session::Command`] | rates and sizes of each socket, slots and rates of each address ([`signalling::quota`]) |
 //! | 2 | [`conversation`], [`dialogue`] | tokio | the model's reply as it is written, shown and cut into sentences, the first one after its first clause | 8 turns, more are refused as busy; 64 sentences ahead of the voice, then the model waits |
 //! | 3 | [`speech`] | tokio; threads "hibari" and espeak-ng's processes | a sentence becomes its spoken form, its runs go to voices of their languages and become a stream of PCM that step 4 polls, the next one is made meanwhile | phrases of at most twelve seconds, of each session in turn; 8 processes at once; two minutes of sound a sentence |
 //! | 4 | [`animation`] | tokio | 16 kHz for the network, 48 kHz for Opus; frames grouped into batches of 1, 1, 2, 4.. | 16 frames ahead of the screen, 40 MB at most |
@@ -25,7 +25,7 @@
 //! | floor | modules | what is there |
 //! |---|---|---|
 //! | 0 | `ids`, `timeline`, `worker`, `boxes`, `picture`, `metrics`, `endpoint` | ids; time by index and rate; threads with an owner; MP4 boxes; pixels; counters by label; clients of other services |
-//! | 1 | `latency`, `models`, `audience`, `face` | times of a turn; files of weights; how many watch; faces in pictures |
+//! | 1 | `access`, `latency`, `models`, `audience`, `face` | who may do what; times of a turn; files of weights; how many watch; faces in pictures |
 //! | 2 | `session`, `still` | what a session is asked and tells: commands, notices, refusals, peers; a photo comes alive |
 //! | 3 | `speech`, `dialogue` | text to sound; text to a reply |
 //! | 4 | `avatar` | an avatar on disk and in memory, and its own frames |
@@ -52,6 +52,7 @@
 //! | another way out for pictures and sound | implement [`playout::PairSink`], or write a description into `pipelines/` | [`server`], [`media`] |
 //! | a way out of the same encode as viewers see | write `pipelines/output-<kind>.launch`, or implement `media::output::Carrier` where no description can be it | `session::OutputKind`, `server::sessions::outputs` |
 //! | a setting | a line in `cli::serve` and one in [`config`], which has its default | `settings.toml`; `tests/it/documents.rs` fails without |
+//! | a route | a line in `signalling::guard::needs` | `tests/it/signalling/access.rs`, which fails without; `openapi.json` |
 //! | a figure to watch | a function in [`metrics`] | whoever calls it |
 //!
 //! # Rules that keep it easy to change
@@ -78,6 +79,8 @@
 //! - **Nothing is begun that there is not enough of the process for** (`server::budget`): libraries end the process when a
 //!   descriptor or a thread cannot be had. Whoever comes then is told that the server is full.
 //! - **Nobody waits for another's avatar**: one is loaded once for all who ask, and made ready between two batches.
+//! - **A route without a line is nobody's**: `signalling::guard::needs` says what each route needs of a token ([`access`]), a
+//!   test compares it with the router, and sessions are asked through `PermittedSessions` only, by their tenant's names.
 //! - **Nothing of a client's own words reaches GStreamer**: offers, candidates and RTCP are read, judged and written anew
 //!   ([`media`]).
 //! - **Pipelines change under those who watch** (`media::live`): a description that was edited is checked and tried, then takes
@@ -96,6 +99,7 @@ extern crate self as mouthpiece;
 #[path = "../tests/kit/mod.rs"]
 mod kit;
 
+pub mod access;
 pub mod animation;
 pub mod audience;
 pub mod avatar;

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Access;
 use crate::avatar::AvatarStore;
 use crate::config::ServeConfig;
 use crate::dialogue::Dialogues;
@@ -66,6 +67,11 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
+    // Before anything runs that would have to be stopped.
+    let access = match config.access.clone() {
+        Some(settings) => Some(Arc::new(Access::open(settings).await?)),
+        None => None,
+    };
     let (ready, readiness) = watch::channel(Readiness::NotReady { reason: "starting".into() });
     let manifest = AvatarStore::new(&config.folders.avatars).manifest(&config.avatar)?;
     let (one_port, one_port_tasks) = match config.media_port {
@@ -93,6 +99,10 @@ pub(crate) async fn serve(
     let workers = Workers::start(&config.folders, &manifest.model, &devices).await?;
     let (pipelines, certificate) = encoders.await??;
     let tracker = TaskTracker::new();
+    if let Some(access) = access.clone() {
+        let stop = stop.clone();
+        tracker.spawn(async move { stop.run_until_cancelled(access.keep_keys()).await });
+    }
     // By now everything runs that runs without viewers.
     let limits = ProcessLimits::find(config.max_threads);
     let web_sockets = config.max_sessions * VIEWERS_PER_SESSION;
@@ -125,6 +135,7 @@ pub(crate) async fn serve(
         },
         whep: config.whep.clone(),
         pipelines: PipelineApi { editor: Arc::clone(&editing) as _, allowed: config.reload },
+        access: access.clone(),
         readiness,
         shutdown_grace: GRACE / 2,
     };

@@ -47,6 +47,8 @@ pub trait Session: Send + Sync {
     }
     /// Whether what a microphone in an offer hears is listened to.
     fn listens(&self) -> bool;
+    /// From now on nobody hears this client's microphone, whatever it offers.
+    fn mute(&self);
     /// Answers an offer that may hold anything at all; refused before webrtcbin sees it if it cannot be served.
     fn open_peer(
         &self,

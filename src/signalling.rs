@@ -3,7 +3,7 @@
 //! In here: how a client's words come in and a session's go out. `listener` accepts, `http_connection` serves HTTP,
 //! `client_task` one WebSocket, `whep` viewers of other players; `client` decides, without a socket or a clock, by
 //! `protocol` and `limits`; `quota` is what one address may take. Not in here: what the words mean (`session`),
-//! media, speech.
+//! media, speech. `guard` says who may come in.
 
 mod api;
 mod audio_turns;
@@ -11,6 +11,7 @@ pub mod avatar_making;
 mod browser_policy;
 mod client;
 pub mod client_task;
+pub mod guard;
 pub mod handshake;
 pub(crate) mod host;
 mod http_connection;

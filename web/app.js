@@ -10,6 +10,7 @@
 import { AvatarWebRTCClient } from "./client.js";
 import { outputPanel } from "./outputs.js";
 import { voiceInput } from "./voice.js";
+import { ask, token } from "./token.js";
 
 /** Fewest milliseconds between two looks at the figures. */
 const FIGURES_INTERVAL_MS = 1000;
@@ -38,6 +39,10 @@ const PROBLEMS = {
   unknown_gesture: "The avatar does not know that gesture.",
   bad_session_name: "The session in this page's address has a name that is not allowed.",
   outputs_off: "The server does not do that here.",
+  unauthorized: "This page lets in only those who have a link with a token.",
+  forbidden: "This link does not allow that.",
+  token_ended: "The time of this link is over.",
+  not_live: "Nobody is here just now.",
   bad_output: "That cannot be recorded or pushed there.",
   output_exists: "There is a recording of that name already.",
   llm_failed: "The avatar has no answer: its language model failed.",
@@ -60,7 +65,7 @@ const frame = element("frame");
 const history = element("history");
 const message = element("message");
 
-const client = new AvatarWebRTCClient(null, video);
+const client = new AvatarWebRTCClient(null, video, { token });
 window.mouthpiece = client;
 
 // ---- The conversation -------------------------------------------------------------------------------------------------
@@ -385,7 +390,7 @@ function fitFrame(width, height) {
 async function listAvatars() {
   let avatars = [];
   try {
-    const reply = await fetch("api/avatars");
+    const reply = await ask("api/avatars");
     if (reply.ok) ({ avatars } = await reply.json());
   } catch {
     // Without the list there is no choice, and everything else goes on.

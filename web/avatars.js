@@ -9,6 +9,7 @@
  */
 
 import { AvatarWebRTCClient } from "./client.js";
+import { ask as askServer, listen, showPicture, token } from "./token.js";
 
 /** Of a clip that is recorded here. Longer ones take longer to make and look no livelier. */
 const LONGEST_RECORDING_S = 15;
@@ -72,7 +73,7 @@ let client = null;
 async function ask(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await askServer(path, options);
   } catch (error) {
     throw Object.assign(new Error(error.message), { code: "unreachable" });
   }
@@ -107,8 +108,10 @@ function item(avatar, allowed) {
   const node = document.createElement("li");
   node.dataset.id = avatar.id;
   const picture = document.createElement(avatar.preview ? "img" : "div");
-  if (avatar.preview) Object.assign(picture, { src: avatar.preview.slice(1), alt: "", loading: "lazy" });
-  else picture.className = "blank";
+  if (avatar.preview) {
+    Object.assign(picture, { alt: "", loading: "lazy" });
+    showPicture(picture, avatar.preview.slice(1));
+  } else picture.className = "blank";
   const words = document.createElement("p");
   words.className = "words";
   const name = document.createElement("b");
@@ -383,6 +386,7 @@ function send() {
   showReady();
   request.open("POST", `api/avatars?${query()}`);
   request.setRequestHeader("Content-Type", "application/octet-stream");
+  if (token) request.setRequestHeader("Authorization", `Bearer ${token}`);
   request.responseType = "json";
   request.upload.onprogress = ({ loaded, total }) => showProgress("sending the file", loaded / total, `${megabytes(loaded)} of ${megabytes(total)}`);
   request.onload = () => {
@@ -447,7 +451,7 @@ function follow(name) {
   job = { name, path: `api/avatars/jobs/${name}`, made: job?.made ?? null };
   showReady();
   events?.close();
-  events = new EventSource(`${job.path}/events`);
+  events = listen(`${job.path}/events`);
   const on = (type, happens) => events.addEventListener(type, ({ data }) => happens(JSON.parse(data)));
   on("waiting", ({ ahead }) => showProgress(ahead > 0 ? `waiting for ${ahead} before it` : "waiting", 0, ""));
   on("making", ({ stage, share, seconds_left: left }) => {
@@ -470,7 +474,7 @@ function follow(name) {
 
 function showFound(path, words) {
   element("found-box").hidden = !path;
-  if (path) element("found").src = path.slice(1);
+  if (path) showPicture(element("found"), path.slice(1));
   element("found-words").textContent = words;
 }
 
@@ -554,7 +558,7 @@ function startOver() {
 }
 
 function letGo() {
-  if (job) fetch(job.path, { method: "DELETE", keepalive: true }).catch(() => {});
+  if (job) askServer(job.path, { method: "DELETE", keepalive: true }).catch(() => {});
 }
 
 element("another").addEventListener("click", () => {
@@ -586,7 +590,7 @@ function showLive({ id, width, height }) {
   element("live").hidden = false;
   document.documentElement.style.setProperty("--video-width", width);
   document.documentElement.style.setProperty("--video-height", height);
-  client = new AvatarWebRTCClient(null, video);
+  client = new AvatarWebRTCClient(null, video, { token });
   window.mouthpiece = client;
   const own = client;
   client.addEventListener("state", ({ detail: { state } }) => {

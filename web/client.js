@@ -39,8 +39,13 @@ import { openSocket } from "./client/socket.js";
 /** Wire protocol this client speaks; the server says its own in `session`. */
 export const PROTOCOL_VERSION = 1;
 
-/** Errors that come again on every attempt, so that reconnecting is no use; the first two where they close the socket. */
-const LASTING_ERRORS = new Set(["unknown_avatar", "bad_session_name", "no_common_codec"]);
+/** Errors that come again on every attempt, so that reconnecting is no use; all but one where they close the socket. */
+const LASTING_ERRORS = new Set([
+  "unknown_avatar", "bad_session_name", "no_common_codec", "unauthorized", "forbidden", "token_ended",
+]);
+
+/** Those of them that another token may mend. */
+const TOKEN_ERRORS = new Set(["unauthorized", "token_ended"]);
 
 /** Errors that end the offer under way. */
 const OFFER_ERRORS = new Set([
@@ -67,6 +72,8 @@ const AUDIO_BUFFERED_BYTES = 256 * 1024;
  *   network allows, which is more while it loses packets; null leaves it to the browser
  * @property {HTMLCanvasElement|null} [canvas] shows avatars that are cut out; without one, a canvas takes the video's place in
  *   the page while there is such an avatar, behind it and with the same class
+ * @property {string|(() => string)} [token] what lets this viewer in, where the server asks for it; a function is asked for
+ *   one at each connection, so that one that ends can be followed by another
  * @property {number} [retryMinMs] first wait before reconnecting, 300 by default; doubles with each attempt
  * @property {number} [retryMaxMs] longest wait, 10000 by default
  */
@@ -620,7 +627,10 @@ export class AvatarWebRTCClient extends EventTarget {
       offered = true;
       this.initialize().catch((error) => this.#reconnect(`no offer could be made: ${error.message}`));
     };
-    const socket = openSocket(this.#url, {
+    const { token } = this.#options;
+    const bearer = typeof token === "function" ? token() : token;
+    // As subprotocols: a page cannot set headers, and what stands in an address is logged on its way.
+    const socket = openSocket(this.#url, bearer ? ["mouthpiece", `bearer.${bearer}`] : [], {
       onOpen: () => {
         sessionTimer = setTimeout(offer, SESSION_TIMEOUT_MS);
         this.#heartbeat.start();
@@ -680,7 +690,8 @@ export class AvatarWebRTCClient extends EventTarget {
   #afterError({ code, message, fatal, retry_after_s: seconds = 0 }) {
     if (this.#url === null) return;
     // One that the session goes on after refuses a swap.
-    if (LASTING_ERRORS.has(code) && (fatal || code === "no_common_codec")) this.#fail(message);
+    const mayMend = TOKEN_ERRORS.has(code) && typeof this.#options.token === "function";
+    if (LASTING_ERRORS.has(code) && !mayMend && (fatal || code === "no_common_codec")) this.#fail(message);
     else if (fatal || code === "server_full") this.#reconnect(message, seconds * 1000);
     else if (OFFER_ERRORS.has(code)) this.#offerAgain(message);
   }

@@ -88,6 +88,14 @@ pub enum ErrorCode {
     BadOutput,
     /// There is an output, or a recording, of this name.
     OutputExists,
+    /// A token is missing, or is none that lets anybody in.
+    Unauthorized,
+    /// The token does not allow this.
+    Forbidden,
+    /// The token has ended.
+    TokenEnded,
+    /// The session is not open, and whoever asks may not open it.
+    NotLive,
     /// The server has no room for more.
     ServerFull,
     /// The server, or the session, is closing.
@@ -100,7 +108,7 @@ impl ErrorCode {
         match self {
             Self::ServerFull | Self::AvatarUnavailable => Some(Duration::from_secs(5)),
             Self::TooManyMessages => Some(Duration::from_secs(1)),
-            Self::ShuttingDown => Some(Duration::from_secs(2)),
+            Self::ShuttingDown | Self::NotLive => Some(Duration::from_secs(2)),
             _ => None,
         }
     }

@@ -1,18 +1,19 @@
 //! The conversation for programs, over plain HTTP: open a session, have it speak or answer, hear what it tells.
 //!
 //! In here: the routes below `/api/`, reading bodies, errors as JSON. `sessions` keeps the sessions that were opened so,
-//! `outputs` has their ways out besides viewers, `pushes` those to media servers, `pipelines` the descriptions of pipelines,
-//! `openapi.json` describes it all. Not in here:
+//! `events` is what they tell, `outputs` has their ways out besides viewers, `pushes` those to media servers, `pipelines` the
+//! descriptions of pipelines, `openapi.json` describes it all. Not in here:
 //! pictures and sound, which viewers get over `/ws?session=ID`; limits that both ways share (`limits`). Runs on: the task of the
 //! HTTP connection.
 
 pub(super) mod avatars;
+mod events;
 mod outputs;
 mod pipelines;
 mod pushes;
 pub(super) mod sessions;
 
-use std::convert::Infallible;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,24 +24,22 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
+use super::guard;
 use super::handshake::{JoinRequest, avatar_id, is_origin_allowed};
 use super::http_connection::Requester;
 use super::limits::{check_gesture, check_turn};
 use super::listener::Shared;
-use super::protocol::{Avatar, MAX_MESSAGE_BYTES, ServerMessage, clipped};
-use super::quota::ConnectionSlot;
+use super::protocol::{Avatar, MAX_MESSAGE_BYTES, clipped};
+use crate::access::Grant;
 use crate::session::{Command, ErrorCode, Refusal};
-use sessions::{ApiSession, Subscriber};
+use sessions::ApiSession;
 
 /// For the body of a request, which is one small object.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +48,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 const OPENAPI: &str = include_str!("api/openapi.json");
 
-pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
+/// Each of them has a line in `guard::needs`.
+pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/openapi.json", get(|| async { ([(CONTENT_TYPE, "application/json")], OPENAPI) }))
         .route("/sessions", post(create))
@@ -59,7 +59,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/sessions/{id}/interrupt", post(interrupt))
         .route("/sessions/{id}/avatar", post(swap_avatar))
         .route("/sessions/{id}/gesture", post(gesture))
-        .route("/sessions/{id}/events", get(events))
+        .route("/sessions/{id}/events", get(events::listen))
         .route("/sessions/{id}/outputs", get(outputs::list).post(outputs::start))
         .route("/sessions/{id}/outputs/{output}", get(outputs::show).delete(outputs::stop))
         .route("/sessions/{id}/whip", get(pushes::list).post(pushes::start))
@@ -67,6 +67,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .nest("/avatars", avatars::router())
         .route("/pipelines", get(pipelines::list))
         .route("/pipelines/reload", post(pipelines::reload))
+}
+
+pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
+    routes()
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such path: see /api/openapi.json")
         })
@@ -104,8 +108,9 @@ impl Problem {
     pub(super) fn of(code: ErrorCode, message: String) -> Self {
         let status = match code {
             ErrorCode::UnknownAvatar | ErrorCode::UnknownGesture => StatusCode::NOT_FOUND,
-            ErrorCode::OutputsOff => StatusCode::FORBIDDEN,
-            ErrorCode::SessionExists | ErrorCode::OutputExists => StatusCode::CONFLICT,
+            ErrorCode::Unauthorized | ErrorCode::TokenEnded => StatusCode::UNAUTHORIZED,
+            ErrorCode::OutputsOff | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+            ErrorCode::SessionExists | ErrorCode::OutputExists | ErrorCode::NotLive => StatusCode::CONFLICT,
             ErrorCode::MessageTooLong | ErrorCode::TextTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::Busy | ErrorCode::TooManyMessages => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::ServerFull | ErrorCode::ShuttingDown | ErrorCode::AvatarUnavailable => {
@@ -186,8 +191,30 @@ struct Gesture {
     name: String,
 }
 
-/// The session that a path names.
+/// What a path names.
 struct Id(String);
+
+/// The session that a path names, as whoever asks may use it: one of its tenant's.
+struct Found {
+    session: Arc<ApiSession>,
+    grant: Arc<Grant>,
+}
+
+impl FromRequestParts<Arc<Shared>> for Found {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let Ok(Path(names)) = Path::<HashMap<String, String>>::from_request_parts(parts, shared).await else {
+            return Err(unknown(parts.uri.path()));
+        };
+        let name = names.get("id").map(String::as_str).unwrap_or_default();
+        // Put there by the guard; nobody gets here past it.
+        let Some(grant) = parts.extensions.get::<Arc<Grant>>() else { return Err(unknown(name)) };
+        guard::check_session(grant, name)?;
+        let session = shared.api.find(&grant.inner_name(name)).ok_or_else(|| unknown(name))?;
+        Ok(Self { session, grant: Arc::clone(grant) })
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
@@ -233,53 +260,53 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
 async fn create(
     State(shared): State<Arc<Shared>>,
     Extension(requester): Extension<Requester>,
+    Extension(grant): Extension<Arc<Grant>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let Create { avatar, session } = read(request).await?;
-    let join = JoinRequest::new(avatar.as_deref(), session.as_deref())?;
-    let session = shared.api.create(&shared, &*requester.sessions(&shared), join).await?;
+    let join = guard::restricted(&grant, JoinRequest::new(avatar.as_deref(), session.as_deref())?)?;
+    let session = shared.api.create(&shared, &*requester.sessions(&shared), &grant, join).await?;
     Ok((StatusCode::CREATED, as_json(&description(&session))).into_response())
 }
 
-async fn show(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
-    Ok(as_json(&description(&*find(&shared, &id)?)).into_response())
+async fn show(found: Found) -> Response {
+    as_json(&description(&found.session)).into_response()
 }
 
-async fn close(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    if shared.api.close(&id) { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&id)) }
+async fn close(State(shared): State<Arc<Shared>>, found: Found) -> Result<StatusCode, Problem> {
+    if shared.api.close(&found.session) { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&found.session.name)) }
 }
 
-async fn speak(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
-    turn(&shared, ("speak", &id), request, |text, id| Command::Speak { text, id }).await
+async fn speak(found: Found, request: Request) -> Result<Response, Problem> {
+    turn(&found, "speak", request, |text, id| Command::Speak { text, id }).await
 }
 
-async fn text(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
-    turn(&shared, ("text", &id), request, |text, id| Command::Text { text, id }).await
+async fn text(found: Found, request: Request) -> Result<Response, Problem> {
+    turn(&found, "text", request, |text, id| Command::Text { text, id }).await
 }
 
 async fn turn(
-    shared: &Shared,
-    (kind, id): (&str, &str),
+    found: &Found,
+    kind: &str,
     request: Request,
     command: fn(String, Option<String>) -> Command,
 ) -> Result<Response, Problem> {
-    let session = find(shared, id)?;
     let Turn { content, id } = read(request).await?;
     check_turn(kind, &content, id.as_deref())?;
-    session.session.submit(command(content, id))?;
+    found.session.session.submit(command(content, id))?;
     Ok(accepted())
 }
 
-async fn interrupt(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
-    find(&shared, &id)?.session.submit(Command::Interrupt)?;
+async fn interrupt(found: Found) -> Result<Response, Problem> {
+    found.session.session.submit(Command::Interrupt)?;
     Ok(accepted())
 }
 
 /// Answers when the avatar is seen, as the message `avatar` tells it.
-async fn swap_avatar(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
-    let session = find(&shared, &id)?;
+async fn swap_avatar(Found { session, grant }: Found, request: Request) -> Result<Response, Problem> {
     let Swap { id } = read(request).await?;
     let id = avatar_id(&id).map_err(wrong_field)?;
+    guard::check_avatar(&grant, &id)?;
     let avatar = session.session.swap_avatar(id).await.map_err(wrong_field)?;
     Ok(as_json(&json!(Avatar::from(avatar))).into_response())
 }
@@ -294,67 +321,15 @@ fn wrong_field(refusal: impl Into<Problem>) -> Problem {
     }
 }
 
-async fn gesture(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
-    let session = find(&shared, &id)?;
+async fn gesture(found: Found, request: Request) -> Result<Response, Problem> {
     let Gesture { name } = read(request).await?;
     check_gesture(&name)?;
-    session.session.submit(Command::Gesture { name }).map_err(wrong_field)?;
+    found.session.session.submit(Command::Gesture { name }).map_err(wrong_field)?;
     Ok(accepted())
 }
 
 fn accepted() -> Response {
     (StatusCode::ACCEPTED, as_json(&json!({"accepted": true}))).into_response()
-}
-
-/// What the session tells, from now on, as server-sent events (WHATWG HTML, 9.2): `event` is the message's type, `data` the
-/// message as on the WebSocket.
-async fn events(
-    State(shared): State<Arc<Shared>>,
-    Extension(requester): Extension<Requester>,
-    Id(id): Id,
-) -> Result<Response, Problem> {
-    let session = find(&shared, &id)?;
-    let slot = requester.slot;
-    slot.becomes_event_stream(requester.address)
-        .map_err(|full| Problem::of(ErrorCode::ServerFull, full.to_string()))?;
-    let listening = Listening { subscriber: session.subscribe(), slot };
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Ok(Sse::new(told(listening)).keep_alive(keep_alive).into_response())
-}
-
-/// A program that hears events, with a slot for one that does.
-struct Listening {
-    subscriber: Subscriber,
-    slot: Arc<ConnectionSlot>,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.slot.ends_event_stream();
-    }
-}
-
-fn told(listening: Listening) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold((listening, true), |(mut listening, first)| async move {
-        if first {
-            // At once, so that whoever connects knows that it is heard from here on.
-            return Some((Ok(Event::default().comment("listening")), (listening, false)));
-        }
-        let event = match listening.subscriber.next().await {
-            Ok(notice) => event_of(&ServerMessage::from(notice)),
-            Err(RecvError::Lagged(count)) => event_of(&ServerMessage::Missed { count }),
-            Err(RecvError::Closed) => return None,
-        };
-        Some((Ok(event), (listening, false)))
-    })
-}
-
-fn event_of(message: &ServerMessage) -> Event {
-    Event::default().event(message.kind()).data(message.to_json())
-}
-
-fn find(shared: &Shared, id: &str) -> Result<Arc<ApiSession>, Problem> {
-    shared.api.find(id).ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> Problem {

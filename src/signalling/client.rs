@@ -209,6 +209,7 @@ impl ClientState {
             Input::Notice(Notice::Error { code, message, fatal: true }) => {
                 let reason = match code {
                     ErrorCode::ShuttingDown => CloseReason::GoingAway,
+                    ErrorCode::TokenEnded => CloseReason::Policy,
                     _ => CloseReason::SessionFailed,
                 };
                 self.fatal(code, message, reason, out);
@@ -282,6 +283,8 @@ impl ClientState {
             }
             ClientMessage::OutputStart(order) => out.push(Output::StartOutput(order)),
             ClientMessage::OutputStop { output_id } => out.push(Output::StopOutput(output_id)),
+            // Whoever had to show one has by now.
+            ClientMessage::Token { .. } => {}
             ClientMessage::Ping(fields) => out.push(Output::Send(ServerMessage::Pong(fields))),
         }
     }

@@ -18,9 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, field, info, info_span};
 
 use super::client::{ClientState, CloseReason, Input, OfferNumber, Output, Turn};
+use super::guard::PermittedSessions;
+use super::guard::door::{Door, enter};
 use super::handshake::JoinRequest;
 use super::protocol::{PROTOCOL_VERSION, ServerMessage, clipped};
 use super::socket::{Socket, SocketEvent};
+use crate::access::{Grant, Permission};
 use crate::metrics;
 use crate::session::{
     AvatarInfo, ErrorCode, Notice, NoticeReceiver, NoticeSender, Outputs, Peer, PeerEvent, Refusal, Session, Sessions,
@@ -56,6 +59,7 @@ struct Connection<S> {
     socket: Socket<S>,
     signalling: ClientState,
     session: Arc<dyn Session>,
+    grant: Arc<Grant>,
     opened_at: Instant,
     opening: Option<Opening>,
     /// Open, while the signalling decides whether it takes the place of the peer.
@@ -72,30 +76,38 @@ struct Connection<S> {
 pub async fn run<S>(
     stream: WebSocketStream<S>,
     sessions: Arc<dyn Sessions>,
+    door: Door,
     request: Result<JoinRequest, Refusal>,
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let span = info_span!("client", session = field::Empty);
-    Box::pin(serve(Socket::new(stream), sessions, request, shutdown)).instrument(span).await;
+    Box::pin(serve(Socket::new(stream), sessions, door, request, shutdown)).instrument(span).await;
 }
 
 async fn serve<S>(
     mut socket: Socket<S>,
     sessions: Arc<dyn Sessions>,
+    door: Door,
     request: Result<JoinRequest, Refusal>,
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (notice_sender, notices) = crate::session::notice_queue(NOTICES);
-    let joined = match shutdown.run_until_cancelled(join(sessions, request, notice_sender)).await {
+    let entering = async {
+        let grant = enter(&mut socket, door).await?;
+        let sessions = PermittedSessions { sessions, grant: Arc::clone(&grant) };
+        let session = join(&sessions, request, notice_sender).await?;
+        Ok((session, grant))
+    };
+    let joined = match shutdown.run_until_cancelled(entering).await {
         Some(joined) => joined,
         None => Err(Refusal { code: ErrorCode::ShuttingDown, message: "the server is shutting down".to_owned() }),
     };
-    let session = match joined {
-        Ok(session) => Arc::<dyn Session>::from(session),
+    let (session, grant) = match joined {
+        Ok((session, grant)) => (Arc::<dyn Session>::from(session), grant),
         Err(error) => {
             info!(code = %error.code, "client refused");
             send(&mut socket, &ServerMessage::fatal(error.code, error.message));
@@ -127,6 +139,7 @@ async fn serve<S>(
         socket,
         signalling: ClientState::default(),
         session,
+        grant,
         opened_at: Instant::now(),
         opening: None,
         arrived: None,
@@ -139,7 +152,7 @@ async fn serve<S>(
 }
 
 async fn join(
-    sessions: Arc<dyn Sessions>,
+    sessions: &dyn Sessions,
     request: Result<JoinRequest, Refusal>,
     notices: NoticeSender,
 ) -> Result<Box<dyn Session>, Refusal> {
@@ -170,7 +183,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                         break;
                     }
                 },
+                () = self.grant.ended() => {
+                    let message = "the token has ended: connect again with another one".to_owned();
+                    self.give(Input::Notice(Notice::Error { code: ErrorCode::TokenEnded, message, fatal: true })).await;
+                }
                 notice = notices.recv(), if room => match notice {
+                    Some(Notice::Outputs(_)) if !self.grant.may(Permission::Administer) => {}
                     Some(notice) => self.give(Input::Notice(notice)).await,
                     None => self.give(Input::SessionEnded).await,
                 },
@@ -295,7 +313,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     {
         let outputs = self.session.outputs();
         let refusal = if !outputs.allowed() {
-            let message = "this server lets nobody start or stop outputs over the network: its settings may (allow_outputs = true)";
+            let message = "this client may not start or stop outputs: the server's settings may allow it (allow_outputs = true), and \
+                           so must a token, where there are tokens (administer)";
             Refusal::new(ErrorCode::OutputsOff, message)
         } else if self.ordering.is_some() {
             Refusal::new(ErrorCode::Busy, "an output is being started or stopped already: wait for that")

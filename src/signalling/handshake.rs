@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::protocol::clipped;
-use crate::ids::AvatarId;
+use crate::ids::{AvatarId, is_name};
 use crate::session::{ErrorCode, Refusal};
 
 /// What `/ws?session=NAME&avatar=ID` asks for.
@@ -54,7 +54,7 @@ impl JoinRequest {
 }
 
 fn session_name(name: &str) -> Result<String, Refusal> {
-    if is_session_name(name) {
+    if is_name(name) {
         return Ok(name.to_owned());
     }
     let message =
@@ -67,11 +67,6 @@ pub(super) fn avatar_id(id: &str) -> Result<AvatarId, Refusal> {
         code: ErrorCode::UnknownAvatar,
         message: error.to_string(),
     })
-}
-
-fn is_session_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// Why a request does not become a WebSocket.

@@ -26,7 +26,7 @@ use super::listener::Shared;
 use super::quota::address::{client_of, is_forwarded, is_trusted};
 use super::quota::{Address, AddressQuota, ConnectionKind, ConnectionSlot, LimitedSessions, Operation, WriteTimeout};
 use crate::metrics;
-use crate::session::ErrorCode;
+use crate::session::{ErrorCode, Sessions};
 
 /// For the head of a request, and between requests: a connection that says nothing is not kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -49,8 +49,8 @@ pub(super) struct Requester {
 }
 
 impl Requester {
-    /// The server's sessions as this requester may use them.
-    pub fn sessions(&self, shared: &Shared) -> Arc<LimitedSessions> {
+    /// The server's sessions, as many and as often as this address may have them.
+    pub fn sessions(&self, shared: &Shared) -> Arc<dyn Sessions> {
         Arc::new(LimitedSessions { sessions: Arc::clone(&shared.sessions), quota: Arc::clone(&self.quota) })
     }
 }

@@ -15,9 +15,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -35,6 +36,7 @@ use tracing::{debug, info, warn};
 use super::api::avatars::jobs::AvatarJobs;
 use super::api::sessions::ApiSessions;
 use super::avatar_making::AvatarApi;
+use super::guard::door;
 use super::handshake::{HandshakeError, JoinRequest, accept};
 use super::host::Hosts;
 use super::http_connection::Requester;
@@ -43,7 +45,8 @@ use super::pipelines::PipelineApi;
 use super::quota::{ConnectionLimits, ConnectionQuota, ThrottledStream};
 use super::whep::WhepOptions;
 use super::whep::viewers::WhepViewers;
-use super::{api, browser_policy, client_task, http_connection, page_files, socket, whep};
+use super::{api, browser_policy, client_task, guard, http_connection, page_files, socket, whep};
+use crate::access::Access;
 use crate::metrics;
 use crate::session::{ErrorCode, Sessions};
 
@@ -79,6 +82,8 @@ pub struct ListenerOptions {
     pub whep: WhepOptions,
     /// Descriptions of pipelines, which may change.
     pub pipelines: PipelineApi,
+    /// Tokens, without which nobody comes in; `None` where everybody may.
+    pub access: Option<Arc<Access>>,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
     /// Renders the metrics as Prometheus text.
@@ -213,17 +218,23 @@ pub(super) fn spawn(shared: &Shared, work: impl Future<Output = ()> + Send + 'st
     });
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+/// Each of them has a line in `guard::needs`.
+pub(super) fn routes() -> Router<Arc<Shared>> {
     page_files::router()
         .route("/healthz", get(|| plain(StatusCode::OK, "alive")))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .route("/ws", get(web_socket))
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    routes()
         .nest("/api", api::router(Arc::clone(&shared)))
         .fallback(|| plain(StatusCode::NOT_FOUND, "there is no such page: the avatar is at /"))
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")], "only GET is served\n").into_response()
         })
+        .layer(from_fn_with_state(Arc::clone(&shared), guard::for_who_may))
         .layer(browser_policy::cors(&shared.options.allowed_origins))
         // Behind that layer: other origins may do other things there.
         .merge(whep::router(Arc::clone(&shared)))
@@ -274,6 +285,8 @@ async fn web_socket(
         }
     };
     let join = JoinRequest::from_query(request.uri().query().unwrap_or_default());
+    let entry = door::of(&shared, request.headers());
+    let subprotocol = door::offers_subprotocol(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     let sessions = requester.sessions(&shared);
     let quota = requester.quota;
@@ -288,11 +301,15 @@ async fn web_socket(
         let config = Some(socket::config());
         let stream = ThrottledStream::new(TokioIo::new(upgraded), quota);
         let stream = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
-        client_task::run(stream, sessions, join, shutdown).await;
+        client_task::run(stream, sessions, entry, join, shutdown).await;
     });
     let headers: [(HeaderName, &str); 3] =
         [(UPGRADE, "websocket"), (CONNECTION, "Upgrade"), (SEC_WEBSOCKET_ACCEPT, &accept_key)];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+    if subprotocol {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(door::SUBPROTOCOL));
+    }
+    response
 }
 
 fn refused(error: &HandshakeError) -> Response {

@@ -28,6 +28,7 @@ const FILES: [(&str, &str, &str); 19] = [
     ("/client/peer.js", JAVASCRIPT, include_str!("../../web/client/peer.js")),
     ("/client/screen.js", JAVASCRIPT, include_str!("../../web/client/screen.js")),
     ("/client/socket.js", JAVASCRIPT, include_str!("../../web/client/socket.js")),
+    ("/token.js", JAVASCRIPT, include_str!("../../web/token.js")),
     ("/voice.js", JAVASCRIPT, include_str!("../../web/voice.js")),
     ("/outputs.js", JAVASCRIPT, include_str!("../../web/outputs.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../../web/style.css")),
@@ -36,6 +37,11 @@ const FILES: [(&str, &str, &str); 19] = [
 /// Whether a path is one of the page's.
 pub(super) fn is_file(path: &str) -> bool {
     FILES.iter().any(|(file, ..)| *file == path)
+}
+
+/// The paths of all.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(path, ..)| *path)
 }
 
 /// A route for each file.

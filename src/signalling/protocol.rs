@@ -5,6 +5,13 @@
 //! hold (`media`).
 //! Runs on: whichever task calls it; nothing here waits.
 //!
+//! # Who a client is
+//!
+//! Where the server asks for tokens (`access`), a client brings one in its handshake, as `Authorization: Bearer` or as the
+//! subprotocol `bearer.TOKEN` beside `mouthpiece`, or in a first message `token` within ten seconds. What it may not do is
+//! answered by an `error` `forbidden`, which changes nothing; a token that lets nobody in, or that ends, by one that is fatal
+//! (`unauthorized`, `token_ended`).
+//!
 //! # How a turn ends
 //!
 //! `text`, `speak` and `audio_start` begin a turn, and so does speech into a microphone. One that is refused is answered by

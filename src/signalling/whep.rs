@@ -31,9 +31,11 @@ use tokio::time::timeout;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::api::{Problem, foreign_origin};
+use super::guard::{self, PermittedSessions, bearer};
 use super::handshake::{JoinRequest, is_origin_allowed};
 use super::http_connection::Requester;
 use super::listener::Shared;
+use crate::access::Grant;
 use crate::endpoint::Key;
 use crate::metrics;
 use crate::session::{ErrorCode, IceServer, OFFER_BYTES, Refusal};
@@ -69,14 +71,19 @@ impl Default for WhepOptions {
     }
 }
 
+/// Each of them has a line in `guard::needs`.
+pub(super) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/whep/{session}", get(endpoint).post(watch))
+        .route("/whep/{session}/{viewer}", get(show).patch(trickle).delete(end))
+}
+
 pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
     if !shared.options.whep.enabled {
         return Router::new();
     }
     let origins = origins(&shared);
-    Router::new()
-        .route("/whep/{session}", get(endpoint).post(watch))
-        .route("/whep/{session}/{viewer}", get(show).patch(trickle).delete(end))
+    routes()
         .method_not_allowed_fallback(async || {
             let message = "this path has other methods: see the header Allow";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
@@ -90,7 +97,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
 /// ask with it.
 fn origins(shared: &Shared) -> CorsLayer {
     let allowed: Arc<[String]> = shared.options.allowed_origins.clone().into();
-    let has_token = shared.options.whep.token.is_some();
+    let has_token = shared.options.whep.token.is_some() || shared.options.access.is_some();
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |_, request| {
             has_token || is_origin_allowed(&request.headers, &allowed)
@@ -112,7 +119,11 @@ async fn telling_media_types(request: Request, next: Next) -> Response {
     response
 }
 
-async fn for_who_may_watch(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn for_who_may_watch(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    if shared.options.access.is_some() {
+        return guard::for_who_may(State(shared), request, next).await;
+    }
+    request.extensions_mut().insert(Arc::new(Grant::everything()));
     let Some(token) = &shared.options.whep.token else {
         if is_origin_allowed(request.headers(), &shared.options.allowed_origins) {
             return next.run(request).await;
@@ -128,11 +139,6 @@ async fn for_who_may_watch(State(shared): State<Arc<Shared>>, request: Request, 
     let message = "this server is watched with a token only: send it as Authorization: Bearer TOKEN";
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
     with(problem.into_response(), WWW_AUTHENTICATE, challenge)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn with(mut response: Response, name: HeaderName, value: &str) -> Response {
@@ -156,6 +162,7 @@ fn check_name(session: &str) -> Result<(), Problem> {
 async fn watch(
     State(shared): State<Arc<Shared>>,
     Extension(requester): Extension<Requester>,
+    Extension(grant): Extension<Arc<Grant>>,
     Path(session): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -166,7 +173,7 @@ async fn watch(
         metrics::connection_refused();
         Problem::of(ErrorCode::ServerFull, full.to_string())
     })?;
-    let sessions = requester.sessions(&shared);
+    let sessions = PermittedSessions { sessions: requester.sessions(&shared), grant };
     let opened = viewers::open(&shared, sessions, (avatar, session.clone()), offer, slot).await;
     let viewer = opened.map_err(|unwatched| match unwatched {
         Unwatched::NotLive => {
@@ -201,8 +208,18 @@ fn links(server: &IceServer) -> Vec<String> {
     server.urls.iter().map(|url| format!("<{url}>; rel=\"ice-server\"{user}{credential}{kind}")).collect()
 }
 
-async fn show(State(shared): State<Arc<Shared>>, Path(path): Path<(String, String)>) -> Result<StatusCode, Problem> {
-    shared.whep.find(&path.0, &path.1).map(|_| StatusCode::NO_CONTENT).ok_or_else(gone)
+async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path(path): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    shared.whep.find(&session_of(&grant, &path)?, &path.1).map(|_| StatusCode::NO_CONTENT).ok_or_else(gone)
+}
+
+/// What the server calls the session that a path names.
+fn session_of(grant: &Grant, path: &(String, String)) -> Result<String, Problem> {
+    guard::check_session(grant, &path.0)?;
+    Ok(grant.inner_name(&path.0))
 }
 
 fn gone() -> Problem {
@@ -213,10 +230,11 @@ fn gone() -> Problem {
 /// Takes the viewer's candidates. Those that cannot be used are left out without a word, as the draft says.
 async fn trickle(
     State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
     Path(path): Path<(String, String)>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let viewer = shared.whep.find(&path.0, &path.1).ok_or_else(gone)?;
+    let viewer = shared.whep.find(&session_of(&grant, &path)?, &path.1).ok_or_else(gone)?;
     check_media_type(request.headers(), FRAGMENT)?;
     check_precondition(request.headers(), viewer.etag())?;
     let text = read(request, FRAGMENT, FRAGMENT_BYTES).await?;
@@ -244,8 +262,12 @@ fn check_precondition(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message))
 }
 
-async fn end(State(shared): State<Arc<Shared>>, Path(path): Path<(String, String)>) -> Result<StatusCode, Problem> {
-    if shared.whep.end(&path.0, &path.1) { Ok(StatusCode::OK) } else { Err(gone()) }
+async fn end(
+    State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path(path): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    if shared.whep.end(&session_of(&grant, &path)?, &path.1) { Ok(StatusCode::OK) } else { Err(gone()) }
 }
 
 fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {

@@ -43,6 +43,7 @@ mod server;
 mod swap;
 #[path = "../support/tall_avatar.rs"]
 mod tall_avatar;
+mod token;
 #[path = "../support/watchdog.rs"]
 mod watchdog;
 mod whep;

@@ -75,7 +75,8 @@ impl Server {
         let mut process = command
             .arg("--home")
             .arg(home)
-            .args(["serve", "--listen", address, "--config"])
+            // In a network of the tests' own nobody else is.
+            .args(["serve", "--insecure", "--listen", address, "--config"])
             .arg(settings.path())
             .args(arguments)
             .stdin(Stdio::null())

@@ -182,7 +182,7 @@ async fn follow(address: &str, job: &Value) -> Vec<(String, Value)> {
 }
 
 /// The beginning of a photo, as far as its first bytes tell.
-fn photo() -> Vec<u8> {
+pub fn photo() -> Vec<u8> {
     b"\xff\xd8\xff\xe0 and so on".to_vec()
 }
 

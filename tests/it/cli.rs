@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use futures_util::{SinkExt, StreamExt};
+use mouthpiece::access::{Access, Permission, Settings};
+use mouthpiece::endpoint::Key;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
@@ -675,4 +677,58 @@ fn an_avatar_says_a_text_into_a_file() {
     assert_eq!((say("hibari"), say("espeak-ng")), (24_000, 22_050));
     let output = run(&["say", "--engine", "siri", "--text", "Hello.", "--out", file.to_str().unwrap()]);
     assert!(!output.status.success() && error(&output).contains("known: espeak-ng, hibari"), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_token_is_made_for_the_server_that_has_the_same_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let text = "a-secret-of-the-tests,-thirty-two+";
+    let secret = write("secret", &format!("{text}\n"));
+    let short = write("short", "too-short");
+    let settings = write("settings.toml", &format!("[access]\nsecret_file = {secret:?}\naudience = \"us\"\n"));
+    let (secret, settings, short) = (secret.as_str(), settings.as_str(), short.as_str());
+    let made = |arguments: &[&str]| run(&[&["token"][..], arguments].concat());
+    let checked = async |output: &Output, audience: Option<String>| {
+        assert!(output.status.success(), "{output:?}");
+        let settings = Settings { secret: Some(Key::new(text)), keys: None, audience };
+        let token = String::from_utf8(output.stdout.clone()).unwrap();
+        Access::open(settings).await.unwrap().check(token.trim_end()).unwrap()
+    };
+    let room = ["--may", "view,speak", "--tenant", "acme", "--session", "room", "--avatar", "demo", "--for", "30m"];
+    let grant = checked(&made(&[&["--secret-file", secret][..], &room[..]].concat()), None).await;
+    assert!(grant.may(Permission::View) && grant.may(Permission::Speak) && !grant.may(Permission::Converse));
+    assert_eq!((grant.tenant(), grant.session(), grant.avatar().unwrap().as_str()), ("acme", Some("room"), "demo"));
+    let grant = checked(&made(&["--config", settings, "--may", "administer"]), Some("us".into())).await;
+    assert!(grant.may(Permission::Administer) && grant.tenant() == "main");
+    for (wrong, says) in [
+        (&["--may", "view"][..], "access.secret_file"),
+        (&["--secret-file", short, "--may", "view"], "9 bytes"),
+        (&["--secret-file", "/nowhere", "--may", "view"], "/nowhere"),
+        (&["--secret-file", secret, "--may", "everything"], "administer"),
+        (&["--secret-file", secret, "--may", "view", "--for", "0s"], "--for"),
+        (&["--secret-file", secret, "--may", "view", "--for", "soon"], "--for"),
+        (&["--secret-file", secret, "--may", "view", "--tenant", "a.b"], "tenant"),
+        (&["--secret-file", secret], "--may"),
+    ] {
+        let output = made(wrong);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(2) && output.stdout.is_empty() && told.contains(says),
+            "{wrong:?}: {told}"
+        );
+        assert!(!told.contains(text) && !told.contains("too-short"), "{told}");
+    }
+}
+
+#[test]
+fn a_server_that_strangers_can_reach_does_not_start_without_saying_who_may() {
+    let output = run(&["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = error(&output);
+    assert!(["listen", "[access]", "mouthpiece token", "--insecure"].iter().all(|word| told.contains(word)), "{told}");
 }

@@ -1,5 +1,6 @@
 //! Signalling over real sockets: turns, peers, and everything a client may do wrong.
 
+mod access;
 mod api;
 mod crowds;
 pub(crate) mod fakes;

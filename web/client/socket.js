@@ -3,6 +3,7 @@
  * answer it belongs to.
  *
  * @param {string} url
+ * @param {string[]} protocols subprotocols to offer
  * @param {{
  *   onOpen: () => void,
  *   onMessage: (message: string) => Promise<void>,
@@ -12,10 +13,10 @@
  *   that explains it: `onClose` comes after it
  * @returns {WebSocket|null} null if that is no address of a WebSocket
  */
-export function openSocket(url, { onOpen, onMessage, onUnusable, onClose }) {
+export function openSocket(url, protocols, { onOpen, onMessage, onUnusable, onClose }) {
   let socket;
   try {
-    socket = new WebSocket(url);
+    socket = new WebSocket(url, protocols);
   } catch {
     return null;
   }

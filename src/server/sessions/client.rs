@@ -4,6 +4,7 @@
 //! share (`core`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -22,18 +23,18 @@ pub(super) struct ClientSession {
     core: Arc<SessionCore>,
     audio: ClientAudio,
     /// Whether its microphone is heard, where anybody listens.
-    may_speak: bool,
+    may_speak: AtomicBool,
     _reservation: Reservation,
 }
 
 impl ClientSession {
     pub(super) fn new(core: Arc<SessionCore>, reservation: Reservation) -> Self {
-        Self { core, audio: ClientAudio::default(), may_speak: true, _reservation: reservation }
+        Self { core, audio: ClientAudio::default(), may_speak: AtomicBool::new(true), _reservation: reservation }
     }
 
     /// Of a client that only watches.
     pub(super) fn who_watches(core: Arc<SessionCore>, reservation: Reservation) -> Self {
-        Self { may_speak: false, ..Self::new(core, reservation) }
+        Self { may_speak: AtomicBool::new(false), ..Self::new(core, reservation) }
     }
 }
 
@@ -55,7 +56,11 @@ impl Session for ClientSession {
     }
 
     fn listens(&self) -> bool {
-        self.may_speak && self.core.listeners.is_some()
+        self.may_speak.load(Ordering::Relaxed) && self.core.listeners.is_some()
+    }
+
+    fn mute(&self) {
+        self.may_speak.store(false, Ordering::Relaxed);
     }
 
     fn open_peer(

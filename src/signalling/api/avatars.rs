@@ -23,9 +23,11 @@ use tokio::sync::watch;
 
 use self::jobs::{Job, JobState};
 use super::{Id, KEEP_ALIVE, Problem, as_json};
+use crate::access::{Grant, Permission};
 use crate::ids::AvatarId;
 use crate::session::ErrorCode;
-use crate::signalling::avatar_making::{AvatarFault, AvatarFaultCode, AvatarSummary};
+use crate::signalling::avatar_making::{AvatarFault, AvatarFaultCode, AvatarOrder, AvatarSummary};
+use crate::signalling::guard;
 use crate::signalling::http_connection::Requester;
 use crate::signalling::listener::Shared;
 use crate::signalling::protocol::clipped;
@@ -108,12 +110,13 @@ fn picture(png: Vec<u8>) -> Response {
 async fn create(
     State(shared): State<Arc<Shared>>,
     Extension(requester): Extension<Requester>,
+    Extension(grant): Extension<Arc<Grant>>,
     request: Request,
 ) -> Response {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let mut file = request.into_body().into_data_stream();
-    match take(&shared, requester.address, &query, &mut file, announced).await {
+    match take(&shared, (requester.address, &grant), &query, &mut file, announced).await {
         Ok(job) => (StatusCode::ACCEPTED, [(LOCATION, path_of(&job))], as_json(&told(&job))).into_response(),
         Err(problem) => {
             uploads::drain(&mut file).await;
@@ -125,44 +128,64 @@ async fn create(
 
 async fn take(
     shared: &Arc<Shared>,
-    address: Address,
+    (address, grant): (Address, &Grant),
     query: &str,
     file: &mut BodyDataStream,
     announced: Option<u64>,
 ) -> Result<Arc<Job>, Problem> {
     check_uploads(shared)?;
     let order = order::read(query)?;
+    check_order(grant, &order)?;
     shared.options.avatars.maker.check(order.id.clone(), order.replace).await?;
     shared.avatar_jobs.check_room(address, &order.id)?;
     let receiving = shared.avatar_jobs.uploads.receive(address, file, announced);
     let received = shared.shutdown.run_until_cancelled(receiving).await;
     let upload =
         received.ok_or_else(|| Problem::of(ErrorCode::ShuttingDown, "the server is shutting down".into()))??;
-    shared.avatar_jobs.begin(shared, address, order, upload)
+    shared.avatar_jobs.begin(shared, (address, grant.tenant()), order, upload)
 }
 
 /// The same file once more, with what a request asks for now: in place of the avatar that was made of it, if its id is the
 /// same.
-async fn again(State(shared): State<Arc<Shared>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
+async fn again(
+    State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Id(id): Id,
+    request: Request,
+) -> Result<Response, Problem> {
     check_uploads(&shared)?;
-    let job = find(&shared, &id)?;
+    let job = find(&shared, &grant, &id)?;
     let mut order = order::read(request.uri().query().unwrap_or_default())?;
+    check_order(&grant, &order)?;
     order.replace |= job.has_made(&order.id);
     shared.options.avatars.maker.check(order.id.clone(), order.replace).await?;
     shared.avatar_jobs.again(&job, order)?;
     Ok((StatusCode::ACCEPTED, as_json(&told(&job))).into_response())
 }
 
-async fn show(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
-    Ok(as_json(&told(&*find(&shared, &id)?)).into_response())
+async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    Ok(as_json(&told(&*find(&shared, &grant, &id)?)).into_response())
 }
 
-async fn stop(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    if shared.avatar_jobs.forget(&id) { Ok(StatusCode::NO_CONTENT) } else { Err(unknown_job(&id)) }
+async fn stop(
+    State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Id(id): Id,
+) -> Result<StatusCode, Problem> {
+    let job = find(&shared, &grant, &id)?;
+    if shared.avatar_jobs.forget(&job.name) { Ok(StatusCode::NO_CONTENT) } else { Err(unknown_job(&id)) }
 }
 
-async fn found(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
-    let job = find(&shared, &id)?;
+async fn found(
+    State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    let job = find(&shared, &grant, &id)?;
     let png = job.state.borrow().found().cloned();
     let none =
         || Problem::new(StatusCode::NOT_FOUND, "no_picture", "there is no picture of what was found, or not yet");
@@ -190,8 +213,19 @@ fn avatar_id(id: &str) -> Result<AvatarId, Problem> {
     })
 }
 
-fn find(shared: &Shared, id: &str) -> Result<Arc<Job>, Problem> {
-    shared.avatar_jobs.find(id).ok_or_else(|| unknown_job(id))
+/// One of the tenant's.
+fn find(shared: &Shared, grant: &Grant, id: &str) -> Result<Arc<Job>, Problem> {
+    let job = shared.avatar_jobs.find(id).filter(|job| job.is_of(grant.tenant()));
+    job.ok_or_else(|| unknown_job(id))
+}
+
+/// Whether a token is for the avatar that is asked for, and an avatar of somebody else's is not lost to it.
+fn check_order(grant: &Grant, order: &AvatarOrder) -> Result<(), Problem> {
+    guard::check_avatar(grant, &order.id)?;
+    if order.replace && !grant.may(Permission::Administer) {
+        return Err(guard::forbidden(&[Permission::Administer]).into());
+    }
+    Ok(())
 }
 
 fn unknown_job(id: &str) -> Problem {
@@ -246,16 +280,17 @@ fn details(path: &str, state: &JobState) -> Value {
 async fn events(
     State(shared): State<Arc<Shared>>,
     Extension(requester): Extension<Requester>,
+    Extension(grant): Extension<Arc<Grant>>,
     Id(id): Id,
 ) -> Result<Response, Problem> {
-    let job = find(&shared, &id)?;
+    let job = find(&shared, &grant, &id)?;
     let slot = requester.slot;
     slot.becomes_event_stream(requester.address)
         .map_err(|full| Problem::of(ErrorCode::ServerFull, full.to_string()))?;
     let mut states = job.state.subscribe();
     // The state as it is now is news too.
     states.mark_changed();
-    let watching = Watching { states, job, slot, ended: false };
+    let watching = Watching { states, job, grant, slot, ended: false };
     // A proxy that gathers what it passes on would hold back all but the end.
     let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
     Ok((unbuffered, Sse::new(changes(watching)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response())
@@ -265,6 +300,7 @@ async fn events(
 struct Watching {
     states: watch::Receiver<JobState>,
     job: Arc<Job>,
+    grant: Arc<Grant>,
     slot: Arc<ConnectionSlot>,
     ended: bool,
 }
@@ -281,7 +317,12 @@ fn changes(watching: Watching) -> impl Stream<Item = Result<Event, Infallible>> 
             return None;
         }
         let state = {
-            let changed = watching.job.forgotten.run_until_cancelled(watching.states.changed()).await;
+            let changed = watching.job.forgotten.run_until_cancelled(watching.states.changed());
+            let changed = tokio::select! {
+                changed = changed => changed,
+                // As with any stream that breaks off, a browser asks again, and is told then.
+                () = watching.grant.ended() => None,
+            };
             match changed {
                 Some(Ok(())) => watching.states.borrow_and_update().clone(),
                 // Forgotten: whoever did that knows, and the server ends all streams when it ends.

@@ -3,61 +3,57 @@
 //! In here: the routes below `/api/sessions/{id}/outputs`. Not in here: which addresses and names are taken (`server`), what
 //! an output does (`media::output`). Runs on: the task of the HTTP connection.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{Id, Problem, as_json, find, read, unknown};
+use super::{Found, Problem, as_json, read, unknown};
 use crate::session::{ErrorCode, OutputOrder, Outputs, Refusal};
-use crate::signalling::listener::Shared;
 use crate::signalling::protocol::clipped;
 
-/// The session and the output that a path names.
-pub(super) struct Ids(String, String);
+/// The output that a path names.
+pub(super) struct OutputId(String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Ids {
+impl<S: Send + Sync> FromRequestParts<S> for OutputId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::from_request_parts(parts, state).await {
-            Ok(Path((session, output))) => Ok(Self(session, output)),
+        match Path::<HashMap<String, String>>::from_request_parts(parts, state).await {
+            Ok(Path(mut names)) => Ok(Self(names.remove("output").unwrap_or_default())),
             Err(_) => Err(unknown(parts.uri.path())),
         }
     }
 }
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Response, Problem> {
-    let outputs = find(&shared, &id)?.session.outputs();
+pub(super) async fn list(found: Found) -> Result<Response, Problem> {
+    let outputs = found.session.session.outputs();
     Ok(as_json(&json!({"allowed": outputs.allowed(), "outputs": outputs.list()})).into_response())
 }
 
 /// Answers when it has begun; whether its receiver is there, its state tells.
-pub(super) async fn start(
-    State(shared): State<Arc<Shared>>,
-    Id(id): Id,
-    request: Request,
-) -> Result<Response, Problem> {
-    let outputs = allowed(find(&shared, &id)?.session.outputs())?;
+pub(super) async fn start(found: Found, request: Request) -> Result<Response, Problem> {
+    let outputs = allowed(found.session.session.outputs())?;
     let order: OutputOrder = read(request).await?;
     let output = outputs.start(order).await?;
-    let path = format!("/api/sessions/{id}/outputs/{}", output.id);
+    let path = format!("/api/sessions/{}/outputs/{}", found.session.name, output.id);
     Ok((StatusCode::CREATED, [(LOCATION, path)], as_json(&json!(output))).into_response())
 }
 
-pub(super) async fn show(State(shared): State<Arc<Shared>>, Ids(session, output): Ids) -> Result<Response, Problem> {
-    let outputs = find(&shared, &session)?.session.outputs();
+pub(super) async fn show(found: Found, OutputId(output): OutputId) -> Result<Response, Problem> {
+    let outputs = found.session.session.outputs();
     let found = outputs.list().into_iter().find(|found| found.id.to_string() == output);
     found.map(|found| as_json(&json!(found)).into_response()).ok_or_else(|| unknown_output(&output))
 }
 
 /// Answers when what it wrote is whole.
-pub(super) async fn stop(State(shared): State<Arc<Shared>>, Ids(session, output): Ids) -> Result<StatusCode, Problem> {
-    let outputs = allowed(find(&shared, &session)?.session.outputs())?;
+pub(super) async fn stop(found: Found, OutputId(output): OutputId) -> Result<StatusCode, Problem> {
+    let outputs = allowed(found.session.session.outputs())?;
     if outputs.stop(&output).await { Ok(StatusCode::NO_CONTENT) } else { Err(unknown_output(&output)) }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Grant;
 use crate::session::{ErrorCode, Notice, NoticeReceiver, Refusal, Session, Sessions, notice_queue};
 use crate::signalling::handshake::JoinRequest;
 use crate::signalling::listener::{Shared, spawn};
@@ -31,8 +32,10 @@ pub struct ApiSessions(Mutex<HashMap<String, Arc<ApiSession>>>);
 
 /// One of them. The session ends with the last of its holders.
 pub struct ApiSession {
-    /// Under which viewers join it; not to be guessed unless the program chose it.
+    /// Under which its tenant's viewers join it; not to be guessed unless the program chose it.
     pub name: String,
+    /// What the server calls it, whoever's it is.
+    inner_name: String,
     pub session: Box<dyn Session>,
     /// Where viewers join it: by the avatar that it was opened with, whoever is seen by now.
     pub websocket: String,
@@ -111,18 +114,21 @@ impl ApiSessions {
         &self,
         shared: &Arc<Shared>,
         sessions: &dyn Sessions,
+        grant: &Grant,
         join: JoinRequest,
     ) -> Result<Arc<ApiSession>, Refusal> {
         let name = join.name.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-        self.check_room(&name)?;
+        let inner_name = grant.inner_name(&name);
+        check(&self.lock(), &inner_name, &name)?;
         let (sender, notices) = notice_queue(NOTICES);
         let avatar = join.avatar.as_ref().map(|avatar| format!("avatar={avatar}&")).unwrap_or_default();
         let websocket = format!("/ws?{avatar}session={name}");
-        let session = sessions.join(join.avatar, Some(name.clone()), sender).await?;
+        let session = sessions.join(join.avatar, Some(inner_name.clone()), sender).await?;
         let (told, _) = broadcast::channel(BEHIND);
         let ended = shared.shutdown.child_token();
         let session = Arc::new(ApiSession {
             name: name.clone(),
+            inner_name: inner_name.clone(),
             session,
             websocket,
             told,
@@ -132,8 +138,8 @@ impl ApiSessions {
         {
             let mut all = self.lock();
             // Another request may have been quicker.
-            check(&all, &name)?;
-            all.insert(name, Arc::clone(&session));
+            check(&all, &inner_name, &name)?;
+            all.insert(inner_name, Arc::clone(&session));
         }
         let (running, holder) = (Arc::clone(&session), Arc::clone(shared));
         spawn(shared, async move {
@@ -143,34 +149,29 @@ impl ApiSessions {
         Ok(session)
     }
 
-    fn check_room(&self, name: &str) -> Result<(), Refusal> {
-        check(&self.lock(), name)
-    }
-
-    pub fn find(&self, name: &str) -> Option<Arc<ApiSession>> {
-        let session = self.lock().get(name).cloned()?;
+    /// By what the server calls it.
+    pub fn find(&self, inner_name: &str) -> Option<Arc<ApiSession>> {
+        let session = self.lock().get(inner_name).cloned()?;
         session.touch();
         Some(session)
     }
 
     /// Lets go of a session that has ended. Another one may have its name by now.
-    fn forget(&self, ended: &Arc<ApiSession>) {
+    fn forget(&self, ended: &Arc<ApiSession>) -> bool {
         let mut all = self.lock();
-        if all.get(&ended.name).is_some_and(|session| Arc::ptr_eq(session, ended)) {
-            all.remove(&ended.name);
-        }
+        let is_there = all.get(&ended.inner_name).is_some_and(|session| Arc::ptr_eq(session, ended));
+        is_there && all.remove(&ended.inner_name).is_some()
     }
 
-    /// False if there is none of this name.
-    pub fn close(&self, name: &str) -> bool {
-        let Some(session) = self.lock().remove(name) else { return false };
+    /// False if it is closed already.
+    pub fn close(&self, session: &Arc<ApiSession>) -> bool {
         session.ended.cancel();
-        true
+        self.forget(session)
     }
 }
 
-fn check(all: &HashMap<String, Arc<ApiSession>>, name: &str) -> Result<(), Refusal> {
-    if all.contains_key(name) {
+fn check(all: &HashMap<String, Arc<ApiSession>>, inner_name: &str, name: &str) -> Result<(), Refusal> {
+    if all.contains_key(inner_name) {
         let message = format!("session {name:?} was opened over HTTP already: use it, or choose another name");
         return Err(Refusal { code: ErrorCode::SessionExists, message });
     }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{CandidateInit, clipped};
+use crate::endpoint::Key;
 use crate::session::{ErrorCode, OutputOrder};
 
 /// A message from a client. Fields that are not listed are refused, so that a misspelt one is not lost in silence.
@@ -74,6 +75,11 @@ pub enum ClientMessage {
     ///
     /// Answered by `outputs` when what it wrote is whole, or by an `error`.
     OutputStop { output_id: String },
+    /// `{"type":"token","token":"eyJ0eXAi..."}`
+    ///
+    /// Who the client is, as its first message, where the server asks for tokens and the handshake had none. Nothing is
+    /// answered but `session`, or a fatal `error`.
+    Token { token: Key },
     /// `{"type":"ping","sent_at":1234}`
     ///
     /// Any fields; `pong` has the same.
@@ -103,7 +109,7 @@ impl ProtocolError {
 
 impl ClientMessage {
     /// Every `type` a client may send.
-    pub const TYPES: [&str; 14] = [
+    pub const TYPES: [&str; 15] = [
         "webrtc_offer",
         "webrtc_ice_candidate",
         "text",
@@ -117,6 +123,7 @@ impl ClientMessage {
         "audio_end",
         "output_start",
         "output_stop",
+        "token",
         "ping",
     ];
 
@@ -162,6 +169,7 @@ impl ClientMessage {
             Self::AudioEnd {} => "audio_end",
             Self::OutputStart(_) => "output_start",
             Self::OutputStop { .. } => "output_stop",
+            Self::Token { .. } => "token",
             Self::Ping(_) => "ping",
         }
     }
@@ -212,6 +220,9 @@ mod tests {
         let start = parse(r#"{"type":"audio_start","sample_rate":8000,"id":"mine"}"#);
         assert_eq!(start, ClientMessage::AudioStart { sample_rate: 8_000, id: Some("mine".to_owned()) });
         assert_eq!(parse(r#"{"type":"audio_end"}"#), ClientMessage::AudioEnd {});
+        let token = parse(r#"{"type":"token","token":"abc"}"#);
+        assert_eq!(token, ClientMessage::Token { token: Key::new("abc") });
+        assert!(!format!("{token:?}").contains("abc"));
         let ClientMessage::Ping(fields) = parse(r#"{"type":"ping","n":1,"deep":{"a":[null]}}"#) else {
             panic!("not a ping");
         };

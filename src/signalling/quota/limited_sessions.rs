@@ -116,6 +116,10 @@ impl Session for LimitedSession {
         self.session.listens()
     }
 
+    fn mute(&self) {
+        self.session.mute();
+    }
+
     fn open_peer(
         &self,
         offer: String,

@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
 use super::description::{Fragment, IceSession, is_complete, with_candidates, with_exclusive_mux};
+use crate::access::Grant;
 use crate::ids::AvatarId;
 use crate::session::{
     AvatarInfo, ErrorCode, IceServer, Notice, NoticeReceiver, Peer, PeerEvent, Refusal, Session, Sessions, notice_queue,
 };
+use crate::signalling::guard::PermittedSessions;
 use crate::signalling::limits::{ANSWER_TIMEOUT, CANDIDATES_PER_OFFER, CONNECT_TIMEOUT};
 use crate::signalling::listener::{Shared, spawn};
 use crate::signalling::quota::ConnectionSlot;
@@ -38,7 +40,7 @@ pub struct WhepViewers(Mutex<HashMap<String, Arc<WhepViewer>>>);
 pub struct WhepViewer {
     /// Not to be guessed: whoever knows it may end the viewer.
     id: String,
-    /// The name of its session.
+    /// What the server calls its session.
     session: String,
     etag: String,
     ice: IceSession,
@@ -79,7 +81,7 @@ impl From<Refusal> for Unwatched {
 /// Answers an offer for a session that is open. `slot` is held for as long as the viewer is there.
 pub async fn open(
     shared: &Arc<Shared>,
-    sessions: Arc<dyn Sessions>,
+    sessions: PermittedSessions,
     (avatar, session): (Option<AvatarId>, String),
     offer: String,
     slot: ConnectionSlot,
@@ -90,7 +92,7 @@ pub async fn open(
     // On a task of its own: whoever asked may be gone before it is answered, and a peer is not let go on a worker.
     let work = async move {
         let _slot = slot;
-        match Viewing::begin(&*sessions, avatar, session, &offer).await {
+        match Viewing::begin(sessions, avatar, session, &offer).await {
             Ok((viewing, watching)) => viewing.run(&holder, answered, watching).await,
             // Nobody waits for it any more, if it cannot be told.
             Err(unwatched) => drop(answered.send(Err(unwatched))),
@@ -110,11 +112,12 @@ struct Viewing {
     session: Box<dyn Session>,
     notices: NoticeReceiver,
     events: mpsc::Receiver<PeerEvent>,
+    grant: Arc<Grant>,
 }
 
 impl Viewing {
     async fn begin(
-        sessions: &dyn Sessions,
+        sessions: PermittedSessions,
         avatar: Option<AvatarId>,
         name: String,
         offer: &str,
@@ -140,13 +143,13 @@ impl Viewing {
         };
         let viewer = Arc::new(WhepViewer {
             id,
-            session: name,
+            session: sessions.grant.inner_name(&name),
             etag: watching.etag.clone(),
             ice: IceSession::of(offer),
             taken: Mutex::new(Taken { peer: Some(peer), candidates: 0 }),
             ended: CancellationToken::new(),
         });
-        Ok((Self { viewer, session, notices, events }, watching))
+        Ok((Self { viewer, session, notices, events, grant: sessions.grant }, watching))
     }
 
     /// Until the viewer has left, however it does.
@@ -165,6 +168,7 @@ impl Viewing {
             tokio::select! {
                 () = self.viewer.ended.cancelled() => "ended by its player".to_owned(),
                 () = shared.shutdown.cancelled() => "the server ends".to_owned(),
+                () = self.grant.ended() => "its token has ended".to_owned(),
                 reason = over(&mut self.events, &mut self.notices, connect_by) => reason,
             }
         };

@@ -35,6 +35,8 @@ pub struct Ledger {
     pub candidates: Mutex<Vec<IceCandidate>>,
     pub pushes: Mutex<Vec<(PushInfo, PushOrder)>>,
     pub offers: AtomicUsize,
+    /// Clients whose microphones nobody hears.
+    pub muted: AtomicUsize,
     pub sessions: AtomicUsize,
     pub peers: AtomicUsize,
     /// Of all sessions.
@@ -138,6 +140,10 @@ impl Session for FakeSession {
 
     fn ice_servers(&self) -> Vec<IceServer> {
         vec![IceServer { urls: vec!["stun:stun.example.org".to_owned()], username: None, credential: None }]
+    }
+
+    fn mute(&self) {
+        self.ledger.muted.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Answers an offer `X` with `answer to X`; one with `never` in it is not answered, one without `m=` refused. One with
@@ -378,6 +384,7 @@ impl TestServer {
             avatars: crate::avatar_api::api(),
             whep: WhepOptions::default(),
             pipelines: PipelineApi { editor: Arc::new(FakePipelines), allowed: false },
+            access: None,
             readiness: receiver,
             metrics: Arc::new(|| "# the metrics\n".to_owned()),
             // Most tests stop the server while a client is there that no longer reads.

@@ -190,7 +190,7 @@ async fn pages_of_allowed_origins_may_import_the_client_and_use_the_api() {
     }
     let (_, head, _) = from("https://friend.example", preflight).await;
     assert!(head.contains("access-control-allow-methods: get,post,delete"), "{head}");
-    assert!(head.contains("access-control-allow-headers: content-type"), "{head}");
+    assert!(head.contains("access-control-allow-headers: authorization,content-type"), "{head}");
     let resource_policy = async |path: &str| {
         let (_, head, _) = get(&server, path).await;
         head.lines().find_map(|line| line.strip_prefix("cross-origin-resource-policy: ")).unwrap().to_owned()

@@ -5,8 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use mouthpiece::access::{Access, Grant, Settings};
+use mouthpiece::endpoint::Key;
 use mouthpiece::ids::UtteranceId;
 use mouthpiece::session::{Notice, Told};
+use mouthpiece::signalling::guard::door::Door;
 use mouthpiece::signalling::handshake::JoinRequest;
 use mouthpiece::signalling::{client_task, socket};
 use serde_json::json;
@@ -30,17 +33,39 @@ struct Piped {
 
 /// `bytes`: what the pipe holds.
 async fn connect(bytes: usize) -> Piped {
+    let piped = come_by(Door::Open(Arc::new(Grant::everything())), bytes).await;
+    while piped.ledger.sessions.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    piped
+}
+
+async fn come_by(door: Door, bytes: usize) -> Piped {
     let (near, far) = duplex(bytes);
     let stream = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
     let sessions = FakeSessions::default();
     let ledger = Arc::clone(&sessions.0);
     let shutdown = CancellationToken::new();
     let request = Ok(JoinRequest::default());
-    let task = tokio::spawn(client_task::run(stream, Arc::new(sessions), request, shutdown.clone()));
-    while ledger.sessions.load(Ordering::SeqCst) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let task = tokio::spawn(client_task::run(stream, Arc::new(sessions), door, request, shutdown.clone()));
     Piped { far, task, ledger, shutdown }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_shows_no_token_is_told_so_after_a_while_and_has_no_session() {
+    let settings = Settings { secret: Some(Key::new("a secret of the tests, thirty-two+")), ..Settings::default() };
+    let access = Access::open(settings).await.unwrap();
+    let Piped { far, task, ledger, .. } = come_by(Door::Asks(Arc::new(access)), 64 * 1024).await;
+    let began = Instant::now();
+    let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+    let Some(Ok(Message::Text(told))) = client.next().await else { panic!("nothing is told") };
+    assert!(told.contains("\"unauthorized\"") && told.contains("\"fatal\":true"), "{told}");
+    assert_eq!(began.elapsed(), Duration::from_secs(10));
+    let Some(Ok(Message::Close(Some(frame)))) = client.next().await else { panic!("it is not closed") };
+    assert_eq!(u16::from(frame.code), 1008);
+    drop(client);
+    task.await.unwrap();
+    assert!(ledger.joined.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

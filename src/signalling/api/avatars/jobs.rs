@@ -80,6 +80,7 @@ pub(in super::super::super) struct Job {
     /// Not to be guessed: who knows it may stop it and see its pictures.
     pub(super) name: String,
     address: Address,
+    tenant: String,
     upload: Upload,
     order: Mutex<AvatarOrder>,
     /// The id of the avatar that it has made.
@@ -103,6 +104,10 @@ impl Job {
     /// Whether the avatar of this id is its work.
     pub(super) fn has_made(&self, id: &AvatarId) -> bool {
         lock(&self.made).as_ref() == Some(id)
+    }
+
+    pub(super) fn is_of(&self, tenant: &str) -> bool {
+        self.tenant == tenant
     }
 
     fn is_active(&self) -> bool {
@@ -172,7 +177,7 @@ impl AvatarJobs {
     pub(super) fn begin(
         &self,
         shared: &Arc<Shared>,
-        address: Address,
+        (address, tenant): (Address, &str),
         order: AvatarOrder,
         upload: Upload,
     ) -> Result<Arc<Job>, super::Problem> {
@@ -180,6 +185,7 @@ impl AvatarJobs {
         let job = Arc::new(Job {
             name: format!("{:032x}", rand::random::<u128>()),
             address,
+            tenant: tenant.to_owned(),
             upload,
             order: Mutex::new(order),
             made: Mutex::default(),
