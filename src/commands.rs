@@ -134,6 +134,12 @@ async fn serve(home: &Home, arguments: Serve) -> anyhow::Result<ExitCode> {
     if config.access.is_none() && !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "--insecure: everybody who can reach this address may come in");
     }
+    if config.ice.gives_lasting_password() {
+        tracing::warn!(
+            "every browser that watches is given the TURN server's password, which never ends: settings.toml says how each gets \
+             one of its own, which does"
+        );
+    }
     if config.mark_speech {
         tracing::warn!("--mark-speech: speech is marked in the picture; this server is for measuring");
     }

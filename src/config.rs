@@ -61,6 +61,8 @@ pub struct ServeConfig {
     pub(crate) avatar: AvatarId,
     /// Of the one port.
     pub(crate) listen: SocketAddr,
+    /// Of the metrics, where they have an address of their own.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// Where mouths are drawn.
     pub(crate) device: DeviceChoices,
     /// What encodes the picture.
@@ -116,6 +118,7 @@ pub struct ServeConfig {
 struct File {
     avatar: Option<String>,
     listen: Option<SocketAddr>,
+    metrics_listen: Option<SocketAddr>,
     device: Option<String>,
     encoder: Option<String>,
     stun: Option<String>,
@@ -330,6 +333,7 @@ impl ServeConfig {
             avatar: avatar.parse()?,
             folders: Folders::find(home)?,
             listen,
+            metrics_listen: typed.metrics_listen.or(file.metrics_listen),
             device,
             encoder,
             ice,

@@ -3,6 +3,8 @@
 //! In here: newtypes, their text form on the wire and in logs, and what makes an avatar's id or a session's name acceptable.
 //! Not in here: looking anything up by them.
 
+mod told;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,8 +87,9 @@ macro_rules! counted_id {
         }
 
         impl fmt::Display for $name {
+            /// As it is told, in logs too: nobody can tell from one what others are, or how many there were.
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(formatter, concat!($prefix, "-{}"), self.0)
+                write!(formatter, concat!($prefix, "-{:016x}"), told::told(self.0))
             }
         }
     };
@@ -120,15 +123,16 @@ counted_id!(
 
 /// Something is not the id of an utterance.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("this is not the id of an utterance: they look like u-1")]
+#[error("this is not the id of an utterance: they look like u-0123456789abcdef")]
 pub struct InvalidUtteranceId;
 
 impl FromStr for UtteranceId {
     type Err = InvalidUtteranceId;
 
     fn from_str(given: &str) -> Result<Self, Self::Err> {
-        let number = given.strip_prefix("u-").and_then(|number| number.parse().ok()).ok_or(InvalidUtteranceId)?;
-        // Only as it is written: not `u-01`, not `u-+1`.
+        let told = given.strip_prefix("u-").and_then(|told| u64::from_str_radix(told, 16).ok());
+        let number = told::meant(told.ok_or(InvalidUtteranceId)?);
+        // Only as it is written: no capitals, no `+`, all of its digits.
         Some(Self(number)).filter(|id| id.to_string() == given).ok_or(InvalidUtteranceId)
     }
 }
@@ -175,7 +179,18 @@ mod tests {
     fn an_utterance_is_known_by_the_id_it_was_told_under() {
         let utterance = UtteranceId::next();
         assert_eq!(utterance.to_string().parse(), Ok(utterance));
-        for bad in ["", "u-", "7", "u-+7", "u-07", "v-7", "u-7 ", "u--7", "u-99999999999999999999"] {
+        for bad in [
+            "",
+            "u-",
+            "7",
+            "u-7",
+            "u-+000000000000007",
+            "u-0000000000000000 ",
+            "v-0000000000000007",
+            "u-000000000000000A",
+            "u--000000000000007",
+            "u-00000000000000007",
+        ] {
             assert_eq!(bad.parse::<UtteranceId>(), Err(InvalidUtteranceId), "{bad:?}");
         }
     }

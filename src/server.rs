@@ -23,6 +23,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,7 @@ use crate::media;
 use crate::media::one_port::{OnePort, PENDING_RESOURCES};
 use crate::signalling::avatar_making::AvatarApi;
 use crate::signalling::listener::{self, ListenerOptions, Readiness};
+use crate::signalling::metrics_listener::{self, Metrics};
 use crate::signalling::pipelines::PipelineApi;
 use crate::signalling::uploads::UploadLimits;
 use crate::speech::tts::Voices;
@@ -67,6 +69,14 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
+    let metrics: Metrics = Arc::new(metrics);
+    let metrics_socket = match config.metrics_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.with_context(|| format!("cannot listen on {address}: choose another with --metrics-listen"))?)
+        }
+        None => None,
+    };
     // Before anything runs that would have to be stopped.
     let access = match config.access.clone() {
         Some(settings) => Some(Arc::new(Access::open(settings).await?)),
@@ -126,7 +136,7 @@ pub(crate) async fn serve(
         trusted_proxies: config.trusted_proxies.clone(),
         connections,
         limits_addresses: config.limit_addresses,
-        metrics: Arc::new(metrics),
+        metrics: metrics_socket.is_none().then(|| Arc::clone(&metrics)),
         avatars: AvatarApi {
             maker: Arc::clone(&making) as _,
             uploads: config.uploads,
@@ -140,6 +150,10 @@ pub(crate) async fn serve(
         shutdown_grace: GRACE / 2,
     };
     let store = Arc::new(store);
+    if let Some(socket) = metrics_socket {
+        tracing::info!(address = %socket.local_addr()?, "the metrics are here");
+        tracker.spawn(metrics_listener::serve(socket, metrics, config.allowed_hosts.clone(), stop.clone()));
+    }
     let serving = tokio::spawn(listener::serve(listener, Arc::clone(&store) as _, options, stop.clone()));
     tracker.spawn(editing.watch(stop.clone()));
     // Nobody asks if the listener is gone already, which is noticed below.

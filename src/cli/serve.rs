@@ -16,6 +16,9 @@ pub struct Serve {
     /// Address and port of the page, the WebSocket and the metrics [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Address and port of the metrics, which then are nowhere else [default: with the page]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub machine: Machine,
     /// Settings file (TOML); what is typed here wins over it

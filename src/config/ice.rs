@@ -129,6 +129,11 @@ impl Ice {
         Some((user.to_owned(), password.to_owned()))
     }
 
+    /// Whether every browser is given one and the same password of the TURN server's, which never ends.
+    pub(crate) fn gives_lasting_password(&self) -> bool {
+        self.turn_secret.is_none() && self.credentials().is_some()
+    }
+
     /// `host:port` of the STUN server.
     pub(crate) fn stun_server(&self) -> Option<String> {
         address_of(self.stun.as_deref()?, "stun:").map(str::to_owned)
@@ -230,6 +235,7 @@ mod tests {
     fn a_turn_password_goes_to_the_page_and_never_into_an_error() {
         let ice = turn(Some("turn:u:secret@turn.example.org:3478"), &[], None).unwrap();
         let servers = ice.servers();
+        assert!(ice.gives_lasting_password() && !turn(None, &[], None).unwrap().gives_lasting_password());
         assert_eq!(servers[0].urls, ["turn:turn.example.org:3478"]);
         assert_eq!(servers[0].credential.as_deref(), Some("secret"));
         assert_eq!(ice.for_webrtcbin().turn.as_deref(), Some("turn://u:secret@turn.example.org:3478"));
@@ -253,6 +259,7 @@ mod tests {
         let urls = ["turn:h:3478?transport=udp", "turn:h:3478?transport=tcp", "turns:[2001:db8::1]:5349", "turns:h"];
         let ice = turn(Some("turn:h:3478"), &urls, Some("north")).unwrap();
         let servers = ice.servers();
+        assert!(!ice.gives_lasting_password());
         assert_eq!(servers.len(), 1);
         assert_eq!(servers[0].urls, urls);
         let user = servers[0].username.clone().unwrap();

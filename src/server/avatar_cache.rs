@@ -286,9 +286,10 @@ fn is_unused(avatar: &Arc<LoadedAvatar>) -> bool {
 /// What a client may know: never where files lie on this machine, which the log tells.
 fn refusal(id: &AvatarId, error: &anyhow::Error) -> Refusal {
     match error.downcast_ref::<AvatarError>() {
-        Some(AvatarError::Unknown { id, available, .. }) => Refusal::new(
+        // Which there are is for those who may see the list.
+        Some(AvatarError::Unknown { id, .. }) => Refusal::new(
             ErrorCode::UnknownAvatar,
-            format!("avatar {id:?} does not exist on this server; there is: {available}"),
+            format!("avatar {id:?} does not exist on this server: GET /api/avatars lists those that do"),
         ),
         Some(AvatarError::NoModel { id, model, .. }) => Refusal::new(
             ErrorCode::UnknownAvatar,

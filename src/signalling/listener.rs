@@ -15,8 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    ALLOW, CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::from_fn_with_state;
@@ -41,6 +40,7 @@ use super::handshake::{HandshakeError, JoinRequest, accept};
 use super::host::Hosts;
 use super::http_connection::Requester;
 use super::limits::{Taken, TokenBucket};
+use super::metrics_listener::{Metrics, rendered};
 use super::pipelines::PipelineApi;
 use super::quota::{ConnectionLimits, ConnectionQuota, ThrottledStream};
 use super::whep::WhepOptions;
@@ -86,8 +86,8 @@ pub struct ListenerOptions {
     pub access: Option<Arc<Access>>,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
-    /// Renders the metrics as Prometheus text.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Renders the metrics as Prometheus text; `None` where they have an address of their own.
+    pub metrics: Option<Metrics>,
     /// How long clients have, after `shutdown`, to be told and to close.
     pub shutdown_grace: Duration,
 }
@@ -263,7 +263,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics_text(State(shared): State<Arc<Shared>>) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (shared.options.metrics)()).into_response()
+    match &shared.options.metrics {
+        Some(metrics) => rendered(metrics),
+        None => plain(StatusCode::NOT_FOUND, "the metrics are at an address of their own (metrics_listen)").await,
+    }
 }
 
 async fn web_socket(

@@ -97,7 +97,7 @@ async fn another_avatar_takes_over_in_the_middle_of_a_sentence_for_all_who_watch
 /// What cannot be is told once, to whoever asked, and the avatar stays.
 async fn refused_in_words(client: &mut crate::llm::Client) {
     for (message, code, words) in [
-        (json!({"type": "avatar", "id": "nobody"}), "unknown_avatar", "there is: demo, tall"),
+        (json!({"type": "avatar", "id": "nobody"}), "unknown_avatar", "GET /api/avatars"),
         (json!({"type": "avatar", "id": "../demo"}), "unknown_avatar", "../demo"),
         (json!({"type": "gesture", "name": "dance"}), "unknown_gesture", "it has: wave"),
     ] {

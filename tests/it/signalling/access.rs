@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mouthpiece::access::Permission::{self, Administer, Avatars, Converse, Microphone, Speak, View};
 use mouthpiece::access::{Access, Claims, Settings, sign};
 use mouthpiece::endpoint::Key;
+use mouthpiece::ids::UtteranceId;
 use mouthpiece::session::{Command, Notice};
 use mouthpiece::signalling::guard::needs::{self, Need};
 use mouthpiece::signalling::listener::ListenerOptions;
@@ -410,7 +411,7 @@ async fn who_may_only_watch_neither_opens_nor_speaks_nor_is_heard() {
     for notices in server.ledger.notices.lock().unwrap().iter() {
         notices.tell(Notice::Outputs(Vec::new()));
     }
-    client.says(json!({"type": "shown", "utterance_id": "u-1", "ms": 5})).await;
+    client.says(json!({"type": "shown", "utterance_id": UtteranceId::next().to_string(), "ms": 5})).await;
     client.says(json!({"type": "ping"})).await;
     assert_eq!(client.next().await["type"], "pong");
     let commands = server.ledger.commands.lock().unwrap().clone();

@@ -386,7 +386,7 @@ impl TestServer {
             pipelines: PipelineApi { editor: Arc::new(FakePipelines), allowed: false },
             access: None,
             readiness: receiver,
-            metrics: Arc::new(|| "# the metrics\n".to_owned()),
+            metrics: Some(Arc::new(|| "# the metrics\n".to_owned())),
             // Most tests stop the server while a client is there that no longer reads.
             shutdown_grace: Duration::from_millis(50),
         };

@@ -1,12 +1,17 @@
 //! The plain HTTP side of the port.
 
+use std::sync::Arc;
+
 use mouthpiece::signalling::listener::Readiness;
+use mouthpiece::signalling::metrics_listener::{self, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_util::sync::CancellationToken;
 
 use super::fakes::TestServer;
+use crate::watchdog;
 
 /// Status, head and body of the response to a request; `lines` are sent as they are.
 async fn request(server: &TestServer, lines: &str) -> (u16, String, String) {
@@ -201,5 +206,33 @@ async fn pages_of_allowed_origins_may_import_the_client_and_use_the_api() {
     let server = TestServer::start().await;
     let (_, head, _) = get(&server, "/client.js").await;
     assert!(head.contains("cross-origin-resource-policy: same-origin"), "{head}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_with_an_address_of_their_own_are_nowhere_else_and_nothing_else_is_there() {
+    let server = TestServer::with(|options| options.metrics = None).await;
+    assert_eq!(get(&server, "/metrics").await.0, 404);
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let metrics: Metrics = Arc::new(|| "# the metrics\n".to_owned());
+    let serving = tokio::spawn(metrics_listener::serve(socket, metrics, Vec::new(), shutdown.clone()));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    // As many as there are places say nothing; they do not keep them.
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let told = watchdog::comes("the metrics", client.get(format!("http://{address}/metrics")).send()).await.unwrap();
+    assert_eq!(told.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(told.text().await.unwrap(), "# the metrics\n");
+    for path in ["/", "/ws", "/api/avatars", "/healthz"] {
+        assert_eq!(client.get(format!("http://{address}{path}")).send().await.unwrap().status(), 404, "{path}");
+    }
+    let rebound = client.get(format!("http://{address}/metrics")).header("host", "evil.example").send().await.unwrap();
+    assert_eq!(rebound.status(), 403);
+    shutdown.cancel();
+    watchdog::comes("it ends", serving).await.unwrap();
     server.stop().await;
 }
