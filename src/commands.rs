@@ -105,6 +105,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
             || cause.is::<crate::speech::sound::SoundFileError>()
             || matches!(cause.downcast_ref(), Some(media::MediaError::UnknownEncoder { .. }))
             || cause.is::<crate::access::KeySetError>()
+            || cause.is::<crate::signalling::tls::TlsError>()
             || cause.is::<crate::ids::InvalidAvatarId>()
             || cause.is::<crate::models::catalog::UnknownModel>()
             || cause.is::<crate::models::convert::ConvertError>()
@@ -151,7 +152,8 @@ async fn serve(home: &Home, arguments: Serve) -> anyhow::Result<ExitCode> {
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}: is another server there? choose another with --listen")
     })?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
     let recorder = metrics::install()?;
     let avatar = config.avatar.clone();
     let announce = move || print(&format!("{avatar} is at {url}\n"));

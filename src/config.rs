@@ -27,6 +27,7 @@ use crate::media::EncoderChoice;
 use crate::musetalk::device::{DeviceChoices, DeviceError};
 use crate::signalling::host::is_name;
 use crate::signalling::quota::address::network;
+use crate::signalling::tls::TlsFiles;
 use crate::signalling::whep::WhepOptions;
 pub(crate) use ice::Ice;
 
@@ -63,6 +64,8 @@ pub struct ServeConfig {
     pub(crate) listen: SocketAddr,
     /// Of the metrics, where they have an address of their own.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// TLS by the server itself.
+    pub(crate) tls: Option<TlsFiles>,
     /// Where mouths are drawn.
     pub(crate) device: DeviceChoices,
     /// What encodes the picture.
@@ -119,6 +122,8 @@ struct File {
     avatar: Option<String>,
     listen: Option<SocketAddr>,
     metrics_listen: Option<SocketAddr>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     device: Option<String>,
     encoder: Option<String>,
     stun: Option<String>,
@@ -333,6 +338,7 @@ impl ServeConfig {
             avatar: avatar.parse()?,
             folders: Folders::find(home)?,
             listen,
+            tls: tls(typed.tls_certificate.or(file.tls_certificate), typed.tls_key.or(file.tls_key))?,
             metrics_listen: typed.metrics_listen.or(file.metrics_listen),
             device,
             encoder,
@@ -406,6 +412,17 @@ fn external(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, ConfigError> {
             wanted: "an address that viewers can send to, such as 203.0.113.7",
         }),
         None => Ok(addresses),
+    }
+}
+
+/// Both files or neither.
+fn tls(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, ConfigError> {
+    let missing = |field, beside| ConfigError::Endpoint { field, problem: format!("is missing beside {beside}") };
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(missing("tls_key", "tls_certificate")),
+        (None, Some(_)) => Err(missing("tls_certificate", "tls_key")),
     }
 }
 
@@ -548,6 +565,8 @@ mod tests {
             ("turn_urls = [\"turn:h:1\"]", "turn_secret"),
             ("external_address = [\"0.0.0.0\"]", "external_address"),
             ("media_port = 70000", "media_port"),
+            ("tls_key = \"k\"", "tls_certificate is missing"),
+            ("tls_certificate = \"c\"", "tls_key is missing"),
             ("[llm]\nurl = \"http://h/v1\"", "llm_model"),
             ("[llm]\nkey = \"sk-1\"", "key"),
         ] {

@@ -41,6 +41,7 @@ use crate::signalling::avatar_making::AvatarApi;
 use crate::signalling::listener::{self, ListenerOptions, Readiness};
 use crate::signalling::metrics_listener::{self, Metrics};
 use crate::signalling::pipelines::PipelineApi;
+use crate::signalling::tls::Tls;
 use crate::signalling::uploads::UploadLimits;
 use crate::speech::tts::Voices;
 use admission::Admission;
@@ -82,6 +83,10 @@ pub(crate) async fn serve(
         Some(settings) => Some(Arc::new(Access::open(settings).await?)),
         None => None,
     };
+    let tls = match config.tls.clone() {
+        Some(files) => Some(Arc::new(Tls::open(files).await?)),
+        None => None,
+    };
     let (ready, readiness) = watch::channel(Readiness::NotReady { reason: "starting".into() });
     let manifest = AvatarStore::new(&config.folders.avatars).manifest(&config.avatar)?;
     let (one_port, one_port_tasks) = match config.media_port {
@@ -109,6 +114,10 @@ pub(crate) async fn serve(
     let workers = Workers::start(&config.folders, &manifest.model, &devices).await?;
     let (pipelines, certificate) = encoders.await??;
     let tracker = TaskTracker::new();
+    if let Some(tls) = tls.clone() {
+        let stop = stop.clone();
+        tracker.spawn(async move { stop.run_until_cancelled(tls.keep()).await });
+    }
     if let Some(access) = access.clone() {
         let stop = stop.clone();
         tracker.spawn(async move { stop.run_until_cancelled(access.keep_keys()).await });
@@ -146,6 +155,7 @@ pub(crate) async fn serve(
         whep: config.whep.clone(),
         pipelines: PipelineApi { editor: Arc::clone(&editing) as _, allowed: config.reload },
         access: access.clone(),
+        tls,
         readiness,
         shutdown_grace: GRACE / 2,
     };

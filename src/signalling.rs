@@ -23,5 +23,6 @@ pub mod pipelines;
 mod protocol;
 pub mod quota;
 pub mod socket;
+pub mod tls;
 pub mod uploads;
 pub mod whep;

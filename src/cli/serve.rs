@@ -19,6 +19,12 @@ pub struct Serve {
     /// Address and port of the metrics, which then are nowhere else [default: with the page]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Certificate (PEM, with those that signed it) for TLS by the server itself; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Private key (PEM) of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
     #[command(flatten)]
     pub machine: Machine,
     /// Settings file (TOML); what is typed here wins over it

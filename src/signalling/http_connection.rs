@@ -1,7 +1,8 @@
 //! One HTTP connection: who asks, how often it may, how long it may take.
 //!
-//! In here: hyper on a socket, time limits, what a connection for which there is no slot gets to hear. Not in here: slots
-//! (`quota`), what is answered (`listener`, `api`). Runs on: one tokio task a connection, tracked by the listener.
+//! In here: TLS where it is asked for (`tls`), hyper on a socket, time limits, what a connection for which there is no slot
+//! gets to hear. Not in here: slots (`quota`), what is answered (`listener`, `api`).
+//! Runs on: one tokio task a connection, tracked by the listener.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -18,8 +19,9 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::listener::Shared;
@@ -39,6 +41,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// How long who asks too often waits for the answer that says so: it keeps one more request from being asked meanwhile.
 const TOO_OFTEN: Duration = Duration::from_millis(250);
+
+/// A connection, with TLS or without.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// Who asks, as the routes know it.
 #[derive(Clone)]
@@ -71,11 +78,23 @@ pub(super) async fn serve(
     let slot = Arc::new(slot);
     let leave = slot.leave.clone();
     let shutdown = shared.shutdown.clone();
+    let patience = if kind == ConnectionKind::Overflow { OVERFLOW_TIMEOUT } else { HEADER_TIMEOUT };
+    let stream: Box<dyn Duplex> = match &shared.options.tls {
+        None => Box::new(stream),
+        Some(tls) => tokio::select! {
+            accepted = timeout(patience, tls.accept(stream)) => match accepted {
+                Ok(Ok(stream)) => Box::new(stream),
+                Ok(Err(error)) => return debug!(%error, "a TLS handshake failed"),
+                Err(_) => return debug!("a TLS handshake took too long"),
+            },
+            () = leave.cancelled() => return debug!("an idle connection makes room for another"),
+            () = shutdown.cancelled() => return,
+        },
+    };
     let service = {
         let routes = TowerToHyperService::new(router);
         service_fn(move |request| answer(request, peer, kind, Arc::clone(&slot), Arc::clone(&shared), routes.clone()))
     };
-    let patience = if kind == ConnectionKind::Overflow { OVERFLOW_TIMEOUT } else { HEADER_TIMEOUT };
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)

@@ -4,7 +4,7 @@
 //! In here: accepting, routes, the upgrade, shutdown. Not in here: what one address may take (`quota`), one HTTP connection
 //! (`http_connection`), the page's files (`page_files`), what browsers may do (`browser_policy`), what is said on a WebSocket
 //! (`client_task`), when the server is ready and what it
-//! measures (`server`, `metrics`), TLS (a proxy in front).
+//! measures (`server`, `metrics`), TLS (`tls`, or a proxy in front).
 //! Runs on: tokio; every task is tracked and awaited, with a bound, before `serve` returns.
 
 use std::io;
@@ -43,6 +43,7 @@ use super::limits::{Taken, TokenBucket};
 use super::metrics_listener::{Metrics, rendered};
 use super::pipelines::PipelineApi;
 use super::quota::{ConnectionLimits, ConnectionQuota, ThrottledStream};
+use super::tls::Tls;
 use super::whep::WhepOptions;
 use super::whep::viewers::WhepViewers;
 use super::{api, browser_policy, client_task, guard, http_connection, page_files, socket, whep};
@@ -84,6 +85,8 @@ pub struct ListenerOptions {
     pub pipelines: PipelineApi,
     /// Tokens, without which nobody comes in; `None` where everybody may.
     pub access: Option<Arc<Access>>,
+    /// TLS; without it a proxy in front may have it.
+    pub tls: Option<Arc<Tls>>,
     /// What `/readyz` says.
     pub readiness: watch::Receiver<Readiness>,
     /// Renders the metrics as Prometheus text; `None` where they have an address of their own.

@@ -22,6 +22,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("cudarc", &["musetalk/gpu"]),
     ("libc", &["main.rs"]),
     ("jsonwebtoken", &["access"]),
+    ("tokio_rustls", &["signalling/tls.rs"]),
     ("tokio_tungstenite", &["signalling", "commands/bench", "speech/tts/service/websocket.rs"]),
     ("axum", &["signalling"]),
     ("reqwest", &["access/key_set.rs", "models/fetch", "endpoint", "dialogue/llm", "speech/tts/service/openai.rs"]),

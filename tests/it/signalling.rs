@@ -7,6 +7,7 @@ pub(crate) mod fakes;
 mod http;
 mod logs;
 mod slow_clients;
+mod tls;
 mod whep;
 
 use std::sync::atomic::Ordering;

@@ -385,6 +385,7 @@ impl TestServer {
             whep: WhepOptions::default(),
             pipelines: PipelineApi { editor: Arc::new(FakePipelines), allowed: false },
             access: None,
+            tls: None,
             readiness: receiver,
             metrics: Some(Arc::new(|| "# the metrics\n".to_owned())),
             // Most tests stop the server while a client is there that no longer reads.
