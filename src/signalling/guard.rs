@@ -1,8 +1,8 @@
 //! Who asks, and whether that is enough for what is asked.
 //!
 //! In here: tokens as requests bring them, and refusing those without. `door` lets in clients of WebSockets, `needs` is the
-//! table of what each route needs, `permitted_sessions` what a session's client may do. Not in here: what a token says (`access`), what one address may take
-//! (`quota`), which pages may ask (`handshake`).
+//! table of what each route needs, `permitted_sessions` what a session's client may do. Not in here: what a token says
+//! (`access`), what one address may take (`quota`), which pages may ask (`handshake`).
 //! Runs on: the task of the HTTP connection.
 
 pub mod door;

@@ -56,6 +56,8 @@ const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/api/avatars/jobs/{id}/again", MAKES),
     ("GET", "/api/avatars/jobs/{id}/events", MAKES),
     ("GET", "/api/avatars/jobs/{id}/found.png", MAKES),
+    ("GET", "/api/pipelines", OPERATES),
+    ("POST", "/api/pipelines/reload", OPERATES),
     ("GET", "/whep/{session}", WATCHES),
     ("POST", "/whep/{session}", WATCHES),
     ("GET", "/whep/{session}/{viewer}", WATCHES),

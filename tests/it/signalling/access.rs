@@ -57,6 +57,8 @@ const ROUTES: &[(&str, &str, &str, &[Permission])] = &[
     ("POST", "/api/avatars/jobs/1/again", "/api/avatars/jobs/{id}/again", &[Avatars]),
     ("GET", "/api/avatars/jobs/1/events", "/api/avatars/jobs/{id}/events", &[Avatars]),
     ("GET", "/api/avatars/jobs/1/found.png", "/api/avatars/jobs/{id}/found.png", &[Avatars]),
+    ("GET", "/api/pipelines", "/api/pipelines", &[Administer]),
+    ("POST", "/api/pipelines/reload", "/api/pipelines/reload", &[Administer]),
     ("GET", "/whep/room", "/whep/{session}", &[View]),
     ("POST", "/whep/room", "/whep/{session}", &[View]),
     ("GET", "/whep/room/1", "/whep/{session}/{viewer}", &[View]),
@@ -112,6 +114,7 @@ async fn guarded_with(change: impl FnOnce(&mut ListenerOptions)) -> TestServer {
     let access = Arc::new(Access::open(settings).await.unwrap());
     let server = TestServer::with(|options| {
         options.access = Some(access);
+        options.pipelines.allowed = true;
         change(options);
     })
     .await;
