@@ -11,7 +11,7 @@ use axum::routing::get;
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page's files by path.
-const FILES: [(&str, &str, &str); 19] = [
+const FILES: [(&str, &str, &str); 20] = [
     ("/", "text/html; charset=utf-8", include_str!("../../web/index.html")),
     ("/avatars", "text/html; charset=utf-8", include_str!("../../web/avatars.html")),
     ("/avatars.css", "text/css; charset=utf-8", include_str!("../../web/avatars.css")),
