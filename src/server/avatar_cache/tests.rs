@@ -113,12 +113,13 @@ async fn a_failure_passes_and_is_not_tried_again_at_once() {
 }
 
 #[tokio::test]
-async fn names_of_nobody_are_told_what_there_is_and_not_remembered() {
+async fn names_of_nobody_are_told_where_the_list_is_and_not_remembered() {
     let (avatars, fake) = avatars().await;
     let Err(Refusal { code: ErrorCode::UnknownAvatar, message }) = avatars.get(&id("nobody")).await else {
         panic!("there is none")
     };
-    assert!(message.contains("nobody") && message.contains("demo") && !message.contains("secret"), "{message}");
+    assert!(message.contains("nobody") && message.contains("GET /api/avatars"), "{message}");
+    assert!(!message.contains("demo") && !message.contains("secret"), "others are not listed: {message}");
     assert_eq!((avatars.cache().len(), fake.loads.load(Ordering::SeqCst)), (1, 1));
 }
 
