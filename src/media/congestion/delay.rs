@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_is_late_among_others_is_no_queue() {
-        let late = |frame: u64| if frame % 3 == 0 { 50_000 } else { 0 };
+        let late = |frame: u64| if frame.is_multiple_of(3) { 50_000 } else { 0 };
         assert!((50..60).all(|frames| detector(frames, late).queue() < Duration::from_millis(2)));
         assert!(detector(60, |frame| if frame < 50 { 0 } else { 90_000 }).queue() > Duration::from_millis(80));
     }

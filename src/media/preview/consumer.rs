@@ -46,7 +46,7 @@ impl Rehearsal {
                 let at = FrameIndex(u64::from(index));
                 sink.push(Pair { index: at, frame: Arc::clone(frame), audio, utterance: None });
                 index = index.saturating_add(1);
-                std::thread::sleep((began + FRAME_DURATION * index).saturating_duration_since(Instant::now()));
+                std::thread::park_timeout((began + FRAME_DURATION * index).saturating_duration_since(Instant::now()));
             }
         });
         let playing =

@@ -114,7 +114,7 @@ struct Played {
 }
 
 impl Played {
-    fn start(mut sink: impl PairSink + Send + 'static, taken: &mut Taken) -> Self {
+    fn start(mut sink: impl PairSink + 'static, taken: &mut Taken) -> Self {
         let (stop, stopped) = blocking::sync_channel(0);
         let pace = taken.pace.take().unwrap();
         let thread = std::thread::spawn(move || {

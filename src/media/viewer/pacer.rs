@@ -93,7 +93,8 @@ impl Pacer {
             }
             let waits = pacer.waits(&mut bucket(), Instant::now(), bytes);
             if !waits.is_zero() {
-                std::thread::sleep(waits);
+                // Nobody unparks a streaming thread, and a packet that leaves early does no harm.
+                std::thread::park_timeout(waits);
             }
             gst::PadProbeReturn::Ok
         });
