@@ -62,7 +62,7 @@ pub struct Serve {
     #[arg(long = "allowed-host", value_name = "NAME")]
     pub allowed_hosts: Vec<String>,
     /// Whether everybody who can reach the server may come in, where it listens elsewhere than on loopback or names a proxy or
-    /// another host; without it such a server wants tokens ([access] in the settings) [default: false]
+    /// another host; without it such a server wants tokens (table `access` of the settings) [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub insecure: Option<bool>,
     /// Whether whoever may open the page may also make and delete avatars there [default: true where the server listens on
